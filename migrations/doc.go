@@ -1,0 +1,12 @@
+// Package migrations holds the schema of Signalbox and brings a database up to date.
+//
+// There are two sets, each with a version table of its own:
+//
+//   - [Outbox] creates the schema outbox: the log, subscriptions and what workers remember. An application that
+//     embeds Signalbox needs this one only.
+//   - [Signals] creates the table of the reference service, package producer.
+//
+// They are plain tern migrations, so the same files work in three ways: "outbox migrate", "tern migrate" in the
+// folder of a set, and [Set.Up] from Go. Workers and producers call [Set.Check] and refuse to start on a schema that
+// is missing, older or newer than they are.
+package migrations

@@ -1,0 +1,122 @@
+package migrations
+
+import (
+	"context"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/tern/v2/migrate"
+)
+
+//go:embed outbox/*.sql signals/*.sql
+var files embed.FS
+
+// A Set is a sequence of migrations with a version table of its own.
+type Set struct {
+	name         string
+	versionTable string // not in a schema that the set creates: tern makes it first
+}
+
+// The two sets. An application that embeds Signalbox needs Outbox only.
+var (
+	Outbox  = Set{name: "outbox", versionTable: "public.signalbox_outbox_version"}
+	Signals = Set{name: "signals", versionTable: "public.signalbox_signals_version"}
+)
+
+// ErrMissing says that a set was never applied to the database.
+var ErrMissing = errors.New("schema is missing")
+
+// A VersionError says that a database and this binary do not belong together.
+type VersionError struct {
+	Set  string // "outbox" or "signals"
+	Have int32  // the database's version
+	Want int32  // the binary's version
+}
+
+func (e *VersionError) Error() string {
+	if e.Have > e.Want {
+		return fmt.Sprintf("%s schema is at version %d, newer than this binary's %d: upgrade the binary", e.Set, e.Have, e.Want)
+	}
+	if e.Have == 0 {
+		return fmt.Sprintf("%s schema is missing in this database: run \"outbox migrate\"", e.Set)
+	}
+	return fmt.Sprintf("%s schema is at version %d, this binary needs %d: run \"outbox migrate\"", e.Set, e.Have, e.Want)
+}
+
+// Is makes errors.Is(err, ErrMissing) true where the set was never applied.
+func (e *VersionError) Is(target error) bool { return target == ErrMissing && e.Have == 0 }
+
+// String returns the set's name.
+func (s Set) String() string { return s.name }
+
+// Up applies what is missing of the set. Any number of processes may call it at once: they take turns, and all succeed.
+// A database that is newer than this binary is left alone and reported as a *VersionError.
+// The connection must not be used by anybody else meanwhile, and must reach PostgreSQL directly or through a session pool.
+func (s Set) Up(ctx context.Context, conn *pgx.Conn) error {
+	var newer *VersionError
+	if err := s.Check(ctx, conn); err == nil {
+		return nil
+	} else if errors.As(err, &newer) && newer.Have > newer.Want {
+		return err
+	}
+	m, err := migrate.NewMigrator(ctx, conn, s.versionTable)
+	if err != nil {
+		return fmt.Errorf("migrate %s: %w", s, err)
+	}
+	sub, err := fs.Sub(files, s.name)
+	if err != nil {
+		return fmt.Errorf("migrate %s: %w", s, err)
+	}
+	if err := m.LoadMigrations(sub); err != nil {
+		return fmt.Errorf("migrate %s: %w", s, err)
+	}
+	if err := m.Migrate(ctx); err != nil {
+		return fmt.Errorf("migrate %s: %w", s, err)
+	}
+	return nil
+}
+
+// A Querier is a connection, a pool or a transaction of pgx.
+type Querier interface {
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+}
+
+// Check returns a *VersionError unless the database has exactly the version this binary was built for.
+// It reads one row, needs no privilege but select, and is safe for concurrent use as far as db is.
+func (s Set) Check(ctx context.Context, db Querier) error {
+	want, err := s.version()
+	if err != nil {
+		return err
+	}
+	var have int32
+	err = db.QueryRow(ctx, "select version from "+s.versionTable).Scan(&have)
+	var pgErr *pgconn.PgError
+	const undefinedTable = "42P01"
+	switch {
+	case errors.Is(err, pgx.ErrNoRows), errors.As(err, &pgErr) && pgErr.Code == undefinedTable:
+		have = 0
+	case err != nil:
+		return fmt.Errorf("read %s schema version: %w", s, err)
+	}
+	if have != want {
+		return &VersionError{Set: s.name, Have: have, Want: want}
+	}
+	return nil
+}
+
+// version is the number of the set's last migration.
+func (s Set) version() (int32, error) {
+	sub, err := fs.Sub(files, s.name)
+	if err != nil {
+		return 0, fmt.Errorf("find %s migrations: %w", s, err)
+	}
+	found, err := migrate.FindMigrations(sub)
+	if err != nil {
+		return 0, fmt.Errorf("find %s migrations: %w", s, err)
+	}
+	return int32(len(found)), nil
+}

@@ -1,0 +1,143 @@
+package outbox
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+	"unicode/utf8"
+)
+
+// Limits of one event. They are checked before anything is sent.
+const (
+	MaxTopicBytes   = 255
+	MaxKeyBytes     = 1024
+	MaxPayloadBytes = 1 << 20
+	MaxHeadersBytes = 64 << 10
+)
+
+// An Event is an immutable fact. To publish one, set Topic and Payload, and Key where order matters; the rest of the
+// identifying fields are the database's.
+type Event struct {
+	// ID is the event's place in the log. Set by the database.
+	ID int64 `json:"id"`
+	// Topic is a dotted name such as "signals.created". Required.
+	Topic string `json:"topic"`
+	// Key is what must stay in order, such as an aggregate's id. Events of one key are handled one after the other, in
+	// the order in which they were published. Empty means that the event has none and is never held back.
+	Key string `json:"key,omitempty"`
+	// Payload is any JSON value. Required.
+	Payload json.RawMessage `json:"payload"`
+	// Headers travel beside the payload: a trace id, a content type. Defaults to none.
+	Headers map[string]string `json:"headers,omitempty"`
+	// PublishedAt is when the publishing statement began, by the database's clock. Set by the database.
+	PublishedAt time.Time `json:"published_at"`
+}
+
+// NewEvent returns an event to publish whose payload is the JSON of payload. An empty key means none.
+func NewEvent(topic, key string, payload any) (Event, error) {
+	raw, err := json.Marshal(payload)
+	if err != nil {
+		return Event{}, fmt.Errorf("encode payload of %q: %w", topic, err)
+	}
+	return Event{Topic: topic, Key: key, Payload: raw}, nil
+}
+
+// ErrInvalidEvent is what every *EventError is.
+var ErrInvalidEvent = errors.New("invalid event")
+
+// An EventError says which of the events to publish was refused, and why. Nothing was sent to the database.
+type EventError struct {
+	Index  int    // of the event among those to publish, from 0
+	Field  string // "topic", "key", "payload" or "headers"
+	Reason string
+}
+
+func (e *EventError) Error() string {
+	return fmt.Sprintf("event %d: %s %s", e.Index, e.Field, e.Reason)
+}
+
+// Is makes errors.Is(err, ErrInvalidEvent) true.
+func (e *EventError) Is(target error) bool { return target == ErrInvalidEvent }
+
+// check refuses what PostgreSQL would refuse, or readers could not use, while it can still be said which event it is:
+// the error of a statement with a thousand events names none of them, and has already aborted the transaction.
+func (e *Event) check(index int) error {
+	refuse := func(field, reason string) error { return &EventError{Index: index, Field: field, Reason: reason} }
+	if reason := topicFault(e.Topic); reason != "" {
+		return refuse("topic", reason)
+	}
+	switch {
+	case len(e.Key) > MaxKeyBytes:
+		return refuse("key", fmt.Sprintf("is %d bytes long, at most %d are allowed", len(e.Key), MaxKeyBytes))
+	case !storableText(e.Key):
+		return refuse("key", "is not UTF-8 text without zero bytes")
+	case len(e.Payload) == 0:
+		return refuse("payload", "is missing")
+	case len(e.Payload) > MaxPayloadBytes:
+		return refuse("payload", fmt.Sprintf("is %d bytes long, at most %d are allowed: store it elsewhere and publish a reference", len(e.Payload), MaxPayloadBytes))
+	case !json.Valid(e.Payload) || !utf8.Valid(e.Payload):
+		return refuse("payload", "is not valid JSON")
+	case !storableEscapes(e.Payload):
+		return refuse("payload", `has a string with \u0000 or half a surrogate pair, which PostgreSQL cannot store`)
+	}
+	size := 0
+	for name, value := range e.Headers {
+		if size += len(name) + len(value); size > MaxHeadersBytes {
+			return refuse("headers", fmt.Sprintf("are more than %d bytes long", MaxHeadersBytes))
+		}
+		if !storableText(name) || !storableText(value) {
+			return refuse("headers", "are not UTF-8 text without zero bytes")
+		}
+	}
+	return nil
+}
+
+// storableText reports whether a text column can hold s.
+func storableText(s string) bool {
+	return utf8.ValidString(s) && bytes.IndexByte([]byte(s), 0) < 0
+}
+
+// storableEscapes reports whether a jsonb column can hold the valid JSON text raw: \u0000 and lone surrogates are
+// legal JSON and illegal there.
+func storableEscapes(raw []byte) bool {
+	expectLow := false
+	for i := 0; i < len(raw); i++ {
+		if raw[i] != '\\' {
+			if expectLow {
+				return false
+			}
+			continue
+		}
+		i++ // raw is valid JSON: a character follows
+		if raw[i] != 'u' {
+			if expectLow {
+				return false
+			}
+			continue
+		}
+		code := 0
+		for _, c := range raw[i+1 : i+5] {
+			code = code<<4 | hexDigit(c)
+		}
+		i += 4
+		low := code >= 0xDC00 && code <= 0xDFFF
+		if code == 0 || low != expectLow {
+			return false
+		}
+		expectLow = code >= 0xD800 && code <= 0xDBFF
+	}
+	return true
+}
+
+func hexDigit(c byte) int {
+	switch {
+	case c <= '9':
+		return int(c - '0')
+	case c <= 'F':
+		return int(c-'A') + 10
+	default:
+		return int(c-'a') + 10
+	}
+}

@@ -1,0 +1,113 @@
+package outbox
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"iter"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// A DB is what this package needs of pgx: a transaction, a connection or a pool.
+type DB interface {
+	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+}
+
+// A Copier is a DB that can copy: a transaction, a connection or a pool of pgx.
+type Copier interface {
+	CopyFrom(ctx context.Context, table pgx.Identifier, columns []string, source pgx.CopyFromSource) (int64, error)
+}
+
+// One statement for any number of events. xid, id, lane and published_at are the database's: a forged xid or id would
+// break the readers' proof. The arrays come apart in order, so the ids rise in the order of the events.
+const publishSQL = `
+insert into outbox.events (topic, key, payload, headers)
+select e.topic, nullif(e.key, ''), e.payload::jsonb, coalesce(e.headers::jsonb, '{}')
+from unnest($1::text[], $2::text[], $3::text[], $4::text[]) as e (topic, key, payload, headers)
+returning id, published_at`
+
+// Publish appends events to the log and returns them as stored, in the same order.
+//
+// Given a transaction, the events become visible with everything else that it writes, or not at all: no handler sees an
+// event of a transaction that rolled back, and none that committed is lost. All events travel in one statement.
+//
+// An event that cannot be stored is reported as an *EventError before anything is sent, so the transaction stays
+// usable. Safe for concurrent use as far as db is. For more events than memory should hold, see [PublishFrom].
+func Publish(ctx context.Context, db DB, events ...Event) ([]Event, error) {
+	if len(events) == 0 {
+		return nil, nil
+	}
+	var (
+		topics   = make([]string, len(events))
+		keys     = make([]string, len(events))
+		payloads = make([]string, len(events))
+		headers  = make([]*string, len(events))
+	)
+	for i := range events {
+		e := &events[i]
+		if err := e.check(i); err != nil {
+			return nil, err
+		}
+		topics[i], keys[i], payloads[i] = e.Topic, e.Key, string(e.Payload)
+		if len(e.Headers) > 0 {
+			raw, err := json.Marshal(e.Headers)
+			if err != nil {
+				return nil, fmt.Errorf("encode headers of event %d: %w", i, err)
+			}
+			text := string(raw)
+			headers[i] = &text
+		}
+	}
+	rows, err := db.Query(ctx, publishSQL, topics, keys, payloads, headers)
+	if err != nil {
+		return nil, fmt.Errorf("publish: %w", err)
+	}
+	stored := append([]Event(nil), events...)
+	var next Event
+	i := 0
+	if _, err := pgx.ForEachRow(rows, []any{&next.ID, &next.PublishedAt}, func() error {
+		stored[i].ID, stored[i].PublishedAt = next.ID, next.PublishedAt
+		i++
+		return nil
+	}); err != nil {
+		return nil, fmt.Errorf("publish: %w", err)
+	}
+	return stored, nil
+}
+
+// PublishFrom copies events to the log as they come and returns how many there were. It holds none of them in memory,
+// and is the faster way for thousands. An error of the source, or an event that cannot be stored, ends the copy: nothing
+// of it was stored, and a transaction around it has to be rolled back.
+func PublishFrom(ctx context.Context, db Copier, events iter.Seq2[Event, error]) (int64, error) {
+	next, stop := iter.Pull2(events)
+	defer stop()
+	index := 0
+	source := pgx.CopyFromFunc(func() ([]any, error) {
+		e, err, ok := next()
+		if !ok || err != nil {
+			return nil, err
+		}
+		if err := e.check(index); err != nil {
+			return nil, err
+		}
+		index++
+		var key *string
+		if e.Key != "" {
+			key = &e.Key
+		}
+		headers := e.Headers
+		if headers == nil {
+			headers = map[string]string{}
+		}
+		return []any{e.Topic, key, e.Payload, headers}, nil
+	})
+	n, err := db.CopyFrom(ctx, pgx.Identifier{"outbox", "events"}, []string{"topic", "key", "payload", "headers"}, source)
+	if err != nil {
+		return 0, fmt.Errorf("publish: %w", err)
+	}
+	return n, nil
+}

@@ -33,6 +33,8 @@ type Event struct {
 	Headers map[string]string `json:"headers,omitempty"`
 	// PublishedAt is when the publishing statement began, by the database's clock. Set by the database.
 	PublishedAt time.Time `json:"published_at"`
+
+	lane int16
 }
 
 // NewEvent returns an event to publish whose payload is the JSON of payload. An empty key means none.

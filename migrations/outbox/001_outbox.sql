@@ -51,6 +51,7 @@ create table outbox.subscriptions (
 create table outbox.workers (
     id         bigint      primary key generated always as identity,
     name       text        not null,
+    direct     boolean     not null,                    -- holds a session lock for its id while it lives
     started_at timestamptz not null default pg_catalog.clock_timestamp(),
     seen_at    timestamptz not null default pg_catalog.clock_timestamp()
 ) with (fillfactor = 50); -- heartbeats stay on their page
@@ -115,8 +116,19 @@ create index deliveries_line on outbox.deliveries (subscription_id, lane, key, e
     where key is not null and state in ('retrying', 'running');
 -- Those without a key, by due time: nothing holds them back.
 create index deliveries_due on outbox.deliveries (subscription_id, lane, due_at)
-    where key is null and state in ('retrying', 'running');
+    where key is null and state = 'retrying';
 create index deliveries_owner on outbox.deliveries (owner) where owner is not null;
+
+-- The fence: every transaction in which a worker settles, claims or releases calls it before it touches the outbox's rows,
+-- so an eviction waits for those in flight, and those that come later fail.
+create function outbox.fence(worker bigint, subscription integer) returns void language plpgsql as $$
+begin
+    perform from outbox.members m where m.worker_id = worker and m.subscription_id = subscription for key share;
+    if not found then
+        raise exception 'worker % does not serve subscription % any more', worker, subscription using errcode = 'OB001';
+    end if;
+end
+$$;
 
 -- The doorbell. While workers sleep, the sentinel holds this advisory lock exclusively, so that every publishing transaction
 -- fails to share it and notifies. While they are busy it does not, and publishers send nothing: the sentinel looks for itself.

@@ -1,0 +1,154 @@
+package outbox
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// A Delivery is one event's own row for one subscription: it failed, or waits behind one of its key that did.
+type Delivery struct {
+	Event   Event
+	Attempt int // attempts begun
+}
+
+// A Line is what is unfinished of one key, in publish order, or of a lane's events without a key. Only the head of a
+// key's line may run.
+type Line struct {
+	Lane  int16
+	Key   string // empty for the events without one
+	Count int
+	Due   time.Duration // until the head, or the first without a key, may be tried again
+}
+
+// Lane returns the event's lane.
+func (e *Event) Lane() int16 { return e.lane }
+
+const linesSQL = `
+select d.lane, coalesce(d.key, ''), count(*)
+from outbox.deliveries d
+where d.subscription_id = $1 and d.lane = any ($2::smallint[]) and d.state in ('retrying', 'running')
+group by d.lane, d.key`
+
+// Lines returns what is unfinished in lanes that the member has just claimed. Their Due is not looked up: it is zero.
+func (m *Member) Lines(ctx context.Context, lanes []int16) ([]Line, error) {
+	rows, _ := m.conn.Query(ctx, linesSQL, m.subscription, lanes)
+	lines, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (l Line, err error) {
+		err = row.Scan(&l.Lane, &l.Key, &l.Count)
+		return l, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("load unfinished deliveries: %w", err)
+	}
+	return lines, nil
+}
+
+// claimDueSQL takes deliveries that may run now: of each key the head, and those behind it that were never tried, up to
+// a run; of those without a key, the first that are due. Index deliveries_line has a key's line in order, and
+// deliveries_due those without one, so the cost is that of what is returned, whatever waits behind.
+//
+// A second and later attempt is counted here, before its handler starts, so that one which kills its process counts.
+const claimDueSQL = `
+with ready as materialized (
+    select r.event_id
+    from unnest($3::smallint[], $4::text[]) as k (lane, key)
+    cross join lateral (
+        select d.event_id,
+               bool_and(d.state = 'retrying' and d.due_at <= clock_timestamp() and (d.place = 1 or d.attempt = 0))
+                   over (order by d.event_id) as ready
+        from (select d.event_id, d.state, d.due_at, d.attempt, row_number() over (order by d.event_id) as place
+              from outbox.deliveries d
+              where d.subscription_id = $2 and d.lane = k.lane and d.key = k.key and d.state in ('retrying', 'running')
+              order by d.event_id
+              limit $5) d
+    ) r
+    where k.key <> '' and r.ready
+    union all
+    select r.event_id
+    from unnest($3::smallint[], $4::text[]) as k (lane, key)
+    cross join lateral (
+        select d.event_id
+        from outbox.deliveries d
+        where d.subscription_id = $2 and d.lane = k.lane and d.key is null and d.state = 'retrying' and d.due_at <= clock_timestamp()
+        order by d.due_at
+        limit $6
+    ) r
+    where k.key = ''
+), locked as materialized (
+    select d.event_id
+    from outbox.deliveries d
+    where d.subscription_id = $2 and d.event_id in (select r.event_id from ready r) and d.state = 'retrying'
+    for update skip locked
+)
+update outbox.deliveries d
+set state = 'running', owner = $1, attempt = d.attempt + case when d.attempt > 0 then 1 else 0 end
+from locked l
+where d.subscription_id = $2 and d.event_id = l.event_id
+returning d.event_id, d.lane, d.topic, coalesce(d.key, ''), d.payload, d.headers, d.published_at, d.attempt`
+
+// waitingSQL returns for each line when to look again, or nothing where it has no head to wait for.
+const waitingSQL = `
+select k.lane, k.key, r.due
+from unnest($2::smallint[], $3::text[]) as k (lane, key)
+cross join lateral (
+    (select d.due_at - clock_timestamp() as due
+     from outbox.deliveries d
+     where k.key <> '' and d.subscription_id = $1 and d.lane = k.lane and d.key = k.key and d.state in ('retrying', 'running')
+     order by d.event_id
+     limit 1)
+    union all
+    (select d.due_at - clock_timestamp()
+     from outbox.deliveries d
+     where k.key = '' and d.subscription_id = $1 and d.lane = k.lane and d.key is null and d.state = 'retrying'
+     order by d.due_at
+     limit 1)
+) r`
+
+// run is how many deliveries of one key are claimed at once: they are handled one after the other.
+const run = 64
+
+// ClaimDue takes what may run now of the given lines. It returns those deliveries, sorted by id within a key, and for each
+// line that still has something to wait for a Line with Due set and Count zero.
+func (m *Member) ClaimDue(ctx context.Context, lines []Line, limit int) (due []Delivery, waiting []Line, err error) {
+	if len(lines) == 0 {
+		return nil, nil, nil
+	}
+	lanes, keys := make([]int16, len(lines)), make([]string, len(lines))
+	for i, l := range lines {
+		lanes[i], keys[i] = l.Lane, l.Key
+	}
+	err = m.inTx(ctx, func(batch *pgx.Batch) {
+		batch.Queue(readSetup)
+		batch.Queue(claimDueSQL, m.worker, m.subscription, lanes, keys, run, limit).Query(func(rows pgx.Rows) (err error) {
+			due, err = pgx.CollectRows(rows, scanDelivery)
+			return err
+		})
+		batch.Queue(waitingSQL, m.subscription, lanes, keys).Query(func(rows pgx.Rows) (err error) {
+			waiting, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (l Line, err error) {
+				err = row.Scan(&l.Lane, &l.Key, &l.Due)
+				return l, err
+			})
+			return err
+		})
+	})
+	if err != nil {
+		return nil, nil, fmt.Errorf("claim deliveries: %w", err)
+	}
+	sortByID(due, func(d Delivery) int64 { return d.Event.ID })
+	return due, waiting, nil
+}
+
+func scanDelivery(row pgx.CollectableRow) (Delivery, error) {
+	var (
+		d       Delivery
+		headers []byte
+	)
+	e := &d.Event
+	err := row.Scan(&e.ID, &e.lane, &e.Topic, &e.Key, &e.Payload, &headers, &e.PublishedAt, &d.Attempt)
+	if err == nil && len(headers) > 2 {
+		e.Headers, err = parseHeaders(headers)
+	}
+	return d, err
+}

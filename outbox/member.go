@@ -1,0 +1,93 @@
+package outbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// Lanes is how many slices the log has. Every subscription has a cursor and an owner for each.
+const Lanes = 64
+
+// ErrEvicted says that the worker was taken for dead: its lanes belong to others by now, and nothing it did since
+// can be settled. It has to join again, under a new id.
+var ErrEvicted = errors.New("worker was evicted")
+
+// A Member is a worker's part in a subscription: the lanes that it owns, and how far it has read them. It reads windows
+// of events and settles them.
+//
+// All its statements go over one connection. When that breaks, the server may have lost history, so nothing that was
+// read over it may be settled: leave, and join again. A Member is not safe for concurrent use.
+type Member struct {
+	// Held lists lanes that are not read further for now, because too much of them is unfinished.
+	Held map[int16]bool
+
+	conn         *pgx.Conn
+	worker       int64
+	subscription int32
+	topics       topics
+	floor        int64 // events up to here have transaction ids of another cluster
+
+	cursors    []cursor       // as of the last read
+	hot        map[int16]bool // lanes that the last read did not see the end of
+	eventBytes int            // size of an event, lately
+	settled    settledState
+}
+
+// NewMember returns the part of a worker that has joined in one of the subscriptions that it joined for. It owns
+// nothing until it claims. The connection is the member's alone from here on.
+func NewMember(conn *pgx.Conn, worker int64, s Subscription) *Member {
+	return &Member{
+		Held: map[int16]bool{}, conn: conn, worker: worker, subscription: s.ID, topics: s.Topics, floor: s.floor,
+		hot: map[int16]bool{},
+	}
+}
+
+// Lanes returns the lanes that the member owns.
+func (m *Member) Lanes() []int16 {
+	lanes := make([]int16, 0, Lanes)
+	for _, c := range m.cursors {
+		lanes = append(lanes, c.lanes...)
+	}
+	return lanes
+}
+
+func (m *Member) owned() int {
+	n := 0
+	for _, c := range m.cursors {
+		n += len(c.lanes)
+	}
+	return n
+}
+
+// Unread reports whether a read could find anything, given what a heartbeat saw.
+func (m *Member) Unread(p Pulse) bool { return unread(m.cursors, p.snapshot, p.head, m.Held) }
+
+// fenceSQL locks the member's row until the transaction ends, against an eviction; without the row, the worker has
+// been evicted, and the statement fails.
+const fenceSQL = `select outbox.fence($1, $2)`
+
+// evictedCode is the SQLSTATE that outbox.fence raises.
+const evictedCode = "OB001"
+
+// inTx runs a batch as one transaction behind the fence, in one round trip.
+func (m *Member) inTx(ctx context.Context, queue func(*pgx.Batch)) error {
+	batch := &pgx.Batch{}
+	batch.Queue("begin isolation level read committed")
+	batch.Queue(fenceSQL, m.worker, m.subscription)
+	queue(batch)
+	batch.Queue("commit")
+	return evicted(m.conn.SendBatch(ctx, batch).Close())
+}
+
+// evicted turns what outbox.fence raises into ErrEvicted.
+func evicted(err error) error {
+	var pgErr *pgconn.PgError
+	if errors.As(err, &pgErr) && pgErr.Code == evictedCode {
+		return fmt.Errorf("%w: %s", ErrEvicted, pgErr.Message)
+	}
+	return err
+}

@@ -1,0 +1,142 @@
+package outbox
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// A Settlement is what became of a window and of the deliveries that ran beside it. All of it is recorded in one
+// transaction, or nothing.
+type Settlement struct {
+	// Window is the last one whose events are all handled, or among Unfinished. It covers those that were read before
+	// it. Nil records no progress.
+	Window *Window
+	// Unfinished are events of windows that become deliveries.
+	Unfinished []Unfinished
+	// Delivered are the ids of deliveries that succeeded. Their rows are deleted.
+	Delivered []int64
+	// Failed are deliveries that did not succeed, or did not get to run.
+	Failed []Unfinished
+}
+
+// Unfinished says when to try an event again, and why.
+type Unfinished struct {
+	Event   Event
+	Attempt int           // attempts begun so far
+	Delay   time.Duration // until the next attempt, by the database's clock
+	Failure *Failure      // of the last attempt; nil where none was made, because an earlier event of the key is unfinished
+}
+
+// A Failure is kept with a delivery, one for each attempt.
+type Failure struct {
+	Attempt int       `json:"attempt"`
+	At      time.Time `json:"at"`
+	Worker  string    `json:"worker"`
+	Error   string    `json:"error"`
+}
+
+const progressSQL = `
+insert into outbox.progress (subscription_id, owner, lanes, after_ids, pending, late, late_after_id)
+values ($2, $1, $3, $4, $5, $6, $7)
+returning seq`
+
+const pruneSQL = `
+delete from outbox.progress p
+where p.owner = $1 and p.subscription_id = $2 and p.seq >= $3 and p.seq < $4`
+
+// The events' bytes are in the database already: index events_lane_id finds them.
+const unfinishedSQL = `
+insert into outbox.deliveries (subscription_id, event_id, lane, topic, key, payload, headers, published_at,
+                               state, attempt, due_at, errors)
+select $1, e.id, e.lane, e.topic, e.key, e.payload, e.headers, e.published_at,
+       'retrying', u.attempt, clock_timestamp() + u.delay, u.errors::jsonb
+from unnest($2::bigint[], $3::smallint[], $4::integer[], $5::interval[], $6::text[]) as u (id, lane, attempt, delay, errors)
+join outbox.events e on e.lane = u.lane and e.id = u.id
+on conflict (subscription_id, event_id) do nothing`
+
+const deliveredSQL = `
+delete from outbox.deliveries d
+where d.subscription_id = $2 and d.event_id = any ($3::bigint[]) and d.owner = $1`
+
+const failedSQL = `
+update outbox.deliveries d
+set state = 'retrying', owner = null, attempt = u.attempt, due_at = clock_timestamp() + u.delay, errors = d.errors || u.errors::jsonb
+from unnest($3::bigint[], $4::integer[], $5::interval[], $6::text[]) as u (id, attempt, delay, errors)
+where d.subscription_id = $2 and d.event_id = u.id and d.owner = $1`
+
+// settledState is what a member remembers of its rows in outbox.progress.
+type settledState struct {
+	seq    int64 // first row of the last settle: it and those after it cover all lanes
+	pruned int64 // rows below are deleted
+	count  int   // settles since
+}
+
+// pruneEvery is after how many settles a member deletes its old progress rows.
+const pruneEvery = 256
+
+// Settle records s behind the fence, in one transaction and one round trip. It returns ErrEvicted when the worker has
+// been taken for dead: nothing is recorded then.
+func (m *Member) Settle(ctx context.Context, s Settlement) error {
+	state := m.settled
+	err := m.inTx(ctx, func(batch *pgx.Batch) {
+		if len(s.Delivered) > 0 {
+			batch.Queue(deliveredSQL, m.worker, m.subscription, s.Delivered)
+		}
+		if u := unfinishedColumns(s.Failed); len(u.ids) > 0 {
+			batch.Queue(failedSQL, m.worker, m.subscription, u.ids, u.attempts, u.delays, u.errors)
+		}
+		if u := unfinishedColumns(s.Unfinished); len(u.ids) > 0 {
+			batch.Queue(unfinishedSQL, m.subscription, u.ids, u.lanes, u.attempts, u.delays, u.errors)
+		}
+		if s.Window == nil {
+			return
+		}
+		covered := 0
+		for i, c := range s.Window.cursors {
+			insert := batch.Queue(progressSQL, m.worker, m.subscription, c.lanes, c.after, c.pending.multirange(), c.late.multirange(), c.lateAfter)
+			if covered += len(c.lanes); i == 0 {
+				insert.QueryRow(func(row pgx.Row) error { return row.Scan(&state.seq) })
+			}
+		}
+		if covered < m.owned() {
+			return // lanes were claimed since: their rows are older than these, and still count
+		}
+		if state.count++; state.count >= pruneEvery {
+			batch.Queue(pruneSQL, m.worker, m.subscription, state.pruned, state.seq) // the last settle's: this one's is not known yet
+			state.pruned, state.count = state.seq, 0
+		}
+	})
+	if err != nil {
+		return fmt.Errorf("settle: %w", err)
+	}
+	m.settled = state
+	return nil
+}
+
+type unfinished struct {
+	ids      []int64
+	lanes    []int16
+	attempts []int32
+	delays   []time.Duration
+	errors   []string
+}
+
+func unfinishedColumns(list []Unfinished) (u unfinished) {
+	for _, item := range list {
+		failures := []Failure{}
+		if item.Failure != nil {
+			failures = append(failures, *item.Failure)
+		}
+		raw, _ := json.Marshal(failures) // strings, numbers and a time: cannot fail
+		u.ids = append(u.ids, item.Event.ID)
+		u.lanes = append(u.lanes, item.Event.lane)
+		u.attempts = append(u.attempts, int32(item.Attempt))
+		u.delays = append(u.delays, item.Delay)
+		u.errors = append(u.errors, string(raw))
+	}
+	return u
+}

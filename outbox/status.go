@@ -1,0 +1,180 @@
+package outbox
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// A Status says how the outbox is doing.
+type Status struct {
+	Subscriptions []SubscriptionStatus `json:"subscriptions"`
+	Workers       []WorkerStatus       `json:"workers"`
+	Doorbell      string               `json:"doorbell"` // "armed", "polling", or "unattended" when no worker answers it
+}
+
+// A SubscriptionStatus says how far a subscription is behind, and why.
+type SubscriptionStatus struct {
+	Name       string           `json:"name"`
+	Topics     []string         `json:"topics"`
+	Lag        Lag              `json:"lag"`
+	Deliveries map[string]int64 `json:"deliveries"` // by state
+	Lanes      map[string]int   `json:"lanes"`      // how many lanes by name of their owner; "" for those without
+}
+
+// Lag is what a subscription has yet to read. Deliveries are not part of it.
+type Lag struct {
+	Events    int64   `json:"events"`
+	Estimated bool    `json:"estimated"` // Events was extrapolated, because there are more than 10,000
+	Seconds   float64 `json:"seconds"`   // age of the oldest of them
+}
+
+// A WorkerStatus describes a live worker process.
+type WorkerStatus struct {
+	ID            int64     `json:"id"`
+	Name          string    `json:"name"`
+	StartedAt     time.Time `json:"started_at"`
+	SeenAt        time.Time `json:"seen_at"`
+	Sentinel      bool      `json:"sentinel"`
+	Subscriptions []string  `json:"subscriptions"`
+}
+
+// ReadStatus collects a Status. It looks at no more than lagScan events of each subscription, so it is quick however far
+// one is behind.
+func ReadStatus(ctx context.Context, db DB) (*Status, error) {
+	s := &Status{Subscriptions: []SubscriptionStatus{}, Workers: []WorkerStatus{}}
+	if err := s.readSubscriptions(ctx, db); err != nil {
+		return nil, fmt.Errorf("read subscriptions: %w", err)
+	}
+	if err := s.readWorkers(ctx, db); err != nil {
+		return nil, fmt.Errorf("read workers: %w", err)
+	}
+	return s, nil
+}
+
+// lagScan is how many events of a subscription are counted before the rest is estimated.
+const lagScan = 10_000
+
+// An owned lane's cursor is in its owner's latest progress row that lists it; index progress_owner leads there. Events past the
+// cursors come from index events_lane_id and end at the limit.
+const lagSQL = `
+with cursors as materialized (
+    select l.lane, coalesce(p.after_id, l.after_id) as after_id
+    from outbox.lanes l
+    left join lateral (
+        select u.after_id
+        from outbox.progress p, unnest(p.lanes, p.after_ids) as u (lane, after_id)
+        where p.owner = l.owner and p.subscription_id = l.subscription_id and u.lane = l.lane
+        order by p.seq desc
+        limit 1
+    ) p on l.owner is not null
+    where l.subscription_id = $1
+), scanned as materialized (
+    select e.topic ~ $2 as wanted, e.published_at
+    from cursors c
+    cross join lateral (
+        select e.topic, e.published_at
+        from outbox.events e
+        where e.lane = c.lane and e.id > c.after_id
+        order by e.id
+        limit $3
+    ) e
+    limit $3
+)
+select count(*), count(*) filter (where s.wanted),
+       coalesce(extract(epoch from clock_timestamp() - min(s.published_at) filter (where s.wanted)), 0)::double precision,
+       (select coalesce(sum(greatest(h.last_value - c.after_id, 0)), 0)::bigint / $4 from cursors c, outbox.events_id_seq h)
+from scanned s`
+
+func (s *Status) readSubscriptions(ctx context.Context, db DB) error {
+	rows, _ := db.Query(ctx, `select s.id, s.name, s.topics from outbox.subscriptions s order by s.name`)
+	type subscription struct {
+		ID     int32
+		Name   string
+		Topics []string
+	}
+	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[subscription])
+	if err != nil {
+		return err
+	}
+	for _, sub := range list {
+		status := SubscriptionStatus{Name: sub.Name, Topics: sub.Topics, Deliveries: map[string]int64{}, Lanes: map[string]int{}}
+		var scanned, wanted, beyond int64
+		err := db.QueryRow(ctx, lagSQL, sub.ID, topics(sub.Topics).regex(), lagScan, Lanes).Scan(&scanned, &wanted, &status.Lag.Seconds, &beyond)
+		if err != nil {
+			return err
+		}
+		if status.Lag.Events = wanted; scanned >= lagScan {
+			status.Lag.Estimated = true
+			status.Lag.Events = max(wanted, int64(float64(beyond)*float64(wanted)/float64(scanned)))
+		}
+		if err := countBy(ctx, db, status.Deliveries, `
+			select d.state, count(*) from outbox.deliveries d where d.subscription_id = $1 group by d.state`, sub.ID); err != nil {
+			return err
+		}
+		if err := countBy(ctx, db, status.Lanes, `
+			select coalesce(w.name, ''), count(*)
+			from outbox.lanes l left join outbox.workers w on w.id = l.owner
+			where l.subscription_id = $1 group by w.name`, sub.ID); err != nil {
+			return err
+		}
+		s.Subscriptions = append(s.Subscriptions, status)
+	}
+	return nil
+}
+
+func countBy[N int | int64](ctx context.Context, db DB, counts map[string]N, sql string, args ...any) error {
+	rows, _ := db.Query(ctx, sql, args...)
+	var (
+		name string
+		n    N
+	)
+	_, err := pgx.ForEachRow(rows, []any{&name, &n}, func() error {
+		counts[name] = n
+		return nil
+	})
+	return err
+}
+
+func (s *Status) readWorkers(ctx context.Context, db DB) error {
+	rows, _ := db.Query(ctx, `
+		with locks as materialized (
+		    select l.pid, l.classid, l.objid, l.mode
+		    from pg_locks l
+		    where l.locktype = 'advisory' and l.objsubid = 2 and l.granted and l.classid in ($1, $2)
+		      and l.database = (select d.oid from pg_database d where d.datname = current_database())
+		)
+		select w.id, w.name, w.started_at, w.seen_at,
+		       exists (select from locks mine join locks l on l.pid = mine.pid
+		               where mine.classid = $2 and mine.objid::bigint = (w.id & x'7fffffff'::bigint)
+		                 and l.classid = $1 and l.objid = $3),
+		       array(select s.name from outbox.members m join outbox.subscriptions s on s.id = m.subscription_id
+		             where m.worker_id = w.id order by s.name)
+		from outbox.workers w
+		order by w.id`, lockClass, workerLockClass, lockSentinel)
+	workers, err := pgx.CollectRows(rows, pgx.RowToStructByPos[WorkerStatus])
+	if err != nil {
+		return err
+	}
+	s.Workers = append(s.Workers, workers...)
+
+	var armed bool
+	err = db.QueryRow(ctx, `
+		select exists (select from pg_locks l
+		               where l.locktype = 'advisory' and l.objsubid = 2 and l.granted and l.classid = $1 and l.objid = $2
+		                 and l.mode = 'ExclusiveLock'
+		                 and l.database = (select d.oid from pg_database d where d.datname = current_database()))`,
+		lockClass, lockBell).Scan(&armed)
+	s.Doorbell = "unattended"
+	for _, w := range workers {
+		if w.Sentinel {
+			s.Doorbell = "polling"
+		}
+	}
+	if armed {
+		s.Doorbell = "armed"
+	}
+	return err
+}

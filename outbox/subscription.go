@@ -1,0 +1,146 @@
+package outbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// A Start is where a new subscription begins to read.
+type Start int
+
+const (
+	// FromBeginning reads everything that the log still has. The default.
+	FromBeginning Start = iota
+	// FromNow reads what commits from now on, in particular what running transactions have published already.
+	FromNow
+)
+
+// A Subscription is a durable, named consumer group: it sees every event that matches its topics, and its workers
+// share the load.
+type Subscription struct {
+	ID        int32
+	Name      string
+	Topics    []string
+	CreatedAt time.Time
+
+	floor int64
+}
+
+// A Beginner is a connection or a pool of pgx.
+type Beginner interface {
+	BeginTx(ctx context.Context, options pgx.TxOptions) (pgx.Tx, error)
+}
+
+// ErrInvalidSubscription says that a subscription's name or topics cannot be.
+var ErrInvalidSubscription = errors.New("invalid subscription")
+
+// A TopicsError says that a subscription exists with other topics than asked for.
+type TopicsError struct {
+	Name       string
+	Have, Want []string
+}
+
+func (e *TopicsError) Error() string {
+	return fmt.Sprintf("subscription %q has the topics %s, not %s: leave them out, use another name, or change them with "+
+		"\"update outbox.subscriptions set topics = '{%s}' where name = '%s'\" and restart its workers",
+		e.Name, strings.Join(e.Have, " "), strings.Join(e.Want, " "), strings.Join(e.Want, ","), e.Name)
+}
+
+// Subscribe returns the subscription of that name and creates it where it is missing. Topics are exact names, or have *
+// for one token and > for the rest. For an existing one they may be left out; others than it has are a *TopicsError.
+// Start matters for a new one only. Any number of processes may call it at once.
+func Subscribe(ctx context.Context, db Beginner, name string, topics []string, start Start) (Subscription, error) {
+	if fault := nameFault(name); fault != "" {
+		return Subscription{}, fmt.Errorf("%w: name %s", ErrInvalidSubscription, fault)
+	}
+	for _, pattern := range topics {
+		if fault := patternFault(pattern); fault != "" {
+			return Subscription{}, fmt.Errorf("%w: topic %s", ErrInvalidSubscription, fault)
+		}
+	}
+	want := slices.Compact(slices.Sorted(slices.Values(topics)))
+	var s Subscription
+	err := pgx.BeginTxFunc(ctx, db, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
+		var err error
+		if s, err = find(ctx, tx, name); !errors.Is(err, pgx.ErrNoRows) {
+			return err
+		}
+		if len(want) == 0 {
+			return fmt.Errorf("%w: %q does not exist yet, and has no topics to be created with", ErrInvalidSubscription, name)
+		}
+		if err = create(ctx, tx, name, want, start); err != nil {
+			return err
+		}
+		s, err = find(ctx, tx, name)
+		return err
+	})
+	if err != nil {
+		return Subscription{}, fmt.Errorf("subscribe: %w", err)
+	}
+	if have := slices.Sorted(slices.Values(s.Topics)); len(want) > 0 && !slices.Equal(have, want) {
+		return Subscription{}, &TopicsError{Name: name, Have: have, Want: want}
+	}
+	return s, nil
+}
+
+func nameFault(name string) string {
+	switch {
+	case name == "":
+		return "is empty"
+	case len(name) > MaxTopicBytes:
+		return fmt.Sprintf("is %d bytes long, at most %d are allowed", len(name), MaxTopicBytes)
+	case !storableText(name):
+		return "is not UTF-8 text without zero bytes"
+	}
+	return ""
+}
+
+func find(ctx context.Context, tx pgx.Tx, name string) (s Subscription, err error) {
+	err = tx.QueryRow(ctx, `
+		select s.id, s.name, s.topics, s.created_at, c.floor
+		from outbox.subscriptions s, outbox.cluster c
+		where s.name = $1`, name).Scan(&s.ID, &s.Name, &s.Topics, &s.CreatedAt, &s.floor)
+	return s, err
+}
+
+// create adds a subscription and its lanes, unless somebody else did so just now.
+func create(ctx context.Context, tx pgx.Tx, name string, topics []string, start Start) error {
+	var first cursor
+	first.after = []int64{0}
+	if start == FromNow {
+		// As for a read that reached every lane's end. The transaction has not written before.
+		var (
+			seen       string
+			head, next int64
+		)
+		err := tx.QueryRow(ctx, `
+			select pg_current_snapshot()::text, h.id, case when h.id >= 0 then pg_current_xact_id()::text::bigint end
+			from (select coalesce(max(s.last_value) filter (where s.is_called), 0) as id from outbox.events_id_seq s) h`).
+			Scan(&seen, &head, &next)
+		if err != nil {
+			return err
+		}
+		s, err := parseSnapshot(seen)
+		if err != nil {
+			return err
+		}
+		first.after[0], first.pending = head, s.unseen(next)
+	}
+	_, err := tx.Exec(ctx, `
+		with created as (
+		    insert into outbox.subscriptions (name, topics) values ($1, $2)
+		    on conflict (name) do nothing
+		    returning id
+		)
+		insert into outbox.lanes (subscription_id, lane, after_id, pending)
+		select c.id, l.lane, $3, $4
+		from created c, generate_series(0, $5::integer - 1) as l (lane)`,
+		name, topics, first.after[0], first.pending.multirange(), Lanes)
+	return err
+}

@@ -1,0 +1,222 @@
+package outbox
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Advisory locks of a database have two numbers. The first is the project's, or that plus one for workers' ids.
+const (
+	lockClass       = 7446925
+	lockBell        = 1 // see Bell; also in the trigger function outbox.ring
+	lockSentinel    = 2 // held by the worker that is the sentinel
+	workerLockClass = lockClass + 1
+)
+
+// Channel is where workers listen. A notification is a wake-up and nothing more: see [ParseRing].
+const Channel = "new_signals"
+
+// announceSQL tells workers that lanes or members have changed hands.
+const announceSQL = `select pg_notify('` + Channel + `', '` + lanesPayload + `')`
+
+// Join registers a worker process for subscriptions and returns its id. The id is alive as long as the connection, which
+// holds a session lock for it, and as long as [Beat] is called within the lease. direct says that the connection
+// reaches PostgreSQL itself; through a pooling proxy, which has no sessions to hold a lock in, only the lease counts.
+func Join(ctx context.Context, conn *pgx.Conn, name string, direct bool, subscriptions []int32) (int64, error) {
+	var id int64
+	err := pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+		err := tx.QueryRow(ctx, `insert into outbox.workers (name, direct) values ($1, $2) returning id`, name, direct).Scan(&id)
+		if err != nil {
+			return err
+		}
+		if direct { // before anybody can see the row, or the sentinel might miss the lock
+			if _, err := tx.Exec(ctx, `select pg_advisory_lock($1::integer, $2::integer)`, workerLockClass, lockID(id)); err != nil {
+				return err
+			}
+		}
+		_, err = tx.Exec(ctx, `
+			insert into outbox.members (worker_id, subscription_id)
+			select $1, s.id from unnest($2::integer[]) as s (id)`, id, subscriptions)
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("join: %w", err)
+	}
+	return id, nil
+}
+
+// lockID folds a worker's id to the width of an advisory lock's second number.
+func lockID(worker int64) int32 { return int32(worker & 0x7fffffff) }
+
+// A Pulse is what a heartbeat found out.
+type Pulse struct {
+	// Alive is false when the worker has been evicted.
+	Alive bool
+	// Sentinel is true when this heartbeat made the worker the sentinel.
+	Sentinel bool
+	// Shares has, by subscription, how many lanes the worker should own.
+	Shares map[int32]Share
+
+	snapshot snapshot
+	head     int64
+}
+
+// A Share is a worker's part of a subscription.
+type Share struct {
+	Fair int // lanes, rounded up
+	Free int // lanes that nobody owns
+}
+
+// One statement a second for each worker, whatever it serves: it says that the worker lives, asks for the sentinel's
+// lock, and brings what is needed to know whether lanes should change hands and whether a read could find anything.
+// Small tables, and a sequence; no index can help, and none is needed.
+const beatSQL = `
+with beat as (
+    update outbox.workers w set seen_at = clock_timestamp() where w.id = $1 returning w.id
+)
+select exists (select from beat),
+       $2::boolean and pg_try_advisory_lock($3::integer, $4::integer),
+       pg_current_snapshot()::text,
+       coalesce((select s.last_value from outbox.events_id_seq s where s.is_called), 0),
+       array(select (m.subscription_id, count(*),
+                     (select count(*) from outbox.lanes l where l.subscription_id = m.subscription_id and l.owner is null))
+             from outbox.members m
+             where m.subscription_id in (select mine.subscription_id from outbox.members mine where mine.worker_id = $1)
+             group by m.subscription_id)`
+
+// Beat says that the worker lives. With candidate, it also asks to become the sentinel. Call it about once a second.
+func Beat(ctx context.Context, conn *pgx.Conn, worker int64, candidate bool) (Pulse, error) {
+	var (
+		p      = Pulse{Shares: map[int32]Share{}}
+		seen   string
+		shares []struct {
+			Subscription  int32
+			Members, Free int64
+		}
+	)
+	err := conn.QueryRow(ctx, beatSQL, worker, candidate, lockClass, lockSentinel).Scan(&p.Alive, &p.Sentinel, &seen, &p.head, &shares)
+	if err != nil {
+		return Pulse{}, fmt.Errorf("heartbeat: %w", err)
+	}
+	if p.snapshot, err = parseSnapshot(seen); err != nil {
+		return Pulse{}, fmt.Errorf("heartbeat: %w", err)
+	}
+	for _, s := range shares {
+		p.Shares[s.Subscription] = Share{Fair: (Lanes + int(s.Members) - 1) / int(s.Members), Free: int(s.Free)}
+	}
+	return p, nil
+}
+
+// Dead returns the workers that should be evicted: those whose session lock is gone, and those not seen for longer than
+// their lease, because they were stopped or cut off from the network. A worker that is just shutting down may be among
+// the first, so wait a moment and look again.
+func Dead(ctx context.Context, conn *pgx.Conn, lease, proxiedLease time.Duration) (vanished, expired []int64, err error) {
+	rows, _ := conn.Query(ctx, `
+		select w.id, w.seen_at < clock_timestamp() - case when w.direct then $2::interval else $3::interval end as expired
+		from outbox.workers w
+		where w.seen_at < clock_timestamp() - case when w.direct then $2::interval else $3::interval end
+		   or w.direct and (w.id & x'7fffffff'::bigint) not in (
+		       select l.objid::bigint
+		       from pg_locks l
+		       where l.locktype = 'advisory' and l.classid = $1 and l.objsubid = 2 and l.granted
+		         and l.database = (select d.oid from pg_database d where d.datname = current_database()))`,
+		workerLockClass, lease, proxiedLease)
+	var (
+		id   int64
+		late bool
+	)
+	_, err = pgx.ForEachRow(rows, []any{&id, &late}, func() error {
+		if late {
+			expired = append(expired, id)
+		} else {
+			vanished = append(vanished, id)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, nil, fmt.Errorf("look for dead workers: %w", err)
+	}
+	return vanished, expired, nil
+}
+
+// Usurp ends the session of a sentinel that has not been seen for longer than its lease, because its process was stopped
+// or cut off: it would keep the role for as long as the server believes in its connection. Any worker may ask for that.
+func Usurp(ctx context.Context, conn *pgx.Conn, lease time.Duration) error {
+	_, err := conn.Exec(ctx, `
+		select pg_terminate_backend(s.pid)
+		from pg_locks s
+		join pg_locks l on l.pid = s.pid and l.locktype = 'advisory' and l.classid = $2 and l.objsubid = 2
+		join outbox.workers w on (w.id & x'7fffffff'::bigint) = l.objid::bigint
+		where s.locktype = 'advisory' and s.classid = $1 and s.objid = $3 and s.objsubid = 2 and s.granted
+		  and s.database = (select d.oid from pg_database d where d.datname = current_database()) and l.database = s.database
+		  and w.seen_at < clock_timestamp() - $4::interval`, lockClass, workerLockClass, lockSentinel, lease)
+	if err != nil {
+		return fmt.Errorf("look after the sentinel: %w", err)
+	}
+	return nil
+}
+
+// Evict removes a worker that is dead or on its way out, and frees what it owned for others. It reports whether there was
+// such a worker. Safe to call from any number of processes at once.
+//
+// Deleting the row waits for settles in flight, and fences off those to come. Only then, in a later statement with a
+// snapshot of its own, is the worker's last progress sure to be there: folded in the same statement, or under
+// repeatable read, it could be a stale row.
+func Evict(ctx context.Context, conn *pgx.Conn, worker int64) (bool, error) {
+	gone := false
+	err := pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
+		// A settle in flight may hang with its process: PostgreSQL ends it after idle_in_transaction_session_timeout.
+		if _, err := tx.Exec(ctx, `set local lock_timeout = '1s'`); err != nil {
+			return err
+		}
+		var err error
+		if gone, err = remove(ctx, tx, worker); err != nil || !gone {
+			return err
+		}
+		_, err = tx.Exec(ctx, announceSQL)
+		return err
+	})
+	if err != nil {
+		return false, fmt.Errorf("evict worker %d: %w", worker, err)
+	}
+	return gone, nil
+}
+
+// remove deletes a worker's row and frees what it owned. The transaction must be read committed.
+func remove(ctx context.Context, tx pgx.Tx, worker int64) (bool, error) {
+	tag, err := tx.Exec(ctx, `delete from outbox.workers w where w.id = $1`, worker)
+	if err != nil || tag.RowsAffected() == 0 {
+		return false, err
+	}
+	for _, sql := range []string{foldSQL, freeLanesSQL, freeDeliveriesSQL, dropProgressSQL} {
+		if _, err := tx.Exec(ctx, sql, worker); err != nil {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+const (
+	foldSQL = `
+with latest as (
+    select distinct on (p.subscription_id, u.lane)
+           p.subscription_id, u.lane, u.after_id, p.pending, p.late, p.late_after_id
+    from outbox.progress p, unnest(p.lanes, p.after_ids) as u (lane, after_id)
+    where p.owner = $1
+    order by p.subscription_id, u.lane, p.seq desc
+)
+update outbox.lanes l
+set after_id = p.after_id, pending = p.pending, late = p.late, late_after_id = p.late_after_id
+from latest p
+where l.owner = $1 and l.subscription_id = p.subscription_id and l.lane = p.lane`
+
+	freeLanesSQL = `update outbox.lanes l set owner = null, suspect = true where l.owner = $1`
+
+	freeDeliveriesSQL = `
+update outbox.deliveries d set state = 'retrying', owner = null, due_at = clock_timestamp() where d.owner = $1`
+
+	dropProgressSQL = `delete from outbox.progress p where p.owner = $1`
+)

@@ -1,0 +1,146 @@
+package worker
+
+import (
+	"time"
+
+	"github.com/signalbox-go/signalbox/outbox"
+)
+
+// A backlog is what a runner remembers of the unfinished deliveries in its lanes, so that a window needs no look-up for
+// them: which keys are blocked, and when there is something to try again.
+type backlog struct {
+	lines map[lineID]*line
+	lanes [outbox.Lanes]int // unfinished by lane
+	next  time.Time         // no line is due before; zero when unknown
+}
+
+// lineID names the unfinished deliveries of a key, or those of a lane that have none.
+type lineID struct {
+	lane int16
+	key  string
+}
+
+type line struct {
+	count int
+	due   time.Time // when the head, or the first without a key, may be tried
+}
+
+// A lane with more than heldAbove unfinished deliveries is not read further until there are fewer than heldBelow, so that
+// an outage of what handlers need does not copy the log into deliveries.
+const (
+	heldAbove = 1000
+	heldBelow = 500
+)
+
+func newBacklog() *backlog { return &backlog{lines: map[lineID]*line{}} }
+
+// blocked reports whether an event has to wait behind others of its key.
+func (b *backlog) blocked(e *outbox.Event) bool {
+	return e.Key != "" && len(b.lines) > 0 && b.lines[lineID{e.Lane(), e.Key}] != nil
+}
+
+// add remembers n more deliveries of a line. The line as a whole becomes due at the given time if it is new, or has no
+// key and nothing that is due earlier.
+func (b *backlog) add(id lineID, n int, due time.Time) {
+	l := b.lines[id]
+	if l == nil {
+		l = &line{due: due}
+		b.lines[id] = l
+	} else if id.key == "" && due.Before(l.due) {
+		l.due = due
+	}
+	l.count += n
+	b.lanes[id.lane] += n
+	if l.due.Before(b.next) {
+		b.next = l.due
+	}
+}
+
+// done forgets n deliveries of a line.
+func (b *backlog) done(id lineID, n int) {
+	l := b.lines[id]
+	if l == nil {
+		return
+	}
+	n = min(n, l.count)
+	b.lanes[id.lane] -= n
+	if l.count -= n; l.count == 0 {
+		delete(b.lines, id)
+	}
+}
+
+// retry notes that a line may go on at the given time: the one behind a head that is done or, of events without a key, one
+// among others.
+func (b *backlog) retry(id lineID, due time.Time) {
+	if l := b.lines[id]; l != nil && (id.key != "" || due.Before(l.due)) {
+		b.wait(id, due)
+	}
+}
+
+// wait sets when a line is due.
+func (b *backlog) wait(id lineID, due time.Time) {
+	if l := b.lines[id]; l != nil {
+		l.due = due
+		if due.Before(b.next) {
+			b.next = due
+		}
+	}
+}
+
+// drop forgets a line of which the database knows nothing.
+func (b *backlog) drop(id lineID) {
+	if l := b.lines[id]; l != nil {
+		b.done(id, l.count)
+	}
+}
+
+// forget drops all lines of lanes that were released.
+func (b *backlog) forget(lanes []int16) {
+	gone := map[int16]bool{}
+	for _, lane := range lanes {
+		gone[lane] = true
+	}
+	for id := range b.lines {
+		if gone[id.lane] {
+			b.drop(id)
+		}
+	}
+}
+
+// dueLines returns up to limit lines that are due now.
+func (b *backlog) dueLines(now time.Time, limit int) []outbox.Line {
+	if len(b.lines) == 0 || now.Before(b.next) {
+		return nil
+	}
+	var due []outbox.Line
+	next := now.Add(time.Hour)
+	for id, l := range b.lines {
+		if !l.due.After(now) && len(due) < limit {
+			due = append(due, outbox.Line{Lane: id.lane, Key: id.key})
+			continue
+		}
+		if l.due.Before(next) {
+			next = l.due
+		}
+	}
+	b.next = next
+	return due
+}
+
+// nextDue returns when to look again, or false when there is nothing to wait for.
+func (b *backlog) nextDue() (time.Time, bool) { return b.next, len(b.lines) > 0 }
+
+// hold sets which lanes are not read further, and reports whether some may be again.
+func (b *backlog) hold(held map[int16]bool) bool {
+	freed := false
+	for lane, n := range b.lanes {
+		switch {
+		case n > heldAbove:
+			held[int16(lane)] = true
+		case n < heldBelow && held[int16(lane)]:
+			delete(held, int16(lane))
+			freed = true
+		}
+	}
+	return freed
+}

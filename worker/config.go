@@ -1,0 +1,113 @@
+package worker
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"os"
+	"time"
+
+	"github.com/signalbox-go/signalbox/outbox"
+)
+
+// Config holds what is common to all subscriptions of a Worker. Its zero value works.
+type Config struct {
+	// Logger receives one line for each change and each fault, none for each event. Defaults to slog.Default().
+	Logger *slog.Logger
+
+	// Name tells workers apart in logs and in "outbox status". It need not be unique. Defaults to the host's name and the
+	// process id.
+	Name string
+
+	// Concurrency is how many handlers of one subscription run at once. Events of one key never do. Defaults to 100.
+	Concurrency int
+
+	// WindowSize is how many events of one subscription are read at once, at most. Windows shrink by themselves where
+	// handlers are slow, so that one takes about a second, and where events are large. Defaults to 5120.
+	WindowSize int
+
+	// PollInterval is how often the worker looks for itself, whatever it hears. It is also its heartbeat. At least
+	// 10ms. Defaults to 1s.
+	PollInterval time.Duration
+
+	// Lease is how long a worker that is stopped or cut off, while the server still believes in its connection, keeps its
+	// lanes. At least three times PollInterval. Defaults to 10s.
+	Lease time.Duration
+
+	// ShutdownTimeout is how long handlers may go on after Run's context was cancelled, before theirs is. Defaults to 30s.
+	ShutdownTimeout time.Duration
+}
+
+// Subscription is what a handler is registered for.
+type Subscription struct {
+	// Name is the subscription's. Workers with the same name share it; each other name sees every event. Required.
+	Name string
+
+	// Topics are what it sees: exact names, or patterns with * for one token and > for the rest. Required where the
+	// subscription may have to be created; others than an existing one has are an error.
+	Topics []string
+
+	// Start is where it begins if it has to be created. Defaults to the beginning of the log.
+	Start outbox.Start
+
+	// Timeout is how long one attempt at an event may take, give or take a tenth, before its context is cancelled.
+	// Defaults to 30s. NoTimeout stands for none.
+	Timeout time.Duration
+
+	// Backoff says how long to wait before the next attempt, after so many have failed. Defaults to exponential
+	// growth from 1s to 5min, each shortened by up to a quarter at random.
+	Backoff func(failed int) time.Duration
+}
+
+// NoTimeout lets an attempt take as long as it likes.
+const NoTimeout time.Duration = math.MaxInt64
+
+// ErrInvalidConfig is what every error about a Config or a Subscription wraps.
+var ErrInvalidConfig = errors.New("invalid configuration")
+
+// withDefaults returns a checked copy of c without zero fields.
+func (c Config) withDefaults() (Config, error) {
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	if c.Name == "" {
+		host, err := os.Hostname()
+		if err != nil {
+			host = "worker"
+		}
+		c.Name = fmt.Sprintf("%s:%d", host, os.Getpid())
+	}
+	for _, field := range []struct {
+		name     string
+		value    *int
+		fallback int
+	}{{"Concurrency", &c.Concurrency, 100}, {"WindowSize", &c.WindowSize, 5120}} {
+		if *field.value < 0 {
+			return c, fmt.Errorf("%w: %s is negative", ErrInvalidConfig, field.name)
+		}
+		if *field.value == 0 {
+			*field.value = field.fallback
+		}
+	}
+	for _, field := range []struct {
+		name            string
+		value           *time.Duration
+		least, fallback time.Duration
+	}{
+		{"PollInterval", &c.PollInterval, 10 * time.Millisecond, time.Second},
+		{"Lease", &c.Lease, 0, max(10*time.Second, 3*c.PollInterval)},
+		{"ShutdownTimeout", &c.ShutdownTimeout, 0, 30 * time.Second},
+	} {
+		if *field.value == 0 {
+			*field.value = field.fallback
+		}
+		if *field.value < field.least {
+			return c, fmt.Errorf("%w: %s is %v, at least %v is needed", ErrInvalidConfig, field.name, *field.value, field.least)
+		}
+	}
+	if c.Lease < 3*c.PollInterval {
+		return c, fmt.Errorf("%w: Lease is %v, at least three times PollInterval (%v) is needed", ErrInvalidConfig, c.Lease, c.PollInterval)
+	}
+	return c, nil
+}

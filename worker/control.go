@@ -1,0 +1,168 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/sourcegraph/conc"
+
+	"github.com/signalbox-go/signalbox/outbox"
+)
+
+// beat is the control loop: it passes on what the doorbell says, tells the database once a PollInterval that the worker
+// lives, and tells the runners what it hears back. In the sentinel it also looks after the other workers.
+func (s *session) beat(ctx context.Context, log *slog.Logger, fail func(error)) error {
+	var (
+		goroutines conc.WaitGroup
+		sentinel   bool
+		missing    = map[int64]bool{} // workers whose lock was gone at the last look
+		next       = time.Now()
+	)
+	defer goroutines.Wait()
+	for beats := 0; ; beats++ {
+		if err := s.listen(ctx, next); err != nil {
+			return err
+		}
+		interval := s.w.cfg.PollInterval
+		if sentinel {
+			interval /= 2 // takeovers should not take long
+		}
+		next = time.Now().Add(interval - rand.N(interval/5))
+
+		// The sentinel looks for the dead at every beat, and does the rest at every other.
+		if !sentinel || beats%2 == 0 {
+			elected, err := s.pulse(ctx, s.direct && !sentinel)
+			if err != nil {
+				return err
+			}
+			if elected {
+				sentinel = true
+				log.Info("became the sentinel")
+				goroutines.Go(func() {
+					if err := s.sentinel(ctx, log); err != nil && ctx.Err() == nil {
+						fail(fmt.Errorf("sentinel: %w", err))
+					}
+				})
+			}
+		}
+		var err error
+		if sentinel {
+			missing, err = s.evictDead(ctx, log, missing)
+		} else if beats%5 == 4 {
+			err = s.within(ctx, func(ctx context.Context) error { return outbox.Usurp(ctx, s.control, s.w.cfg.Lease) })
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// within bounds a statement that nobody expects to wait: a connection that is cut off must not hang the loop.
+func (s *session) within(ctx context.Context, statement func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	return statement(ctx)
+}
+
+// listen passes rings on until the given time, or until lanes have changed hands.
+func (s *session) listen(ctx context.Context, until time.Time) error {
+	timeout, cancel := context.WithDeadline(ctx, until)
+	defer cancel()
+	for {
+		if !s.direct {
+			<-timeout.Done()
+			return ctx.Err()
+		}
+		n, err := s.control.WaitForNotification(timeout)
+		if err != nil {
+			if ctx.Err() == nil && timeout.Err() != nil {
+				return nil
+			}
+			return fmt.Errorf("listen: %w", err)
+		}
+		ring := outbox.ParseRing(n.Payload)
+		if n.Payload == "" {
+			s.trigger.Add(1)
+			select {
+			case s.rang <- struct{}{}:
+			default:
+			}
+		}
+		s.ring(ring)
+		if ring.Freed {
+			return nil
+		}
+	}
+}
+
+// ring wakes the runners that own one of the lanes.
+func (s *session) ring(ring outbox.Ring) {
+	if ring.Lanes == 0 {
+		return
+	}
+	for _, r := range s.runners {
+		r.wake.add(func(w *wakeup) { w.ring |= ring.Lanes })
+	}
+}
+
+// pulse beats, and tells the runners.
+func (s *session) pulse(ctx context.Context, candidate bool) (elected bool, err error) {
+	var p outbox.Pulse
+	err = s.within(ctx, func(ctx context.Context) (err error) {
+		p, err = outbox.Beat(ctx, s.control, s.id, candidate)
+		return err
+	})
+	if err != nil {
+		return false, err
+	}
+	if !p.Alive {
+		return false, outbox.ErrEvicted
+	}
+	for i, r := range s.runners {
+		share := p.Shares[s.subs[i].ID]
+		r.wake.add(func(w *wakeup) { w.pulse, w.fair, w.free = &p, share.Fair, share.Free })
+	}
+	s.w.serving.Store(true)
+	return p.Sentinel, nil
+}
+
+// evictDead evicts workers whose lease has expired, or whose lock was gone at two looks: one that is shutting down, or
+// restarts its session, removes itself in between.
+func (s *session) evictDead(ctx context.Context, log *slog.Logger, missing map[int64]bool) (map[int64]bool, error) {
+	var vanished, expired []int64
+	err := s.within(ctx, func(ctx context.Context) (err error) {
+		vanished, expired, err = outbox.Dead(ctx, s.control, s.w.cfg.Lease, 3*s.w.cfg.Lease)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	still := map[int64]bool{}
+	for _, id := range vanished {
+		if still[id] = true; missing[id] {
+			expired = append(expired, id)
+		}
+	}
+	for _, id := range expired {
+		if id == s.id {
+			continue // stopped for longer than the lease, and awake again: the next beat tells
+		}
+		evicted, err := outbox.Evict(ctx, s.control, id)
+		var pgErr *pgconn.PgError
+		const lockNotAvailable = "55P03"
+		switch {
+		case errors.As(err, &pgErr) && pgErr.Code == lockNotAvailable:
+			log.Warn("a dead worker is settling something, will evict it later", "evicted_id", id)
+		case err != nil:
+			return nil, err
+		case evicted:
+			log.Warn("evicted a dead worker: its lanes are free", "evicted_id", id)
+		}
+	}
+	return still, nil
+}

@@ -1,0 +1,14 @@
+// Package worker runs handlers for the events of an outbox.
+//
+//	publish → log → lane → window → handler → settle
+//
+// A [Worker] joins subscriptions, shares their lanes with the other workers that serve them, and for each subscription
+// does one thing over and over: read a window of events, run their handlers, settle. It sleeps when there is nothing
+// to read, until the doorbell rings.
+//
+//	doorbell ──▶ control loop ──▶ wake-ups ──▶ runner: read ▶ handle ▶ settle     (one for each subscription)
+//	                  │
+//	                  └─ in one of all workers: the sentinel, who answers the doorbell and evicts the dead
+//
+// Delivery is at least once, and in order by key: see [Handle].
+package worker

@@ -1,0 +1,44 @@
+package worker
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"github.com/signalbox-go/signalbox/outbox"
+)
+
+// An Event is what a handler gets: an outbox.Event whose payload is decoded.
+type Event[T any] struct {
+	outbox.Event
+
+	// Payload is the event's payload, decoded from JSON. The bytes themselves are in Event.Event.Payload.
+	Payload T
+
+	// Attempt is 1 for the first one.
+	Attempt int
+}
+
+// Handle registers a handler for a subscription. It must be called before [Worker.Run], once for each name.
+//
+// The handler is called for each event at least once: again after it failed, and again when its worker died before the
+// success was recorded. An error, a panic, a payload that does not decode into T and a handler that runs into its
+// timeout all count as failures: the event is tried again later, with growing delays, until it succeeds. Events with the
+// same key are handled one after the other, in the order in which they were published, and those behind a failed one
+// wait for it; others run concurrently, so the handler must be safe for concurrent use.
+//
+// Use json.RawMessage as T for the undecoded payload.
+func Handle[T any](w *Worker, s Subscription, handler func(ctx context.Context, e *Event[T]) error) error {
+	return w.register(s, func(ctx context.Context, raw outbox.Event, attempt int) error {
+		e := Event[T]{Event: raw, Attempt: attempt}
+		if payload, ok := any(&e.Payload).(*json.RawMessage); ok {
+			*payload = raw.Payload
+		} else if err := json.Unmarshal(raw.Payload, &e.Payload); err != nil {
+			return fmt.Errorf("decode payload of event %d as %T: %w", raw.ID, e.Payload, err)
+		}
+		return handler(ctx, &e)
+	})
+}
+
+// handlerFunc is a handler whatever its payload.
+type handlerFunc func(ctx context.Context, e outbox.Event, attempt int) error

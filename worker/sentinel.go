@@ -1,0 +1,143 @@
+package worker
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/signalbox-go/signalbox/outbox"
+)
+
+const (
+	// busyRate is how many notifications a second publishers may send before the sentinel spares them that and looks for
+	// itself. quietRate is how few transactions may publish before it lets them ring again.
+	busyRate, quietRate = 100, 50
+
+	armedLook = 50 * time.Millisecond // over which notifications are counted
+	quietLook = 100 * time.Millisecond
+	probeTick = 5 * time.Millisecond
+	armingFor = 200 * time.Millisecond // that a request for the bell's lock stays in the queue
+)
+
+// sentinel answers the doorbell for all workers. It is like a network driver: publishers ring when it is quiet, and
+// are looked after by polling under load.
+func (s *session) sentinel(ctx context.Context, log *slog.Logger) error {
+	lock, _, err := s.w.connect.open(ctx, "sentinel: bell")
+	if err != nil {
+		return err
+	}
+	defer shut(lock)
+	probe, _, err := s.w.connect.open(ctx, "sentinel: probe")
+	if err != nil {
+		return err
+	}
+	defer shut(probe)
+	bell, err := outbox.NewBell(ctx, lock, probe, s.subs[0])
+	if err != nil {
+		return err
+	}
+	// Nobody knows what the last sentinel left.
+	if err := outbox.RingAll(ctx, probe); err != nil {
+		return err
+	}
+	for {
+		if err := s.poll(ctx, bell); err != nil {
+			return err
+		}
+		log.Debug("doorbell is armed")
+		if err := s.stayArmed(ctx, bell); err != nil {
+			return err
+		}
+		log.Debug("doorbell is polling")
+	}
+}
+
+// poll looks for events until few are published, and returns when the bell is armed.
+func (s *session) poll(ctx context.Context, bell *outbox.Bell) error {
+	var (
+		ticks      = time.NewTicker(probeTick)
+		since      = time.Now()
+		publishers int
+		arming     chan armed // nil while no request for the lock is under way
+	)
+	defer ticks.Stop()
+	defer func() {
+		if arming != nil {
+			<-arming // it ends with its timeout, or with ctx
+		}
+	}()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case got := <-arming:
+			arming = nil
+			if got.err != nil {
+				return got.err
+			}
+			if got.granted {
+				// Those who shared the lock have ended by now. This look finds what they published.
+				_, err := s.probe(ctx, bell)
+				return err
+			}
+			since, publishers = time.Now(), 0 // somebody's transaction is long: look at the load again
+		case <-ticks.C:
+			n, err := s.probe(ctx, bell)
+			if err != nil {
+				return err
+			}
+			publishers += n
+			elapsed := time.Since(since)
+			if elapsed < quietLook {
+				continue
+			}
+			if arming == nil && float64(publishers) < quietRate*elapsed.Seconds() {
+				arming = make(chan armed, 1)
+				go func() {
+					granted, err := bell.Arm(ctx, armingFor)
+					arming <- armed{granted, err}
+				}()
+			}
+			since, publishers = time.Now(), 0
+		}
+	}
+}
+
+type armed struct {
+	granted bool
+	err     error
+}
+
+func (s *session) probe(ctx context.Context, bell *outbox.Bell) (publishers int, err error) {
+	ring, publishers, err := bell.Probe(ctx)
+	if err != nil {
+		return 0, err
+	}
+	s.ring(ring) // its own runners need not wait for the notification
+	return publishers, nil
+}
+
+// stayArmed sleeps while publishers ring, and disarms the bell when that costs them too much.
+func (s *session) stayArmed(ctx context.Context, bell *outbox.Bell) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-s.rang:
+		}
+		before, start := s.trigger.Load(), time.Now()
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(armedLook):
+		}
+		rate := float64(s.trigger.Load()-before+1) / time.Since(start).Seconds()
+		crowded, err := bell.Crowded(ctx)
+		if err != nil {
+			return err
+		}
+		if crowded || rate > busyRate {
+			return bell.Disarm(ctx)
+		}
+	}
+}

@@ -1,0 +1,191 @@
+package worker
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/sourcegraph/conc"
+
+	"github.com/signalbox-go/signalbox/migrations"
+	"github.com/signalbox-go/signalbox/outbox"
+)
+
+// A session is one membership: from joining under a new id until the worker leaves, is evicted, or loses any of its
+// connections. Then it ends as a whole, evicts itself, and the worker joins again. So there is one way back from every
+// fault, and nothing that was read over a broken connection is ever settled.
+type session struct {
+	w       *Worker
+	id      int64
+	direct  bool
+	control *pgx.Conn
+	runners []*runner
+	subs    []outbox.Subscription
+
+	trigger atomic.Int64  // notifications that publishers sent, for the sentinel
+	rang    chan struct{} // has a token when trigger grew
+}
+
+// departed has the ids of sessions that could not evict themselves, because the database was away.
+type departed struct{ ids []int64 }
+
+func (d *departed) evict(ctx context.Context, conn *pgx.Conn) error {
+	for len(d.ids) > 0 {
+		if _, err := outbox.Evict(ctx, conn, d.ids[0]); err != nil {
+			return err
+		}
+		d.ids = d.ids[1:]
+	}
+	return nil
+}
+
+// session joins, serves and leaves. It reports whether it came to serve.
+func (w *Worker) session(ctx context.Context, left *departed) (served bool, err error) {
+	s := &session{w: w, rang: make(chan struct{}, 1)}
+	if s.control, s.direct, err = w.connect.open(ctx, "worker: control"); err != nil {
+		return false, err
+	}
+	defer func() { shut(s.control) }()
+	if err := s.join(ctx, left); err != nil {
+		return false, err
+	}
+	left.ids = append(left.ids, s.id)
+
+	err = s.serve(ctx)
+	w.serving.Store(false)
+
+	// Settled and released or not: what is left of this id goes. Where that fails, it is tried again with the next
+	// session, and the sentinel will do it as well.
+	cleanup, cancel := context.WithTimeout(context.WithoutCancel(ctx), connectTimeout)
+	defer cancel()
+	if s.control.IsClosed() {
+		if conn, _, err := w.connect.open(cleanup, "worker: control"); err == nil {
+			s.control = conn
+		}
+	}
+	if !s.control.IsClosed() {
+		if failure := left.evict(cleanup, s.control); err == nil {
+			err = failure
+		}
+	}
+	return true, err
+}
+
+// join checks that database and binary belong together, and registers the worker. Nothing is left behind when it
+// fails.
+func (s *session) join(ctx context.Context, left *departed) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*connectTimeout)
+	defer cancel()
+	if err := migrations.Outbox.Check(ctx, s.control); err != nil {
+		return err
+	}
+	if err := outbox.CheckCluster(ctx, s.control); err != nil {
+		return err
+	}
+	if err := left.evict(ctx, s.control); err != nil {
+		return err
+	}
+	var ids []int32
+	for _, registered := range s.w.subscriptions {
+		sub, err := outbox.Subscribe(ctx, s.control, registered.Name, registered.Topics, registered.Start)
+		if err != nil {
+			return err
+		}
+		s.subs, ids = append(s.subs, sub), append(ids, sub.ID)
+	}
+	if s.direct {
+		// Before the first read, so that whatever it does not see rings.
+		if _, err := s.control.Exec(ctx, "listen "+outbox.Channel); err != nil {
+			return fmt.Errorf("listen: %w", err)
+		}
+	} else {
+		s.w.cfg.Logger.Warn("the database is behind a pooling proxy, where LISTEN and session locks do not work: "+
+			"events wait for the next poll, and a dead worker's lanes for its lease. Give workers a direct connection.",
+			"poll_interval", s.w.cfg.PollInterval)
+	}
+	var err error
+	s.id, err = outbox.Join(ctx, s.control, s.w.cfg.Name, s.direct, ids)
+	return err
+}
+
+// serve runs the session's goroutines until the first of them fails, or parent is cancelled and all is drained.
+func (s *session) serve(parent context.Context) error {
+	log := s.w.cfg.Logger.With("worker", s.w.cfg.Name, "worker_id", s.id)
+
+	// Two contexts: drain ends reading, abort ends handlers and statements.
+	drain, stop := context.WithCancelCause(parent)
+	defer stop(nil)
+	abort, kill := context.WithCancelCause(context.WithoutCancel(parent))
+	defer kill(nil)
+	// The control loop outlives the runners, so that a worker that takes its time to drain is not taken for dead.
+	beating, rest := context.WithCancel(abort)
+	defer rest()
+
+	for i, sub := range s.subs {
+		conn, _, err := s.w.connect.open(parent, "worker: "+sub.Name)
+		if err != nil {
+			return err
+		}
+		defer shut(conn)
+		s.runners = append(s.runners, &runner{
+			log: log.With("subscription", sub.Name), worker: s.w.cfg.Name, cfg: s.w.cfg,
+			sub: s.w.subscriptions[i], member: outbox.NewMember(conn, s.id, sub), wake: newWakeups(),
+			backlog: newBacklog(), limit: s.w.cfg.Concurrency,
+		})
+	}
+
+	var fault atomic.Pointer[error]
+	fail := func(err error) {
+		if err == nil {
+			return
+		}
+		fault.CompareAndSwap(nil, &err)
+		stop(err)
+	}
+	var runners, control conc.WaitGroup
+	for i, r := range s.runners {
+		runners.Go(func() {
+			if err := r.run(drain, abort); err != nil {
+				fail(fmt.Errorf("subscription %q: %w", s.subs[i].Name, err))
+			}
+		})
+	}
+	control.Go(func() {
+		if err := s.beat(beating, log, fail); err != nil && beating.Err() == nil {
+			fail(err)
+		}
+	})
+	log.Info("serving", "subscriptions", len(s.subs), "direct", s.direct)
+
+	drained := make(chan struct{})
+	go func() {
+		defer close(drained)
+		runners.Wait()
+	}()
+	select {
+	case <-drained: // all of them failed, or drained already
+	case <-drain.Done():
+		// After a fault, lanes are about to be others'. What can still be settled is, but nobody waits for long.
+		patience := s.w.cfg.ShutdownTimeout
+		if parent.Err() == nil {
+			patience = faultPatience
+		}
+		select {
+		case <-drained:
+		case <-time.After(patience):
+			kill(fmt.Errorf("handlers did not finish within %v", patience))
+			<-drained
+		}
+	}
+	rest()
+	control.Wait()
+	if err := fault.Load(); err != nil {
+		return *err
+	}
+	return context.Cause(abort)
+}
+
+// faultPatience is how long handlers may go on after the session has failed.
+const faultPatience = time.Second

@@ -1,0 +1,17 @@
+package worker
+
+import "strings"
+
+// shorten cuts an error's text to what is kept with a delivery, and to what PostgreSQL can keep.
+func shorten(text string) string {
+	if len(text) > maxErrorBytes {
+		text = text[:maxErrorBytes] + " …"
+	}
+	return strings.ToValidUTF8(strings.ReplaceAll(text, "\x00", ""), "�")
+}
+
+// firstLine leaves stacks out of the log.
+func firstLine(text string) string {
+	line, _, _ := strings.Cut(text, "\n")
+	return line
+}

@@ -1,0 +1,47 @@
+package worker
+
+import (
+	"sync"
+
+	"github.com/signalbox-go/signalbox/outbox"
+)
+
+// wakeups collects what a runner should look at, until it takes them. Nothing is lost between two takes, and however much
+// there is, it wakes the runner once. Safe for concurrent use.
+type wakeups struct {
+	ready chan struct{} // has a token while there is something to take
+
+	mu      sync.Mutex
+	pending wakeup
+}
+
+type wakeup struct {
+	ring  uint64        // lanes that may have something
+	pulse *outbox.Pulse // the last heartbeat, to compare cursors with
+	fair  int           // lanes that this worker should own; 0 when unchanged
+	free  int           // lanes that nobody owns
+}
+
+func newWakeups() *wakeups { return &wakeups{ready: make(chan struct{}, 1)} }
+
+func (w *wakeups) add(change func(*wakeup)) {
+	w.mu.Lock()
+	change(&w.pending)
+	w.mu.Unlock()
+	select {
+	case w.ready <- struct{}{}:
+	default:
+	}
+}
+
+func (w *wakeups) take() wakeup {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	select {
+	case <-w.ready:
+	default:
+	}
+	taken := w.pending
+	w.pending = wakeup{}
+	return taken
+}

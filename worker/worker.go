@@ -1,0 +1,126 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/signalbox-go/signalbox/migrations"
+	"github.com/signalbox-go/signalbox/outbox"
+)
+
+// A Worker serves subscriptions: it reads their events, calls their handlers, and records what is done. Run any number
+// of them, in any number of processes, with the same or other subscriptions.
+type Worker struct {
+	cfg           Config
+	connect       connector
+	subscriptions []registration
+	started       atomic.Bool
+	serving       atomic.Bool
+}
+
+// registration is a subscription with its handler.
+type registration struct {
+	Subscription
+	handler handlerFunc
+}
+
+// ErrNotServing says that a worker does not serve at the moment: it is starting, stopping, or cannot reach its database.
+var ErrNotServing = errors.New("worker is not serving")
+
+// New returns a worker for the database of a pool. It takes the pool's configuration and opens connections of its own: two,
+// one more for each subscription, and two more while it is the sentinel. They should reach PostgreSQL directly. The
+// pool itself is left alone.
+func New(pool *pgxpool.Pool, cfg Config) (*Worker, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	return &Worker{cfg: cfg, connect: connector{pool.Config()}}, nil
+}
+
+// register adds a subscription. See Handle.
+func (w *Worker) register(s Subscription, handler handlerFunc) error {
+	switch {
+	case w.started.Load():
+		return fmt.Errorf("%w: subscription %q was registered while the worker runs", ErrInvalidConfig, s.Name)
+	case s.Name == "":
+		return fmt.Errorf("%w: a subscription has no Name", ErrInvalidConfig)
+	case slices.ContainsFunc(w.subscriptions, func(r registration) bool { return r.Name == s.Name }):
+		return fmt.Errorf("%w: subscription %q is registered twice", ErrInvalidConfig, s.Name)
+	case s.Timeout < 0:
+		return fmt.Errorf("%w: Timeout of subscription %q is negative", ErrInvalidConfig, s.Name)
+	}
+	if s.Timeout == 0 {
+		s.Timeout = 30 * time.Second
+	}
+	if s.Backoff == nil {
+		s.Backoff = defaultBackoff
+	}
+	w.subscriptions = append(w.subscriptions, registration{s, handler})
+	return nil
+}
+
+// Ready returns nil while the worker serves its subscriptions, and ErrNotServing otherwise. Safe for concurrent use.
+func (w *Worker) Ready() error {
+	if !w.serving.Load() {
+		return ErrNotServing
+	}
+	return nil
+}
+
+// Run serves until the context is cancelled. Then it stops reading, lets handlers finish for up to
+// Config.ShutdownTimeout, records what they did, gives its lanes to the others, and returns nil.
+//
+// It returns an error when it cannot start: the database cannot be reached, its schema is missing or of another version
+// (a *migrations.VersionError), or a subscription exists with other topics (an *outbox.TopicsError). Once it has
+// served, it comes back by itself, however long the database is away. A Worker runs once.
+func (w *Worker) Run(ctx context.Context) error {
+	if w.started.Swap(true) {
+		return fmt.Errorf("%w: the worker was run before", ErrInvalidConfig)
+	}
+	if len(w.subscriptions) == 0 {
+		return fmt.Errorf("%w: no subscription is registered", ErrInvalidConfig)
+	}
+	left := &departed{}
+	wait, servedOnce := reconnectFirst, false
+	for {
+		served, err := w.session(ctx, left)
+		servedOnce = servedOnce || served
+		switch {
+		case errors.Is(err, context.Canceled) && ctx.Err() != nil:
+			return nil
+		case ctx.Err() != nil, !servedOnce, permanent(err):
+			return err
+		case served:
+			wait = reconnectFirst
+		}
+		w.cfg.Logger.Warn("stopped serving, will join again", "worker", w.cfg.Name, "retry_in", wait, "error", err)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(wait):
+		}
+		wait = min(2*wait, reconnectLongest)
+	}
+}
+
+const (
+	reconnectFirst   = 50 * time.Millisecond
+	reconnectLongest = 2 * time.Second
+)
+
+// permanent reports whether trying again would change nothing.
+func permanent(err error) bool {
+	var (
+		version *migrations.VersionError
+		topics  *outbox.TopicsError
+	)
+	return errors.As(err, &version) || errors.As(err, &topics) ||
+		errors.Is(err, outbox.ErrForeignCluster) || errors.Is(err, outbox.ErrInvalidSubscription)
+}

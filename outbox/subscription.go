@@ -40,6 +40,9 @@ type Beginner interface {
 // ErrInvalidSubscription says that a subscription's name or topics cannot be.
 var ErrInvalidSubscription = errors.New("invalid subscription")
 
+// ErrUnknownSubscription says that a subscription does not exist, and no topics were given to create it with.
+var ErrUnknownSubscription = errors.New("unknown subscription")
+
 // A TopicsError says that a subscription exists with other topics than asked for.
 type TopicsError struct {
 	Name       string
@@ -72,7 +75,7 @@ func Subscribe(ctx context.Context, db Beginner, name string, topics []string, s
 			return err
 		}
 		if len(want) == 0 {
-			return fmt.Errorf("%w: %q does not exist yet, and has no topics to be created with", ErrInvalidSubscription, name)
+			return fmt.Errorf("%w %q: name its topics to create it", ErrUnknownSubscription, name)
 		}
 		if err = create(ctx, tx, name, want, start); err != nil {
 			return err

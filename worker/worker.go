@@ -122,5 +122,5 @@ func permanent(err error) bool {
 		topics  *outbox.TopicsError
 	)
 	return errors.As(err, &version) || errors.As(err, &topics) ||
-		errors.Is(err, outbox.ErrForeignCluster) || errors.Is(err, outbox.ErrInvalidSubscription)
+		errors.Is(err, outbox.ErrForeignCluster) || errors.Is(err, outbox.ErrInvalidSubscription) || errors.Is(err, outbox.ErrUnknownSubscription)
 }

@@ -1,0 +1,68 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+
+	"github.com/signalbox-go/signalbox/internal/cli"
+	"github.com/signalbox-go/signalbox/migrations"
+	"github.com/signalbox-go/signalbox/producer"
+)
+
+const description = `Takes signals over HTTP and stores each with its event in one transaction.
+
+Store a random signal, one of your own, or many:
+
+	curl -X POST localhost:8080/ingest
+
+	curl localhost:8080/ingest -H 'Content-Type: application/json' \
+	  -d '{"name": "temperature", "value": 21.5}'
+
+	curl localhost:8080/ingest/batch -H 'Content-Type: application/x-ndjson' \
+	  --data-binary @signals.ndjson
+
+A signal has a name, a value and maybe a timestamp (RFC 3339, default now). Its event is signals.created in the outbox; workers
+receive it ("worker --help").
+
+GET /healthz tells that the process serves, GET /readyz that its database does too.
+
+The database needs the schema: "outbox migrate" creates it. SIGINT or SIGTERM finishes what is running, a second one aborts.`
+
+type flags struct {
+	Listen string `default:"127.0.0.1:8080" placeholder:"ADDR" help:"Serve HTTP here; port 0 takes a free one, which the log tells."`
+	cli.Database
+	cli.Logging
+}
+
+// Run serves until ctx is cancelled. The line "listening" of its log has the address.
+func Run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	var flags flags
+	if _, err := cli.Parse("producer", description, &flags, args, stdout); err != nil {
+		return err
+	}
+	logger := flags.Logger(stderr)
+	slog.SetDefault(logger) // for net/http
+
+	pool, err := cli.Connect(ctx, flags.DatabaseURL)
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	for _, set := range []migrations.Set{migrations.Outbox, migrations.Signals} {
+		if err := set.Check(ctx, pool); err != nil {
+			return err
+		}
+	}
+
+	listener, err := net.Listen("tcp", flags.Listen)
+	if err != nil {
+		return fmt.Errorf("%w: choose another address with --listen", err)
+	}
+	logger.Info("listening", "address", listener.Addr().String())
+	err = cli.Serve(ctx, listener, producer.NewHandler(pool, producer.Config{Logger: logger}))
+	logger.Info("stopped")
+	return err
+}

@@ -1,0 +1,181 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/signalbox-go/signalbox/internal/cli"
+	"github.com/signalbox-go/signalbox/internal/pgtest"
+	"github.com/signalbox-go/signalbox/migrations"
+)
+
+func TestMain(m *testing.M) { pgtest.Main(m) }
+
+// start runs the producer and returns its URL, and a function that stops it and returns what Run did.
+func start(t *testing.T, args ...string) (string, func() error) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	t.Cleanup(cancel)
+	read, write := io.Pipe()
+	ended := make(chan error, 1)
+	go func() {
+		err := Run(ctx, append([]string{"--listen", "127.0.0.1:0"}, args...), io.Discard, write)
+		_ = write.Close()
+		ended <- err
+	}()
+	addresses := make(chan string, 1)
+	go func() { // reads on, or the producer would block on its log
+		defer close(addresses)
+		lines := bufio.NewScanner(read)
+		for lines.Scan() {
+			var line struct{ Msg, Address string }
+			if err := json.Unmarshal(lines.Bytes(), &line); err != nil {
+				t.Errorf("the log has a line that is not JSON: %s", lines.Text())
+			}
+			if line.Msg == "listening" {
+				addresses <- line.Address
+			}
+		}
+	}()
+	address, ok := <-addresses
+	if !ok {
+		t.Fatalf("the producer ended: %v", <-ended)
+	}
+	return "http://" + address, func() error { cancel(); return <-ended }
+}
+
+// send requests without keeping the connection, and returns status and body.
+func send(t *testing.T, method, url, contentType, body string) (int, string) {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if contentType != "" {
+		request.Header.Set("Content-Type", contentType)
+	}
+	response, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	answer, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return response.StatusCode, string(answer)
+}
+
+func TestRun(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	url, stop := start(t, "--database-url", db.URL)
+
+	for _, request := range []struct{ method, path, contentType, body string }{
+		{"GET", "/healthz", "", ""},
+		{"GET", "/readyz", "", ""},
+		{"POST", "/ingest", "", ""},
+		{"POST", "/ingest", "application/json", `{"name": "temperature", "value": 21.5}`},
+		{"POST", "/ingest/batch", "application/x-ndjson", "{\"name\": \"a\", \"value\": 1}\n{\"name\": \"b\", \"value\": 2}\n"},
+	} {
+		if code, answer := send(t, request.method, url+request.path, request.contentType, request.body); code != http.StatusOK {
+			t.Errorf("%s %s: %d %s", request.method, request.path, code, answer)
+		}
+	}
+	var events int
+	const count = `
+		select count(*) from outbox.events e join public.signals s on s.id = (e.payload->>'id')::bigint and s.name = e.key
+		where e.topic = 'signals.created'`
+	if err := db.Pool.QueryRow(t.Context(), count).Scan(&events); err != nil || events != 4 {
+		t.Errorf("%d events (%v), want 4", events, err)
+	}
+	if err := stop(); err != nil {
+		t.Errorf("stopped, Run returned %v", err)
+	}
+}
+
+// A client that announces too much is answered before it sends.
+func TestTooLargeIsAnsweredAtOnce(t *testing.T) {
+	t.Parallel()
+	url, stop := start(t, "--database-url", pgtest.New(t).URL)
+	conn, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	if _, err := io.WriteString(conn, "POST /ingest HTTP/1.1\r\nHost: x\r\nContent-Length: 9999999\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	response, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = response.Body.Close()
+	if response.StatusCode != http.StatusRequestEntityTooLarge || !response.Close {
+		t.Errorf("got %s, connection closed: %t", response.Status, response.Close)
+	}
+	if err := stop(); err != nil {
+		t.Error(err)
+	}
+}
+
+// What cannot work is said at the start, in one line.
+func TestRunRefuses(t *testing.T) {
+	t.Parallel()
+	empty, ready := pgtest.NewEmpty(t), pgtest.New(t)
+	half, newer := pgtest.NewEmpty(t), pgtest.New(t)
+	if err := migrations.Outbox.Up(t.Context(), half.Conn(t)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := newer.Pool.Exec(t.Context(), `update public.signalbox_outbox_version set version = 99`); err != nil {
+		t.Fatal(err)
+	}
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = taken.Close() }()
+
+	for name, test := range map[string]struct {
+		args []string
+		want string
+	}{
+		"no database":     {[]string{"--database-url", ""}, "DATABASE_URL is not set"},
+		"unreachable":     {[]string{"--database-url", "postgres://127.0.0.1:1/d"}, "no PostgreSQL answers at 127.0.0.1:1"},
+		"no schema":       {[]string{"--database-url", empty.URL}, `outbox schema is missing in this database: run "outbox migrate"`},
+		"half a schema":   {[]string{"--database-url", half.URL}, `signals schema is missing in this database: run "outbox migrate"`},
+		"newer schema":    {[]string{"--database-url", newer.URL}, "outbox schema is at version 99"},
+		"address in use":  {[]string{"--database-url", ready.URL, "--listen", taken.Addr().String()}, "address already in use"},
+		"unknown flag":    {[]string{"--database", ready.URL}, "unknown flag --database"},
+		"unknown level":   {[]string{"--log-level", "loud"}, "--log-level must be one of"},
+		"stray arguments": {[]string{"serve"}, "unexpected argument serve"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			err := Run(t.Context(), test.args, io.Discard, io.Discard)
+			if err == nil || !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "\n") {
+				t.Errorf("got %v, want one line with %q", err, test.want)
+			}
+		})
+	}
+}
+
+func TestHelp(t *testing.T) {
+	t.Parallel()
+	var help strings.Builder
+	if err := Run(t.Context(), []string{"--help"}, &help, io.Discard); !errors.Is(err, cli.ErrHelp) {
+		t.Errorf("got %v", err)
+	}
+	for _, want := range []string{"curl -X POST localhost:8080/ingest", "--listen", "$SIGNALBOX_LISTEN", "$DATABASE_URL"} {
+		if !strings.Contains(help.String(), want) {
+			t.Errorf("help lacks %q:\n%s", want, help.String())
+		}
+	}
+}

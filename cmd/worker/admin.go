@@ -1,0 +1,31 @@
+package main
+
+import (
+	"encoding/json"
+	"net/http"
+
+	"github.com/signalbox-go/signalbox/worker"
+)
+
+// adminHandler answers those who look after the process: /healthz says that it lives, /readyz that it serves.
+func adminHandler(w *worker.Worker) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(response http.ResponseWriter, _ *http.Request) {
+		answer(response, http.StatusOK, "ok")
+	})
+	mux.HandleFunc("GET /readyz", func(response http.ResponseWriter, _ *http.Request) {
+		if err := w.Ready(); err != nil {
+			answer(response, http.StatusServiceUnavailable, err.Error())
+			return
+		}
+		answer(response, http.StatusOK, "ok")
+	})
+	return mux
+}
+
+// answer writes JSON, as the producer's endpoints of the same names do.
+func answer(response http.ResponseWriter, code int, status string) {
+	response.Header().Set("Content-Type", "application/json")
+	response.WriteHeader(code)
+	_ = json.NewEncoder(response).Encode(map[string]string{"status": status})
+}

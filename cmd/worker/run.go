@@ -1,0 +1,95 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"time"
+
+	"github.com/sourcegraph/conc/pool"
+
+	"github.com/signalbox-go/signalbox/internal/cli"
+	"github.com/signalbox-go/signalbox/migrations"
+	"github.com/signalbox-go/signalbox/worker"
+)
+
+const description = `Serves a subscription: handles every event that matches its topics.
+
+Workers with the same subscription share it, in any number of processes; each other name gets every event:
+
+	worker --subscription log
+	worker --subscription log            # in another terminal: takes over half
+	worker --subscription audit          # sees every event as well
+
+A missing subscription is created, and starts at the beginning of the log. Topics are exact names, or patterns with * for one
+token and > for the rest:
+
+	worker --subscription temperatures --topics signals.created --topics 'alarms.>'
+
+The database needs the schema: "outbox migrate" creates it. SIGINT or SIGTERM lets running handlers finish, a second one aborts.`
+
+type flags struct {
+	Subscription    string        `required:"" placeholder:"NAME" help:"Serve this subscription; it is created where it is missing."`
+	Topics          []string      `placeholder:"PATTERN" help:"Topics of the subscription; repeat for several. A new one gets 'signals.>' by default; other topics than an existing one has are an error."`
+	Handler         string        `default:"log" enum:"log" help:"What to do with events: log writes a line for each."`
+	Concurrency     int           `default:"100" help:"Handlers that run at once; never two of one key."`
+	Timeout         time.Duration `default:"30s" help:"What one attempt at an event may take; 0 for no limit."`
+	ShutdownTimeout time.Duration `default:"30s" help:"What running handlers may take to finish when the worker is stopped."`
+	Admin           string        `placeholder:"ADDR" help:"Serve /healthz and /readyz here, such as 127.0.0.1:8081."`
+	cli.Database
+	cli.Logging
+}
+
+// Run serves until ctx is cancelled.
+func Run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	var flags flags
+	if _, err := cli.Parse("worker", description, &flags, args, stdout); err != nil {
+		return err
+	}
+	logger := flags.Logger(stderr)
+	slog.SetDefault(logger) // for net/http
+
+	database, err := cli.Connect(ctx, flags.DatabaseURL)
+	if err != nil {
+		return err
+	}
+	defer database.Close()
+	if err := migrations.Outbox.Check(ctx, database); err != nil {
+		return err
+	}
+	topics, err := topicsOf(ctx, database, flags.Subscription, flags.Topics)
+	if err != nil {
+		return err
+	}
+	w, err := worker.New(database, worker.Config{
+		Logger: logger, Concurrency: flags.Concurrency, ShutdownTimeout: flags.ShutdownTimeout,
+	})
+	if err != nil {
+		return err
+	}
+	s := worker.Subscription{Name: flags.Subscription, Topics: topics, Timeout: flags.Timeout}
+	if s.Timeout == 0 {
+		s.Timeout = worker.NoTimeout
+	}
+	if err := worker.Handle(w, s, logEvent(logger)); err != nil {
+		return err
+	}
+	if flags.Admin == "" {
+		return w.Run(ctx)
+	}
+	listener, err := net.Listen("tcp", flags.Admin)
+	if err != nil {
+		return fmt.Errorf("%w: choose another address with --admin", err)
+	}
+	logger.Info("admin is listening", "address", listener.Addr().String())
+	both := pool.New().WithContext(ctx).WithCancelOnError().WithFirstError()
+	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
+	both.Go(func(ctx context.Context) error {
+		defer stop() // healthy until the last handler is done
+		return w.Run(ctx)
+	})
+	both.Go(func(context.Context) error { return cli.Serve(serving, listener, adminHandler(w)) })
+	return both.Wait()
+}

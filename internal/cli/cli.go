@@ -1,0 +1,103 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+)
+
+// A Command runs until it is done or ctx is cancelled, which means: finish what was begun, then return nil.
+// args are the arguments after the program's name.
+type Command func(ctx context.Context, args []string, stdout, stderr io.Writer) error
+
+// ErrHelp is returned by [Parse] when help was asked for and printed: there is nothing left to do.
+var ErrHelp = errors.New("help was printed")
+
+// A UsageError says that the command line, or the environment in its place, is wrong.
+type UsageError struct{ Err error }
+
+func (e *UsageError) Error() string { return e.Err.Error() }
+func (e *UsageError) Unwrap() error { return e.Err }
+
+// Parse fills flags, a pointer to a struct with kong's tags, from args and from the environment: --log-level is
+// SIGNALBOX_LOG_LEVEL there unless its tag says otherwise. It returns a *[UsageError], or [ErrHelp] after printing the
+// help to stdout. The result tells which command was chosen, for programs that have several.
+func Parse(name, description string, flags any, args []string, stdout io.Writer, options ...kong.Option) (*kong.Context, error) {
+	helped := false
+	parser, err := kong.New(flags, append([]kong.Option{
+		kong.Name(name),
+		kong.Description(description),
+		kong.DefaultEnvars("SIGNALBOX"),
+		kong.Writers(stdout, io.Discard),
+		kong.ConfigureHelp(kong.HelpOptions{WrapUpperBound: 100}),
+		// Kong exits after printing help. A test must survive that, so it is only noted here.
+		kong.Exit(func(int) { helped = true }),
+	}, options...)...)
+	if err != nil {
+		return nil, fmt.Errorf("define flags of %s: %w", name, err)
+	}
+	parsed, err := parser.Parse(args)
+	switch {
+	case helped: // before the error, which may be about what help has made superfluous
+		return nil, ErrHelp
+	case err != nil:
+		return nil, &UsageError{err}
+	}
+	return parsed, nil
+}
+
+// stopped is why a command's context ended.
+type stopped struct{ signal syscall.Signal }
+
+func (s stopped) Error() string { return "stopped by " + s.signal.String() }
+func (s stopped) code() int     { return 128 + int(s.signal) }
+
+// Main runs a command as the process and exits. The first SIGINT or SIGTERM cancels the command's context; a second one,
+// for whoever has no patience with the first, exits at once.
+func Main(name string, run Command) {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+	go func() {
+		cancel(stopped{(<-signals).(syscall.Signal)})
+		second := stopped{(<-signals).(syscall.Signal)}
+		fmt.Fprintf(os.Stderr, "%s: aborted by a second signal\n", name)
+		os.Exit(second.code())
+	}()
+	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	os.Exit(report(ctx, name, err, os.Stderr))
+}
+
+// report prints what became of a command, in one line, and returns its exit code.
+func report(ctx context.Context, name string, err error, stderr io.Writer) int {
+	var (
+		usage *UsageError
+		stop  stopped
+	)
+	switch {
+	case err == nil, errors.Is(err, ErrHelp):
+		return 0
+	case errors.As(err, &usage):
+		fmt.Fprintf(stderr, "%s: error: %s (see %s --help)\n", name, oneLine(err), name)
+		return 2
+	case errors.Is(err, context.Canceled) && errors.As(context.Cause(ctx), &stop):
+		// It could not finish: a migration, say, or a start that waited for something.
+		fmt.Fprintf(stderr, "%s: %s\n", name, stop)
+		return stop.code()
+	default:
+		fmt.Fprintf(stderr, "%s: %s\n", name, oneLine(err))
+		return 1
+	}
+}
+
+// oneLine joins the lines of errors that list several causes.
+func oneLine(err error) string {
+	return strings.Join(strings.FieldsFunc(err.Error(), func(r rune) bool { return r == '\n' || r == '\t' }), " ")
+}

@@ -1,0 +1,135 @@
+package cli_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/signalbox-go/signalbox/internal/cli"
+	"github.com/signalbox-go/signalbox/internal/pgtest"
+)
+
+func TestConnect(t *testing.T) {
+	t.Parallel()
+	pool, err := cli.Connect(t.Context(), pgtest.NewEmpty(t).URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pool.Close()
+	if got := pool.Config().MaxConns; got != 16 {
+		t.Errorf("pool of %d connections, want 16", got)
+	}
+}
+
+func TestConnectTakesPoolSize(t *testing.T) {
+	t.Parallel()
+	pool, err := cli.Connect(t.Context(), with(t, pgtest.NewEmpty(t).URL, "pool_max_conns", "3"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pool.Close()
+	if got := pool.Config().MaxConns; got != 3 {
+		t.Errorf("pool of %d connections, want 3", got)
+	}
+}
+
+func TestConnectRefusesURL(t *testing.T) {
+	t.Parallel()
+	tests := map[string]string{ // url: part of the error
+		"":                                              "DATABASE_URL is not set",
+		"localhost:5432/db":                             "DATABASE_URL is malformed",
+		"postgres://u:hunter2@h:port/db":                "DATABASE_URL is malformed (invalid port)",
+		"postgres://u:hunter2/x@h/db":                   "DATABASE_URL is malformed",
+		"postgres://u:22/hunter2@h/db":                  "DATABASE_URL is malformed",
+		"postgres://u:hunter2%zz@h/db":                  "DATABASE_URL is malformed",
+		"postgres://u:hunter2@h/db?sslmode=what":        "sslmode",
+		"host=h password=hunter2 sslmode=what":          "sslmode",
+		"postgres://u:hunter2@h/db?pool_max_conns=many": "pool_max_conns",
+	}
+	for given, want := range tests {
+		_, err := cli.Connect(t.Context(), given)
+		checkLine(t, given, err, want)
+	}
+}
+
+func TestConnectUnreachable(t *testing.T) {
+	t.Parallel()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := listener.Addr().String()
+
+	// It accepts, in the kernel's queue, and never says a word.
+	_, err = cli.Connect(t.Context(), "postgres://u:hunter2@"+address+"/db?sslmode=disable&connect_timeout=1")
+	checkLine(t, "silent", err, "no PostgreSQL answers at "+address+" (it does not answer in time)")
+
+	_ = listener.Close()
+	_, err = cli.Connect(t.Context(), "postgres://u:hunter2@"+address+"/db")
+	checkLine(t, "closed", err, "no PostgreSQL answers at "+address+" (connection refused)")
+
+	_, err = cli.Connect(t.Context(), "postgres://u:hunter2@host.invalid/db")
+	checkLine(t, "no host", err, "no PostgreSQL answers at host.invalid:5432 (host.invalid: ")
+
+	_, err = cli.Connect(t.Context(), "postgres://u:hunter2@/db?host=/nowhere")
+	checkLine(t, "no socket", err, "no PostgreSQL answers at /nowhere/.s.PGSQL.5432 (no such file or directory)")
+}
+
+func TestConnectRefused(t *testing.T) {
+	t.Parallel()
+	db := pgtest.NewEmpty(t)
+	base, err := url.Parse(db.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	missing := *base
+	missing.Path = "/no_such_database"
+	_, err = cli.Connect(t.Context(), missing.String())
+	checkLine(t, "database", err, `has no database "no_such_database": create it`)
+
+	stranger := *base
+	stranger.User = url.UserPassword("stranger", "hunter2")
+	_, err = cli.Connect(t.Context(), stranger.String())
+	checkLine(t, "user", err, `refuses the password of user "stranger"`)
+}
+
+func TestConnectCancelled(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := cli.Connect(ctx, pgtest.NewEmpty(t).URL); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want context.Canceled", err)
+	}
+}
+
+// checkLine wants an error of one line that has want in it, and no password.
+func checkLine(t *testing.T, what string, err error, want string) {
+	t.Helper()
+	switch {
+	case err == nil:
+		t.Errorf("%s: no error", what)
+	case !strings.Contains(err.Error(), want):
+		t.Errorf("%s: %q lacks %q", what, err, want)
+	case strings.Contains(err.Error(), "\n"):
+		t.Errorf("%s: %q has more than one line", what, err)
+	case strings.Contains(err.Error(), "hunter2"):
+		t.Errorf("%s: %q shows the password", what, err)
+	}
+}
+
+// with returns a database URL with one more parameter.
+func with(t *testing.T, databaseURL, name, value string) string {
+	t.Helper()
+	parsed, err := url.Parse(databaseURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	query := parsed.Query()
+	query.Set(name, value)
+	parsed.RawQuery = query.Encode()
+	return parsed.String()
+}

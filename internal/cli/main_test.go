@@ -1,0 +1,45 @@
+package cli_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"testing"
+
+	"github.com/signalbox-go/signalbox/internal/cli"
+	"github.com/signalbox-go/signalbox/internal/pgtest"
+)
+
+// behave, in the environment, makes the test binary a command: Main ends the process, so it takes one to see it end.
+const behave = "CLI_TEST_COMMAND"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(behave) != "" {
+		cli.Main("sample", sample)
+	}
+	pgtest.Main(m)
+}
+
+func sample(ctx context.Context, _ []string, stdout, _ io.Writer) error {
+	switch os.Getenv(behave) {
+	case "succeed":
+		return nil
+	case "fail":
+		return errors.New("one reason\n\tand another")
+	case "misuse":
+		return &cli.UsageError{Err: errors.New("unknown flag --nope")}
+	}
+	fmt.Fprintln(stdout, "started")
+	<-ctx.Done()
+	fmt.Fprintln(stdout, "draining")
+	switch os.Getenv(behave) {
+	case "drain":
+		return nil
+	case "give up":
+		return fmt.Errorf("migrate: %w", ctx.Err())
+	default: // hang
+		select {}
+	}
+}

@@ -58,30 +58,50 @@ func ReadStatus(ctx context.Context, db DB) (*Status, error) {
 const lagScan = 10_000
 
 // An owned lane's cursor is in its owner's latest progress row that lists it; index progress_owner leads there. Events past the
-// cursors come from index events_lane_id and end at the limit.
+// cursors come from index events_lane_id and end at the limit; those of transactions that were pending when the
+// cursors passed them, and have committed since, from index events_xid_id.
 const lagSQL = `
 with cursors as materialized (
-    select l.lane, coalesce(p.after_id, l.after_id) as after_id
+    select l.lane, coalesce(p.after_id, l.after_id) as after_id, coalesce(p.late_after_id, l.late_after_id) as late_after_id,
+           coalesce(p.pending, l.pending) as pending, coalesce(p.late, l.late) as late
     from outbox.lanes l
     left join lateral (
-        select u.after_id
+        select u.after_id, p.pending, p.late, p.late_after_id
         from outbox.progress p, unnest(p.lanes, p.after_ids) as u (lane, after_id)
         where p.owner = l.owner and p.subscription_id = l.subscription_id and u.lane = l.lane
         order by p.seq desc
         limit 1
     ) p on l.owner is not null
     where l.subscription_id = $1
+), ended as materialized (
+    select distinct x.xid
+    from (select distinct c.pending + c.late as xids from cursors c) c, unnest(c.xids) as r,
+         generate_series(lower(r), upper(r) - 1) as x (xid)
+    where pg_visible_in_snapshot(x.xid::text::xid8, pg_current_snapshot())
 ), scanned as materialized (
-    select e.topic ~ $2 as wanted, e.published_at
-    from cursors c
-    cross join lateral (
-        select e.topic, e.published_at
-        from outbox.events e
-        where e.lane = c.lane and e.id > c.after_id
-        order by e.id
-        limit $3
-    ) e
-    limit $3
+    (select e.topic ~ $2 as wanted, e.published_at
+     from ended x
+     cross join lateral (
+         select e.id, e.lane, e.topic, e.published_at
+         from outbox.events e
+         where e.xid = x.xid::text::xid8 and e.id > (select k.floor from outbox.cluster k)
+         order by e.id
+         limit $3
+     ) e
+     join cursors c on c.lane = e.lane and e.id <= c.after_id
+                   and (c.pending @> x.xid or c.late @> x.xid and e.id > c.late_after_id)
+     limit $3)
+    union all
+    (select e.topic ~ $2, e.published_at
+     from cursors c
+     cross join lateral (
+         select e.topic, e.published_at
+         from outbox.events e
+         where e.lane = c.lane and e.id > c.after_id
+         order by e.id
+         limit $3
+     ) e
+     limit $3)
 )
 select count(*), count(*) filter (where s.wanted),
        coalesce(extract(epoch from clock_timestamp() - min(s.published_at) filter (where s.wanted)), 0)::double precision,

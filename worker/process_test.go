@@ -1,0 +1,147 @@
+package worker_test
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"os/signal"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/signalbox-go/signalbox/worker"
+)
+
+// The tests kill real processes: the test binary runs itself as a worker, when this names a processConfig.
+const processEnv = "SIGNALBOX_TEST_PROCESS"
+
+type processConfig struct {
+	URL          string
+	Subscription string
+	Name         string
+	Lease        time.Duration
+	Slow         time.Duration // what the handler takes
+}
+
+// A line is what a process reports of each event it handles.
+type line struct {
+	ID  int64  `json:"id"`
+	Key string `json:"key"`
+	N   int    `json:"n"`
+}
+
+func runProcess() {
+	var cfg processConfig
+	fail := func(err error) {
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+	}
+	fail(json.Unmarshal([]byte(os.Getenv(processEnv)), &cfg))
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	pool, err := pgxpool.New(ctx, cfg.URL)
+	fail(err)
+	logger := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	w, err := worker.New(pool, worker.Config{Name: cfg.Name, Lease: cfg.Lease, Logger: logger})
+	fail(err)
+	var mu sync.Mutex
+	out := bufio.NewWriter(os.Stdout)
+	s := worker.Subscription{Name: cfg.Subscription, Topics: []string{">"}}
+	fail(worker.Handle(w, s, func(_ context.Context, e *worker.Event[payload]) error {
+		time.Sleep(cfg.Slow)
+		raw, err := json.Marshal(line{e.ID, e.Key, e.Payload.N})
+		if err != nil {
+			return err
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		_, _ = out.Write(append(raw, '\n'))
+		return out.Flush() // what is reported is handled, whatever happens to the process
+	}))
+	fail(w.Run(ctx))
+}
+
+// A process is a worker of its own.
+type process struct {
+	cmd  *exec.Cmd
+	name string
+	done chan struct{}
+
+	mu    sync.Mutex
+	lines []line
+	last  time.Time
+}
+
+func spawn(t *testing.T, cfg processConfig) *process {
+	t.Helper()
+	raw, err := json.Marshal(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &process{cmd: exec.CommandContext(t.Context(), os.Args[0]), name: cfg.Name, done: make(chan struct{})}
+	p.cmd.Env = append(os.Environ(), processEnv+"="+string(raw))
+	p.cmd.Stderr = t.Output()
+	stdout, err := p.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		defer close(p.done)
+		lines := bufio.NewScanner(stdout)
+		for lines.Scan() {
+			var l line
+			if json.Unmarshal(lines.Bytes(), &l) != nil {
+				continue // cut off by the kill
+			}
+			p.mu.Lock()
+			p.lines, p.last = append(p.lines, l), time.Now()
+			p.mu.Unlock()
+		}
+		_ = p.cmd.Wait()
+	}()
+	t.Cleanup(func() { p.signal(syscall.SIGCONT); p.signal(syscall.SIGKILL); <-p.done })
+	return p
+}
+
+func (p *process) signal(s syscall.Signal) { _ = p.cmd.Process.Signal(s) }
+
+func (p *process) handled() []line {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return append([]line(nil), p.lines...)
+}
+
+// stop drains the process and checks that it ends well.
+func (p *process) stop(t *testing.T) {
+	t.Helper()
+	p.signal(syscall.SIGTERM)
+	<-p.done
+	if code := p.cmd.ProcessState.ExitCode(); code != 0 {
+		t.Errorf("%s ended with %v", p.name, p.cmd.ProcessState)
+	}
+}
+
+// eventually waits until the condition holds.
+func eventually(t *testing.T, within time.Duration, what string, condition func() bool) time.Duration {
+	t.Helper()
+	start := time.Now()
+	for !condition() {
+		if time.Since(start) > within {
+			t.Fatalf("not within %v: %s", within, what)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	return time.Since(start)
+}

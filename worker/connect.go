@@ -38,24 +38,28 @@ func (c connector) open(ctx context.Context, purpose string) (conn *pgx.Conn, di
 	if conn, err = pgx.ConnectConfig(ctx, config); err != nil {
 		return nil, false, fmt.Errorf("connect: %w", err)
 	}
-	defer func() {
-		if err != nil {
-			shut(conn)
-		}
-	}()
+	if direct, err = setUp(ctx, conn); err != nil {
+		shut(conn)
+		return nil, false, fmt.Errorf("set up connection: %w", err)
+	}
+	return conn, direct, nil
+}
+
+// setUp prepares a connection that reaches PostgreSQL directly, and reports whether it does.
+func setUp(ctx context.Context, conn *pgx.Conn) (direct bool, err error) {
 	var pid uint32
 	if err := conn.QueryRow(ctx, `select pg_backend_pid()`).Scan(&pid); err != nil {
-		return nil, false, fmt.Errorf("connect: %w", err)
+		return false, err
 	}
-	if direct = pid == conn.PgConn().PID(); !direct {
-		return conn, false, nil
+	if pid != conn.PgConn().PID() {
+		return false, nil
 	}
 	if _, err := conn.Exec(ctx, sessionSetup); err != nil {
-		return nil, false, fmt.Errorf("set up connection: %w", err)
+		return false, err
 	}
 	// Where the server's platform cannot, keepalives have to do.
 	_, _ = conn.Exec(ctx, `select set_config('client_connection_check_interval', '2s', false)`)
-	return conn, true, nil
+	return true, nil
 }
 
 // shut closes a connection without waiting for a server that may not answer.

@@ -27,7 +27,7 @@ type Event struct {
 	// Key is what must stay in order, such as an aggregate's id. Events of one key are handled one after the other, in
 	// the order in which they were published. Empty means that the event has none and is never held back.
 	Key string `json:"key,omitempty"`
-	// Payload is any JSON value. Required.
+	// Payload is any JSON value. It is stored as jsonb, which keeps what it means and not how it is written. Required.
 	Payload json.RawMessage `json:"payload"`
 	// Headers travel beside the payload: a trace id, a content type. Defaults to none.
 	Headers map[string]string `json:"headers,omitempty"`

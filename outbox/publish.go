@@ -30,7 +30,7 @@ select e.topic, nullif(e.key, ''), e.payload::jsonb, coalesce(e.headers::jsonb, 
 from unnest($1::text[], $2::text[], $3::text[], $4::text[]) as e (topic, key, payload, headers)
 returning id, published_at`
 
-// Publish appends events to the log and returns them as stored, in the same order.
+// Publish appends events to the log and returns them with their ids and times, in the same order.
 //
 // Given a transaction, the events become visible with everything else that it writes, or not at all: no handler sees an
 // event of a transaction that rolled back, and none that committed is lost. All events travel in one statement.
@@ -85,13 +85,17 @@ func Publish(ctx context.Context, db DB, events ...Event) ([]Event, error) {
 func PublishFrom(ctx context.Context, db Copier, events iter.Seq2[Event, error]) (int64, error) {
 	next, stop := iter.Pull2(events)
 	defer stop()
-	index := 0
+	var (
+		index int
+		fault error // of the source: PostgreSQL only says that the copy was ended
+	)
 	source := pgx.CopyFromFunc(func() ([]any, error) {
 		e, err, ok := next()
-		if !ok || err != nil {
-			return nil, err
+		if ok && err == nil {
+			err = e.check(index)
 		}
-		if err := e.check(index); err != nil {
+		if !ok || err != nil {
+			fault = err
 			return nil, err
 		}
 		index++
@@ -106,6 +110,9 @@ func PublishFrom(ctx context.Context, db Copier, events iter.Seq2[Event, error])
 		return []any{e.Topic, key, e.Payload, headers}, nil
 	})
 	n, err := db.CopyFrom(ctx, pgx.Identifier{"outbox", "events"}, []string{"topic", "key", "payload", "headers"}, source)
+	if fault != nil {
+		err = fault
+	}
 	if err != nil {
 		return 0, fmt.Errorf("publish: %w", err)
 	}

@@ -1,0 +1,31 @@
+// Package outbox is the log: events and publishing, topics, subscriptions, and the protocols by which workers read it without
+// losing anything.
+//
+// A service writes its own rows and an event in one transaction:
+//
+//	tx ──▶ insert into orders …
+//	   ──▶ outbox.Publish(ctx, tx, event)      one insert into outbox.events
+//	   ──▶ commit                              both are there, or neither
+//
+// That is all most programs need of this package; package worker runs handlers for what was published.
+//
+// # How it is read
+//
+// The log is never updated. Each [Subscription] cuts it in 64 lanes, by the hash of the key, and has a cursor in each. A
+// worker joins ([Join]), owns some of the lanes ([Member.Claim]), reads a window of events after its cursors
+// ([Member.Read]) and, when they are handled, appends the new cursors to outbox.progress ([Member.Settle]). What did not
+// succeed leaves the fast path and becomes a [Delivery], a row of its own.
+//
+//	events    ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ▶
+//	lane 0    ■ ■ ■ ■ ■ ■│□ □ □                  ■ settled   │ cursor   □ to be read
+//	lane 1    ■ ■ ■│□ □ □ □ □
+//	…
+//
+// Ids are taken before commit, so an event may turn up below a cursor: the cursor remembers the transactions that were
+// running when it passed, and the next read asks for theirs. docs/design.md has the proof.
+//
+// A worker that is dead is evicted ([Evict]): its row goes, which fences off whatever it still tries to settle, and its lanes
+// are free for others. One worker, the sentinel, does that, and answers the [Bell].
+//
+// The package has no goroutines. Member and Bell are for a single goroutine each, and own their connections.
+package outbox

@@ -1,0 +1,159 @@
+package outbox_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/signalbox-go/signalbox/internal/pgtest"
+	"github.com/signalbox-go/signalbox/outbox"
+)
+
+func TestPublish(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	events := []outbox.Event{
+		{Topic: "a.b", Key: "k", Payload: json.RawMessage(`{"n": 1}`), Headers: map[string]string{"trace": "x"}},
+		{Topic: "a.c", Payload: json.RawMessage(`null`)},
+		{Topic: "ünïcode", Key: "ключ", Payload: json.RawMessage(`"\ud83d\ude00 \\u0000"`)},
+	}
+	stored, err := outbox.Publish(t.Context(), db.Pool, events...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows, _ := db.Pool.Query(t.Context(), `
+		select id, topic, coalesce(key, '') as key, payload, nullif(headers, '{}') as headers, published_at from outbox.events order by id`)
+	found, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (e outbox.Event, err error) {
+		err = row.Scan(&e.ID, &e.Topic, &e.Key, &e.Payload, &e.Headers, &e.PublishedAt)
+		return e, err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ignoreLane := cmp.FilterPath(func(p cmp.Path) bool { return p.Last().String() == ".lane" }, cmp.Ignore())
+	sameJSON := cmp.Transformer("decode", func(raw json.RawMessage) (v any) {
+		if err := json.Unmarshal(raw, &v); err != nil {
+			t.Error(err)
+		}
+		return v
+	})
+	if diff := cmp.Diff(stored, found, ignoreLane, sameJSON); diff != "" {
+		t.Errorf("returned is not what is stored:\n%s", diff)
+	}
+	if !slices.IsSortedFunc(stored, func(a, b outbox.Event) int { return int(a.ID - b.ID) }) {
+		t.Error("ids do not rise in the order of the events")
+	}
+	if events[0].ID != 0 {
+		t.Error("the caller's events were changed")
+	}
+}
+
+func TestPublishRefuses(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	ok := outbox.Event{Topic: "a", Payload: json.RawMessage(`1`)}
+	with := func(change func(*outbox.Event)) outbox.Event {
+		e := ok
+		change(&e)
+		return e
+	}
+	tests := map[string]struct {
+		event outbox.Event
+		field string
+	}{
+		"no topic":        {with(func(e *outbox.Event) { e.Topic = "" }), "topic"},
+		"empty token":     {with(func(e *outbox.Event) { e.Topic = "a..b" }), "topic"},
+		"wildcard":        {with(func(e *outbox.Event) { e.Topic = "a.*" }), "topic"},
+		"space":           {with(func(e *outbox.Event) { e.Topic = "a b" }), "topic"},
+		"long topic":      {with(func(e *outbox.Event) { e.Topic = strings.Repeat("a", 256) }), "topic"},
+		"long key":        {with(func(e *outbox.Event) { e.Key = strings.Repeat("a", 1025) }), "key"},
+		"zero byte":       {with(func(e *outbox.Event) { e.Key = "a\x00b" }), "key"},
+		"no UTF-8 key":    {with(func(e *outbox.Event) { e.Key = "\xff" }), "key"},
+		"no payload":      {with(func(e *outbox.Event) { e.Payload = nil }), "payload"},
+		"no JSON":         {with(func(e *outbox.Event) { e.Payload = json.RawMessage(`{`) }), "payload"},
+		"two documents":   {with(func(e *outbox.Event) { e.Payload = json.RawMessage(`1 2`) }), "payload"},
+		"no UTF-8":        {with(func(e *outbox.Event) { e.Payload = json.RawMessage("\"\xff\"") }), "payload"},
+		"zero character":  {with(func(e *outbox.Event) { e.Payload = json.RawMessage(`"\u0000"`) }), "payload"},
+		"half surrogate":  {with(func(e *outbox.Event) { e.Payload = json.RawMessage(`"\ud83d x"`) }), "payload"},
+		"other half":      {with(func(e *outbox.Event) { e.Payload = json.RawMessage(`"\uDE00"`) }), "payload"},
+		"large payload":   {with(func(e *outbox.Event) { e.Payload = json.RawMessage(`"` + strings.Repeat("x", 1<<20) + `"`) }), "payload"},
+		"large headers":   {with(func(e *outbox.Event) { e.Headers = map[string]string{"h": strings.Repeat("x", 64<<10)} }), "headers"},
+		"no UTF-8 header": {with(func(e *outbox.Event) { e.Headers = map[string]string{"h": "\xff"} }), "headers"},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			tx, err := db.Pool.Begin(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer tx.Rollback(t.Context()) //nolint:errcheck // nothing to keep
+			_, err = outbox.Publish(t.Context(), tx, ok, test.event)
+			var refused *outbox.EventError
+			if !errors.As(err, &refused) || refused.Index != 1 || refused.Field != test.field || !errors.Is(err, outbox.ErrInvalidEvent) {
+				t.Fatalf("got %v, want an error about the %s of event 1", err, test.field)
+			}
+			if _, err := outbox.Publish(t.Context(), tx, ok); err != nil {
+				t.Errorf("the transaction is not usable any more: %v", err)
+			}
+		})
+	}
+}
+
+// What passes the checks must be storable: else the error of the database would name no event.
+func FuzzPayload(f *testing.F) {
+	for _, seed := range []string{`{}`, `"\u0000"`, `"\ud83d\ude00"`, `"\ud83d"`, `"\\u0000"`, `"\\\u0000"`, `[1e10]`, `"\udead\ud83d"`, "\"\u2028\""} {
+		f.Add(seed)
+	}
+	db := pgtest.New(f)
+	f.Fuzz(func(t *testing.T, payload string) {
+		if strings.ContainsAny(payload, "eE") && strings.ContainsAny(payload, "0123456789") {
+			t.Skip("numbers beyond PostgreSQL's numeric are left to it")
+		}
+		_, err := outbox.Publish(t.Context(), db.Pool, outbox.Event{Topic: "fuzz", Payload: json.RawMessage(payload)})
+		if err != nil && !errors.Is(err, outbox.ErrInvalidEvent) {
+			t.Errorf("%q passed the checks: %v", payload, err)
+		}
+	})
+}
+
+func TestPublishFrom(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	errSource := errors.New("source broke")
+	source := func(n int, end error) func(func(outbox.Event, error) bool) {
+		return func(yield func(outbox.Event, error) bool) {
+			for i := range n {
+				if !yield(outbox.NewEvent("copied", fmt.Sprint(i%2), i)) {
+					return
+				}
+			}
+			if end != nil {
+				yield(outbox.Event{}, end)
+			}
+		}
+	}
+	if n, err := outbox.PublishFrom(t.Context(), db.Pool, source(1000, nil)); err != nil || n != 1000 {
+		t.Errorf("got %d, %v", n, err)
+	}
+	if _, err := outbox.PublishFrom(t.Context(), db.Pool, source(10, errSource)); !errors.Is(err, errSource) {
+		t.Errorf("got %v, want the source's error", err)
+	}
+	_, err := outbox.PublishFrom(t.Context(), db.Pool, func(yield func(outbox.Event, error) bool) {
+		_ = yield(outbox.NewEvent("copied", "", 1)) && yield(outbox.NewEvent("no..topic", "", 2))
+	})
+	var refused *outbox.EventError
+	if !errors.As(err, &refused) || refused.Index != 1 {
+		t.Errorf("got %v, want an error about event 1", err)
+	}
+	var n int
+	if err := db.Pool.QueryRow(t.Context(), `select count(*) from outbox.events`).Scan(&n); err != nil || n != 1000 {
+		t.Errorf("%d events are stored, %v; want 1000", n, err)
+	}
+}

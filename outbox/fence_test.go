@@ -1,0 +1,190 @@
+package outbox_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/signalbox-go/signalbox/internal/pgtest"
+	"github.com/signalbox-go/signalbox/outbox"
+)
+
+// member joins and claims what it can.
+func member(t *testing.T, db *pgtest.DB, s outbox.Subscription) (*outbox.Member, int64) {
+	t.Helper()
+	id, err := outbox.Join(t.Context(), db.Conn(t), t.Name(), true, []int32{s.ID})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := outbox.NewMember(db.Conn(t), id, s)
+	if _, err := m.Claim(t.Context(), outbox.Lanes); err != nil {
+		t.Fatal(err)
+	}
+	return m, id
+}
+
+func publishOne(t *testing.T, db outbox.DB, key string) {
+	t.Helper()
+	if _, err := outbox.Publish(t.Context(), db, outbox.Event{Topic: "a", Key: key, Payload: json.RawMessage(`1`)}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestEvictedSettlesNothing lets a worker read, evicts it, and lets it go on.
+func TestEvictedSettlesNothing(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	db := pgtest.New(t)
+	s, err := outbox.Subscribe(ctx, db.Pool, "s", []string{">"}, outbox.FromBeginning)
+	if err != nil {
+		t.Fatal(err)
+	}
+	zombie, id := member(t, db, s)
+	publishOne(t, db.Pool, "k")
+	settle(t, zombie, 1)
+	publishOne(t, db.Pool, "k")
+	w, err := zombie.Read(ctx, 10)
+	if err != nil || len(w.Events) != 1 {
+		t.Fatal(w, err)
+	}
+	if gone, err := outbox.Evict(ctx, db.Conn(t), id); err != nil || !gone {
+		t.Fatalf("evicted: %v, %v", gone, err)
+	}
+	heir, _ := member(t, db, s)
+	settlement := outbox.Settlement{Window: w, Unfinished: []outbox.Unfinished{{Event: w.Events[0], Attempt: 1}}}
+	if err := zombie.Settle(ctx, settlement); !errors.Is(err, outbox.ErrEvicted) {
+		t.Errorf("settle: got %v, want ErrEvicted", err)
+	}
+	settle(t, heir, 1) // from the zombie's last progress on: its first settle counts, its second does not
+	var rows int
+	if err := db.Pool.QueryRow(ctx, `select count(*) from outbox.deliveries`).Scan(&rows); err != nil || rows != 0 {
+		t.Errorf("%d deliveries, %v: the zombie left some", rows, err)
+	}
+}
+
+// TestEvictionWaitsForSettle begins an eviction while a settle is between its fence and its commit: the settle counts.
+func TestEvictionWaitsForSettle(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	db := pgtest.New(t)
+	s, err := outbox.Subscribe(ctx, db.Pool, "s", []string{">"}, outbox.FromBeginning)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, id := member(t, db, s)
+	publishOne(t, db.Pool, "")
+	settle(t, m, 1)
+
+	settling := db.Conn(t)
+	tx, err := settling.Begin(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Exec(ctx, `select outbox.fence($1, $2)`, id, s.ID); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Exec(ctx, `
+		insert into outbox.progress (subscription_id, owner, lanes, after_ids, pending, late, late_after_id)
+		select subscription_id, owner, lanes, array_fill(1000000::bigint, array[64]), pending, late, late_after_id
+		from outbox.progress where owner = $1 order by seq desc limit 1`, id); err != nil {
+		t.Fatal(err)
+	}
+	evicting := db.Conn(t)
+	evicted := make(chan error, 1)
+	go func() {
+		_, err := outbox.Evict(context.Background(), evicting, id)
+		evicted <- err
+	}()
+	for waiting := false; !waiting; { // until the eviction waits for the settle's lock
+		err := db.Pool.QueryRow(ctx, `select exists (select from pg_locks where pid = $1 and not granted)`, evicting.PgConn().PID()).Scan(&waiting)
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := tx.Commit(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-evicted; err != nil {
+		t.Fatal(err)
+	}
+	var least int64
+	if err := db.Pool.QueryRow(ctx, `select min(after_id) from outbox.lanes where owner is null`).Scan(&least); err != nil || least != 1000000 {
+		t.Errorf("the lanes are at %d, %v: the last settle was not folded", least, err)
+	}
+}
+
+// TestLineOfAKey checks the order in which deliveries may run: the head of a key's line first, and what is behind one that
+// is not due waits, whatever its own time.
+func TestLineOfAKey(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	db := pgtest.New(t)
+	s, err := outbox.Subscribe(ctx, db.Pool, "s", []string{">"}, outbox.FromBeginning)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, _ := member(t, db, s)
+	for range 3 {
+		publishOne(t, db.Pool, "k")
+	}
+	publishOne(t, db.Pool, "")
+	w, err := m.Read(ctx, 100)
+	if err != nil || len(w.Events) != 4 {
+		t.Fatal(w, err)
+	}
+	failure := &outbox.Failure{Attempt: 1, At: time.Now(), Worker: "w", Error: "no"}
+	var unfinished []outbox.Unfinished
+	lines := map[string]outbox.Line{}
+	for i, e := range w.Events {
+		u := outbox.Unfinished{Event: e}
+		if i == 0 { // the head failed, and is not due for an hour
+			u.Attempt, u.Delay, u.Failure = 1, time.Hour, failure
+		}
+		unfinished = append(unfinished, u)
+		lines[e.Key] = outbox.Line{Lane: e.Lane(), Key: e.Key}
+	}
+	if err := m.Settle(ctx, outbox.Settlement{Window: w, Unfinished: unfinished}); err != nil {
+		t.Fatal(err)
+	}
+	asked := []outbox.Line{lines["k"], lines[""]}
+	due, waiting, err := m.ClaimDue(ctx, asked, 10)
+	if err != nil || len(due) != 1 || due[0].Event.Key != "" {
+		t.Fatalf("claimed %v, %v; want the one without a key", due, err)
+	}
+	if len(waiting) != 1 || waiting[0].Key != "k" || waiting[0].Due < 59*time.Minute {
+		t.Errorf("waiting for %v, want k in an hour", waiting)
+	}
+	if _, err := db.Pool.Exec(ctx, `update outbox.deliveries set due_at = now() where key = 'k'`); err != nil {
+		t.Fatal(err)
+	}
+	due, _, err = m.ClaimDue(ctx, asked, 10)
+	if err != nil || len(due) != 3 {
+		t.Fatalf("claimed %v, %v; want the whole line", due, err)
+	}
+	for i, d := range due {
+		if d.Event.ID != w.Events[i].ID {
+			t.Errorf("delivery %d is event %d, want %d", i, d.Event.ID, w.Events[i].ID)
+		}
+		if want := []int{2, 0, 0}[i]; d.Attempt != want {
+			t.Errorf("delivery %d has %d attempts, want %d", i, d.Attempt, want)
+		}
+	}
+	if again, _, err := m.ClaimDue(ctx, asked, 10); err != nil || len(again) != 0 {
+		t.Errorf("claimed again: %v, %v", again, err)
+	}
+	err = m.Settle(ctx, outbox.Settlement{Delivered: []int64{due[0].Event.ID}, Failed: []outbox.Unfinished{
+		{Event: due[1].Event, Attempt: 1, Failure: failure}, {Event: due[2].Event},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var attempts, failures []int
+	err = db.Pool.QueryRow(ctx, `
+		select array_agg(attempt order by event_id), array_agg(jsonb_array_length(errors) order by event_id)
+		from outbox.deliveries where key = 'k' and state = 'retrying' and owner is null`).Scan(&attempts, &failures)
+	if err != nil || len(attempts) != 2 || attempts[0] != 1 || attempts[1] != 0 || failures[0] != 1 || failures[1] != 0 {
+		t.Errorf("attempts %v, failures %v, %v", attempts, failures, err)
+	}
+}

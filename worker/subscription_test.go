@@ -1,0 +1,362 @@
+package worker_test
+
+import (
+	"context"
+	"errors"
+	"math"
+	"runtime"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/signalbox-go/signalbox/internal/pgtest"
+	"github.com/signalbox-go/signalbox/migrations"
+	"github.com/signalbox-go/signalbox/outbox"
+	"github.com/signalbox-go/signalbox/worker"
+)
+
+func record(l *ledger) func(context.Context, *worker.Event[payload]) error {
+	return func(_ context.Context, e *worker.Event[payload]) error {
+		l.add(e)
+		return nil
+	}
+}
+
+var everything = []string{">"}
+
+func TestWorkersMayBeAway(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	l := newLedger()
+	s := worker.Subscription{Name: "s", Topics: everything}
+	for round := 1; round <= 3; round++ {
+		publish(t, db.Pool, "k", 0, 50) // while nobody is there
+		stop := start(t, db.Pool, worker.Config{}, s, record(l))
+		l.waitFor(t, 50*round)
+		stop()
+	}
+	if n := len(l.all()); n != 150 {
+		t.Errorf("%d events were handled, want 150", n)
+	}
+	late := newLedger() // a later subscription sees the whole log
+	start(t, db.Pool, worker.Config{}, worker.Subscription{Name: "later", Topics: everything}, record(late))
+	late.waitFor(t, 150)
+}
+
+func TestFromNow(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	publish(t, db.Pool, "", 0, 10)
+	running := db.Conn(t)
+	tx, err := running.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	publish(t, tx, "", 10, 11)
+	publish(t, db.Pool, "", 11, 12)
+	if _, err := outbox.Subscribe(t.Context(), db.Pool, "s", everything, outbox.FromNow); err != nil {
+		t.Fatal(err)
+	}
+	if err := tx.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	publish(t, db.Pool, "", 12, 13)
+	l := newLedger()
+	stop := start(t, db.Pool, worker.Config{}, worker.Subscription{Name: "s"}, record(l))
+	l.waitFor(t, 2)
+	eventually(t, 10*time.Second, "all is settled", func() bool { return settledAll(t, db.Pool) })
+	stop()
+	for i, e := range l.all() {
+		if want := []int{10, 12}[i%2]; e.Payload.N != want || len(l.all()) != 2 {
+			t.Errorf("got %v, want 10, which was published before and committed after, and 12", l.all())
+		}
+	}
+}
+
+func TestTopicsAreFiltered(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	l := newLedger()
+	start(t, db.Pool, worker.Config{}, worker.Subscription{Name: "s", Topics: []string{"a.*", "b.>"}}, record(l))
+	for n, topic := range []string{"a", "a.x", "a.x.y", "b", "b.x.y", "c.x", "a.last"} {
+		e, err := outbox.NewEvent(topic, "", payload{n})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := outbox.Publish(t.Context(), db.Pool, e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l.waitFor(t, 3)
+	eventually(t, 10*time.Second, "all is settled", func() bool { return settledAll(t, db.Pool) })
+	got := map[string]bool{}
+	for _, e := range l.all() {
+		got[e.Topic] = true
+	}
+	if len(l.all()) != 3 || !got["a.x"] || !got["b.x.y"] || !got["a.last"] {
+		t.Errorf("handled %v", got)
+	}
+}
+
+// TestOpenTransaction leaves a transaction open that has published: it delays nobody, and its events arrive on commit.
+func TestOpenTransaction(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	l := newLedger()
+	start(t, db.Pool, worker.Config{}, worker.Subscription{Name: "s", Topics: everything}, record(l))
+	open := db.Conn(t)
+	tx, err := open.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	publish(t, tx, "open", 0, 3)
+	for n := range 200 {
+		publish(t, db.Pool, "k", n, n+1)
+		if n%20 == 0 {
+			l.waitFor(t, n+1) // so that many reads pass the open one
+		}
+	}
+	l.waitFor(t, 200)
+	if err := tx.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	events := l.waitFor(t, 203)
+	for i, e := range events[200:] {
+		if e.Key != "open" || e.Payload.N != i {
+			t.Errorf("after the commit came %s %d", e.Key, e.Payload.N)
+		}
+	}
+}
+
+// TestHugeTransaction commits a million events at once, below cursors that have passed them, and checks that the worker
+// does not hold them in memory, nor handles one twice, though it is stopped in between.
+func TestHugeTransaction(t *testing.T) {
+	const huge = 1_000_000
+	db := pgtest.New(t)
+	var (
+		count, other atomic.Int64
+		seen         = make([]atomic.Int32, huge+1)
+		half         = make(chan struct{})
+	)
+	handler := func(_ context.Context, e *worker.Event[payload]) error {
+		if e.Topic != "huge.event" {
+			other.Add(1)
+			return nil
+		}
+		seen[e.Payload.N].Add(1)
+		if count.Add(1) == huge/2 {
+			close(half)
+		}
+		return nil
+	}
+	s := worker.Subscription{Name: "s", Topics: everything}
+	stop := start(t, db.Pool, worker.Config{}, s, handler)
+	conn := db.Conn(t)
+	tx, err := conn.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = tx.Exec(t.Context(), `
+		insert into outbox.events (topic, key, payload)
+		select 'huge.event', 'key-' || i % 100, jsonb_build_object('n', i, 'filler', repeat('x', 100)) from generate_series(1, $1) i`, huge)
+	if err != nil {
+		t.Fatal(err)
+	}
+	publish(t, db.Pool, "", 0, 1)
+	eventually(t, 20*time.Second, "the cursors have passed them", func() bool { return other.Load() == 1 })
+	if err := tx.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	var peak uint64
+	watch := func() {
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		peak = max(peak, m.HeapInuse)
+	}
+	for waiting := true; waiting; {
+		select {
+		case <-half:
+			waiting = false
+		case <-time.After(20 * time.Millisecond):
+			watch()
+		}
+	}
+	stop()
+	start(t, db.Pool, worker.Config{}, s, handler)
+	eventually(t, 3*time.Minute, "all are handled", func() bool { watch(); return count.Load() >= huge })
+	for n := range huge {
+		if times := seen[n+1].Load(); times != 1 {
+			t.Fatalf("event %d was handled %d times", n+1, times)
+		}
+	}
+	if t.Logf("the heap grew to %d MiB", peak>>20); peak > 100<<20 {
+		t.Error("that is too much: windows are bounded")
+	}
+}
+
+// countStatements counts what a worker sends.
+type countStatements struct{ n atomic.Int64 }
+
+func (c *countStatements) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryStartData) context.Context {
+	c.n.Add(1)
+	return ctx
+}
+func (c *countStatements) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
+
+func (c *countStatements) TraceBatchStart(ctx context.Context, _ *pgx.Conn, b pgx.TraceBatchStartData) context.Context {
+	c.n.Add(int64(b.Batch.Len()))
+	return ctx
+}
+func (c *countStatements) TraceBatchQuery(context.Context, *pgx.Conn, pgx.TraceBatchQueryData) {}
+func (c *countStatements) TraceBatchEnd(context.Context, *pgx.Conn, pgx.TraceBatchEndData)     {}
+
+// TestIdle checks that a worker with nothing to do, the sentinel too, sends at most two statements a second, and that the
+// doorbell wakes it without waiting for the poll.
+func TestIdle(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	config, err := pgxpool.ParseConfig(db.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var statements countStatements
+	config.ConnConfig.Tracer = &statements
+	pool, err := pgxpool.NewWithConfig(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pool.Close()
+	l := newLedger()
+	stop := start(t, pool, worker.Config{}, worker.Subscription{Name: "s", Topics: everything}, record(l))
+	defer stop() // before the pool
+	waitArmed(t, db.Pool)
+	const seconds = 4
+	before := statements.n.Load()
+	time.Sleep(seconds * time.Second) // idleness is what is measured
+	if n := statements.n.Load() - before; n > 2*seconds+3 {
+		t.Errorf("%d statements in %d s", n, seconds)
+	}
+	start := time.Now()
+	publish(t, db.Pool, "", 0, 1)
+	l.waitFor(t, 1)
+	if took := time.Since(start); took > 500*time.Millisecond {
+		t.Errorf("the doorbell took %v", took)
+	}
+}
+
+func waitArmed(t *testing.T, db outbox.DB) {
+	t.Helper()
+	eventually(t, 20*time.Second, "the doorbell is armed", func() bool {
+		s, err := outbox.ReadStatus(t.Context(), db)
+		return err == nil && s.Doorbell == "armed"
+	})
+}
+
+// TestWithoutDoorbell checks the fallback: whatever happens to notifications, polling finds everything.
+func TestWithoutDoorbell(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	if _, err := db.Pool.Exec(t.Context(), `alter table outbox.events disable trigger doorbell`); err != nil {
+		t.Fatal(err)
+	}
+	l := newLedger()
+	start(t, db.Pool, worker.Config{PollInterval: 200 * time.Millisecond}, worker.Subscription{Name: "s", Topics: everything}, record(l))
+	waitArmed(t, db.Pool) // until then the sentinel looks for itself
+	for n := range 5 {
+		publish(t, db.Pool, "", n, n+1)
+		l.waitFor(t, n+1)
+	}
+}
+
+func TestRunRefuses(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	noop := func(context.Context, *worker.Event[payload]) error { return nil }
+	run := func(t *testing.T, pool *pgxpool.Pool, s worker.Subscription) error {
+		t.Helper()
+		w, err := worker.New(pool, worker.Config{Logger: testLogger(t)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := worker.Handle(w, s, noop); err != nil {
+			return err
+		}
+		return w.Run(ctx)
+	}
+	t.Run("no schema", func(t *testing.T) {
+		t.Parallel()
+		err := run(t, pgtest.NewEmpty(t).Pool, worker.Subscription{Name: "s", Topics: everything})
+		if !errors.Is(err, migrations.ErrMissing) {
+			t.Errorf("got %v", err)
+		}
+	})
+	t.Run("newer schema", func(t *testing.T) {
+		t.Parallel()
+		db := pgtest.New(t)
+		if _, err := db.Pool.Exec(ctx, `update public.signalbox_outbox_version set version = version + 1`); err != nil {
+			t.Fatal(err)
+		}
+		err := run(t, db.Pool, worker.Subscription{Name: "s", Topics: everything})
+		var version *migrations.VersionError
+		if !errors.As(err, &version) || version.Have != version.Want+1 {
+			t.Errorf("got %v", err)
+		}
+	})
+	t.Run("other cluster", func(t *testing.T) {
+		t.Parallel()
+		db := pgtest.New(t)
+		if _, err := db.Pool.Exec(ctx, `update outbox.cluster set system_identifier = 1`); err != nil {
+			t.Fatal(err)
+		}
+		err := run(t, db.Pool, worker.Subscription{Name: "s", Topics: everything})
+		if !errors.Is(err, outbox.ErrForeignCluster) {
+			t.Errorf("got %v", err)
+		}
+	})
+	t.Run("other topics", func(t *testing.T) {
+		t.Parallel()
+		db := pgtest.New(t)
+		if _, err := outbox.Subscribe(ctx, db.Pool, "s", []string{"a"}, outbox.FromBeginning); err != nil {
+			t.Fatal(err)
+		}
+		err := run(t, db.Pool, worker.Subscription{Name: "s", Topics: everything})
+		var topics *outbox.TopicsError
+		if !errors.As(err, &topics) {
+			t.Errorf("got %v", err)
+		}
+	})
+	t.Run("unknown subscription without topics", func(t *testing.T) {
+		t.Parallel()
+		err := run(t, pgtest.New(t).Pool, worker.Subscription{Name: "s"})
+		if !errors.Is(err, outbox.ErrUnknownSubscription) {
+			t.Errorf("got %v", err)
+		}
+	})
+	t.Run("malformed topic", func(t *testing.T) {
+		t.Parallel()
+		err := run(t, pgtest.New(t).Pool, worker.Subscription{Name: "s", Topics: []string{"a..b"}})
+		if !errors.Is(err, outbox.ErrInvalidSubscription) {
+			t.Errorf("got %v", err)
+		}
+	})
+	t.Run("no name", func(t *testing.T) {
+		t.Parallel()
+		if err := run(t, pgtest.New(t).Pool, worker.Subscription{}); !errors.Is(err, worker.ErrInvalidConfig) {
+			t.Errorf("got %v", err)
+		}
+	})
+	t.Run("bad config", func(t *testing.T) {
+		t.Parallel()
+		pool := pgtest.New(t).Pool
+		for _, cfg := range []worker.Config{
+			{Concurrency: -1}, {WindowSize: math.MinInt}, {PollInterval: time.Millisecond}, {Lease: time.Second}, {ShutdownTimeout: -1},
+		} {
+			if _, err := worker.New(pool, cfg); !errors.Is(err, worker.ErrInvalidConfig) {
+				t.Errorf("%+v: got %v", cfg, err)
+			}
+		}
+	})
+}

@@ -130,7 +130,7 @@ func TestLineOfAKey(t *testing.T) {
 		publishOne(t, db.Pool, "k")
 	}
 	publishOne(t, db.Pool, "")
-	w, err := m.Read(ctx, 100)
+	w, err := m.Read(ctx, 100*outbox.Lanes)
 	if err != nil || len(w.Events) != 4 {
 		t.Fatal(w, err)
 	}

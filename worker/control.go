@@ -34,7 +34,9 @@ func (s *session) beat(ctx context.Context, log *slog.Logger, fail func(error)) 
 		}
 		next = time.Now().Add(interval - rand.N(interval/5))
 
-		// The sentinel looks for the dead at every beat, and does the rest at every other.
+		// The sentinel beats at one half of its ticks, and looks for the dead at the others; twice as often while somebody
+		// is missing.
+		look := sentinel && (beats%2 == 1 || len(missing) > 0)
 		if !sentinel || beats%2 == 0 {
 			elected, err := s.pulse(ctx, s.direct && !sentinel)
 			if err != nil {
@@ -51,9 +53,9 @@ func (s *session) beat(ctx context.Context, log *slog.Logger, fail func(error)) 
 			}
 		}
 		var err error
-		if sentinel {
+		if look {
 			missing, err = s.evictDead(ctx, log, missing)
-		} else if beats%5 == 4 {
+		} else if !sentinel && beats%5 == 4 {
 			err = s.within(ctx, func(ctx context.Context) error { return outbox.Usurp(ctx, s.control, s.w.cfg.Lease) })
 		}
 		if err != nil {

@@ -34,6 +34,8 @@ type Member struct {
 	cursors    []cursor       // as of the last read
 	hot        map[int16]bool // lanes that the last read did not see the end of
 	eventBytes int            // size of an event, lately
+	lastCount  int            // events of the last window
+	filter     []string       // LIKE patterns for the database; nil while most events match anyway
 	settled    settledState
 }
 
@@ -42,7 +44,7 @@ type Member struct {
 func NewMember(conn *pgx.Conn, worker int64, s Subscription) *Member {
 	return &Member{
 		Held: map[int16]bool{}, conn: conn, worker: worker, subscription: s.ID, topics: s.Topics, floor: s.floor,
-		hot: map[int16]bool{},
+		hot: map[int16]bool{}, filter: topics(s.Topics).like(),
 	}
 }
 

@@ -32,6 +32,10 @@ func (w *Window) Empty() bool { return len(w.Events) == 0 && !w.moved }
 // More reports whether the window was cut, so that another read would find more.
 func (w *Window) More() bool { return w.full }
 
+// filterSample is how many rows a window needs to tell whether most of them match, so that filtering them in the
+// database would cost more than it saves.
+const filterSample = 64
+
 // windowBytes bounds the memory of one window: beyond, rows that arrive are left for the next read.
 const windowBytes = 16 << 20
 
@@ -162,7 +166,7 @@ func (m *Member) readArgs(limit int) []any {
 	}
 	return []any{
 		lanes, after, take, parts, spanParts, from, to, late,
-		m.floor, maxAfter, int32(limit), minAfter, m.topics.like(),
+		m.floor, maxAfter, int32(limit), minAfter, m.filter,
 	}
 }
 
@@ -242,13 +246,15 @@ var errUnclean = errors.New("the transaction of the read has written before")
 // collect takes the rows of readSQL, in the order in which they come.
 func (m *Member) collect(rows pgx.Rows, lanes []int16, after []int64, take []int32) (*collected, error) {
 	defer rows.Close()
-	got := &collected{reading: reading{stopped: map[int16]int64{}}}
+	got := &collected{reading: reading{stopped: map[int16]int64{}}, events: make([]Event, 0, m.lastCount)}
 	var (
 		arena  arena
 		bytes  int
 		count  int
+		looked int
 		full   bool // the window has all the bytes it may have
 		topic  string
+		wanted bool // whether topic matches: LIKE lets a little more pass
 		last   [Lanes]int64 // id of the last row taken of each lane
 		taken  [Lanes]int32
 		missed [Lanes]bool // rows came that were not taken
@@ -263,6 +269,7 @@ func (m *Member) collect(rows pgx.Rows, lanes []int16, after []int64, take []int
 			continue
 		}
 		full = full || bytes > windowBytes
+		looked++
 		if kind == 1 {
 			if got.lateCut != 0 && id >= got.lateCut {
 				continue // beyond the cut there may be others that were not read
@@ -282,16 +289,18 @@ func (m *Member) collect(rows pgx.Rows, lanes []int16, after []int64, take []int
 				continue
 			}
 		}
-		e := Event{ID: id, lane: lane, PublishedAt: time.UnixMicro(int64(binary.BigEndian.Uint64(raw[7])) + microsecondsTo2000)}
 		if string(raw[3]) != topic {
 			topic = string(raw[3])
+			wanted = m.topics.match(topic)
 		}
-		e.Topic = topic
-		if kindWanted := m.topics.match(topic); !kindWanted {
-			continue // LIKE lets a little more pass
+		if !wanted {
+			continue
 		}
-		e.Key = arena.text(raw[4])
-		e.Payload = arena.bytes(raw[5])
+		published := int64(binary.BigEndian.Uint64(raw[7])) + microsecondsTo2000
+		e := Event{
+			ID: id, Topic: topic, Key: arena.text(raw[4]), Payload: arena.bytes(raw[5]),
+			PublishedAt: time.UnixMicro(published).UTC(), lane: lane,
+		}
 		if len(raw[6]) > 2 {
 			headers, err := parseHeaders(raw[6])
 			if err != nil {
@@ -311,6 +320,13 @@ func (m *Member) collect(rows pgx.Rows, lanes []int16, after []int64, take []int
 	}
 	if count > 0 {
 		m.eventBytes = (m.eventBytes + bytes/count) / 2
+	}
+	m.lastCount = count
+	if looked >= filterSample {
+		m.filter = nil
+		if count < looked/2 {
+			m.filter = m.topics.like()
+		}
 	}
 	for i, lane := range lanes {
 		switch {

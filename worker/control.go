@@ -34,8 +34,8 @@ func (s *session) beat(ctx context.Context, log *slog.Logger, fail func(error)) 
 		}
 		next = time.Now().Add(interval - rand.N(interval/5))
 
-		// The sentinel beats at one half of its ticks, and looks for the dead at the others; twice as often while somebody
-		// is missing.
+		// The sentinel beats at one half of its ticks, and looks for the dead at the others; at all of them while somebody is
+		// missing, and at once when it is new.
 		look := sentinel && (beats%2 == 1 || len(missing) > 0)
 		if !sentinel || beats%2 == 0 {
 			elected, err := s.pulse(ctx, s.direct && !sentinel)
@@ -43,7 +43,8 @@ func (s *session) beat(ctx context.Context, log *slog.Logger, fail func(error)) 
 				return err
 			}
 			if elected {
-				sentinel = true
+				sentinel, look = true, true
+				next = time.Now().Add(interval / 2)
 				log.Info("became the sentinel")
 				goroutines.Go(func() {
 					if err := s.sentinel(ctx, log); err != nil && ctx.Err() == nil {

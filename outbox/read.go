@@ -254,7 +254,7 @@ func (m *Member) collect(rows pgx.Rows, lanes []int16, after []int64, take []int
 		looked int
 		full   bool // the window has all the bytes it may have
 		topic  string
-		wanted bool // whether topic matches: LIKE lets a little more pass
+		wanted bool         // whether topic matches: LIKE lets a little more pass
 		last   [Lanes]int64 // id of the last row taken of each lane
 		taken  [Lanes]int32
 		missed [Lanes]bool // rows came that were not taken

@@ -128,7 +128,7 @@ func TestStoreInTransaction(t *testing.T) {
 	checkCounts(t, pool, 0, 0)
 }
 
-// Many signals at once keep their order, one statement or not.
+// A batch keeps its order, and each signal its own event.
 func TestStoreMany(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.New(t).Pool

@@ -185,6 +185,43 @@ func owners(t *testing.T, db outbox.DB) (lanes map[string]int, sentinel string) 
 	return s.Subscriptions[0].Lanes, sentinel
 }
 
+// TestProcesses runs three subscriptions of two processes each against many publishers, without any fault: each gets every
+// committed event exactly once, in the order of its key.
+func TestProcesses(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	subscriptions := map[string][]*process{}
+	for _, s := range []string{"a", "b", "c"} {
+		for _, n := range []string{"1", "2"} {
+			subscriptions[s] = append(subscriptions[s], spawn(t, processConfig{URL: db.URL, Subscription: s, Name: s + n}))
+		}
+	}
+	stop := make(chan struct{})
+	ledger, running := publishLoad(t, db.URL, 16, time.Millisecond, stop)
+	eventually(t, 60*time.Second, "everybody handles events", func() bool {
+		for _, processes := range subscriptions {
+			for _, p := range processes {
+				if len(p.handled()) < 300 {
+					return false
+				}
+			}
+		}
+		return true
+	})
+	close(stop)
+	running.Wait()
+	eventually(t, 30*time.Second, "all is settled", func() bool { return settledAll(t, db.Pool) })
+	for _, processes := range subscriptions {
+		for _, p := range processes {
+			p.stop(t)
+			checkOrder(t, p)
+		}
+		if duplicates := ledger.verify(t, processes...); duplicates > 0 {
+			t.Errorf("%d duplicates without a fault", duplicates)
+		}
+	}
+}
+
 // TestKilledWorker kills one of two workers under load with SIGKILL, the sentinel and the other one.
 func TestKilledWorker(t *testing.T) {
 	t.Parallel()

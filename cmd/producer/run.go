@@ -32,7 +32,7 @@ GET /healthz tells that the process serves, GET /readyz that its database does t
 The database needs the schema: "outbox migrate" creates it. SIGINT or SIGTERM finishes what is running, a second one aborts.`
 
 type flags struct {
-	Listen string `default:"127.0.0.1:8080" placeholder:"ADDR" help:"Serve HTTP here; port 0 takes a free one, which the log tells."`
+	Listen string `default:"127.0.0.1:8080" help:"Serve HTTP here; port 0 takes a free one, which the log tells."`
 	cli.Database
 	cli.Logging
 }

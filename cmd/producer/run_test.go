@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/signalbox-go/signalbox/internal/cli"
 	"github.com/signalbox-go/signalbox/internal/pgtest"
@@ -141,7 +142,7 @@ func TestRunRefuses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = taken.Close() }()
+	t.Cleanup(func() { _ = taken.Close() }) // after the parallel tests
 
 	for name, test := range map[string]struct {
 		args []string
@@ -159,7 +160,9 @@ func TestRunRefuses(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			err := Run(t.Context(), test.args, io.Discard, io.Discard)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // should it serve after all
+			defer cancel()
+			err := Run(ctx, test.args, io.Discard, io.Discard)
 			if err == nil || !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "\n") {
 				t.Errorf("got %v, want one line with %q", err, test.want)
 			}

@@ -1,0 +1,97 @@
+package migrations_test
+
+import (
+	"context"
+	"errors"
+	"log"
+	"sync"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/signalbox-go/signalbox/internal/pgtest"
+	"github.com/signalbox-go/signalbox/migrations"
+)
+
+var sets = []migrations.Set{migrations.Outbox, migrations.Signals}
+
+// An application migrates when it starts; whoever comes second finds nothing to do.
+func ExampleSet_Up() {
+	ctx := context.Background()
+	conn, err := pgx.Connect(ctx, "postgres://user:password@localhost:5432/shop")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer conn.Close(ctx)
+	if err := migrations.Outbox.Up(ctx, conn); err != nil {
+		log.Fatal(err)
+	}
+}
+
+func TestUpAtOnce(t *testing.T) {
+	t.Parallel()
+	db := pgtest.NewEmpty(t)
+	var running sync.WaitGroup
+	for range 4 {
+		conn := db.Conn(t)
+		running.Go(func() {
+			for _, set := range sets {
+				if err := set.Up(context.Background(), conn); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	running.Wait()
+	for _, set := range sets {
+		if err := set.Check(t.Context(), db.Pool); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestCheck(t *testing.T) {
+	t.Parallel()
+	db := pgtest.NewEmpty(t)
+	conn := db.Conn(t)
+	for _, set := range sets {
+		if err := set.Check(t.Context(), db.Pool); !errors.Is(err, migrations.ErrMissing) {
+			t.Errorf("%s: got %v, want ErrMissing", set, err)
+		}
+		if err := set.Up(t.Context(), conn); err != nil {
+			t.Fatal(err)
+		}
+		if err := set.Check(t.Context(), db.Pool); err != nil {
+			t.Errorf("%s: %v", set, err)
+		}
+		if _, err := conn.Exec(t.Context(), "update public.signalbox_"+set.String()+"_version set version = version + 1"); err != nil {
+			t.Fatal(err)
+		}
+		for what, err := range map[string]error{"Check": set.Check(t.Context(), db.Pool), "Up": set.Up(t.Context(), conn)} {
+			var version *migrations.VersionError
+			if !errors.As(err, &version) || version.Have != version.Want+1 || errors.Is(err, migrations.ErrMissing) {
+				t.Errorf("%s of a newer %s: got %v", what, set, err)
+			}
+		}
+	}
+}
+
+// The readers' proof depends on these, and nothing else would notice for a long time.
+func TestLoadBearingFacts(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	var first string
+	var cache int
+	err := db.Pool.QueryRow(t.Context(), `
+		select (select attname::text from pg_attribute where attrelid = 'outbox.events'::regclass and attnum > 0 and not attisdropped order by attnum limit 1),
+		       (select seqcache from pg_sequence where seqrelid = 'outbox.events_id_seq'::regclass)`).Scan(&first, &cache)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if first != "xid" {
+		t.Errorf("the first column of outbox.events is %s: an event would have its id before its transaction has one", first)
+	}
+	if cache != 1 {
+		t.Errorf("the sequence caches %d ids: sessions would hand out old ones late", cache)
+	}
+}

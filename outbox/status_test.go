@@ -1,0 +1,255 @@
+package outbox_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/signalbox-go/signalbox/internal/pgtest"
+	"github.com/signalbox-go/signalbox/outbox"
+)
+
+func TestStatus(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	db := pgtest.New(t)
+	read := func() outbox.SubscriptionStatus {
+		t.Helper()
+		s, err := outbox.ReadStatus(ctx, db.Pool)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(s.Subscriptions) != 1 {
+			t.Fatalf("%d subscriptions", len(s.Subscriptions))
+		}
+		return s.Subscriptions[0]
+	}
+	s, err := outbox.Subscribe(ctx, db.Pool, "s", []string{"a.>"}, outbox.FromBeginning)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := read(); got.Lag.Events != 0 || got.Lag.Seconds != 0 || got.Lanes[""] != outbox.Lanes {
+		t.Errorf("of an empty log: %+v", got)
+	}
+	for n := range 10 {
+		topic := "a.x"
+		if n%2 == 0 {
+			topic = "b.x"
+		}
+		e := outbox.Event{Topic: topic, Payload: json.RawMessage(fmt.Sprint(n))}
+		if _, err := outbox.Publish(ctx, db.Pool, e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := read(); got.Lag.Events != 5 || got.Lag.Estimated || got.Lag.Seconds <= 0 {
+		t.Errorf("of ten events, five of other topics: %+v", got.Lag)
+	}
+
+	// A cursor that an owner has moved counts, and so does what it has passed and could not see.
+	slow := db.Conn(t)
+	tx, err := slow.Begin(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := outbox.Publish(ctx, tx, outbox.Event{Topic: "a.late", Payload: json.RawMessage(`1`)}); err != nil {
+		t.Fatal(err)
+	}
+	m, _ := member(t, db, s)
+	publishOne(t, db.Pool, "")
+	settle(t, m, 5)
+	if got := read(); got.Lag.Events != 0 || got.Lanes[t.Name()] != outbox.Lanes {
+		t.Errorf("of a settled log: %+v", got)
+	}
+	if err := tx.Commit(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if got := read(); got.Lag.Events != 1 {
+		t.Errorf("of a late event: %+v", got.Lag)
+	}
+	settle(t, m, 1)
+
+	_, err = db.Pool.Exec(ctx, `
+		insert into outbox.events (topic, payload) select case when i % 4 = 0 then 'a.x' else 'b.x' end, '1' from generate_series(1, 40000) i;
+		insert into outbox.deliveries (subscription_id, event_id, lane, topic, payload, headers, published_at, state, due_at)
+		select 1, -i, 0, 'a.x', '1', '{}', now(), case when i = 1 then 'dead' else 'retrying' end, now() from generate_series(1, 3) i`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := read()
+	if !got.Lag.Estimated || got.Lag.Events < 8000 || got.Lag.Events > 12000 {
+		t.Errorf("of 10,000 events among 40,000: %+v", got.Lag)
+	}
+	if got.Deliveries["dead"] != 1 || got.Deliveries["retrying"] != 2 {
+		t.Errorf("deliveries: %v", got.Deliveries)
+	}
+}
+
+func TestStatusOfWorkers(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	db := pgtest.New(t)
+	s, err := outbox.Subscribe(ctx, db.Pool, "s", []string{">"}, outbox.FromBeginning)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn := db.Conn(t)
+	id, err := outbox.Join(ctx, conn, "me", true, []int32{s.ID})
+	if err != nil {
+		t.Fatal(err)
+	}
+	doorbell := func(want string) *outbox.Status {
+		t.Helper()
+		status, err := outbox.ReadStatus(ctx, db.Pool)
+		if err != nil || status.Doorbell != want {
+			t.Fatalf("the doorbell is %q, %v; want %q", status.Doorbell, err, want)
+		}
+		return status
+	}
+	doorbell("unattended")
+	pulse, err := outbox.Beat(ctx, conn, id, true)
+	if err != nil || !pulse.Alive || !pulse.Sentinel || pulse.Shares[s.ID] != (outbox.Share{Fair: outbox.Lanes, Free: outbox.Lanes}) {
+		t.Fatalf("got %+v, %v", pulse, err)
+	}
+	status := doorbell("polling")
+	if w := status.Workers; len(w) != 1 || !w[0].Sentinel || w[0].Name != "me" || len(w[0].Subscriptions) != 1 || time.Since(w[0].SeenAt) > time.Minute {
+		t.Errorf("got %+v", w)
+	}
+	bell, err := outbox.NewBell(ctx, db.Conn(t), db.Conn(t), s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if armed, err := bell.Arm(ctx, time.Second); err != nil || !armed {
+		t.Fatal(armed, err)
+	}
+	doorbell("armed")
+	if err := bell.Disarm(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	doorbell("polling")
+}
+
+// TestBell checks the three states in which a publisher can find the bell, and what a probe finds of what they left.
+func TestBell(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	db := pgtest.New(t)
+	s, err := outbox.Subscribe(ctx, db.Pool, "s", []string{">"}, outbox.FromBeginning)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bell, err := outbox.NewBell(ctx, db.Conn(t), db.Conn(t), s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener := db.Conn(t)
+	if _, err := listener.Exec(ctx, "listen "+outbox.Channel); err != nil {
+		t.Fatal(err)
+	}
+	heard := func(want int) {
+		t.Helper()
+		if _, err := listener.Exec(ctx, "select"); err != nil { // whatever was sent is delivered before the answer
+			t.Fatal(err)
+		}
+		n := 0
+		for {
+			expired, cancel := context.WithTimeout(ctx, time.Millisecond)
+			_, err := listener.WaitForNotification(expired)
+			cancel()
+			if err != nil {
+				break
+			}
+			n++
+		}
+		if n != want {
+			t.Fatalf("heard %d notifications, want %d", n, want)
+		}
+	}
+	probe := func(want int) outbox.Ring {
+		t.Helper()
+		ring, publishers, err := bell.Probe(ctx)
+		if err != nil || publishers != want {
+			t.Fatalf("the probe found %d publishers, %v; want %d", publishers, err, want)
+		}
+		return ring
+	}
+
+	// Not armed: nobody rings, the probe finds it and rings for its lane, once.
+	publishOne(t, db.Pool, "k")
+	heard(0)
+	if ring := probe(1); ring.Lanes == 0 || ring.Lanes&(ring.Lanes-1) != 0 {
+		t.Errorf("rang for lanes %b, want one", ring.Lanes)
+	}
+	heard(1)
+	probe(0)
+	heard(0)
+
+	// A slow publisher shares the lock: arming waits for it, and those that come meanwhile ring.
+	slow := db.Conn(t)
+	tx, err := slow.Begin(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	publishOne(t, tx, "slow")
+	if armed, err := bell.Arm(ctx, 50*time.Millisecond); err != nil || armed {
+		t.Fatalf("armed: %v, %v; a publisher that has not rung is still running", armed, err)
+	}
+	arming := make(chan bool, 1)
+	go func() {
+		armed, err := bell.Arm(context.Background(), time.Minute)
+		arming <- armed && err == nil
+	}()
+	for waiting := false; !waiting; {
+		err := db.Pool.QueryRow(ctx, `select exists (select from pg_locks where locktype = 'advisory' and not granted and
+			database = (select oid from pg_database where datname = current_database()))`).Scan(&waiting)
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	publishOne(t, db.Pool, "k")
+	heard(1)
+	if err := tx.Commit(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if !<-arming {
+		t.Fatal("not armed")
+	}
+	heard(0)
+	probe(2) // the slow one among them
+	heard(1)
+
+	// Armed: everybody rings, also at repeatable read with an old snapshot. A rollback does not.
+	publishOne(t, db.Pool, "k")
+	heard(1)
+	old := db.Conn(t)
+	if _, err := old.Exec(ctx, "begin isolation level repeatable read; select count(*) from outbox.events"); err != nil {
+		t.Fatal(err)
+	}
+	publishOne(t, old, "k")
+	heard(0)
+	if _, err := old.Exec(ctx, "commit"); err != nil {
+		t.Fatal(err)
+	}
+	heard(1)
+	if _, err := old.Exec(ctx, "begin; insert into outbox.events (topic, payload) values ('a', '1'); rollback"); err != nil {
+		t.Fatal(err)
+	}
+	heard(0)
+
+	// Disarmed: what comes next is the probe's to find, and what rang is not.
+	if err := bell.Disarm(ctx); err != nil {
+		t.Fatal(err)
+	}
+	publishOne(t, db.Pool, "k")
+	heard(0)
+	probe(1)
+
+	// More than a probe looks at rings for every lane.
+	if _, err := db.Pool.Exec(ctx, `insert into outbox.events (topic, key, payload) select 'a', 'k', '1' from generate_series(1, 5000)`); err != nil {
+		t.Fatal(err)
+	}
+	if ring := probe(1); ring.Lanes != ^uint64(0) {
+		t.Errorf("rang for lanes %b, want all", ring.Lanes)
+	}
+}

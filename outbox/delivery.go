@@ -11,7 +11,8 @@ import (
 // A Delivery is one event's own row for one subscription: it failed, or waits behind one of its key that did.
 type Delivery struct {
 	Event   Event
-	Attempt int // attempts begun
+	Attempt int  // attempts begun
+	Suspect bool // its last worker died while it ran
 }
 
 // A Line is what is unfinished of one key, in publish order, or of a lane's events without a key. Only the head of a
@@ -29,7 +30,8 @@ func (e *Event) Lane() int16 { return e.lane }
 const linesSQL = `
 select d.lane, coalesce(d.key, ''), count(*)
 from outbox.deliveries d
-where d.subscription_id = $1 and d.lane = any ($2::smallint[]) and d.state in ('retrying', 'running')
+where d.subscription_id = $1 and d.lane = any ($2::smallint[])
+  and (d.state in ('retrying', 'running') or d.stops_key and d.key is not null)
 group by d.lane, d.key`
 
 // Lines returns what is unfinished in lanes that the member has just claimed. Their Due is not looked up: it is zero.
@@ -49,53 +51,62 @@ func (m *Member) Lines(ctx context.Context, lanes []int16) ([]Line, error) {
 // a run; of those without a key, the first that are due. Index deliveries_line has a key's line in order, and
 // deliveries_due those without one, so the cost is that of what is returned, whatever waits behind.
 //
+// Of those whose worker died while they ran, it takes one at a time: should it kill this one too, no other's attempt is lost.
+//
 // A second and later attempt is counted here, before its handler starts, so that one which kills its process counts.
 const claimDueSQL = `
 with ready as materialized (
-    select r.event_id
+    select r.event_id, r.suspect
     from unnest($3::smallint[], $4::text[]) as k (lane, key)
     cross join lateral (
-        select d.event_id,
-               bool_and(d.state = 'retrying' and d.due_at <= clock_timestamp() and (d.place = 1 or d.attempt = 0))
+        select d.event_id, d.suspect,
+               bool_and(d.state = 'retrying' and d.due_at <= clock_timestamp()
+                        and (d.place = 1 or d.attempt = 0 and not d.suspect and not d.suspect_head))
                    over (order by d.event_id) as ready
-        from (select d.event_id, d.state, d.due_at, d.attempt, row_number() over (order by d.event_id) as place
+        from (select d.event_id, d.state, d.due_at, d.attempt, d.suspect,
+                     row_number() over (order by d.event_id) as place, first_value(d.suspect) over (order by d.event_id) as suspect_head
               from outbox.deliveries d
-              where d.subscription_id = $2 and d.lane = k.lane and d.key = k.key and d.state in ('retrying', 'running')
+              where d.subscription_id = $2 and d.lane = k.lane and d.key = k.key and (d.state in ('retrying', 'running') or d.stops_key)
               order by d.event_id
               limit $5) d
     ) r
     where k.key <> '' and r.ready
     union all
-    select r.event_id
+    select r.event_id, r.suspect
     from unnest($3::smallint[], $4::text[]) as k (lane, key)
     cross join lateral (
-        select d.event_id
+        select d.event_id, d.suspect
         from outbox.deliveries d
         where d.subscription_id = $2 and d.lane = k.lane and d.key is null and d.state = 'retrying' and d.due_at <= clock_timestamp()
         order by d.due_at
         limit $6
     ) r
     where k.key = ''
+), chosen as materialized (
+    select r.event_id from ready r where not r.suspect
+    union all
+    (select r.event_id from ready r where r.suspect and $7 order by r.event_id limit 1)
 ), locked as materialized (
     select d.event_id
     from outbox.deliveries d
-    where d.subscription_id = $2 and d.event_id in (select r.event_id from ready r) and d.state = 'retrying'
+    where d.subscription_id = $2 and d.event_id in (select c.event_id from chosen c) and d.state = 'retrying'
     for update skip locked
 )
 update outbox.deliveries d
-set state = 'running', owner = $1, attempt = d.attempt + case when d.attempt > 0 then 1 else 0 end
+set state = 'running', owner = $1, attempt = d.attempt + case when d.attempt > 0 or d.suspect then 1 else 0 end
 from locked l
 where d.subscription_id = $2 and d.event_id = l.event_id
-returning d.event_id, d.lane, d.topic, coalesce(d.key, ''), d.payload, d.headers, d.published_at, d.attempt`
+returning d.event_id, d.lane, d.topic, coalesce(d.key, ''), d.payload, d.headers, d.published_at, d.attempt, d.suspect`
 
-// waitingSQL returns for each line when to look again, or nothing where it has no head to wait for.
+// waitingSQL returns for each line when to look again, or nothing where nothing is left of it. A head that runs elsewhere, parked
+// by the lane's owner before, or that stops its key, is looked at again once a second.
 const waitingSQL = `
 select k.lane, k.key, r.due
 from unnest($2::smallint[], $3::text[]) as k (lane, key)
 cross join lateral (
-    (select d.due_at - clock_timestamp() as due
+    (select case when d.state = 'retrying' then d.due_at - clock_timestamp() else interval '1s' end as due
      from outbox.deliveries d
-     where k.key <> '' and d.subscription_id = $1 and d.lane = k.lane and d.key = k.key and d.state in ('retrying', 'running')
+     where k.key <> '' and d.subscription_id = $1 and d.lane = k.lane and d.key = k.key and (d.state in ('retrying', 'running') or d.stops_key)
      order by d.event_id
      limit 1)
     union all
@@ -110,8 +121,9 @@ cross join lateral (
 const run = 64
 
 // ClaimDue takes what may run now of the given lines. It returns those deliveries, sorted by id within a key, and for each
-// line that still has something to wait for a Line with Due set and Count zero.
-func (m *Member) ClaimDue(ctx context.Context, lines []Line, limit int) (due []Delivery, waiting []Line, err error) {
+// line that still has something to wait for a Line with Due set and Count zero. Suspects are taken one at a time: none
+// while the last one runs.
+func (m *Member) ClaimDue(ctx context.Context, lines []Line, limit int, suspects bool) (due []Delivery, waiting []Line, err error) {
 	if len(lines) == 0 {
 		return nil, nil, nil
 	}
@@ -121,7 +133,7 @@ func (m *Member) ClaimDue(ctx context.Context, lines []Line, limit int) (due []D
 	}
 	err = m.inTx(ctx, func(batch *pgx.Batch) {
 		batch.Queue(readSetup)
-		batch.Queue(claimDueSQL, m.worker, m.subscription, lanes, keys, run, limit).Query(func(rows pgx.Rows) (err error) {
+		batch.Queue(claimDueSQL, m.worker, m.subscription, lanes, keys, run, limit, suspects).Query(func(rows pgx.Rows) (err error) {
 			due, err = pgx.CollectRows(rows, scanDelivery)
 			return err
 		})
@@ -146,7 +158,7 @@ func scanDelivery(row pgx.CollectableRow) (Delivery, error) {
 		headers []byte
 	)
 	e := &d.Event
-	err := row.Scan(&e.ID, &e.lane, &e.Topic, &e.Key, &e.Payload, &headers, &e.PublishedAt, &d.Attempt)
+	err := row.Scan(&e.ID, &e.lane, &e.Topic, &e.Key, &e.Payload, &headers, &e.PublishedAt, &d.Attempt, &d.Suspect)
 	if err == nil && len(headers) > 2 {
 		e.Headers, err = parseHeaders(headers)
 	}

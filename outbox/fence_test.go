@@ -149,7 +149,7 @@ func TestLineOfAKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	asked := []outbox.Line{lines["k"], lines[""]}
-	due, waiting, err := m.ClaimDue(ctx, asked, 10)
+	due, waiting, err := m.ClaimDue(ctx, asked, 10, true)
 	if err != nil || len(due) != 1 || due[0].Event.Key != "" {
 		t.Fatalf("claimed %v, %v; want the one without a key", due, err)
 	}
@@ -159,7 +159,7 @@ func TestLineOfAKey(t *testing.T) {
 	if _, err := db.Pool.Exec(ctx, `update outbox.deliveries set due_at = now() where key = 'k'`); err != nil {
 		t.Fatal(err)
 	}
-	due, _, err = m.ClaimDue(ctx, asked, 10)
+	due, _, err = m.ClaimDue(ctx, asked, 10, true)
 	if err != nil || len(due) != 3 {
 		t.Fatalf("claimed %v, %v; want the whole line", due, err)
 	}
@@ -171,7 +171,7 @@ func TestLineOfAKey(t *testing.T) {
 			t.Errorf("delivery %d has %d attempts, want %d", i, d.Attempt, want)
 		}
 	}
-	if again, _, err := m.ClaimDue(ctx, asked, 10); err != nil || len(again) != 0 {
+	if again, _, err := m.ClaimDue(ctx, asked, 10, true); err != nil || len(again) != 0 {
 		t.Errorf("claimed again: %v, %v", again, err)
 	}
 	err = m.Settle(ctx, outbox.Settlement{Delivered: []int64{due[0].Event.ID}, Failed: []outbox.Unfinished{

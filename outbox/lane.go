@@ -21,7 +21,7 @@ with free as materialized (
     for update skip locked
 ), claimed as (
     update outbox.lanes l
-    set owner = $1, suspect = false
+    set owner = $1
     from free f
     where l.subscription_id = $2 and l.lane = f.lane
     returning l.lane, l.after_id, l.pending, l.late, l.late_after_id
@@ -39,6 +39,13 @@ set owner = null, after_id = r.after_id, pending = $5, late = $6, late_after_id 
 from unnest($3::smallint[], $4::bigint[]) as r (lane, after_id)
 where l.subscription_id = $2 and l.owner = $1 and l.lane = r.lane`
 
+// suspectSQL returns whether a claimed lane's last owner died.
+const suspectSQL = `
+select exists (select from outbox.lanes l where l.owner = $1 and l.subscription_id = $2 and l.suspect)`
+
+const clearSuspectsSQL = `
+update outbox.lanes l set suspect = false where l.owner = $1 and l.subscription_id = $2 and l.suspect`
+
 // Claim takes free lanes until the member owns share of them, and returns those it got. It may get none.
 func (m *Member) Claim(ctx context.Context, share int) ([]int16, error) {
 	missing := share - m.owned()
@@ -51,6 +58,7 @@ func (m *Member) Claim(ctx context.Context, share int) ([]int16, error) {
 			claimed, err = pgx.CollectRows(rows, scanCursor)
 			return err
 		})
+		batch.Queue(suspectSQL, m.worker, m.subscription).QueryRow(func(row pgx.Row) error { return row.Scan(&m.Suspect) })
 	})
 	if err != nil {
 		return nil, fmt.Errorf("claim lanes: %w", err)

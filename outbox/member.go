@@ -25,6 +25,10 @@ type Member struct {
 	// Held lists lanes that are not read further for now, because too much of them is unfinished.
 	Held map[int16]bool
 
+	// Suspect is set when the last owner of a claimed lane died. The next window, which may kill this one too, must be settled
+	// with all its events as Running before their handlers start; that clears it.
+	Suspect bool
+
 	conn         *pgx.Conn
 	worker       int64
 	subscription int32

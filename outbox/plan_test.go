@@ -112,6 +112,10 @@ func sqlType(arg any) string {
 		return "text[]"
 	case []time.Duration:
 		return "interval[]"
+	case []bool:
+		return "boolean[]"
+	case bool:
+		return "boolean"
 	case string:
 		return "text"
 	}
@@ -187,7 +191,10 @@ func TestPlans(t *testing.T) {
 		{
 			name: "unfinished", setup: readSetup, sql: unfinishedSQL,
 			args: func() []any {
-				return []any{sub.ID, []int64{500_000, 500_001}, []int16{3, 4}, []int32{1, 1}, []time.Duration{time.Second, time.Second}, []string{"[]", "[]"}}
+				return []any{
+					worker, sub.ID, []int64{500_000, 500_001}, []int16{3, 4}, []string{"retrying", "dead"}, []bool{false, false}, []int32{1, 1},
+					[]time.Duration{time.Second, time.Second}, []string{"[]", "[]"},
+				}
 			},
 			want:  []string{"events: Index Scan events_lane_id"},
 			pages: 100,
@@ -195,7 +202,7 @@ func TestPlans(t *testing.T) {
 		{
 			name: "claim_due", setup: readSetup, sql: claimDueSQL,
 			args: func() []any {
-				return []any{worker, sub.ID, []int16{1, 2}, []string{"key-1", ""}, int32(run), int32(100)}
+				return []any{worker, sub.ID, []int16{1, 2}, []string{"key-1", ""}, int32(run), int32(100), true}
 			},
 			want:  []string{"deliveries: Index Scan deliveries_line", "deliveries: Index Scan deliveries_due", "deliveries: Index Scan deliveries_pkey"},
 			pages: 3000,

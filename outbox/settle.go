@@ -23,9 +23,27 @@ type Settlement struct {
 	Failed []Unfinished
 }
 
-// Unfinished says when to try an event again, and why.
+// Empty reports whether there is nothing to record.
+func (s *Settlement) Empty() bool {
+	return s.Window == nil && len(s.Unfinished) == 0 && len(s.Delivered) == 0 && len(s.Failed) == 0
+}
+
+// A State is what a delivery is in.
+type State string
+
+// The states of a delivery. A delivered one has no row any more.
+const (
+	Retrying State = "retrying" // to be tried again, or for the first time once those before it are done
+	Running  State = "running"  // its worker, the owner, has begun an attempt
+	Dead     State = "dead"     // given up; kept until somebody decides
+	Skipped  State = "skipped"  // set aside by its handler or by somebody; kept with the reason
+)
+
+// Unfinished is what became of an event that was not delivered: when to try it again, if at all, and why.
 type Unfinished struct {
 	Event   Event
+	State   State         // Defaults to Retrying
+	StopKey bool          // whether the events of its key wait behind it, dead as it is
 	Attempt int           // attempts begun so far
 	Delay   time.Duration // until the next attempt, by the database's clock
 	Failure *Failure      // of the last attempt; nil where none was made, because an earlier event of the key is unfinished
@@ -51,10 +69,11 @@ where p.owner = $1 and p.subscription_id = $2 and p.seq >= $3 and p.seq < $4`
 // The events' bytes are in the database already: index events_lane_id finds them.
 const unfinishedSQL = `
 insert into outbox.deliveries (subscription_id, event_id, lane, topic, key, payload, headers, published_at,
-                               state, attempt, due_at, errors)
-select $1, e.id, e.lane, e.topic, e.key, e.payload, e.headers, e.published_at,
-       'retrying', u.attempt, clock_timestamp() + u.delay, u.errors::jsonb
-from unnest($2::bigint[], $3::smallint[], $4::integer[], $5::interval[], $6::text[]) as u (id, lane, attempt, delay, errors)
+                               state, stops_key, owner, attempt, due_at, errors)
+select $2::integer, e.id, e.lane, e.topic, e.key, e.payload, e.headers, e.published_at,
+       u.state, u.stops_key, case when u.state = 'running' then $1::bigint end, u.attempt, clock_timestamp() + u.delay, u.errors::jsonb
+from unnest($3::bigint[], $4::smallint[], $5::text[], $6::boolean[], $7::integer[], $8::interval[], $9::text[])
+     as u (id, lane, state, stops_key, attempt, delay, errors)
 join outbox.events e on e.lane = u.lane and e.id = u.id
 on conflict (subscription_id, event_id) do nothing`
 
@@ -64,8 +83,10 @@ where d.subscription_id = $2 and d.event_id = any ($3::bigint[]) and d.owner = $
 
 const failedSQL = `
 update outbox.deliveries d
-set state = 'retrying', owner = null, attempt = u.attempt, due_at = clock_timestamp() + u.delay, errors = d.errors || u.errors::jsonb
-from unnest($3::bigint[], $4::integer[], $5::interval[], $6::text[]) as u (id, attempt, delay, errors)
+set state = u.state, stops_key = u.stops_key, owner = null, suspect = false, attempt = u.attempt,
+    due_at = clock_timestamp() + u.delay, errors = d.errors || u.errors::jsonb
+from unnest($3::bigint[], $4::text[], $5::boolean[], $6::integer[], $7::interval[], $8::text[])
+     as u (id, state, stops_key, attempt, delay, errors)
 where d.subscription_id = $2 and d.event_id = u.id and d.owner = $1`
 
 // settledState is what a member remembers of its rows in outbox.progress.
@@ -87,13 +108,16 @@ func (m *Member) Settle(ctx context.Context, s Settlement) error {
 			batch.Queue(deliveredSQL, m.worker, m.subscription, s.Delivered)
 		}
 		if u := unfinishedColumns(s.Failed); len(u.ids) > 0 {
-			batch.Queue(failedSQL, m.worker, m.subscription, u.ids, u.attempts, u.delays, u.errors)
+			batch.Queue(failedSQL, m.worker, m.subscription, u.ids, u.states, u.stops, u.attempts, u.delays, u.errors)
 		}
 		if u := unfinishedColumns(s.Unfinished); len(u.ids) > 0 {
-			batch.Queue(unfinishedSQL, m.subscription, u.ids, u.lanes, u.attempts, u.delays, u.errors)
+			batch.Queue(unfinishedSQL, m.worker, m.subscription, u.ids, u.lanes, u.states, u.stops, u.attempts, u.delays, u.errors)
 		}
 		if s.Window == nil {
 			return
+		}
+		if m.Suspect {
+			batch.Queue(clearSuspectsSQL, m.worker, m.subscription)
 		}
 		covered := 0
 		for i, c := range s.Window.cursors {
@@ -114,12 +138,17 @@ func (m *Member) Settle(ctx context.Context, s Settlement) error {
 		return fmt.Errorf("settle: %w", err)
 	}
 	m.settled = state
+	if s.Window != nil {
+		m.Suspect = false
+	}
 	return nil
 }
 
 type unfinished struct {
 	ids      []int64
 	lanes    []int16
+	states   []string
+	stops    []bool
 	attempts []int32
 	delays   []time.Duration
 	errors   []string
@@ -134,6 +163,11 @@ func unfinishedColumns(list []Unfinished) (u unfinished) {
 		raw, _ := json.Marshal(failures) // strings, numbers and a time: cannot fail
 		u.ids = append(u.ids, item.Event.ID)
 		u.lanes = append(u.lanes, item.Event.lane)
+		if item.State == "" {
+			item.State = Retrying
+		}
+		u.states = append(u.states, string(item.State))
+		u.stops = append(u.stops, item.StopKey)
 		u.attempts = append(u.attempts, int32(item.Attempt))
 		u.delays = append(u.delays, item.Delay)
 		u.errors = append(u.errors, string(raw))

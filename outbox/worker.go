@@ -110,10 +110,10 @@ func Beat(ctx context.Context, conn *pgx.Conn, worker int64, candidate bool) (Pu
 	return p, nil
 }
 
-// Dead returns the workers that should be evicted: those whose session lock is gone, and those not seen for longer than
+// FindDead returns the workers that should be evicted: those whose session lock is gone, and those not seen for longer than
 // their lease, because they were stopped or cut off from the network. A worker that is just shutting down may be among
 // the first, so wait a moment and look again.
-func Dead(ctx context.Context, conn *pgx.Conn, lease, proxiedLease time.Duration) (vanished, expired []int64, err error) {
+func FindDead(ctx context.Context, conn *pgx.Conn, lease, proxiedLease time.Duration) (vanished, expired []int64, err error) {
 	rows, _ := conn.Query(ctx, `
 		select w.id, w.seen_at < clock_timestamp() - case when w.direct then $2::interval else $3::interval end as expired
 		from outbox.workers w
@@ -216,7 +216,7 @@ where l.owner = $1 and l.subscription_id = p.subscription_id and l.lane = p.lane
 	freeLanesSQL = `update outbox.lanes l set owner = null, suspect = true where l.owner = $1`
 
 	freeDeliveriesSQL = `
-update outbox.deliveries d set state = 'retrying', owner = null, due_at = clock_timestamp() where d.owner = $1`
+update outbox.deliveries d set state = 'retrying', owner = null, suspect = true, due_at = clock_timestamp() where d.owner = $1`
 
 	dropProgressSQL = `delete from outbox.progress p where p.owner = $1`
 )

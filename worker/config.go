@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -55,9 +56,16 @@ type Subscription struct {
 	// Defaults to 30s. NoTimeout stands for none.
 	Timeout time.Duration
 
-	// Backoff says how long to wait before the next attempt, after so many have failed. Defaults to exponential
-	// growth from 1s to 5min, each shortened by up to a quarter at random.
-	Backoff func(failed int) time.Duration
+	// Retry says how often, and after how long, an event is tried again.
+	Retry Retry
+
+	// ParkAfter is how long a handler may hold up its window. A slower event goes on undisturbed, with a row of its own, while
+	// the window is settled without it. Defaults to 1s.
+	ParkAfter time.Duration
+
+	// StopKeyOnDead has the events of a key wait behind a dead letter, until somebody retries, skips or discards it.
+	// Defaults to false: a key goes on after its dead letter.
+	StopKeyOnDead bool
 }
 
 // NoTimeout lets an attempt take as long as it likes.
@@ -65,6 +73,40 @@ const NoTimeout time.Duration = math.MaxInt64
 
 // ErrInvalidConfig is what every error about a Config or a Subscription wraps.
 var ErrInvalidConfig = errors.New("invalid configuration")
+
+// withDefaults returns a checked copy of s without zero fields.
+func (s Subscription) withDefaults() (Subscription, error) {
+	refuse := func(what string) (Subscription, error) {
+		return s, fmt.Errorf("%w: subscription %q: %s", ErrInvalidConfig, s.Name, what)
+	}
+	r := &s.Retry
+	switch {
+	case s.Name == "":
+		return s, fmt.Errorf("%w: a subscription has no Name", ErrInvalidConfig)
+	case s.Timeout < 0:
+		return refuse("Timeout is negative")
+	case s.ParkAfter < 0:
+		return refuse("ParkAfter is negative")
+	case r.Attempts < 0:
+		return refuse("Retry.Attempts is negative")
+	case r.First < 0:
+		return refuse("Retry.First is negative")
+	case r.Factor != 0 && r.Factor < 1:
+		return refuse("Retry.Factor is less than 1")
+	case r.Longest != 0 && r.Longest < r.First:
+		return refuse("Retry.Longest is less than First")
+	case r.Jitter > 1:
+		return refuse("Retry.Jitter is more than 1")
+	}
+	s.Timeout = cmp.Or(s.Timeout, 30*time.Second)
+	s.ParkAfter = cmp.Or(s.ParkAfter, time.Second)
+	r.Attempts = cmp.Or(r.Attempts, 20)
+	r.First = cmp.Or(r.First, time.Second)
+	r.Factor = cmp.Or(r.Factor, 2)
+	r.Longest = cmp.Or(r.Longest, max(5*time.Minute, r.First))
+	r.Jitter = max(0, cmp.Or(r.Jitter, 0.25))
+	return s, nil
+}
 
 // withDefaults returns a checked copy of c without zero fields.
 func (c Config) withDefaults() (Config, error) {

@@ -139,7 +139,7 @@ func (s *session) pulse(ctx context.Context, candidate bool) (elected bool, err 
 func (s *session) evictDead(ctx context.Context, log *slog.Logger, missing map[int64]bool) (map[int64]bool, error) {
 	var vanished, expired []int64
 	err := s.within(ctx, func(ctx context.Context) (err error) {
-		vanished, expired, err = outbox.Dead(ctx, s.control, s.w.cfg.Lease, 3*s.w.cfg.Lease)
+		vanished, expired, err = outbox.FindDead(ctx, s.control, s.w.cfg.Lease, 3*s.w.cfg.Lease)
 		return err
 	})
 	if err != nil {

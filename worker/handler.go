@@ -34,7 +34,7 @@ func Handle[T any](w *Worker, s Subscription, handler func(ctx context.Context, 
 		if payload, ok := any(&e.Payload).(*json.RawMessage); ok {
 			*payload = raw.Payload
 		} else if err := json.Unmarshal(raw.Payload, &e.Payload); err != nil {
-			return fmt.Errorf("decode payload of event %d as %T: %w", raw.ID, e.Payload, err)
+			return DeadLetter(fmt.Errorf("decode payload as %T: %w", e.Payload, err)) // it will not get better
 		}
 		return handler(ctx, &e)
 	})

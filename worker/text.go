@@ -2,6 +2,9 @@ package worker
 
 import "strings"
 
+// maxErrorBytes is what is kept of an error's text, stack included.
+const maxErrorBytes = 8 << 10
+
 // shorten cuts an error's text to what is kept with a delivery, and to what PostgreSQL can keep.
 func shorten(text string) string {
 	if len(text) > maxErrorBytes {

@@ -16,10 +16,11 @@ type wakeups struct {
 }
 
 type wakeup struct {
-	ring  uint64        // lanes that may have something
-	pulse *outbox.Pulse // the last heartbeat, to compare cursors with
-	fair  int           // lanes that this worker should own; 0 when unchanged
-	free  int           // lanes that nobody owns
+	ring     uint64        // lanes that may have something
+	pulse    *outbox.Pulse // the last heartbeat, to compare cursors with
+	fair     int           // lanes that this worker should own; 0 when unchanged
+	free     int           // lanes that nobody owns
+	unparked []*job        // parked jobs whose handlers have returned
 }
 
 func newWakeups() *wakeups { return &wakeups{ready: make(chan struct{}, 1)} }

@@ -46,21 +46,14 @@ func New(pool *pgxpool.Pool, cfg Config) (*Worker, error) {
 
 // register adds a subscription. See Handle.
 func (w *Worker) register(s Subscription, handler handlerFunc) error {
+	s, err := s.withDefaults()
 	switch {
+	case err != nil:
+		return err
 	case w.started.Load():
 		return fmt.Errorf("%w: subscription %q was registered while the worker runs", ErrInvalidConfig, s.Name)
-	case s.Name == "":
-		return fmt.Errorf("%w: a subscription has no Name", ErrInvalidConfig)
 	case slices.ContainsFunc(w.subscriptions, func(r registration) bool { return r.Name == s.Name }):
 		return fmt.Errorf("%w: subscription %q is registered twice", ErrInvalidConfig, s.Name)
-	case s.Timeout < 0:
-		return fmt.Errorf("%w: Timeout of subscription %q is negative", ErrInvalidConfig, s.Name)
-	}
-	if s.Timeout == 0 {
-		s.Timeout = 30 * time.Second
-	}
-	if s.Backoff == nil {
-		s.Backoff = defaultBackoff
 	}
 	w.subscriptions = append(w.subscriptions, registration{s, handler})
 	return nil

@@ -136,7 +136,7 @@ func TestFailureIsRetried(t *testing.T) {
 	l := newLedger()
 	s := worker.Subscription{
 		Name: "all", Topics: []string{">"}, Timeout: 50 * time.Millisecond,
-		Backoff: func(int) time.Duration { return 20 * time.Millisecond },
+		Retry: worker.Retry{Delay: func(int) time.Duration { return 20 * time.Millisecond }},
 	}
 	start(t, db.Pool, worker.Config{}, s, func(ctx context.Context, e *worker.Event[payload]) error {
 		if e.Attempt <= 2 {

@@ -107,13 +107,15 @@ create table outbox.deliveries (
     attempt         integer     not null default 0,    -- attempts begun
     due_at          timestamptz not null,              -- when the next attempt may begin
     owner           bigint      references outbox.workers (id) deferrable initially deferred, -- who runs it
+    suspect         boolean     not null default false, -- its worker died while it ran: run it alone
+    stops_key       boolean     not null default false, -- dead, and its key waits until somebody decides
     errors          jsonb       not null default '[]', -- one object an attempt: attempt, at, worker, error
     created_at      timestamptz not null default pg_catalog.statement_timestamp(),
     primary key (subscription_id, event_id)
 ) with (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 500);
 -- The line of unfinished deliveries of one key, in publish order: only its head may run.
 create index deliveries_line on outbox.deliveries (subscription_id, lane, key, event_id)
-    where key is not null and state in ('retrying', 'running');
+    where key is not null and (state in ('retrying', 'running') or stops_key);
 -- Those without a key, by due time: nothing holds them back.
 create index deliveries_due on outbox.deliveries (subscription_id, lane, due_at)
     where key is null and state = 'retrying';

@@ -1,0 +1,292 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/signalbox-go/signalbox/outbox"
+)
+
+const (
+	// windowTime is how long a window should take to handle. A crash repeats about that much.
+	windowTime = time.Second
+	// dueLimit is how many lines, and how many deliveries without a key in a lane, are claimed at once.
+	dueLimit = 256
+	// abandonAfter is how long handlers whose context was cancelled may take to return.
+	abandonAfter = 2 * time.Second
+	// never is when a line is due that waits for something else than time.
+	never = 365 * 24 * time.Hour
+)
+
+// turn handles one window and the deliveries that are due beside it. It reports whether there may be more to read.
+func (r *runner) turn(ctx context.Context, read bool, due []outbox.Line) (more bool, err error) {
+	deliveries, err := r.claimDue(ctx, due)
+	if err != nil {
+		return false, err
+	}
+	window := &outbox.Window{}
+	if read {
+		if window, err = r.member.Read(ctx, r.limit); err != nil {
+			return false, err
+		}
+	}
+	jobs := r.jobs(deliveries, window)
+	if read && !window.Empty() {
+		r.handled(window)
+	}
+	if r.member.Suspect && len(window.Events) > 0 {
+		if err := r.writeDown(ctx, jobs); err != nil {
+			return false, err
+		}
+	}
+	if len(jobs) > 0 {
+		r.handle(ctx, jobs)
+	}
+	for i := range jobs {
+		r.record(ctx, &jobs[i])
+	}
+	if !r.owed.Empty() && !time.Now().Before(r.settleAt) {
+		if err := r.settle(ctx); err != nil {
+			return false, err
+		}
+	}
+	return r.backlog.hold(r.member.Held) || window.More(), nil
+}
+
+// jobs lists what is to be handled: deliveries, and the window's events but for those behind an unfinished one of their key,
+// which go there without an attempt.
+func (r *runner) jobs(deliveries []outbox.Delivery, window *outbox.Window) []job {
+	jobs := make([]job, len(deliveries)+len(window.Events))
+	n := 0
+	for _, d := range deliveries {
+		if d.Attempt > r.sub.Retry.Attempts {
+			exhausted := job{event: d.Event, attempt: d.Attempt - 1, delivery: true}
+			exhausted.err = DeadLetter(fmt.Errorf("its worker died during attempt %d", d.Attempt-1))
+			exhausted.state.Store(finished)
+			r.record(context.Background(), &exhausted)
+			continue
+		}
+		j := &jobs[n]
+		j.event, j.attempt, j.delivery, j.suspect = d.Event, max(1, d.Attempt), true, d.Suspect
+		n++
+	}
+	for _, e := range window.Events {
+		if r.backlog.blocked(&e) {
+			r.owes(time.Now())
+			r.owed.Unfinished = append(r.owed.Unfinished, outbox.Unfinished{Event: e})
+			r.backlog.add(lineID{e.Lane(), e.Key}, 1, time.Now())
+			continue
+		}
+		j := &jobs[n]
+		j.event, j.attempt = e, 1
+		n++
+	}
+	return jobs[:n]
+}
+
+// writeDown gives each event of a suspect window its row, with the attempt counted, before its handler starts: so one that
+// kills its process is known next time.
+func (r *runner) writeDown(ctx context.Context, jobs []job) error {
+	for i := range jobs {
+		if j := &jobs[i]; !j.delivery {
+			r.begin(j)
+		}
+	}
+	return r.settle(ctx)
+}
+
+// begin gives an event of a window, which is being handled, a row of its own.
+func (r *runner) begin(j *job) {
+	j.delivery = true
+	r.owed.Unfinished = append(r.owed.Unfinished, outbox.Unfinished{Event: j.event, State: outbox.Running, Attempt: j.attempt})
+	r.backlog.add(lineID{j.event.Lane(), j.event.Key}, 1, time.Now().Add(never))
+}
+
+// handle runs the handlers, parks those that take too long, and adapts the size of windows to their speed.
+func (r *runner) handle(ctx context.Context, jobs []job) {
+	x := executor{
+		handler: r.sub.handler, timeout: r.sub.Timeout,
+		stops:    func(j *job) bool { return r.blocks(r.verdict(ctx, j)) },
+		unparked: func(j *job) { r.wake.add(func(w *wakeup) { w.unparked = append(w.unparked, j) }) },
+	}
+	b := newBatch(jobs)
+	b.start(ctx, &r.handlers, x, r.cfg.Concurrency)
+	look := time.NewTimer(r.sub.ParkAfter)
+	defer look.Stop()
+	abandon := ctx.Done()
+	var given <-chan time.Time
+	for waiting := true; waiting; {
+		limit, most := r.sub.ParkAfter, r.cfg.Concurrency-len(r.parked)
+		select {
+		case <-b.done:
+			waiting = false
+			continue
+		case <-look.C:
+			look.Reset(r.sub.ParkAfter / 4)
+		case <-abandon: // they have been told: a moment to return
+			abandon, given = nil, time.After(abandonAfter)
+			continue
+		case <-given:
+			limit, most = 0, len(jobs)
+		}
+		for _, j := range b.park(limit, most) {
+			r.log.Debug("event takes long: its window goes on without it", "event", j.event.ID, "topic", j.event.Topic)
+			r.parked[j.event.ID] = j
+			b.work(ctx, &r.handlers, x)
+		}
+	}
+	took := max(time.Since(b.begun), time.Microsecond)
+	fitting := float64(len(jobs)) * float64(windowTime) / float64(took)
+	r.limit = int(min(float64(r.cfg.WindowSize), max(float64(r.cfg.Concurrency), fitting)))
+}
+
+// record notes what became of a job that has been handled, or parked.
+func (r *runner) record(ctx context.Context, j *job) {
+	now := time.Now()
+	id := lineID{j.event.Lane(), j.event.Key}
+	if j.state.Load() == parked {
+		r.owes(now)
+		if !j.delivery {
+			r.begin(j)
+		}
+		if id.key != "" {
+			r.backlog.wait(id, now.Add(never)) // until it returns
+		}
+		return
+	}
+	u := r.verdict(ctx, j)
+	if u == nil && !j.delivery {
+		return
+	}
+	r.owes(now)
+	blocks := r.blocks(u)
+	switch {
+	case u == nil:
+		r.owed.Delivered = append(r.owed.Delivered, j.event.ID)
+	case j.delivery:
+		r.owed.Failed = append(r.owed.Failed, *u)
+	default:
+		r.owed.Unfinished = append(r.owed.Unfinished, *u)
+	}
+	due := now
+	if u != nil {
+		if due = now.Add(u.Delay); u.StopKey {
+			due = now.Add(never)
+		}
+	}
+	switch {
+	case j.delivery && !blocks:
+		r.backlog.done(id, 1)
+	case !j.delivery && blocks:
+		r.backlog.add(id, 1, due)
+	}
+	if !errors.Is(j.err, errBehind) && (id.key != "" || blocks) {
+		r.backlog.retry(id, due)
+	}
+	r.report(j, u)
+}
+
+// verdict says what becomes of a job that has returned: nil when its event is delivered.
+func (r *runner) verdict(ctx context.Context, j *job) *outbox.Unfinished {
+	if j.err == nil {
+		return nil
+	}
+	u := &outbox.Unfinished{Event: j.event, State: outbox.Retrying, Attempt: j.attempt - 1}
+	if errors.Is(j.err, errBehind) || ctx.Err() != nil {
+		return u // not tried, or told to stop: that is no attempt
+	}
+	u.Attempt = j.attempt
+	u.Failure = &outbox.Failure{Attempt: j.attempt, At: time.Now().UTC(), Worker: r.worker, Error: shorten(j.err.Error())}
+	var o *outcome
+	switch errors.As(j.err, &o); {
+	case o != nil && o.kind == skip:
+		u.State = outbox.Skipped
+	case o != nil && o.kind == deadLetter, j.attempt >= r.sub.Retry.Attempts:
+		u.State = outbox.Dead
+		u.StopKey = r.sub.StopKeyOnDead && j.event.Key != ""
+	case o != nil:
+		u.Delay = o.delay
+	default:
+		u.Delay = r.sub.Retry.after(j.attempt)
+	}
+	return u
+}
+
+// blocks reports whether those of its key have to wait for an event.
+func (r *runner) blocks(u *outbox.Unfinished) bool {
+	return u != nil && (u.State == outbox.Retrying || u.StopKey)
+}
+
+// report writes the line for an event that was not delivered.
+func (r *runner) report(j *job, u *outbox.Unfinished) {
+	if u == nil || u.Failure == nil {
+		return
+	}
+	log := r.log.With("event", j.event.ID, "topic", j.event.Topic, "key", j.event.Key, "attempt", j.attempt, "error", firstLine(j.err.Error()))
+	switch u.State {
+	case outbox.Dead:
+		log.Error("event is a dead letter")
+	case outbox.Skipped:
+		log.Info("event was skipped")
+	default:
+		log.Warn("event failed and will be tried again", "retry_in", u.Delay.Round(time.Millisecond))
+	}
+}
+
+// unpark records what became of parked jobs whose handlers have returned.
+func (r *runner) unpark(ctx context.Context, jobs []*job) {
+	for _, j := range jobs {
+		if r.parked[j.event.ID] != j {
+			continue // it was given up
+		}
+		delete(r.parked, j.event.ID)
+		j.state.Store(finished)
+		r.record(ctx, j)
+	}
+}
+
+// abandon hands parked events whose handlers do not return to other workers, without burning an attempt.
+func (r *runner) abandon() {
+	for id, j := range r.parked {
+		r.log.Warn("handler ignores its context: its event goes to another worker", "event", id, "topic", j.event.Topic)
+		r.owes(time.Now())
+		r.owed.Failed = append(r.owed.Failed, outbox.Unfinished{Event: j.event, State: outbox.Retrying, Attempt: j.attempt - 1})
+		delete(r.parked, id)
+	}
+}
+
+// claimDue claims what may run now of the lines that are due, and remembers when to look at the others again.
+func (r *runner) claimDue(ctx context.Context, lines []outbox.Line) ([]outbox.Delivery, error) {
+	if len(lines) == 0 {
+		return nil, nil
+	}
+	suspects := true
+	for _, j := range r.parked {
+		suspects = suspects && !j.suspect
+	}
+	if err := r.settle(ctx); err != nil { // what the claim looks at must be there
+		return nil, err
+	}
+	deliveries, waiting, err := r.member.ClaimDue(ctx, lines, dueLimit, suspects)
+	if err != nil {
+		return nil, err
+	}
+	now := time.Now()
+	known := map[lineID]bool{}
+	for _, l := range waiting {
+		id := lineID{l.Lane, l.Key}
+		known[id] = true
+		r.backlog.wait(id, now.Add(max(l.Due, time.Millisecond)))
+	}
+	for _, d := range deliveries {
+		known[lineID{d.Event.Lane(), d.Event.Key}] = true
+	}
+	for _, l := range lines {
+		if id := (lineID{l.Lane, l.Key}); !known[id] {
+			r.backlog.drop(id)
+		}
+	}
+	return deliveries, nil
+}

@@ -1,0 +1,150 @@
+package main
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/signalbox-go/signalbox/internal/pgtest"
+	"github.com/signalbox-go/signalbox/migrations"
+	"github.com/signalbox-go/signalbox/outbox"
+)
+
+func TestMigrate(t *testing.T) {
+	t.Parallel()
+	db := pgtest.NewEmpty(t)
+	for _, step := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"--set", "signals"}, "signals: from version 0 to 1\n"},
+		{nil, "outbox: from version 0 to 1\nsignals: up to date\n"},
+		{nil, "outbox: up to date\nsignals: up to date\n"},
+		{[]string{"--set", "outbox"}, "outbox: up to date\n"},
+	} {
+		got, err := run(t, append([]string{"migrate", "--database-url", db.URL}, step.args...)...)
+		if err != nil || got != step.want {
+			t.Errorf("%v: got %q, %v, want %q", step.args, got, err, step.want)
+		}
+	}
+}
+
+// A log that was restored elsewhere is adopted, and workers may start.
+func TestMigrateAdopts(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	if _, err := db.Pool.Exec(t.Context(), `update outbox.cluster set system_identifier = 1`); err != nil {
+		t.Fatal(err)
+	}
+	if err := outbox.CheckCluster(t.Context(), db.Pool); !errors.Is(err, outbox.ErrForeignCluster) {
+		t.Fatalf("before: %v", err)
+	}
+	got, err := run(t, "migrate", "--database-url", db.URL)
+	if err != nil || got != "outbox: up to date\noutbox: came from another cluster, and was adopted\nsignals: up to date\n" {
+		t.Errorf("got %q, %v", got, err)
+	}
+	if err := outbox.CheckCluster(t.Context(), db.Pool); err != nil {
+		t.Errorf("after: %v", err)
+	}
+}
+
+// Replicas of a service that migrate when they start.
+func TestMigrateAtOnce(t *testing.T) {
+	t.Parallel()
+	db := pgtest.NewEmpty(t)
+	var processes sync.WaitGroup
+	for range 4 {
+		processes.Go(func() {
+			cmd := exec.CommandContext(t.Context(), os.Args[0], "migrate")
+			cmd.Env = append(os.Environ(), asCommand+"=1", "DATABASE_URL="+db.URL)
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Errorf("%v: %s", err, out)
+			}
+		})
+	}
+	processes.Wait()
+	for _, set := range bothSets {
+		if err := set.Check(t.Context(), db.Pool); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// Who migrates with tern itself gets the same.
+func TestTernMakesTheSameSchema(t *testing.T) {
+	t.Parallel()
+	ours, terns := pgtest.NewEmpty(t), pgtest.NewEmpty(t)
+	if _, err := run(t, "migrate", "--database-url", ours.URL); err != nil {
+		t.Fatal(err)
+	}
+	for _, set := range bothSets {
+		cmd := exec.CommandContext(t.Context(), "go", "tool", "tern", "migrate")
+		cmd.Dir = "../../migrations/" + set.String()
+		cmd.Env = append(os.Environ(), "DATABASE_URL="+terns.URL)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("tern migrate in %s: %v\n%s", cmd.Dir, err, out)
+		}
+	}
+	want, got := schemaOf(t, ours), schemaOf(t, terns)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("tern's schema differs (-ours +tern's):\n%s", diff)
+	}
+	for _, part := range []string{"outbox.events.xid xid8", "doorbell", "events_lane_id", "signalbox_signals_version", "fence"} {
+		if !strings.Contains(strings.Join(want, "\n"), part) {
+			t.Errorf("the comparison does not see %s", part)
+		}
+	}
+	for _, set := range []migrations.Set{migrations.Outbox, migrations.Signals} {
+		if err := set.Check(t.Context(), terns.Pool); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// schemaOf describes everything in a database that is not PostgreSQL's own, a line for each thing.
+func schemaOf(t *testing.T, db *pgtest.DB) []string {
+	t.Helper()
+	rows, _ := db.Pool.Query(t.Context(), `
+		with ours as (
+		    select n.oid from pg_namespace n where n.nspname <> 'information_schema' and n.nspname !~ '^pg_'
+		)
+		select concat_ws(' ', 'relation', c.oid::regclass, c.relkind, c.relreplident, c.reloptions, c.relacl, obj_description(c.oid, 'pg_class'))
+		from pg_class c where c.relnamespace in (select * from ours)
+		union all
+		select concat_ws(' ', 'column', format('%s.%s', a.attrelid::regclass, a.attname), format_type(a.atttypid, a.atttypmod), a.attnum,
+		                 a.attnotnull, nullif(a.attidentity, ''), nullif(a.attgenerated, ''), pg_get_expr(d.adbin, d.adrelid), a.attoptions, a.attstorage)
+		from pg_class c
+		join pg_attribute a on a.attrelid = c.oid and a.attnum > 0
+		left join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
+		where c.relnamespace in (select * from ours)
+		union all
+		select concat_ws(' ', 'constraint', c.conrelid::regclass, c.conname, pg_get_constraintdef(c.oid))
+		from pg_constraint c where c.connamespace in (select * from ours)
+		union all
+		select concat_ws(' ', 'index', pg_get_indexdef(c.oid))
+		from pg_class c where c.relkind = 'i' and c.relnamespace in (select * from ours)
+		union all
+		select concat_ws(' ', 'sequence', s.seqrelid::regclass, s.seqtypid::regtype, s.seqstart, s.seqincrement, s.seqcache, s.seqcycle)
+		from pg_sequence s join pg_class c on c.oid = s.seqrelid where c.relnamespace in (select * from ours)
+		union all
+		select concat_ws(' ', 'function', pg_get_functiondef(p.oid), p.proacl)
+		from pg_proc p where p.pronamespace in (select * from ours)
+		union all
+		select concat_ws(' ', 'trigger', pg_get_triggerdef(t.oid), t.tgenabled)
+		from pg_trigger t where not t.tgisinternal
+		union all
+		select concat_ws(' ', 'schema', n.nspname, n.nspacl)
+		from pg_namespace n where n.oid in (select * from ours)
+		order by 1`)
+	lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return lines
+}

@@ -1,0 +1,156 @@
+package main
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/signalbox-go/signalbox/internal/pgtest"
+	"github.com/signalbox-go/signalbox/outbox"
+)
+
+func TestStatus(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	stdout, err := run(t, "status", "--database-url", db.URL)
+	const nothing = "There is no subscription yet: a worker creates its own when it starts.\n\nNo worker is there.\n\n" +
+		"The doorbell is unattended: no worker answers it.\n"
+	if err != nil || stdout != nothing {
+		t.Errorf("of an empty outbox: %v\n%s", err, stdout)
+	}
+
+	// One subscription has 30 events to read; a worker owns 24 of its lanes, and two events failed. Another reads from now on.
+	for _, name := range []string{"log", "audit"} {
+		start := outbox.FromBeginning
+		if name == "audit" {
+			start = outbox.FromNow
+		}
+		if name == "log" {
+			const publish = `
+				insert into outbox.events (topic, payload) select case when n <= 30 then 'signals.x' else 'other' end, '{}' from generate_series(1, 50) n`
+			if _, err := db.Pool.Exec(t.Context(), publish); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := outbox.Subscribe(t.Context(), db.Pool, name, []string{"signals.>"}, start); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const state = `
+		with w as (
+		    insert into outbox.workers (name, direct, seen_at) values ('host:1', false, clock_timestamp() - interval '3 minutes') returning id
+		), m as (
+		    insert into outbox.members (worker_id, subscription_id) select w.id, s.id from w, outbox.subscriptions s where s.name = 'log'
+		), l as (
+		    update outbox.lanes l set owner = w.id from w, outbox.subscriptions s
+		    where s.name = 'log' and l.subscription_id = s.id and l.lane < 24
+		)
+		insert into outbox.deliveries (subscription_id, event_id, lane, topic, payload, headers, published_at, state, due_at)
+		select s.id, n, 0, 'signals.x', '{}', '{}', now(), case n when 1 then 'retrying' else 'dead' end, now()
+		from outbox.subscriptions s, generate_series(1, 3) n where s.name = 'log'`
+	if _, err := db.Pool.Exec(t.Context(), state); err != nil {
+		t.Fatal(err)
+	}
+
+	stdout, err = run(t, "status", "--database-url", db.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range [][]string{
+		{"SUBSCRIPTION", "TOPICS", "LAG", "BEHIND", "DELIVERIES", "LANES"},
+		{"audit", "signals.>", "0", "-", "-", "nobody: 64"},
+		{"log", "signals.>", "30", "", "dead: 2, retrying: 1", "nobody: 40, host:1: 24"},
+		{"WORKER", "ID", "SUBSCRIPTIONS", "UP", "SEEN", "ROLE"},
+		{"host:1", "1", "log", "", "3m0s ago", "-"},
+	} {
+		if !hasRow(stdout, want) {
+			t.Errorf("no row %q in\n%s", want, stdout)
+		}
+	}
+
+	stdout, err = run(t, "status", "--json", "--database-url", db.URL)
+	var status outbox.Status
+	if err != nil || strings.Count(stdout, "\n") != 1 || json.Unmarshal([]byte(stdout), &status) != nil {
+		t.Fatalf("%v\n%s", err, stdout)
+	}
+	if len(status.Subscriptions) != 2 || len(status.Workers) != 1 || status.Doorbell != "unattended" {
+		t.Fatalf("status: %+v", status)
+	}
+	log := status.Subscriptions[1]
+	if log.Lag.Events != 30 || log.Lag.Seconds <= 0 || log.Lag.Estimated {
+		t.Errorf("lag: %+v", log.Lag)
+	}
+	if diff := cmp.Diff(map[string]int{"": 40, "host:1": 24}, log.Lanes); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff(map[string]int64{"dead": 2, "retrying": 1}, log.Deliveries); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// hasRow reports whether a line of a table has these cells; empty ones may be anything.
+func hasRow(table string, cells []string) bool {
+	for line := range strings.Lines(table) {
+		got := strings.Split(strings.TrimRight(line, " \n"), "   ")
+		got = strings.FieldsFunc(strings.Join(got, "\x00"), func(r rune) bool { return r == 0 })
+		same := len(got) == len(cells)
+		for i := range cells {
+			same = same && (cells[i] == "" || strings.TrimSpace(got[i]) == cells[i])
+		}
+		if same {
+			return true
+		}
+	}
+	return false
+}
+
+func TestStatusText(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2030, 1, 1, 12, 0, 0, 0, time.UTC)
+	status := &outbox.Status{
+		Subscriptions: []outbox.SubscriptionStatus{
+			{
+				Name: "audit", Topics: []string{"signals.>", "alarms.*"}, Lag: outbox.Lag{Events: 123456, Estimated: true, Seconds: 3725.4},
+				Deliveries: map[string]int64{"running": 1, "dead": 20}, Lanes: map[string]int{"b": 32, "a": 30, "": 2},
+			},
+			{Name: "two\nlines", Topics: []string{">"}, Lag: outbox.Lag{Events: 1, Seconds: 0.25}, Lanes: map[string]int{"a": 64}},
+		},
+		Workers: []outbox.WorkerStatus{
+			{ID: 7, Name: "a", StartedAt: now.Add(-26 * time.Hour), SeenAt: now.Add(-420 * time.Millisecond), Sentinel: true, Subscriptions: []string{"audit", "x"}},
+			{ID: 12, Name: "b", StartedAt: now.Add(-5 * time.Second), SeenAt: now.Add(time.Millisecond)},
+		},
+		Doorbell: "armed",
+	}
+	const want = `
+SUBSCRIPTION   TOPICS               LAG       BEHIND    DELIVERIES            LANES
+audit          signals.> alarms.*   ~123456   1h2m5s    dead: 20, running: 1  nobody: 2, a: 30, b: 32
+"two\nlines"   >                    1         300ms     -                     a: 64
+
+WORKER   ID   SUBSCRIPTIONS   UP        SEEN        ROLE
+a        7    audit x         26h0m0s   400ms ago   sentinel
+b        12   -               5s        0s ago      -
+
+The doorbell is armed: publishers ring it.
+`
+	// The width of columns is tabwriter's affair.
+	squeeze := func(s string) string { return strings.Join(strings.Fields(s), " ") }
+	got := statusText(status, now)
+	if diff := cmp.Diff(squeeze(want), squeeze(got)); diff != "" {
+		t.Errorf("%s\n%s", diff, got)
+	}
+	var columns []int
+	for line := range strings.Lines(got) {
+		if i := strings.Index(line, "~123456"); i >= 0 {
+			columns = append(columns, i)
+		}
+		if i := strings.Index(line, "LAG"); i >= 0 {
+			columns = append(columns, i)
+		}
+	}
+	if len(columns) != 2 || columns[0] != columns[1] {
+		t.Errorf("the columns are not aligned:\n%s", got)
+	}
+}

@@ -66,7 +66,7 @@ type Pulse struct {
 
 // A Share is a worker's part of a subscription.
 type Share struct {
-	Fair int // lanes, rounded up
+	Fair int // lanes that it should own
 	Free int // lanes that nobody owns
 }
 
@@ -81,7 +81,7 @@ select exists (select from beat),
        $2::boolean and pg_try_advisory_lock($3::integer, $4::integer),
        pg_current_snapshot()::text,
        coalesce((select s.last_value from outbox.events_id_seq s where s.is_called), 0),
-       array(select (m.subscription_id, count(*),
+       array(select (m.subscription_id, count(*), count(*) filter (where m.worker_id < $1),
                      (select count(*) from outbox.lanes l where l.subscription_id = m.subscription_id and l.owner is null))
              from outbox.members m
              where m.subscription_id in (select mine.subscription_id from outbox.members mine where mine.worker_id = $1)
@@ -93,8 +93,8 @@ func Beat(ctx context.Context, conn *pgx.Conn, worker int64, candidate bool) (Pu
 		p      = Pulse{Shares: map[int32]Share{}}
 		seen   string
 		shares []struct {
-			Subscription  int32
-			Members, Free int64
+			Subscription        int32
+			Members, Rank, Free int64
 		}
 	)
 	err := conn.QueryRow(ctx, beatSQL, worker, candidate, lockClass, lockSentinel).Scan(&p.Alive, &p.Sentinel, &seen, &p.head, &shares)
@@ -105,7 +105,12 @@ func Beat(ctx context.Context, conn *pgx.Conn, worker int64, candidate bool) (Pu
 		return Pulse{}, fmt.Errorf("heartbeat: %w", err)
 	}
 	for _, s := range shares {
-		p.Shares[s.Subscription] = Share{Fair: (Lanes + int(s.Members) - 1) / int(s.Members), Free: int(s.Free)}
+		// The first few own one lane more, so that nobody has to go without.
+		fair := Lanes / s.Members
+		if s.Rank < Lanes%s.Members {
+			fair++
+		}
+		p.Shares[s.Subscription] = Share{Fair: int(fair), Free: int(s.Free)}
 	}
 	return p, nil
 }

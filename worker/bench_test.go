@@ -20,7 +20,7 @@ import (
 // durable returns a migrated database on a server of its own, with fsync and synchronous_commit on.
 func durable(b *testing.B) *pgxpool.Pool {
 	b.Helper()
-	server, err := embeddedpg.Start(b.Context(), embeddedpg.Config{})
+	server, err := embeddedpg.Start(b.Context(), embeddedpg.Config{Settings: map[string]string{"shared_buffers": "1GB", "max_wal_size": "4GB"}})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -65,6 +65,9 @@ func BenchmarkDrain(b *testing.B) {
 			b.Fatal(err)
 		}
 		fill(b, pool, events)
+		if _, err := pool.Exec(b.Context(), `checkpoint`); err != nil {
+			b.Fatal(err)
+		}
 		w, err := worker.New(pool, worker.Config{Logger: slog.New(slog.DiscardHandler)})
 		if err != nil {
 			b.Fatal(err)

@@ -16,16 +16,18 @@ import (
 
 // beat is the control loop: it passes on what the doorbell says, tells the database once a PollInterval that the worker
 // lives, and tells the runners what it hears back. In the sentinel it also looks after the other workers.
-func (s *session) beat(ctx context.Context, log *slog.Logger, fail func(error)) error {
+//
+// It ends when rest is cancelled. Statements get ctx: one that is cut short would take the connection with it.
+func (s *session) beat(rest, ctx context.Context, log *slog.Logger, fail func(error)) error {
 	var (
 		goroutines conc.WaitGroup
 		sentinel   bool
-		missing    = map[int64]bool{} // workers whose lock was gone at the last look
+		missing    = map[int64]time.Time{} // workers whose lock is gone, and since when
 		next       = time.Now()
 	)
 	defer goroutines.Wait()
 	for beats := 0; ; beats++ {
-		if err := s.listen(ctx, next); err != nil {
+		if err := s.listen(rest, next); err != nil || rest.Err() != nil {
 			return err
 		}
 		interval := s.w.cfg.PollInterval
@@ -47,7 +49,7 @@ func (s *session) beat(ctx context.Context, log *slog.Logger, fail func(error)) 
 				next = time.Now().Add(interval / 2)
 				log.Info("became the sentinel")
 				goroutines.Go(func() {
-					if err := s.sentinel(ctx, log); err != nil && ctx.Err() == nil {
+					if err := s.sentinel(rest, log); err != nil && rest.Err() == nil {
 						fail(fmt.Errorf("sentinel: %w", err))
 					}
 				})
@@ -79,13 +81,13 @@ func (s *session) listen(ctx context.Context, until time.Time) error {
 	for {
 		if !s.direct {
 			<-timeout.Done()
-			return ctx.Err()
+			return nil
 		}
 		n, err := s.control.WaitForNotification(timeout)
-		if err != nil {
-			if ctx.Err() == nil && timeout.Err() != nil {
-				return nil
-			}
+		switch {
+		case timeout.Err() != nil:
+			return nil
+		case err != nil:
 			return fmt.Errorf("listen: %w", err)
 		}
 		ring := outbox.ParseRing(n.Payload)
@@ -134,9 +136,9 @@ func (s *session) pulse(ctx context.Context, candidate bool) (elected bool, err 
 	return p.Sentinel, nil
 }
 
-// evictDead evicts workers whose lease has expired, or whose lock was gone at two looks: one that is shutting down, or
-// restarts its session, removes itself in between.
-func (s *session) evictDead(ctx context.Context, log *slog.Logger, missing map[int64]bool) (map[int64]bool, error) {
+// evictDead evicts workers whose lease has expired, or whose lock has been gone for a while: one that is shutting down, or
+// restarts its session, removes itself in the meantime.
+func (s *session) evictDead(ctx context.Context, log *slog.Logger, missing map[int64]time.Time) (map[int64]time.Time, error) {
 	var vanished, expired []int64
 	err := s.within(ctx, func(ctx context.Context) (err error) {
 		vanished, expired, err = outbox.FindDead(ctx, s.control, s.w.cfg.Lease, 3*s.w.cfg.Lease)
@@ -145,9 +147,13 @@ func (s *session) evictDead(ctx context.Context, log *slog.Logger, missing map[i
 	if err != nil {
 		return nil, err
 	}
-	still := map[int64]bool{}
+	still := map[int64]time.Time{}
 	for _, id := range vanished {
-		if still[id] = true; missing[id] {
+		since, known := missing[id]
+		if !known {
+			since = time.Now()
+		}
+		if still[id] = since; time.Since(since) > missingFor {
 			expired = append(expired, id)
 		}
 	}
@@ -169,3 +175,6 @@ func (s *session) evictDead(ctx context.Context, log *slog.Logger, missing map[i
 	}
 	return still, nil
 }
+
+// missingFor is how long a worker's lock has to be gone: less than the time between two looks.
+const missingFor = 400 * time.Millisecond

@@ -27,7 +27,8 @@ type processConfig struct {
 	Subscription string
 	Name         string
 	Lease        time.Duration
-	Slow         time.Duration // what the handler takes
+	Killer       int // the number of the event that kills its process; 0 for none
+	Attempts     int // Retry.Attempts
 }
 
 // A line is what a process reports of each event it handles.
@@ -55,9 +56,11 @@ func runProcess() {
 	fail(err)
 	var mu sync.Mutex
 	out := bufio.NewWriter(os.Stdout)
-	s := worker.Subscription{Name: cfg.Subscription, Topics: []string{">"}}
+	s := worker.Subscription{Name: cfg.Subscription, Topics: []string{">"}, Retry: worker.Retry{Attempts: cfg.Attempts}}
 	fail(worker.Handle(w, s, func(_ context.Context, e *worker.Event[payload]) error {
-		time.Sleep(cfg.Slow)
+		if cfg.Killer != 0 && e.Payload.N == cfg.Killer {
+			os.Exit(3)
+		}
 		raw, err := json.Marshal(line{e.ID, e.Key, e.Payload.N})
 		if err != nil {
 			return err

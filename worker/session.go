@@ -153,7 +153,7 @@ func (s *session) serve(parent context.Context) error {
 		})
 	}
 	control.Go(func() {
-		if err := s.beat(beating, log, fail); err != nil && beating.Err() == nil {
+		if err := s.beat(beating, abort, log, fail); err != nil && beating.Err() == nil {
 			fail(err)
 		}
 	})
@@ -175,7 +175,8 @@ func (s *session) serve(parent context.Context) error {
 		select {
 		case <-drained:
 		case <-time.After(patience):
-			kill(fmt.Errorf("handlers did not finish within %v", patience))
+			log.Warn("handlers take too long to finish: cancelling them", "after", patience)
+			kill(nil)
 			<-drained
 		}
 	}
@@ -184,7 +185,7 @@ func (s *session) serve(parent context.Context) error {
 	if err := fault.Load(); err != nil {
 		return *err
 	}
-	return context.Cause(abort)
+	return nil
 }
 
 // faultPatience is how long handlers may go on after the session has failed.

@@ -273,18 +273,27 @@ func (r *runner) claimDue(ctx context.Context, lines []outbox.Line) ([]outbox.De
 	if err != nil {
 		return nil, err
 	}
+	// Of a line that the database says nothing more about, only what runs right now is left.
 	now := time.Now()
+	running := map[lineID]bool{}
+	for _, d := range deliveries {
+		running[lineID{d.Event.Lane(), d.Event.Key}] = true
+	}
+	for _, j := range r.parked {
+		running[lineID{j.event.Lane(), j.event.Key}] = true
+	}
 	known := map[lineID]bool{}
 	for _, l := range waiting {
 		id := lineID{l.Lane, l.Key}
 		known[id] = true
 		r.backlog.wait(id, now.Add(max(l.Due, time.Millisecond)))
 	}
-	for _, d := range deliveries {
-		known[lineID{d.Event.Lane(), d.Event.Key}] = true
-	}
 	for _, l := range lines {
-		if id := (lineID{l.Lane, l.Key}); !known[id] {
+		switch id := (lineID{l.Lane, l.Key}); {
+		case known[id]:
+		case running[id]:
+			r.backlog.wait(id, now.Add(never))
+		default:
 			r.backlog.drop(id)
 		}
 	}

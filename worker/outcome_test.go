@@ -1,0 +1,308 @@
+package worker_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/signalbox-go/signalbox/internal/pgtest"
+	"github.com/signalbox-go/signalbox/outbox"
+	"github.com/signalbox-go/signalbox/worker"
+)
+
+// A row is what a test looks at of a delivery.
+type row struct {
+	N       int
+	State   string
+	Attempt int
+	Errors  []outbox.Failure
+}
+
+func rows(t *testing.T, db *pgtest.DB) []row {
+	t.Helper()
+	found, err := db.Pool.Query(t.Context(), `
+		select (payload ->> 'n')::integer, state, attempt, errors from outbox.deliveries order by event_id`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := pgx.CollectRows(found, pgx.RowToStructByPos[row])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
+}
+
+// TestOutcomes has the first attempts at one event end in every way there is, with a key and without, and checks how often it
+// is tried, what is left of it, and that the one behind it waits for it just when it should.
+func TestOutcomes(t *testing.T) {
+	t.Parallel()
+	errNo := errors.New("no")
+	tests := []struct {
+		name     string
+		outcome  func(ctx context.Context, attempt int) error
+		stopKey  bool
+		attempts int    // how often the handler is called
+		state    string // of what is left; "" for nothing
+		reason   string // of the last failure
+		behind   string // what becomes of the event behind it: "after" it, "free", or "stopped"
+	}{
+		{"success", func(context.Context, int) error { return nil }, false, 1, "", "", "after"},
+		{"error", func(_ context.Context, n int) error {
+			if n < 3 {
+				return errNo
+			}
+			return nil
+		}, false, 3, "", "", "after"},
+		{"panic", func(_ context.Context, n int) error {
+			if n < 2 {
+				panic("oh")
+			}
+			return nil
+		}, false, 2, "", "", "after"},
+		{"timeout", func(ctx context.Context, n int) error {
+			if n < 2 {
+				<-ctx.Done()
+				return ctx.Err()
+			}
+			return nil
+		}, false, 2, "", "", "after"},
+		{"retry after", func(_ context.Context, n int) error {
+			if n < 2 {
+				return worker.RetryAfter(time.Millisecond, errNo)
+			}
+			return nil
+		}, false, 2, "", "", "after"},
+		{"exhausted", func(context.Context, int) error { return errNo }, false, 4, "dead", "no", "after"},
+		{"dead letter", func(context.Context, int) error { return worker.DeadLetter(errNo) }, false, 1, "dead", "no", "after"},
+		{"dead letter stops key", func(context.Context, int) error { return worker.DeadLetter(errNo) }, true, 1, "dead", "no", "stopped"},
+		{"skip", func(context.Context, int) error { return worker.Skip("not ours") }, true, 1, "skipped", "not ours", "after"},
+		{"wrapped", func(context.Context, int) error { return fmt.Errorf("while at it: %w", worker.DeadLetter(errNo)) }, false, 1, "dead", "while at it", "after"},
+	}
+	for _, test := range tests {
+		for _, key := range []string{"k", ""} {
+			t.Run(fmt.Sprintf("%s with key %q", test.name, key), func(t *testing.T) {
+				t.Parallel()
+				db := pgtest.New(t)
+				var calls, behindAt atomic.Int64
+				s := worker.Subscription{
+					Name: "s", Topics: everything, Timeout: 50 * time.Millisecond, StopKeyOnDead: test.stopKey,
+					Retry: worker.Retry{Attempts: 4, Delay: func(int) time.Duration { return 10 * time.Millisecond }},
+				}
+				publish(t, db.Pool, key, 1, 3)
+				stop := start(t, db.Pool, worker.Config{}, s, func(ctx context.Context, e *worker.Event[payload]) error {
+					if e.Payload.N == 2 {
+						behindAt.Store(calls.Load() + 1)
+						return nil
+					}
+					if n := int(calls.Add(1)); n != e.Attempt {
+						t.Errorf("attempt %d says that it is %d", n, e.Attempt)
+					}
+					return test.outcome(ctx, e.Attempt)
+				})
+				stopped := test.behind == "stopped" && key != ""
+				eventually(t, 20*time.Second, "it is over", func() bool {
+					list := rows(t, db)
+					if stopped {
+						return len(list) == 2 && list[0].State == test.state
+					}
+					return behindAt.Load() != 0 && calls.Load() >= int64(test.attempts) && settledAll(t, db.Pool) &&
+						(test.state == "" && len(list) == 0 || test.state != "" && len(list) == 1 && list[0].State == test.state)
+				})
+				stop()
+				if n := calls.Load(); n != int64(test.attempts) {
+					t.Errorf("the handler was called %d times, want %d", n, test.attempts)
+				}
+				if test.state != "" {
+					left := rows(t, db)[0]
+					if left.N != 1 || left.Attempt != test.attempts || len(left.Errors) != test.attempts {
+						t.Errorf("left is %+v, want event 1 after %d attempts", left, test.attempts)
+					}
+					if last := left.Errors[len(left.Errors)-1]; !strings.Contains(last.Error, test.reason) || last.Worker == "" || last.At.IsZero() {
+						t.Errorf("the last failure is %+v", last)
+					}
+				}
+				switch at := behindAt.Load(); {
+				case stopped && at != 0:
+					t.Error("the one behind did not wait for a decision")
+				case !stopped && key != "" && at != int64(test.attempts)+1:
+					t.Errorf("the one behind ran before attempt %d of %d", at, test.attempts)
+				}
+			})
+		}
+	}
+}
+
+// TestUndecodable has a payload that is not what the handler takes: it is dead at once, and the handler never sees it.
+func TestUndecodable(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	if _, err := outbox.Publish(t.Context(), db.Pool, outbox.Event{Topic: "a", Payload: json.RawMessage(`{"n": "one"}`)}); err != nil {
+		t.Fatal(err)
+	}
+	start(t, db.Pool, worker.Config{}, worker.Subscription{Name: "s", Topics: everything}, func(context.Context, *worker.Event[payload]) error {
+		t.Error("the handler was called")
+		return nil
+	})
+	var failures []outbox.Failure
+	eventually(t, 20*time.Second, "it is dead", func() bool {
+		err := db.Pool.QueryRow(t.Context(), `select errors from outbox.deliveries where state = 'dead' and attempt = 1`).Scan(&failures)
+		return err == nil
+	})
+	if !strings.Contains(failures[0].Error, "cannot unmarshal") {
+		t.Errorf("the reason is %q", failures[0].Error)
+	}
+}
+
+// TestParking runs events that take long beside quick ones: nothing waits for them but what is behind them in their key.
+func TestParking(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	var release = make(chan struct{})
+	l := newLedger()
+	s := worker.Subscription{Name: "s", Topics: everything, ParkAfter: 50 * time.Millisecond}
+	handler := func(ctx context.Context, e *worker.Event[payload]) error {
+		if e.Payload.N < 0 {
+			select {
+			case <-release:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		l.add(e)
+		return nil
+	}
+	start(t, db.Pool, worker.Config{}, s, handler)
+	for _, key := range []string{"slow", ""} {
+		publish(t, db.Pool, key, -1, 0) // takes until it is released
+	}
+	publish(t, db.Pool, "slow", 1, 4) // behind it
+	publish(t, db.Pool, "quick", 1, 100)
+	publish(t, db.Pool, "", 1, 100)
+	l.waitFor(t, 2*99)
+	eventually(t, 20*time.Second, "the slow ones have rows, and the log is settled", func() bool {
+		status, err := outbox.ReadStatus(t.Context(), db.Pool)
+		return err == nil && status.Subscriptions[0].Lag.Events == 0 &&
+			status.Subscriptions[0].Deliveries["running"] == 2 && status.Subscriptions[0].Deliveries["retrying"] == 3
+	})
+	var idle bool
+	err := db.Pool.QueryRow(t.Context(), `
+		select not exists (select from pg_stat_activity where datname = current_database() and application_name like 'signalbox worker%' and xact_start is not null)`).Scan(&idle)
+	if err != nil || !idle {
+		t.Errorf("a transaction is open while a handler takes its time (%v)", err)
+	}
+	publish(t, db.Pool, "slow", 4, 6) // more behind it
+	close(release)
+	events := l.waitFor(t, 2*99+2+5)
+	var slow []int
+	for _, e := range events {
+		if e.Key == "slow" {
+			slow = append(slow, e.Payload.N)
+			if e.Attempt != 1 {
+				t.Errorf("event %d of the slow key came with attempt %d", e.Payload.N, e.Attempt)
+			}
+		}
+	}
+	if want := []int{-1, 1, 2, 3, 4, 5}; !slices.Equal(slow, want) {
+		t.Errorf("the slow key came as %v, want %v", slow, want)
+	}
+	eventually(t, 20*time.Second, "no row is left", func() bool { return len(rows(t, db)) == 0 })
+}
+
+// TestParkedAtShutdown stops a worker while a parked handler runs. One that ends in time is recorded; one that does not is
+// handed over, and its attempt does not count.
+func TestParkedAtShutdown(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	var started, cancelled atomic.Int64
+	release := make(chan struct{})
+	s := worker.Subscription{Name: "s", Topics: everything, ParkAfter: 20 * time.Millisecond}
+	stop := start(t, db.Pool, worker.Config{ShutdownTimeout: 500 * time.Millisecond}, s, func(ctx context.Context, e *worker.Event[payload]) error {
+		started.Add(1)
+		if e.Payload.N == 1 {
+			<-release
+			return nil
+		}
+		<-ctx.Done()
+		cancelled.Add(1)
+		return ctx.Err()
+	})
+	publish(t, db.Pool, "", 1, 3)
+	eventually(t, 20*time.Second, "both are parked", func() bool {
+		list := rows(t, db)
+		return len(list) == 2 && list[0].State == "running" && list[1].State == "running"
+	})
+	done := make(chan struct{})
+	go func() { defer close(done); stop() }()
+	eventually(t, 20*time.Second, "the lanes are free", func() bool { lanes, _ := owners(t, db.Pool); return lanes[""] == outbox.Lanes })
+	close(release)
+	<-done
+	if cancelled.Load() != 1 {
+		t.Error("the one that took too long was not cancelled")
+	}
+	list := rows(t, db)
+	if len(list) != 1 || list[0].N != 2 || list[0].State != "retrying" || list[0].Attempt != 0 || len(list[0].Errors) != 0 {
+		t.Errorf("left is %+v, want event 2 to be tried for the first time", list)
+	}
+	l := newLedger()
+	start(t, db.Pool, worker.Config{}, s, record(l))
+	if e := l.waitFor(t, 1)[0]; e.Payload.N != 2 || e.Attempt != 1 {
+		t.Errorf("the next worker got event %d, attempt %d", e.Payload.N, e.Attempt)
+	}
+}
+
+// TestKillerEvent has an event that kills its process, every time. It ends as a dead letter after its attempts, and all others
+// are delivered.
+func TestKillerEvent(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	const events, killer, attempts = 60, 30, 3
+	publish(t, db.Pool, "", 1, events)
+	publish(t, db.Pool, "k", 1, killer)
+	cfg := processConfig{URL: db.URL, Subscription: "s", Killer: killer, Attempts: attempts}
+	var processes []*process
+	for n := 1; ; n++ {
+		cfg.Name = fmt.Sprint("life-", n)
+		p := spawn(t, cfg)
+		processes = append(processes, p)
+		var over bool
+		eventually(t, 30*time.Second, "it dies, or all is over", func() bool {
+			select {
+			case <-p.done:
+				return true
+			default:
+			}
+			list := rows(t, db)
+			over = len(list) == 1 && list[0].State == "dead" && settledAll(t, db.Pool)
+			return over
+		})
+		if over {
+			p.stop(t)
+			break
+		}
+		if n > attempts+3 {
+			t.Fatalf("it has killed %d processes: %+v", n, rows(t, db))
+		}
+	}
+	list := rows(t, db)
+	if list[0].N != killer || list[0].Attempt != attempts || !strings.Contains(list[0].Errors[0].Error, "died during attempt 3") {
+		t.Errorf("left is %+v", list)
+	}
+	seen := map[string]map[int]bool{"": {}, "k": {}}
+	for _, p := range processes {
+		for _, line := range p.handled() {
+			seen[line.Key][line.N] = true
+		}
+	}
+	if len(seen[""]) != events-2 || len(seen["k"]) != killer-1 {
+		t.Errorf("%d and %d events were delivered, want %d and %d", len(seen[""]), len(seen["k"]), events-2, killer-1)
+	}
+	t.Logf("%d processes died", len(processes)-1)
+}

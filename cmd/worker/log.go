@@ -15,7 +15,7 @@ func logEvent(logger *slog.Logger) func(context.Context, *worker.Event[json.RawM
 		attributes := []slog.Attr{slog.Int64("event_id", e.ID), slog.String("topic", e.Topic)}
 		var signal producer.Signal
 		if e.Topic == producer.TopicCreated && json.Unmarshal(e.Payload, &signal) == nil {
-			attributes = append(attributes, slog.String("name", signal.Name), slog.Float64("value", signal.Value), slog.Time("time", signal.Timestamp))
+			attributes = append(attributes, slog.String("name", signal.Name), slog.Float64("value", signal.Value), slog.Time("timestamp", signal.Timestamp))
 		} else {
 			attributes = append(attributes, slog.String("key", e.Key), slog.String("payload", string(e.Payload)))
 		}

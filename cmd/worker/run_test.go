@@ -1,0 +1,221 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/signalbox-go/signalbox/internal/cli"
+	"github.com/signalbox-go/signalbox/internal/pgtest"
+	"github.com/signalbox-go/signalbox/migrations"
+	"github.com/signalbox-go/signalbox/outbox"
+	"github.com/signalbox-go/signalbox/producer"
+)
+
+func TestMain(m *testing.M) { pgtest.Main(m) }
+
+// A logLine is what a test looks at of the log.
+type logLine struct {
+	Msg       string
+	Address   string
+	EventID   int64 `json:"event_id"`
+	Name      string
+	Value     float64
+	Timestamp time.Time
+	Topic     string
+	Payload   string
+}
+
+// A running worker writes its log here.
+type running struct {
+	stop func() error
+
+	mu    sync.Mutex
+	lines []logLine
+	grew  chan struct{}
+}
+
+func start(t *testing.T, args ...string) *running {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	read, write := io.Pipe()
+	ended := make(chan error, 1)
+	go func() {
+		err := Run(ctx, args, io.Discard, write)
+		_ = write.Close()
+		ended <- err
+	}()
+	r := &running{grew: make(chan struct{}, 1)}
+	r.stop = sync.OnceValue(func() error { cancel(); return <-ended })
+	t.Cleanup(func() { _ = r.stop() })
+	go func() {
+		lines := bufio.NewScanner(read)
+		for lines.Scan() {
+			var line logLine
+			_ = json.Unmarshal(lines.Bytes(), &line)
+			r.mu.Lock()
+			r.lines = append(r.lines, line)
+			r.mu.Unlock()
+			select {
+			case r.grew <- struct{}{}:
+			default:
+			}
+		}
+	}()
+	return r
+}
+
+// await returns the first n lines with a message.
+func (r *running) await(t *testing.T, message string, n int) []logLine {
+	t.Helper()
+	deadline := time.After(20 * time.Second)
+	for {
+		r.mu.Lock()
+		var found []logLine
+		for _, line := range r.lines {
+			if line.Msg == message {
+				found = append(found, line)
+			}
+		}
+		r.mu.Unlock()
+		if len(found) >= n {
+			return found
+		}
+		select {
+		case <-r.grew:
+		case <-deadline:
+			t.Fatalf("%d lines %q, want %d", len(found), message, n)
+		}
+	}
+}
+
+func TestLogsSignals(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	stored, err := producer.Store(t.Context(), db.Pool, producer.Signal{Name: "temperature", Value: 21.5}, producer.Signal{Name: "humidity", Value: 40})
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := start(t, "--database-url", db.URL, "--subscription", "log", "--admin", "127.0.0.1:0")
+	want := map[int64]producer.Signal{}
+	for _, s := range stored {
+		want[s.Event.ID] = s.Signal
+	}
+	for _, line := range first.await(t, "notification received", 2) {
+		if signal := want[line.EventID]; signal.Name != line.Name || signal.Value != line.Value || !signal.Timestamp.Equal(line.Timestamp) {
+			t.Errorf("logged %+v, want %+v", line, signal)
+		}
+	}
+	admin := "http://" + first.await(t, "admin is listening", 1)[0].Address
+	for _, path := range []string{"/healthz", "/readyz"} {
+		deadline := time.Now().Add(20 * time.Second)
+		for {
+			response, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Get(admin + path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			body, _ := io.ReadAll(response.Body)
+			_ = response.Body.Close()
+			if response.StatusCode == http.StatusOK {
+				break
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("%s answers %d: %s", path, response.StatusCode, body)
+			}
+		}
+	}
+
+	// Another name sees the same events; what is no signal is logged as it is.
+	if _, err := outbox.Publish(t.Context(), db.Pool, outbox.Event{Topic: "signals.other", Payload: json.RawMessage(`[1]`)}); err != nil {
+		t.Fatal(err)
+	}
+	second := start(t, "--database-url", db.URL, "--subscription", "audit")
+	other := false
+	for _, line := range second.await(t, "notification received", 3) {
+		other = other || line.Topic == "signals.other" && line.Payload == "[1]"
+	}
+	if !other {
+		t.Error("the event that is no signal was not logged")
+	}
+	for _, r := range []*running{first, second} {
+		if err := r.stop(); err != nil {
+			t.Error(err)
+		}
+	}
+	status, err := outbox.ReadStatus(t.Context(), db.Pool)
+	if err != nil || len(status.Workers) != 0 {
+		t.Errorf("%d workers are left, %v", len(status.Workers), err)
+	}
+}
+
+func TestTopics(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	r := start(t, "--database-url", db.URL, "--subscription", "s", "--topics", "a.*", "--topics", "b")
+	r.await(t, "serving", 1)
+	if err := r.stop(); err != nil {
+		t.Fatal(err)
+	}
+	// Left out, they stay what they are; others are an error that says how to change them.
+	r = start(t, "--database-url", db.URL, "--subscription", "s")
+	r.await(t, "serving", 1)
+	if err := r.stop(); err != nil {
+		t.Fatal(err)
+	}
+	err := Run(t.Context(), []string{"--database-url", db.URL, "--subscription", "s", "--topics", "c"}, io.Discard, io.Discard)
+	var topics *outbox.TopicsError
+	if !errors.As(err, &topics) || !strings.Contains(err.Error(), "update outbox.subscriptions set topics") {
+		t.Errorf("got %v", err)
+	}
+	statement := err.Error()[strings.Index(err.Error(), `"update`)+1:]
+	if _, err := db.Pool.Exec(t.Context(), statement[:strings.Index(statement, `"`)]); err != nil {
+		t.Errorf("what the error says to do fails: %v", err)
+	}
+	r = start(t, "--database-url", db.URL, "--subscription", "s", "--topics", "c")
+	r.await(t, "serving", 1)
+}
+
+func TestRefuses(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	empty := pgtest.NewEmpty(t)
+	usage := func(err error) bool { var u *cli.UsageError; return errors.As(err, &u) }
+	missing := func(err error) bool { return errors.Is(err, migrations.ErrMissing) }
+	says := func(text string) func(error) bool {
+		return func(err error) bool { return err != nil && strings.Contains(err.Error(), text) }
+	}
+	tests := map[string]struct {
+		args []string
+		want func(error) bool
+	}{
+		"no subscription": {[]string{"--database-url", db.URL}, usage},
+		"unknown flag":    {[]string{"--subscription", "s", "--nope"}, usage},
+		"unknown handler": {[]string{"--subscription", "s", "--handler", "nope"}, usage},
+		"bad duration":    {[]string{"--subscription", "s", "--timeout", "soon"}, usage},
+		"no database":     {[]string{"--subscription", "s"}, says("DATABASE_URL is not set")},
+		"unreachable":     {[]string{"--subscription", "s", "--database-url", "postgres://u:p@127.0.0.1:1/d"}, says("no PostgreSQL answers at 127.0.0.1:1")},
+		"no schema":       {[]string{"--subscription", "s", "--database-url", empty.URL}, missing},
+		"bad topic":       {[]string{"--subscription", "s", "--database-url", db.URL, "--topics", "a..b"}, says("has an empty token")},
+		"bad admin":       {[]string{"--subscription", "s", "--database-url", db.URL, "--admin", "nowhere"}, says("--admin")},
+		"negative":        {[]string{"--subscription", "s", "--database-url", db.URL, "--timeout=-1s"}, says("Timeout is negative")},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			err := Run(t.Context(), test.args, io.Discard, io.Discard)
+			if !test.want(err) {
+				t.Errorf("got %v", err)
+			}
+			if err != nil && strings.Contains(err.Error(), "\n") {
+				t.Errorf("the error has several lines: %v", err)
+			}
+		})
+	}
+}

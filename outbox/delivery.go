@@ -1,8 +1,10 @@
 package outbox
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -148,7 +150,7 @@ func (m *Member) ClaimDue(ctx context.Context, lines []Line, limit int, suspects
 	if err != nil {
 		return nil, nil, fmt.Errorf("claim deliveries: %w", err)
 	}
-	sortByID(due, func(d Delivery) int64 { return d.Event.ID })
+	slices.SortFunc(due, func(a, b Delivery) int { return cmp.Compare(a.Event.ID, b.Event.ID) })
 	return due, waiting, nil
 }
 

@@ -216,12 +216,26 @@ func (m *Member) Read(ctx context.Context, limit int) (*Window, error) {
 	for lane := range got.stopped {
 		m.hot[lane] = true
 	}
-	sortByID(w.Events, func(e Event) int64 { return e.ID })
+	w.Events = inOrder(w.Events)
 	return w, nil
 }
 
-func sortByID[T any](list []T, id func(T) int64) {
-	slices.SortFunc(list, func(a, b T) int { return cmp.Compare(id(a), id(b)) })
+// inOrder returns the events sorted by id. Not their slice itself is sorted: an event is too large to be swapped often.
+func inOrder(events []Event) []Event {
+	type place struct {
+		id int64
+		at int
+	}
+	places := make([]place, len(events))
+	for i := range events {
+		places[i] = place{events[i].ID, i}
+	}
+	slices.SortFunc(places, func(a, b place) int { return cmp.Compare(a.id, b.id) })
+	sorted := make([]Event, len(events))
+	for i, p := range places {
+		sorted[i] = events[p.at]
+	}
+	return sorted
 }
 
 // shrunk reports whether some transaction is pending no longer.

@@ -24,22 +24,23 @@ var errAttemptTimeout = errors.New("attempt took longer than the subscription's 
 
 // deadlines returns a function that lends contexts which end when an attempt has had its time, and one that ends the
 // last of them. A timer for each event would cost more than handling a small one, so attempts that follow each other
-// quickly share a context, which has a tenth of the timeout to spare. Both are for a single goroutine.
-func deadlines(ctx context.Context, timeout time.Duration) (lend func() context.Context, end func()) {
+// quickly share a context, which has a tenth of the timeout to spare. Both are for a single goroutine; now is the time since
+// any fixed moment.
+func deadlines(ctx context.Context, timeout time.Duration) (lend func(now time.Duration) context.Context, end func()) {
 	if timeout == NoTimeout {
-		return func() context.Context { return ctx }, func() {}
+		return func(time.Duration) context.Context { return ctx }, func() {}
 	}
 	var (
 		lent   context.Context
 		cancel context.CancelFunc = func() {}
-		until  time.Time
+		until  time.Duration
 		spare  = timeout / 10
 	)
-	return func() context.Context {
-		if now := time.Now(); lent == nil || lent.Err() != nil || now.After(until) {
+	return func(now time.Duration) context.Context {
+		if lent == nil || lent.Err() != nil || now > until {
 			cancel()
 			lent, cancel = context.WithTimeoutCause(ctx, timeout+spare, errAttemptTimeout)
-			until = now.Add(spare)
+			until = now + spare
 		}
 		return lent
 	}, func() { cancel() }

@@ -3,7 +3,10 @@ package worker_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"log/slog"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -17,10 +20,13 @@ import (
 	"github.com/signalbox-go/signalbox/worker"
 )
 
-// durable returns a migrated database on a server of its own, with fsync and synchronous_commit on.
+// durable returns a migrated database on a server of its own, with fsync and synchronous_commit on, and an eighth or so of a
+// small machine's memory.
 func durable(b *testing.B) *pgxpool.Pool {
 	b.Helper()
-	server, err := embeddedpg.Start(b.Context(), embeddedpg.Config{Settings: map[string]string{"shared_buffers": "1GB", "max_wal_size": "4GB"}})
+	server, err := embeddedpg.Start(b.Context(), embeddedpg.Config{
+		Settings: map[string]string{"shared_buffers": "1GB", "max_wal_size": "4GB"},
+	})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -42,56 +48,183 @@ func durable(b *testing.B) *pgxpool.Pool {
 	return pool
 }
 
-// fill publishes n events of 1,000 keys with 160 bytes of JSON each.
-func fill(b *testing.B, db outbox.DB, n int) {
+func benchExec(b *testing.B, pool *pgxpool.Pool, sql string, args ...any) {
 	b.Helper()
-	_, err := db.Exec(b.Context(), `
-		insert into outbox.events (topic, key, payload)
-		select 'signals.created', 'key-' || i % 1000,
-		       jsonb_build_object('id', i, 'name', 'key-' || i % 1000, 'value', i / 7.0, 'note', repeat('x', 90))
-		from generate_series(1, $1) as i`, n)
-	if err != nil {
+	if _, err := pool.Exec(b.Context(), sql, args...); err != nil {
 		b.Fatal(err)
 	}
 }
 
-// BenchmarkDrain empties a backlog of 1,000,000 events with a handler that does nothing.
+// run runs a worker until the returned function is called.
+func run(b *testing.B, pool *pgxpool.Pool, handler func(context.Context, *worker.Event[json.RawMessage]) error) (stop func()) {
+	b.Helper()
+	w, err := worker.New(pool, worker.Config{Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := worker.Handle(w, worker.Subscription{Name: "bench", Topics: []string{"bench.>"}}, handler); err != nil {
+		b.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(b.Context())
+	done := make(chan error, 1)
+	go func() { done <- w.Run(ctx) }()
+	return func() {
+		cancel()
+		if err := <-done; err != nil {
+			b.Error(err)
+		}
+	}
+}
+
+func quantile(sorted []time.Duration, q float64) time.Duration {
+	return sorted[min(len(sorted)-1, int(q*float64(len(sorted))))]
+}
+
+func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+
+// BenchmarkDrain empties a backlog of 1,000,000 events of 1,000 keys with 160 bytes of JSON each, by one worker whose handler
+// does nothing.
 func BenchmarkDrain(b *testing.B) {
 	const events = 1_000_000
 	pool := durable(b)
 	for b.Loop() {
 		b.StopTimer()
-		if _, err := pool.Exec(b.Context(), `truncate outbox.events, outbox.subscriptions cascade`); err != nil {
-			b.Fatal(err)
-		}
-		fill(b, pool, events)
-		if _, err := pool.Exec(b.Context(), `checkpoint`); err != nil {
-			b.Fatal(err)
-		}
-		w, err := worker.New(pool, worker.Config{Logger: slog.New(slog.DiscardHandler)})
-		if err != nil {
-			b.Fatal(err)
-		}
-		ctx, cancel := context.WithCancel(b.Context())
+		benchExec(b, pool, `truncate outbox.events, outbox.subscriptions cascade`)
+		benchExec(b, pool, `
+			insert into outbox.events (topic, key, payload)
+			select 'bench.drained', 'key-' || i % 1000,
+			       jsonb_build_object('id', i, 'name', 'key-' || i % 1000, 'value', i / 7.0, 'note', repeat('x', 90))
+			from generate_series(1, $1) as i`, events)
+		benchExec(b, pool, `vacuum (analyze) outbox.events`) // as autovacuum does with a backlog
+		benchExec(b, pool, `checkpoint`)
 		var handled atomic.Int64
-		s := worker.Subscription{Name: "bench", Topics: []string{"signals.>"}}
-		err = worker.Handle(w, s, func(context.Context, *worker.Event[json.RawMessage]) error {
+		drained := make(chan struct{})
+		b.StartTimer()
+		start := time.Now()
+		stop := run(b, pool, func(context.Context, *worker.Event[json.RawMessage]) error {
 			if handled.Add(1) == events {
-				cancel()
+				close(drained)
 			}
 			return nil
 		})
-		if err != nil {
-			b.Fatal(err)
-		}
-		b.StartTimer()
-		start := time.Now()
-		if err := w.Run(ctx); err != nil {
-			b.Fatal(err)
-		}
+		<-drained
+		stop() // all is settled
 		b.ReportMetric(events/time.Since(start).Seconds(), "events/s")
-		cancel()
 	}
 }
 
-var _ = pgx.ErrNoRows
+// BenchmarkDoorbell wakes an idle worker, and measures from before the publishing transaction to the handler.
+func BenchmarkDoorbell(b *testing.B) {
+	pool := durable(b)
+	woken := make(chan struct{})
+	stop := run(b, pool, func(context.Context, *worker.Event[json.RawMessage]) error {
+		woken <- struct{}{}
+		return nil
+	})
+	defer stop()
+	for armed := false; !armed; {
+		s, err := outbox.ReadStatus(b.Context(), pool)
+		if err != nil {
+			b.Fatal(err)
+		}
+		armed = s.Doorbell == "armed"
+	}
+	var took []time.Duration
+	for range 300 {
+		time.Sleep(20 * time.Millisecond) // so that it is idle
+		start := time.Now()
+		if _, err := outbox.Publish(b.Context(), pool, outbox.Event{Topic: "bench.rung", Payload: json.RawMessage(`{}`)}); err != nil {
+			b.Fatal(err)
+		}
+		<-woken
+		took = append(took, time.Since(start))
+	}
+	slices.Sort(took)
+	b.ReportMetric(milliseconds(quantile(took, 0.5)), "p50-ms")
+	b.ReportMetric(milliseconds(quantile(took, 0.99)), "p99-ms")
+	b.ReportMetric(0, "ns/op")
+}
+
+// BenchmarkPublish has producers commit a row and an event each as fast as they can, beside a worker, in turns with the
+// doorbell's trigger and without. It reports both rates, their ratio, and the latency with the trigger, which is from before
+// the transaction to the handler.
+func BenchmarkPublish(b *testing.B) {
+	for _, producers := range []int{1, 8, 32} {
+		b.Run(fmt.Sprintf("producers=%d", producers), func(b *testing.B) {
+			pool := durable(b)
+			benchExec(b, pool, `create table public.orders (id bigint primary key generated always as identity, name text not null)`)
+			var (
+				mu   sync.Mutex
+				took []time.Duration
+				from time.Time // what was published before is not measured
+			)
+			stop := run(b, pool, func(_ context.Context, e *worker.Event[json.RawMessage]) error {
+				var start int64
+				if err := json.Unmarshal(e.Payload, &start); err != nil {
+					return err
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				if at := time.Unix(0, start); at.After(from) {
+					took = append(took, time.Since(at))
+				}
+				return nil
+			})
+			defer stop()
+			rate := func(d time.Duration) float64 {
+				var n atomic.Int64
+				var running sync.WaitGroup
+				start := time.Now()
+				for p := range producers {
+					running.Go(func() {
+						for time.Since(start) < d {
+							if err := publishOrder(b.Context(), pool, fmt.Sprint("key-", p)); err != nil {
+								b.Error(err)
+								return
+							}
+							n.Add(1)
+						}
+					})
+				}
+				running.Wait()
+				return float64(n.Load()) / time.Since(start).Seconds()
+			}
+			rate(2 * time.Second)
+			var with, without []float64
+			var latencies []time.Duration
+			for range 5 {
+				benchExec(b, pool, `alter table outbox.events disable trigger doorbell`)
+				without = append(without, rate(3*time.Second))
+				benchExec(b, pool, `alter table outbox.events enable trigger doorbell`)
+				mu.Lock()
+				took, from = nil, time.Now()
+				mu.Unlock()
+				with = append(with, rate(3*time.Second))
+				mu.Lock()
+				latencies = append(latencies, took...)
+				mu.Unlock()
+			}
+			slices.Sort(with)
+			slices.Sort(without)
+			slices.Sort(latencies)
+			b.ReportMetric(with[len(with)/2], "tx/s")
+			b.ReportMetric(without[len(without)/2], "tx/s-without")
+			b.ReportMetric(with[len(with)/2]/without[len(without)/2], "ratio")
+			b.ReportMetric(milliseconds(quantile(latencies, 0.5)), "p50-ms")
+			b.ReportMetric(milliseconds(quantile(latencies, 0.99)), "p99-ms")
+			b.ReportMetric(0, "ns/op")
+		})
+	}
+}
+
+func publishOrder(ctx context.Context, pool *pgxpool.Pool, key string) error {
+	return pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
+		start := time.Now()
+		if _, err := tx.Exec(ctx, `insert into public.orders (name) values ($1)`, key); err != nil {
+			return err
+		}
+		e := outbox.Event{Topic: "bench.placed", Key: key, Payload: json.RawMessage(fmt.Sprint(start.UnixNano()))}
+		_, err := outbox.Publish(ctx, tx, e)
+		return err
+	})
+}

@@ -29,8 +29,8 @@ type Event[T any] struct {
 //
 // Use json.RawMessage as T for the undecoded payload.
 func Handle[T any](w *Worker, s Subscription, handler func(ctx context.Context, e *Event[T]) error) error {
-	return w.register(s, func(ctx context.Context, raw outbox.Event, attempt int) error {
-		e := Event[T]{Event: raw, Attempt: attempt}
+	return w.register(s, func(ctx context.Context, raw *outbox.Event, attempt int) error {
+		e := Event[T]{Event: *raw, Attempt: attempt}
 		if payload, ok := any(&e.Payload).(*json.RawMessage); ok {
 			*payload = raw.Payload
 		} else if err := json.Unmarshal(raw.Payload, &e.Payload); err != nil {
@@ -41,4 +41,4 @@ func Handle[T any](w *Worker, s Subscription, handler func(ctx context.Context, 
 }
 
 // handlerFunc is a handler whatever its payload.
-type handlerFunc func(ctx context.Context, e outbox.Event, attempt int) error
+type handlerFunc func(ctx context.Context, e *outbox.Event, attempt int) error

@@ -4,8 +4,10 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -27,8 +29,9 @@ type processConfig struct {
 	Subscription string
 	Name         string
 	Lease        time.Duration
-	Killer       int // the number of the event that kills its process; 0 for none
-	Attempts     int // Retry.Attempts
+	Killer       int  // the number of the event that kills its process; 0 for none
+	Attempts     int  // Retry.Attempts
+	Random       bool // whether handlers fail, take long, and so on, at random; they report to the table handled
 }
 
 // A line is what a process reports of each event it handles.
@@ -57,9 +60,16 @@ func runProcess() {
 	var mu sync.Mutex
 	out := bufio.NewWriter(os.Stdout)
 	s := worker.Subscription{Name: cfg.Subscription, Topics: []string{">"}, Retry: worker.Retry{Attempts: cfg.Attempts}}
-	fail(worker.Handle(w, s, func(_ context.Context, e *worker.Event[payload]) error {
+	if cfg.Random {
+		s.ParkAfter = 30 * time.Millisecond
+		s.Retry.Delay = func(int) time.Duration { return rand.N(50 * time.Millisecond) }
+	}
+	fail(worker.Handle(w, s, func(ctx context.Context, e *worker.Event[payload]) error {
 		if cfg.Killer != 0 && e.Payload.N == cfg.Killer {
 			os.Exit(3)
+		}
+		if cfg.Random {
+			return handleAtRandom(ctx, pool, e)
 		}
 		raw, err := json.Marshal(line{e.ID, e.Key, e.Payload.N})
 		if err != nil {
@@ -71,6 +81,27 @@ func runProcess() {
 		return out.Flush() // what is reported is handled, whatever happens to the process
 	}))
 	fail(w.Run(ctx))
+}
+
+// handleAtRandom fails, panics, takes long, asks for a retry, and succeeds, which it reports to a table: its order is that of
+// the successes of a key, whatever process they were in.
+func handleAtRandom(ctx context.Context, pool *pgxpool.Pool, e *worker.Event[payload]) error {
+	switch dice := rand.N(100); {
+	case dice < 5:
+		return errors.New("at random")
+	case dice < 7:
+		panic("at random")
+	case dice < 9:
+		return worker.RetryAfter(rand.N(100*time.Millisecond), nil)
+	case dice < 12:
+		select {
+		case <-time.After(rand.N(200 * time.Millisecond)): // long enough to be parked
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	_, err := pool.Exec(ctx, `insert into public.handled (key, n) values ($1, $2)`, e.Key, e.Payload.N)
+	return err
 }
 
 // A process is a worker of its own.

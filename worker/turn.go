@@ -60,22 +60,24 @@ func (r *runner) turn(ctx context.Context, read bool, due []outbox.Line) (more b
 func (r *runner) jobs(deliveries []outbox.Delivery, window *outbox.Window) []job {
 	jobs := make([]job, len(deliveries)+len(window.Events))
 	n := 0
-	for _, d := range deliveries {
+	for i := range deliveries {
+		d := &deliveries[i]
 		if d.Attempt > r.sub.Retry.Attempts {
-			exhausted := job{event: d.Event, attempt: d.Attempt - 1, delivery: true}
+			exhausted := job{event: &d.Event, attempt: d.Attempt - 1, delivery: true}
 			exhausted.err = DeadLetter(fmt.Errorf("its worker died during attempt %d", d.Attempt-1))
 			exhausted.state.Store(finished)
 			r.record(context.Background(), &exhausted)
 			continue
 		}
 		j := &jobs[n]
-		j.event, j.attempt, j.delivery, j.suspect = d.Event, max(1, d.Attempt), true, d.Suspect
+		j.event, j.attempt, j.delivery, j.suspect = &d.Event, max(1, d.Attempt), true, d.Suspect
 		n++
 	}
-	for _, e := range window.Events {
-		if r.backlog.blocked(&e) {
+	for i := range window.Events {
+		e := &window.Events[i]
+		if r.backlog.blocked(e) {
 			r.owes(time.Now())
-			r.owed.Unfinished = append(r.owed.Unfinished, outbox.Unfinished{Event: e})
+			r.owed.Unfinished = append(r.owed.Unfinished, outbox.Unfinished{Event: *e})
 			r.backlog.add(lineID{e.Lane(), e.Key}, 1, time.Now())
 			continue
 		}
@@ -100,7 +102,7 @@ func (r *runner) writeDown(ctx context.Context, jobs []job) error {
 // begin gives an event of a window, which is being handled, a row of its own.
 func (r *runner) begin(j *job) {
 	j.delivery = true
-	r.owed.Unfinished = append(r.owed.Unfinished, outbox.Unfinished{Event: j.event, State: outbox.Running, Attempt: j.attempt})
+	r.owed.Unfinished = append(r.owed.Unfinished, outbox.Unfinished{Event: *j.event, State: outbox.Running, Attempt: j.attempt})
 	r.backlog.add(lineID{j.event.Lane(), j.event.Key}, 1, time.Now().Add(never))
 }
 
@@ -193,7 +195,7 @@ func (r *runner) verdict(ctx context.Context, j *job) *outbox.Unfinished {
 	if j.err == nil {
 		return nil
 	}
-	u := &outbox.Unfinished{Event: j.event, State: outbox.Retrying, Attempt: j.attempt - 1}
+	u := &outbox.Unfinished{Event: *j.event, State: outbox.Retrying, Attempt: j.attempt - 1}
 	if errors.Is(j.err, errBehind) || ctx.Err() != nil {
 		return u // not tried, or told to stop: that is no attempt
 	}
@@ -252,7 +254,7 @@ func (r *runner) abandon() {
 	for id, j := range r.parked {
 		r.log.Warn("handler ignores its context: its event goes to another worker", "event", id, "topic", j.event.Topic)
 		r.owes(time.Now())
-		r.owed.Failed = append(r.owed.Failed, outbox.Unfinished{Event: j.event, State: outbox.Retrying, Attempt: j.attempt - 1})
+		r.owed.Failed = append(r.owed.Failed, outbox.Unfinished{Event: *j.event, State: outbox.Retrying, Attempt: j.attempt - 1})
 		delete(r.parked, id)
 	}
 }

@@ -13,7 +13,7 @@ import (
 
 // A job is one event to handle, from a window or from a delivery.
 type job struct {
-	event    outbox.Event
+	event    *outbox.Event
 	attempt  int  // this one's number, from 1
 	delivery bool // it has a row of its own
 	suspect  bool // its last worker died while it ran
@@ -104,16 +104,17 @@ func (b *batch) work(ctx context.Context, group *conc.WaitGroup, x executor) {
 }
 
 // runChain handles one chain, and reports whether it did so to its end: not when a job of it was parked.
-func (b *batch) runChain(head int32, lend func() context.Context, x executor) bool {
+func (b *batch) runChain(head int32, lend func(time.Duration) context.Context, x executor) bool {
 	stop := false
 	for i := head; i >= 0; i = b.next[i] {
 		j := &b.jobs[i]
-		ctx := lend()
+		now := time.Since(b.begun)
+		ctx := lend(now)
 		if stop || ctx.Err() != nil { // it is over: nothing new is begun
 			j.err = errBehind
 			continue
 		}
-		j.started.Store(int64(time.Since(b.begun)))
+		j.started.Store(int64(now))
 		j.state.Store(running)
 		j.err = try(ctx, x.handler, j)
 		stop = j.err != nil && x.stops(j)

@@ -102,46 +102,80 @@ const pruneEvery = 256
 // Settle records s behind the fence, in one transaction and one round trip. It returns ErrEvicted when the worker has
 // been taken for dead: nothing is recorded then.
 func (m *Member) Settle(ctx context.Context, s Settlement) error {
-	state := m.settled
-	err := m.inTx(ctx, func(batch *pgx.Batch) {
-		if len(s.Delivered) > 0 {
-			batch.Queue(deliveredSQL, m.worker, m.subscription, s.Delivered)
-		}
-		if u := unfinishedColumns(s.Failed); len(u.ids) > 0 {
-			batch.Queue(failedSQL, m.worker, m.subscription, u.ids, u.states, u.stops, u.attempts, u.delays, u.errors)
-		}
-		if u := unfinishedColumns(s.Unfinished); len(u.ids) > 0 {
-			batch.Queue(unfinishedSQL, m.worker, m.subscription, u.ids, u.lanes, u.states, u.stops, u.attempts, u.delays, u.errors)
-		}
-		if s.Window == nil {
-			return
-		}
-		if m.Suspect {
-			batch.Queue(clearSuspectsSQL, m.worker, m.subscription)
-		}
-		covered := 0
-		for i, c := range s.Window.cursors {
-			insert := batch.Queue(progressSQL, m.worker, m.subscription, c.lanes, c.after, c.pending.multirange(), c.late.multirange(), c.lateAfter)
-			if covered += len(c.lanes); i == 0 {
-				insert.QueryRow(func(row pgx.Row) error { return row.Scan(&state.seq) })
-			}
-		}
-		if covered < m.owned() {
-			return // lanes were claimed since: their rows are older than these, and still count
-		}
-		if state.count++; state.count >= pruneEvery {
-			batch.Queue(pruneSQL, m.worker, m.subscription, state.pruned, state.seq) // the last settle's: this one's is not known yet
-			state.pruned, state.count = state.seq, 0
-		}
-	})
-	if err != nil {
+	next := m.settled
+	if err := m.inTx(ctx, func(batch *pgx.Batch) { m.queue(batch, &s, &next) }); err != nil {
 		return fmt.Errorf("settle: %w", err)
 	}
-	m.settled = state
+	m.didSettle(&s, next)
+	return nil
+}
+
+// Begin begins a transaction on the member's connection, for handlers whose writes are to be settled with it. Nothing else
+// may be asked of the member until SettleTx, or the transaction's Rollback.
+func (m *Member) Begin(ctx context.Context) (pgx.Tx, error) {
+	tx, err := m.conn.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.ReadCommitted})
+	if err != nil {
+		return nil, fmt.Errorf("begin: %w", err)
+	}
+	return tx, nil
+}
+
+// SettleTx records s in a transaction of Begin and commits it: what was written in it before and s count both, or neither.
+// The fence is taken last, so that a slow handler does not hold up an eviction, and an evicted worker's writes roll back.
+func (m *Member) SettleTx(ctx context.Context, tx pgx.Tx, s Settlement) error {
+	next := m.settled
+	batch := &pgx.Batch{}
+	batch.Queue(fenceSQL, m.worker, m.subscription)
+	m.queue(batch, &s, &next)
+	err := tx.SendBatch(ctx, batch).Close()
+	if err == nil {
+		err = tx.Commit(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("settle: %w", evicted(err))
+	}
+	m.didSettle(&s, next)
+	return nil
+}
+
+func (m *Member) didSettle(s *Settlement, next settledState) {
+	m.settled = next
 	if s.Window != nil {
 		m.Suspect = false
 	}
-	return nil
+}
+
+// queue adds the statements that record s. next is what the member has to remember once they are committed.
+func (m *Member) queue(batch *pgx.Batch, s *Settlement, next *settledState) {
+	if len(s.Delivered) > 0 {
+		batch.Queue(deliveredSQL, m.worker, m.subscription, s.Delivered)
+	}
+	if u := unfinishedColumns(s.Failed); len(u.ids) > 0 {
+		batch.Queue(failedSQL, m.worker, m.subscription, u.ids, u.states, u.stops, u.attempts, u.delays, u.errors)
+	}
+	if u := unfinishedColumns(s.Unfinished); len(u.ids) > 0 {
+		batch.Queue(unfinishedSQL, m.worker, m.subscription, u.ids, u.lanes, u.states, u.stops, u.attempts, u.delays, u.errors)
+	}
+	if s.Window == nil {
+		return
+	}
+	if m.Suspect {
+		batch.Queue(clearSuspectsSQL, m.worker, m.subscription)
+	}
+	covered := 0
+	for i, c := range s.Window.cursors {
+		insert := batch.Queue(progressSQL, m.worker, m.subscription, c.lanes, c.after, c.pending.multirange(), c.late.multirange(), c.lateAfter)
+		if covered += len(c.lanes); i == 0 {
+			insert.QueryRow(func(row pgx.Row) error { return row.Scan(&next.seq) })
+		}
+	}
+	if covered < m.owned() {
+		return // lanes were claimed since: their rows are older than these, and still count
+	}
+	if next.count++; next.count >= pruneEvery {
+		batch.Queue(pruneSQL, m.worker, m.subscription, m.settled.pruned, m.settled.seq) // the last settle's: this one's is not known yet
+		next.pruned, next.count = m.settled.seq, 0
+	}
 }
 
 type unfinished struct {

@@ -3,9 +3,12 @@ package worker
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
@@ -30,6 +33,10 @@ func (c connector) open(ctx context.Context, purpose string) (conn *pgx.Conn, di
 	config := c.config.ConnConfig.Copy()
 	config.RuntimeParams["application_name"] = "signalbox " + purpose
 	config.DefaultQueryExecMode = pgx.QueryExecModeCacheStatement // binary results, prepared once
+	// A handler's statement that runs into its timeout is cancelled, and not cut off: the connection is the subscription's.
+	config.BuildContextWatcherHandler = func(conn *pgconn.PgConn) ctxwatch.Handler {
+		return &pgconn.CancelRequestContextWatcherHandler{Conn: conn, DeadlineDelay: time.Second}
+	}
 	if c.config.BeforeConnect != nil {
 		if err := c.config.BeforeConnect(ctx, config); err != nil {
 			return nil, false, fmt.Errorf("connect: %w", err)
@@ -60,6 +67,18 @@ func setUp(ctx context.Context, conn *pgx.Conn) (direct bool, err error) {
 	// Where the server's platform cannot, keepalives have to do.
 	_, _ = conn.Exec(ctx, `select set_config('client_connection_check_interval', '2s', false)`)
 	return true, nil
+}
+
+// allowIdle lets a transaction wait for its handler, for as long as that may take.
+func allowIdle(ctx context.Context, conn *pgx.Conn, timeout time.Duration) error {
+	idle := "0"
+	if timeout != NoTimeout {
+		idle = strconv.FormatInt((timeout + 10*time.Second).Milliseconds(), 10)
+	}
+	if _, err := conn.Exec(ctx, `select set_config('idle_in_transaction_session_timeout', $1, false)`, idle); err != nil {
+		return fmt.Errorf("set up connection: %w", err)
+	}
+	return nil
 }
 
 // shut closes a connection without waiting for a server that may not answer.

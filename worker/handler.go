@@ -29,16 +29,25 @@ type Event[T any] struct {
 //
 // Use json.RawMessage as T for the undecoded payload.
 func Handle[T any](w *Worker, s Subscription, handler func(ctx context.Context, e *Event[T]) error) error {
-	return w.register(s, func(ctx context.Context, raw *outbox.Event, attempt int) error {
-		e := Event[T]{Event: *raw, Attempt: attempt}
-		if payload, ok := any(&e.Payload).(*json.RawMessage); ok {
-			*payload = raw.Payload
-		} else if err := json.Unmarshal(raw.Payload, &e.Payload); err != nil {
-			return DeadLetter(fmt.Errorf("decode payload as %T: %w", e.Payload, err)) // it will not get better
+	return w.register(registration{Subscription: s, each: func(ctx context.Context, raw *outbox.Event, attempt int) error {
+		var e Event[T]
+		if err := e.decode(raw, attempt); err != nil {
+			return err
 		}
 		return handler(ctx, &e)
-	})
+	}})
 }
 
-// handlerFunc is a handler whatever its payload.
+// decode fills in the event. What does not decode is a dead letter: it will not get better.
+func (e *Event[T]) decode(raw *outbox.Event, attempt int) error {
+	e.Event, e.Attempt = *raw, attempt
+	if payload, ok := any(&e.Payload).(*json.RawMessage); ok {
+		*payload = raw.Payload
+	} else if err := json.Unmarshal(raw.Payload, &e.Payload); err != nil {
+		return DeadLetter(fmt.Errorf("decode payload as %T: %w", e.Payload, err))
+	}
+	return nil
+}
+
+// handlerFunc is a handler of single events, whatever their payload.
 type handlerFunc func(ctx context.Context, e *outbox.Event, attempt int) error

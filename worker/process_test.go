@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/signalbox-go/signalbox/worker"
@@ -31,6 +32,7 @@ type processConfig struct {
 	Lease        time.Duration
 	Killer       int  // the number of the event that kills its process; 0 for none
 	Attempts     int  // Retry.Attempts
+	Count        bool // whether events are counted, in the settling transaction
 	Random       bool // whether handlers fail, take long, and so on, at random; they report to the table handled
 }
 
@@ -64,6 +66,11 @@ func runProcess() {
 		s.ParkAfter = 30 * time.Millisecond
 		s.Retry.Delay = func(int) time.Duration { return rand.N(50 * time.Millisecond) }
 	}
+	if cfg.Count {
+		fail(worker.HandleBatchTx(w, s, count))
+		fail(w.Run(ctx))
+		return
+	}
 	fail(worker.Handle(w, s, func(ctx context.Context, e *worker.Event[payload]) error {
 		if cfg.Killer != 0 && e.Payload.N == cfg.Killer {
 			os.Exit(3)
@@ -81,6 +88,19 @@ func runProcess() {
 		return out.Flush() // what is reported is handled, whatever happens to the process
 	}))
 	fail(w.Run(ctx))
+}
+
+// count adds events to the table counts.
+func count(ctx context.Context, tx pgx.Tx, events []*worker.Event[payload]) error {
+	keys, ns := make([]string, len(events)), make([]int, len(events))
+	for i, e := range events {
+		keys[i], ns[i] = e.Key, e.Payload.N
+	}
+	_, err := tx.Exec(ctx, `
+		insert into public.counts as c (key, n, total)
+		select e.key, count(*), sum(e.n) from unnest($1::text[], $2::integer[]) as e (key, n) group by e.key order by e.key
+		on conflict (key) do update set n = c.n + excluded.n, total = c.total + excluded.total`, keys, ns)
+	return err
 }
 
 // handleAtRandom fails, panics, takes long, asks for a retry, and succeeds, which it reports to a table: its order is that of

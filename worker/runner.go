@@ -172,9 +172,12 @@ func (r *runner) settle(ctx context.Context) error {
 	if err := r.member.Settle(ctx, r.owed); err != nil {
 		return err
 	}
-	r.owed, r.settledAt = outbox.Settlement{}, time.Now()
+	r.settled()
 	return nil
 }
+
+// settled notes that nothing is owed any more.
+func (r *runner) settled() { r.owed, r.settledAt = outbox.Settlement{}, time.Now() }
 
 // drain records what is handled, gives all lanes back, and waits for the handlers of parked events. Those that have not
 // finished when ctx ends are handed to another worker.

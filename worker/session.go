@@ -129,6 +129,11 @@ func (s *session) serve(parent context.Context) error {
 			return err
 		}
 		defer shut(conn)
+		if registered := s.w.subscriptions[i]; registered.tx && s.direct {
+			if err := allowIdle(parent, conn, registered.Timeout); err != nil {
+				return err
+			}
+		}
 		s.runners = append(s.runners, &runner{
 			log: log.With("subscription", sub.Name), worker: s.w.cfg.Name, cfg: s.w.cfg,
 			sub: s.w.subscriptions[i], member: outbox.NewMember(conn, s.id, sub), wake: newWakeups(),

@@ -41,11 +41,19 @@ func (r *runner) turn(ctx context.Context, read bool, due []outbox.Line) (more b
 			return false, err
 		}
 	}
-	if len(jobs) > 0 {
+	switch {
+	case len(jobs) == 0:
+	case r.sub.tx:
+		err = r.handleTx(ctx, jobs)
+	case r.sub.many != nil:
+		r.handleMany(ctx, jobs)
+		r.recordAll(ctx, jobs)
+	default:
 		r.handle(ctx, jobs)
+		r.recordAll(ctx, jobs)
 	}
-	for i := range jobs {
-		r.record(ctx, &jobs[i])
+	if err != nil {
+		return false, err
 	}
 	if !r.owed.Empty() && !time.Now().Before(r.settleAt) {
 		if err := r.settle(ctx); err != nil {
@@ -109,7 +117,7 @@ func (r *runner) begin(j *job) {
 // handle runs the handlers, parks those that take too long, and adapts the size of windows to their speed.
 func (r *runner) handle(ctx context.Context, jobs []job) {
 	x := executor{
-		handler: r.sub.handler, timeout: r.sub.Timeout,
+		handler: r.sub.each, timeout: r.sub.Timeout,
 		stops:    func(j *job) bool { return r.blocks(r.verdict(ctx, j)) },
 		unparked: func(j *job) { r.wake.add(func(w *wakeup) { w.unparked = append(w.unparked, j) }) },
 	}
@@ -139,9 +147,19 @@ func (r *runner) handle(ctx context.Context, jobs []job) {
 			b.work(ctx, &r.handlers, x)
 		}
 	}
-	took := max(time.Since(b.begun), time.Microsecond)
-	fitting := float64(len(jobs)) * float64(windowTime) / float64(took)
+	r.fit(len(jobs), time.Since(b.begun))
+}
+
+// fit sizes the next window so that it takes about windowTime.
+func (r *runner) fit(handled int, took time.Duration) {
+	fitting := float64(handled) * float64(windowTime) / float64(max(took, time.Microsecond))
 	r.limit = int(min(float64(r.cfg.WindowSize), max(float64(r.cfg.Concurrency), fitting)))
+}
+
+func (r *runner) recordAll(ctx context.Context, jobs []job) {
+	for i := range jobs {
+		r.record(ctx, &jobs[i])
+	}
 }
 
 // record notes what became of a job that has been handled, or parked.

@@ -24,10 +24,12 @@ type Worker struct {
 	serving       atomic.Bool
 }
 
-// registration is a subscription with its handler.
+// registration is a subscription with its handler, which is one of two.
 type registration struct {
 	Subscription
-	handler handlerFunc
+	each handlerFunc // for single events
+	many manyFunc    // for slices of them, or in the settling transaction
+	tx   bool        // whether many gets that transaction
 }
 
 // ErrNotServing says that a worker does not serve at the moment: it is starting, stopping, or cannot reach its database.
@@ -45,17 +47,17 @@ func New(pool *pgxpool.Pool, cfg Config) (*Worker, error) {
 }
 
 // register adds a subscription. See Handle.
-func (w *Worker) register(s Subscription, handler handlerFunc) error {
-	s, err := s.withDefaults()
+func (w *Worker) register(r registration) (err error) {
+	r.Subscription, err = r.withDefaults()
 	switch {
 	case err != nil:
 		return err
 	case w.started.Load():
-		return fmt.Errorf("%w: subscription %q was registered while the worker runs", ErrInvalidConfig, s.Name)
-	case slices.ContainsFunc(w.subscriptions, func(r registration) bool { return r.Name == s.Name }):
-		return fmt.Errorf("%w: subscription %q is registered twice", ErrInvalidConfig, s.Name)
+		return fmt.Errorf("%w: subscription %q was registered while the worker runs", ErrInvalidConfig, r.Name)
+	case slices.ContainsFunc(w.subscriptions, func(other registration) bool { return other.Name == r.Name }):
+		return fmt.Errorf("%w: subscription %q is registered twice", ErrInvalidConfig, r.Name)
 	}
-	w.subscriptions = append(w.subscriptions, registration{s, handler})
+	w.subscriptions = append(w.subscriptions, r)
 	return nil
 }
 

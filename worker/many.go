@@ -1,0 +1,207 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/sourcegraph/conc/panics"
+)
+
+// HandleBatch registers a handler that takes the events of a window as a slice, in the order of their publication: for calls
+// that are cheaper together, such as a bulk insert elsewhere. It is at least once, like [Handle].
+//
+// An error is that of every event in the slice, unless it was made by [PerEvent]. A handler that reports one event as failed and
+// a later one of the same key as done has handled them out of order: that is its own decision. Events that are tried again come alone, so
+// that one that cannot be handled does not take others with it. The subscription's timeout is for the whole call, and
+// ParkAfter does not apply. One call of a subscription runs at a time.
+func HandleBatch[T any](w *Worker, s Subscription, handler func(ctx context.Context, events []*Event[T]) error) error {
+	return w.register(registration{Subscription: s, many: manyOf(func(ctx context.Context, _ pgx.Tx, events []*Event[T]) error {
+		return handler(ctx, events)
+	})})
+}
+
+// HandleTx registers a handler whose writes take effect exactly once: they commit together with the record that the event is
+// handled, or not at all, whatever dies in between, and whoever else handles it. The handler must do them through tx, and must
+// not end it. Effects elsewhere are at least once, as with [Handle].
+//
+// All events of a window share the transaction, one after the other. If one fails, its writes are undone, and the
+// others count. Keep handlers short: ParkAfter does not apply.
+func HandleTx[T any](w *Worker, s Subscription, handler func(ctx context.Context, tx pgx.Tx, e *Event[T]) error) error {
+	each := manyOf(func(ctx context.Context, tx pgx.Tx, events []*Event[T]) error { return handler(ctx, tx, events[0]) })
+	return w.register(registration{Subscription: s, tx: true, many: func(ctx context.Context, tx pgx.Tx, jobs []*job) {
+		for i := range jobs {
+			if each(ctx, tx, jobs[i:i+1]); jobs[i].err != nil {
+				return // the transaction is of no use any more
+			}
+		}
+	}})
+}
+
+// HandleBatchTx is [HandleTx] for a handler that takes the events of a window as a slice: an insert … select from unnest for
+// thousands of events costs little more than one for a single event. If it fails, the events are handled again one by one, each
+// as a slice of its own, to leave out those that cannot be.
+func HandleBatchTx[T any](w *Worker, s Subscription, handler func(ctx context.Context, tx pgx.Tx, events []*Event[T]) error) error {
+	return w.register(registration{Subscription: s, tx: true, many: manyOf(handler)})
+}
+
+// PerEvent makes one error of those of each event in a slice, for a handler to return; nil stands for success. It is nil if
+// all are.
+func PerEvent(errs []error) error {
+	for _, err := range errs {
+		if err != nil {
+			return perEvent(errs)
+		}
+	}
+	return nil
+}
+
+type perEvent []error
+
+func (e perEvent) Error() string { return errors.Join(e...).Error() }
+
+// A manyFunc handles jobs together and sets the err of those that failed.
+type manyFunc func(ctx context.Context, tx pgx.Tx, jobs []*job)
+
+// manyOf decodes the payloads of jobs for a handler, and spreads its error over them. What does not decode is left out.
+func manyOf[T any](handler func(ctx context.Context, tx pgx.Tx, events []*Event[T]) error) manyFunc {
+	return func(ctx context.Context, tx pgx.Tx, jobs []*job) {
+		values := make([]Event[T], len(jobs))
+		events, asked := make([]*Event[T], 0, len(jobs)), make([]*job, 0, len(jobs))
+		for i, j := range jobs {
+			if j.err = values[i].decode(j.event, j.attempt); j.err == nil {
+				events, asked = append(events, &values[i]), append(asked, j)
+			}
+		}
+		if len(events) == 0 {
+			return
+		}
+		var err error
+		if recovered := panics.Try(func() { err = handler(ctx, tx, events) }); recovered != nil {
+			err = fmt.Errorf("handler panicked: %v\n%s", recovered.Value, recovered.Stack)
+		}
+		if err != nil && errors.Is(context.Cause(ctx), errAttemptTimeout) {
+			err = fmt.Errorf("%w: %w", errAttemptTimeout, err)
+		}
+		var each perEvent
+		if errors.As(err, &each) && len(each) != len(asked) {
+			err, each = fmt.Errorf("handler returned errors for %d events, and had %d: %w", len(each), len(asked), err), nil
+		}
+		for i, j := range asked {
+			if j.err = err; each != nil {
+				j.err = each[i]
+			}
+		}
+	}
+}
+
+// call runs a manyFunc within the subscription's timeout, and reports whether all jobs succeeded.
+func (r *runner) call(ctx context.Context, tx pgx.Tx, jobs []*job) bool {
+	if r.sub.Timeout != NoTimeout {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, r.sub.Timeout, errAttemptTimeout)
+		defer cancel()
+	}
+	r.sub.many(ctx, tx, jobs)
+	for _, j := range jobs {
+		if j.err != nil {
+			return false
+		}
+	}
+	return true
+}
+
+// handleMany calls the handler with the window's events, and with each delivery alone.
+func (r *runner) handleMany(ctx context.Context, jobs []job) {
+	start := time.Now()
+	fresh := make([]*job, 0, len(jobs))
+	for i := range jobs {
+		if j := &jobs[i]; j.delivery {
+			r.call(ctx, nil, []*job{j})
+		} else {
+			fresh = append(fresh, j)
+		}
+	}
+	if len(fresh) > 0 {
+		r.call(ctx, nil, fresh)
+	}
+	r.fit(len(jobs), time.Since(start))
+}
+
+// handleTx calls the handler with all jobs in the transaction that settles them. If one fails, that is undone, and they are
+// handled one by one, each behind a savepoint.
+func (r *runner) handleTx(ctx context.Context, jobs []job) error {
+	start := time.Now()
+	all := make([]*job, len(jobs))
+	for i := range jobs {
+		all[i] = &jobs[i]
+	}
+	settled, err := r.settleTx(ctx, jobs, func(tx pgx.Tx) (bool, error) {
+		return r.call(ctx, tx, all) && checkConstraints(ctx, tx) == nil, nil
+	})
+	if err == nil && !settled {
+		_, err = r.settleTx(ctx, jobs, func(tx pgx.Tx) (bool, error) { return true, r.isolate(ctx, tx, all) })
+	}
+	r.fit(len(jobs), time.Since(start))
+	return err
+}
+
+// checkConstraints finds what would else show only at the commit, and be everybody's fault: a violation of a deferred
+// constraint, or an error of a statement that the handler has kept to itself.
+func checkConstraints(ctx context.Context, tx pgx.Tx) error {
+	_, err := tx.Exec(ctx, `set constraints all immediate`)
+	return err
+}
+
+// settleTx handles jobs in a transaction and settles them with it, if that is worth it: else it is rolled back.
+func (r *runner) settleTx(ctx context.Context, jobs []job, handle func(tx pgx.Tx) (bool, error)) (bool, error) {
+	tx, err := r.member.Begin(ctx)
+	if err != nil {
+		return false, err
+	}
+	worthIt, err := handle(tx)
+	if err != nil || !worthIt {
+		if rollback := tx.Rollback(context.WithoutCancel(ctx)); err == nil && rollback != nil {
+			err = fmt.Errorf("roll back: %w", rollback)
+		}
+		return false, err
+	}
+	r.recordAll(ctx, jobs)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
+	defer cancel()
+	if err := r.member.SettleTx(ctx, tx, r.owed); err != nil {
+		return false, err
+	}
+	r.settled()
+	return true, nil
+}
+
+// isolate handles jobs one by one. The writes of one that fails are undone; those behind it in its key wait for it.
+func (r *runner) isolate(ctx context.Context, tx pgx.Tx, jobs []*job) error {
+	stopped := map[string]bool{}
+	for _, j := range jobs {
+		if j.err = nil; stopped[j.event.Key] || ctx.Err() != nil {
+			j.err = errBehind
+			continue
+		}
+		savepoint, err := tx.Begin(ctx)
+		if err != nil {
+			return fmt.Errorf("isolate events: %w", err)
+		}
+		if r.call(ctx, savepoint, []*job{j}) {
+			j.err = checkConstraints(ctx, savepoint)
+		}
+		if j.err != nil {
+			stopped[j.event.Key] = j.event.Key != "" && r.blocks(r.verdict(ctx, j))
+			err = savepoint.Rollback(context.WithoutCancel(ctx))
+		} else {
+			err = savepoint.Commit(ctx)
+		}
+		if err != nil {
+			return fmt.Errorf("isolate events: %w", err)
+		}
+	}
+	return nil
+}

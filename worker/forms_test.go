@@ -175,6 +175,9 @@ func TestForms(t *testing.T) {
 				if key == "" || f.name == "batch" {
 					slices.Sort(ns) // in any order; within a slice it is the handler's, and this one goes on after a failure
 				}
+				if !f.exactly {
+					ns = slices.Compact(ns) // a busy machine may have let an attempt run into its timeout after its effect
+				}
 				if !slices.Equal(ns, want) {
 					t.Errorf("key %q left the effects\n%v, want\n%v", key, ns, want)
 				}

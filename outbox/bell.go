@@ -12,30 +12,36 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// A Ring is a wake-up: which lanes may have something, and whether lanes may have become free.
+// A Ring is a wake-up: which lanes may have something, and what else may have changed.
 type Ring struct {
-	Lanes uint64 // a bit for each lane
-	Freed bool
+	Lanes      uint64 // a bit for each lane
+	Freed      bool   // lanes may have become free
+	Deliveries bool   // somebody has decided about deliveries
 }
 
-// lanesPayload announces lanes that changed hands.
-const lanesPayload = "lanes"
+// What is announced beside events.
+const (
+	lanesPayload      = "lanes"
+	deliveriesPayload = "deliveries"
+)
 
 // everyLane is the mask of all lanes.
 const everyLane = ^uint64(0)
 
 // ParseRing reads the payload of a notification on [Channel]: empty when every lane may have something, a hexadecimal
-// mask of lanes, or "lanes". What it does not know wakes everybody for everything.
+// mask of lanes, "lanes" or "deliveries". What it does not know wakes everybody for everything.
 func ParseRing(payload string) Ring {
-	if payload == "" {
+	switch payload {
+	case "":
 		return Ring{Lanes: everyLane}
-	}
-	if payload == lanesPayload {
+	case lanesPayload:
 		return Ring{Freed: true}
+	case deliveriesPayload:
+		return Ring{Deliveries: true}
 	}
 	mask, err := strconv.ParseUint(payload, 16, 64)
 	if err != nil {
-		return Ring{Lanes: everyLane, Freed: true}
+		return Ring{Lanes: everyLane, Freed: true, Deliveries: true}
 	}
 	return Ring{Lanes: mask}
 }

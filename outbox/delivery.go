@@ -62,10 +62,11 @@ with ready as materialized (
     from unnest($3::smallint[], $4::text[]) as k (lane, key)
     cross join lateral (
         select d.event_id, d.suspect,
-               bool_and(d.state = 'retrying' and d.due_at <= clock_timestamp()
+               bool_and(d.state = 'retrying' and d.due_at <= clock_timestamp() and not d.busy
                         and (d.place = 1 or d.attempt = 0 and not d.suspect and not d.suspect_head))
                    over (order by d.event_id) as ready
         from (select d.event_id, d.state, d.due_at, d.attempt, d.suspect,
+                     bool_or(d.state = 'running') over () as busy, -- one that was retried by hand may be ahead of it
                      row_number() over (order by d.event_id) as place, first_value(d.suspect) over (order by d.event_id) as suspect_head
               from outbox.deliveries d
               where d.subscription_id = $2 and d.lane = k.lane and d.key = k.key and (d.state in ('retrying', 'running') or d.stops_key)

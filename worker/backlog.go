@@ -34,6 +34,13 @@ const (
 
 func newBacklog() *backlog { return &backlog{lines: map[lineID]*line{}} }
 
+// load adds what the database knows.
+func (b *backlog) load(lines []outbox.Line) {
+	for _, l := range lines {
+		b.add(lineID{l.Lane, l.Key}, l.Count, time.Now())
+	}
+}
+
 // blocked reports whether an event has to wait behind others of its key.
 func (b *backlog) blocked(e *outbox.Event) bool {
 	return e.Key != "" && len(b.lines) > 0 && b.lines[lineID{e.Lane(), e.Key}] != nil

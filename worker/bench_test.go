@@ -87,6 +87,7 @@ func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Mi
 func BenchmarkDrain(b *testing.B) {
 	const events = 1_000_000
 	pool := durable(b)
+	var rates []float64
 	for b.Loop() {
 		b.StopTimer()
 		benchExec(b, pool, `truncate outbox.events, outbox.subscriptions cascade`)
@@ -109,8 +110,10 @@ func BenchmarkDrain(b *testing.B) {
 		})
 		<-drained
 		stop() // all is settled
-		b.ReportMetric(events/time.Since(start).Seconds(), "events/s")
+		rates = append(rates, events/time.Since(start).Seconds())
 	}
+	slices.Sort(rates)
+	b.ReportMetric(rates[len(rates)/2], "events/s")
 }
 
 // BenchmarkDoorbell wakes an idle worker, and measures from before the publishing transaction to the handler.

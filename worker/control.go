@@ -107,11 +107,14 @@ func (s *session) listen(ctx context.Context, until time.Time) error {
 
 // ring wakes the runners that own one of the lanes.
 func (s *session) ring(ring outbox.Ring) {
-	if ring.Lanes == 0 {
+	if ring.Lanes == 0 && !ring.Deliveries {
 		return
 	}
 	for _, r := range s.runners {
-		r.wake.add(func(w *wakeup) { w.ring |= ring.Lanes })
+		r.wake.add(func(w *wakeup) {
+			w.ring |= ring.Lanes
+			w.reload = w.reload || ring.Deliveries
+		})
 	}
 }
 

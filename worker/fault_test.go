@@ -171,6 +171,13 @@ func settledAll(t *testing.T, db outbox.DB) bool {
 	return len(s.Subscriptions) > 0
 }
 
+// settledLag reports whether every event has been read and recorded, delivered or not.
+func settledLag(t *testing.T, db outbox.DB) bool {
+	t.Helper()
+	s, err := outbox.ReadStatus(context.Background(), db)
+	return err == nil && len(s.Subscriptions) == 1 && s.Subscriptions[0].Lag.Events == 0
+}
+
 func owners(t *testing.T, db outbox.DB) (lanes map[string]int, sentinel string) {
 	t.Helper()
 	s, err := outbox.ReadStatus(context.Background(), db)

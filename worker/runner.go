@@ -17,6 +17,8 @@ const (
 	// settleIdle is the same for progress that passed nothing but events of other topics: a crash would only look at them
 	// again.
 	settleIdle = time.Second
+	// reloadEvery is how often the backlog is checked against the database, in case a notification was missed.
+	reloadEvery = time.Minute
 	// settleTimeout bounds a settle, which goes on when everything else is told to stop.
 	settleTimeout = 10 * time.Second
 )
@@ -42,6 +44,7 @@ type runner struct {
 	owed      outbox.Settlement
 	settleAt  time.Time // when to record it at the latest
 	settledAt time.Time
+	loadedAt  time.Time
 }
 
 // run serves until drain is cancelled, then settles and gives its lanes back. The statements and handlers get ctx.
@@ -60,6 +63,11 @@ func (r *runner) run(drain, ctx context.Context) error {
 		changed, err := r.rebalance(ctx, w.free > 0)
 		if err != nil {
 			return err
+		}
+		if w.reload || time.Since(r.loadedAt) > reloadEvery {
+			if err := r.reload(ctx); err != nil {
+				return err
+			}
 		}
 		read = read || changed || w.ring&r.mask() != 0 || w.pulse != nil && r.member.Unread(*w.pulse)
 
@@ -116,14 +124,34 @@ func (r *runner) rebalance(ctx context.Context, free bool) (bool, error) {
 		if err != nil {
 			return false, err
 		}
-		for _, l := range lines {
-			r.backlog.add(lineID{l.Lane, l.Key}, l.Count, time.Now())
-		}
+		r.backlog.load(lines)
 		r.backlog.hold(r.member.Held)
 		r.log.Info("claimed lanes", "claimed", len(claimed), "owned", owned+len(claimed), "suspect", r.member.Suspect)
 		return true, nil
 	}
 	return false, nil
+}
+
+// reload looks at the deliveries in its lanes anew, because somebody else has changed some: retried dead letters, or
+// discarded what a key waits for.
+func (r *runner) reload(ctx context.Context) error {
+	if err := r.settle(ctx); err != nil {
+		return err
+	}
+	lines, err := r.member.Lines(ctx, r.member.Lanes())
+	if err != nil {
+		return err
+	}
+	r.loadedAt = time.Now()
+	r.backlog = newBacklog()
+	r.backlog.load(lines)
+	for _, j := range r.parked {
+		if id := (lineID{j.event.Lane(), j.event.Key}); id.key != "" {
+			r.backlog.wait(id, time.Now().Add(never)) // until it returns
+		}
+	}
+	r.backlog.hold(r.member.Held)
+	return nil
 }
 
 // sleep waits for something to do. It follows a read that found all there was and that began after the last wake-up that

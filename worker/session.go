@@ -137,7 +137,7 @@ func (s *session) serve(parent context.Context) error {
 		s.runners = append(s.runners, &runner{
 			log: log.With("subscription", sub.Name), worker: s.w.cfg.Name, cfg: s.w.cfg,
 			sub: s.w.subscriptions[i], member: outbox.NewMember(conn, s.id, sub), wake: newWakeups(),
-			backlog: newBacklog(), parked: map[int64]*job{}, limit: s.w.cfg.Concurrency,
+			backlog: newBacklog(), parked: map[int64]*job{}, loadedAt: time.Now(), limit: s.w.cfg.Concurrency,
 		})
 	}
 

@@ -20,6 +20,7 @@ type wakeup struct {
 	pulse    *outbox.Pulse // the last heartbeat, to compare cursors with
 	fair     int           // lanes that this worker should own; 0 when unchanged
 	free     int           // lanes that nobody owns
+	reload   bool          // somebody has decided about deliveries
 	unparked []*job        // parked jobs whose handlers have returned
 }
 

@@ -1,0 +1,167 @@
+package outbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// A DeliveryFilter chooses deliveries. Its fields narrow it down; those left out match everything.
+type DeliveryFilter struct {
+	Subscription string    // its name. Required
+	States       []State   // Defaults to Dead
+	IDs          []int64   // of the events
+	Topic        string    // a pattern
+	Key          string    // of the events
+	Error        string    // part of the last failure's text
+	Since, Until time.Time // when it became a delivery: from Since on, and before Until
+}
+
+// A DeliveryRow is a delivery with its history.
+type DeliveryRow struct {
+	Event     Event     `json:"event"`
+	State     State     `json:"state"`
+	StopsKey  bool      `json:"stops_key"` // the events of its key wait for a decision
+	Attempt   int       `json:"attempt"`   // attempts begun
+	DueAt     time.Time `json:"due_at"`    // when the next one may begin
+	Failures  []Failure `json:"failures"`  // one for each attempt that ended, the last one last
+	CreatedAt time.Time `json:"created_at"`
+}
+
+// ErrInvalidFilter says that a filter chooses nothing, or cannot be.
+var ErrInvalidFilter = errors.New("invalid filter")
+
+// filterSQL is the condition of a DeliveryFilter, in terms of its first eight parameters.
+const filterSQL = `
+    d.subscription_id = (select s.id from outbox.subscriptions s where s.name = $1)
+and d.state = any ($2::text[])
+and ($3::bigint[] is null or d.event_id = any ($3::bigint[]))
+and ($4 = '' or d.topic ~ $4)
+and ($5 = '' or d.key = $5)
+and ($6 = '' or position($6 in d.errors -> -1 ->> 'error') > 0)
+and ($7::timestamptz is null or d.created_at >= $7)
+and ($8::timestamptz is null or d.created_at < $8)`
+
+// args are the parameters of filterSQL, followed by more.
+func (f DeliveryFilter) args(more ...any) ([]any, error) {
+	if f.Subscription == "" {
+		return nil, fmt.Errorf("%w: it names no subscription", ErrInvalidFilter)
+	}
+	states := []string{string(Dead)}
+	if len(f.States) > 0 {
+		states = nil
+		for _, state := range f.States {
+			states = append(states, string(state))
+		}
+	}
+	regex := ""
+	if f.Topic != "" {
+		if fault := patternFault(f.Topic); fault != "" {
+			return nil, fmt.Errorf("%w: topic %s", ErrInvalidFilter, fault)
+		}
+		regex = topics{f.Topic}.regex()
+	}
+	when := func(t time.Time) *time.Time {
+		if t.IsZero() {
+			return nil
+		}
+		return &t
+	}
+	return append([]any{f.Subscription, states, f.IDs, regex, f.Key, f.Error, when(f.Since), when(f.Until)}, more...), nil
+}
+
+// ListDeliveries returns up to limit of the deliveries that match, by rising id of their events, from those after the
+// given id on. Safe for concurrent use as far as db is.
+func ListDeliveries(ctx context.Context, db DB, f DeliveryFilter, after int64, limit int) ([]DeliveryRow, error) {
+	args, err := f.args(after, limit)
+	if err != nil {
+		return nil, err
+	}
+	rows, _ := db.Query(ctx, `
+		select d.event_id, d.lane, d.topic, coalesce(d.key, ''), d.payload, d.headers, d.published_at,
+		       d.state, d.stops_key, d.attempt, d.due_at, d.errors, d.created_at
+		from outbox.deliveries d
+		where `+filterSQL+` and d.event_id > $9
+		order by d.event_id
+		limit $10`, args...)
+	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (d DeliveryRow, err error) {
+		var headers []byte
+		e := &d.Event
+		err = row.Scan(&e.ID, &e.lane, &e.Topic, &e.Key, &e.Payload, &headers, &e.PublishedAt,
+			&d.State, &d.StopsKey, &d.Attempt, &d.DueAt, &d.Failures, &d.CreatedAt)
+		if err == nil && len(headers) > 2 {
+			e.Headers, err = parseHeaders(headers)
+		}
+		return d, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list deliveries: %w", err)
+	}
+	return list, nil
+}
+
+// CountDeliveries returns how many deliveries match: what retrying, skipping or discarding them would change.
+func CountDeliveries(ctx context.Context, db DB, f DeliveryFilter) (int64, error) {
+	args, err := f.args()
+	if err != nil {
+		return 0, err
+	}
+	var n int64
+	if err := db.QueryRow(ctx, `select count(*) from outbox.deliveries d where `+filterSQL, args...).Scan(&n); err != nil {
+		return 0, fmt.Errorf("count deliveries: %w", err)
+	}
+	return n, nil
+}
+
+// RetryDeliveries has the deliveries that match tried again, at once and with all their attempts, and returns how many. Those of
+// one key are tried in order, and what is behind them in their key waits. What is running stays as it is.
+func RetryDeliveries(ctx context.Context, db DB, f DeliveryFilter) (int64, error) {
+	return decide(ctx, db, f, "retry deliveries", `
+		update outbox.deliveries d
+		set state = 'retrying', stops_key = false, suspect = false, attempt = 0, due_at = clock_timestamp()
+		where `+filterSQL+` and d.state <> 'running'`)
+}
+
+// SkipDeliveries sets the deliveries that match aside for a reason, which is kept with them, and returns how many. Their keys go
+// on. What is running stays as it is.
+func SkipDeliveries(ctx context.Context, db DB, f DeliveryFilter, reason string) (int64, error) {
+	return decide(ctx, db, f, "skip deliveries", `
+		update outbox.deliveries d
+		set state = 'skipped', stops_key = false, suspect = false,
+		    errors = d.errors || jsonb_build_object('attempt', d.attempt, 'at', clock_timestamp(), 'worker', '', 'error', $9::text)
+		where `+filterSQL+` and d.state <> 'running'`, shortenReason(reason))
+}
+
+// DiscardDeliveries deletes the deliveries that match, with their payloads, and returns how many. Their keys go on. What is
+// running stays as it is.
+func DiscardDeliveries(ctx context.Context, db DB, f DeliveryFilter) (int64, error) {
+	return decide(ctx, db, f, "discard deliveries", `
+		delete from outbox.deliveries d where `+filterSQL+` and d.state <> 'running'`)
+}
+
+// decide runs a statement and tells the workers, in the same transaction if db is one: so they look once it is committed.
+func decide(ctx context.Context, db DB, f DeliveryFilter, what, sql string, more ...any) (int64, error) {
+	args, err := f.args(more...)
+	if err != nil {
+		return 0, err
+	}
+	var n int64
+	err = db.QueryRow(ctx, `with decided as (`+sql+` returning 1), told as (select count(*) as n from decided)
+		select t.n from told t, pg_notify('`+Channel+`', '`+deliveriesPayload+`')`, args...).Scan(&n)
+	if err != nil {
+		return 0, fmt.Errorf("%s: %w", what, err)
+	}
+	return n, nil
+}
+
+// shortenReason bounds what somebody typed.
+func shortenReason(reason string) string {
+	const most = 1024
+	if len(reason) > most {
+		reason = reason[:most]
+	}
+	return reason
+}

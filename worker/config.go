@@ -36,6 +36,9 @@ type Config struct {
 	// lanes. At least three times PollInterval. Defaults to 10s.
 	Lease time.Duration
 
+	// Hooks are called when something becomes of events or workers. Defaults to none.
+	Hooks Hooks
+
 	// ShutdownTimeout is how long handlers may go on after Run's context was cancelled, before theirs is. Defaults to 30s.
 	ShutdownTimeout time.Duration
 }
@@ -62,6 +65,9 @@ type Subscription struct {
 	// ParkAfter is how long a handler may hold up its window. A slower event goes on undisturbed, with a row of its own, while
 	// the window is settled without it. Defaults to 1s.
 	ParkAfter time.Duration
+
+	// Middleware wraps each call of the handler, the first one outermost. Defaults to none.
+	Middleware []Middleware
 
 	// StopKeyOnDead has the events of a key wait behind a dead letter, until somebody retries, skips or discards it.
 	// Defaults to false: a key goes on after its dead letter.

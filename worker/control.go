@@ -174,6 +174,9 @@ func (s *session) evictDead(ctx context.Context, log *slog.Logger, missing map[i
 			return nil, err
 		case evicted:
 			log.Warn("evicted a dead worker: its lanes are free", "evicted_id", id)
+			if hook := s.w.cfg.Hooks.Evicted; hook != nil {
+				hook(id)
+			}
 		}
 	}
 	return still, nil

@@ -2,10 +2,13 @@ package worker_test
 
 import (
 	"context"
+	"errors"
 	"log"
 	"os/signal"
 	"syscall"
+	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/signalbox-go/signalbox/worker"
@@ -39,6 +42,90 @@ func ExampleHandle() {
 		log.Fatal(err)
 	}
 	if err := w.Run(ctx); err != nil { // until SIGINT or SIGTERM
+		log.Fatal(err)
+	}
+}
+
+// Orders are counted exactly once, whatever is killed: the count and the record that the events are handled commit together.
+func ExampleHandleBatchTx() {
+	ctx := context.Background()
+	pool, err := pgxpool.New(ctx, "postgres://user:password@localhost:5432/shop")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer pool.Close()
+
+	w, err := worker.New(pool, worker.Config{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	revenue := worker.Subscription{Name: "revenue", Topics: []string{"orders.placed"}}
+	err = worker.HandleBatchTx(w, revenue, func(ctx context.Context, tx pgx.Tx, events []*worker.Event[placed]) error {
+		sum := 0
+		for _, e := range events {
+			sum += e.Payload.Total
+		}
+		_, err := tx.Exec(ctx, `update shop.revenue set orders = orders + $1, total = total + $2`, len(events), sum)
+		return err
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := w.Run(ctx); err != nil {
+		log.Fatal(err)
+	}
+}
+
+// A handler that writes one event at a time, in the transaction that settles it.
+func ExampleHandleTx() {
+	var w *worker.Worker // from worker.New
+	ledger := worker.Subscription{Name: "ledger", Topics: []string{"orders.placed"}}
+	err := worker.HandleTx(w, ledger, func(ctx context.Context, tx pgx.Tx, e *worker.Event[placed]) error {
+		_, err := tx.Exec(ctx, `insert into shop.ledger (order_id, total) values ($1, $2)`, e.Payload.ID, e.Payload.Total)
+		return err
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+}
+
+// A slice at a time, for calls that are cheaper together. Some of its events may fail alone.
+func ExampleHandleBatch() {
+	var w *worker.Worker // from worker.New
+	index := func(context.Context, []placed) []error { return nil }
+	search := worker.Subscription{Name: "search", Topics: []string{"orders.>"}}
+	err := worker.HandleBatch(w, search, func(ctx context.Context, events []*worker.Event[placed]) error {
+		orders := make([]placed, len(events))
+		for i, e := range events {
+			orders[i] = e.Payload
+		}
+		return worker.PerEvent(index(ctx, orders))
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+}
+
+// What an error says beyond "again, later".
+func ExampleDeadLetter() {
+	errNoSuchCustomer, errRateLimited := errors.New("no such customer"), errors.New("rate limited")
+	var w *worker.Worker // from worker.New
+	send := func(context.Context, placed) error { return nil }
+	s := worker.Subscription{Name: "mails", Topics: []string{"orders.placed"}, Retry: worker.Retry{Attempts: 5}}
+	err := worker.Handle(w, s, func(ctx context.Context, e *worker.Event[placed]) error {
+		if e.Payload.Total == 0 {
+			return worker.Skip("samples need no confirmation")
+		}
+		switch err := send(ctx, e.Payload); {
+		case errors.Is(err, errNoSuchCustomer):
+			return worker.DeadLetter(err) // trying again would not help
+		case errors.Is(err, errRateLimited):
+			return worker.RetryAfter(time.Minute, err)
+		default:
+			return err // by the subscription's policy
+		}
+	})
+	if err != nil {
 		log.Fatal(err)
 	}
 }

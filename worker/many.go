@@ -47,8 +47,8 @@ func HandleBatchTx[T any](w *Worker, s Subscription, handler func(ctx context.Co
 	return w.register(registration{Subscription: s, tx: true, many: manyOf(handler)})
 }
 
-// PerEvent makes one error of those of each event in a slice, for a handler to return; nil stands for success. It is nil if
-// all are.
+// PerEvent makes one error of those of each event in a slice, for a handler to return as it is; nil stands for success. It is nil
+// if all are.
 func PerEvent(errs []error) error {
 	for _, err := range errs {
 		if err != nil {
@@ -60,7 +60,8 @@ func PerEvent(errs []error) error {
 
 type perEvent []error
 
-func (e perEvent) Error() string { return errors.Join(e...).Error() }
+func (e perEvent) Error() string   { return errors.Join(e...).Error() }
+func (e perEvent) Unwrap() []error { return e }
 
 // A manyFunc handles jobs together and sets the err of those that failed.
 type manyFunc func(ctx context.Context, tx pgx.Tx, jobs []*job)
@@ -85,14 +86,19 @@ func manyOf[T any](handler func(ctx context.Context, tx pgx.Tx, events []*Event[
 		if err != nil && errors.Is(context.Cause(ctx), errAttemptTimeout) {
 			err = fmt.Errorf("%w: %w", errAttemptTimeout, err)
 		}
-		var each perEvent
-		if errors.As(err, &each) && len(each) != len(asked) {
-			err, each = fmt.Errorf("handler returned errors for %d events, and had %d: %w", len(each), len(asked), err), nil
-		}
-		for i, j := range asked {
-			if j.err = err; each != nil {
-				j.err = each[i]
-			}
+		spread(err, asked)
+	}
+}
+
+// spread sets the errors of jobs to that of the call they were in.
+func spread(err error, jobs []*job) {
+	each, ok := err.(perEvent) //nolint:errorlint // one that was wrapped is everybody's, as any other
+	if ok && len(each) != len(jobs) {
+		err, each = fmt.Errorf("handler returned errors for %d events, and had %d: %w", len(each), len(jobs), err), nil
+	}
+	for i, j := range jobs {
+		if j.err = err; each != nil {
+			j.err = each[i]
 		}
 	}
 }

@@ -168,6 +168,9 @@ func (r *runner) record(ctx context.Context, j *job) {
 	id := lineID{j.event.Lane(), j.event.Key}
 	if j.state.Load() == parked {
 		r.owes(now)
+		if hook := r.cfg.Hooks.Parked; hook != nil {
+			hook(r.sub.Name, j.event)
+		}
 		if !j.delivery {
 			r.begin(j)
 		}
@@ -177,6 +180,13 @@ func (r *runner) record(ctx context.Context, j *job) {
 		return
 	}
 	u := r.verdict(ctx, j)
+	if hook := r.cfg.Hooks.Attempt; hook != nil && (u == nil || u.Failure != nil) {
+		a := Attempt{Subscription: r.sub.Name, Event: j.event, Number: j.attempt, Err: j.err}
+		if u != nil {
+			a.State = u.State
+		}
+		hook(a)
+	}
 	if u == nil && !j.delivery {
 		return
 	}

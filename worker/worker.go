@@ -57,6 +57,7 @@ func (w *Worker) register(r registration) (err error) {
 	case slices.ContainsFunc(w.subscriptions, func(other registration) bool { return other.Name == r.Name }):
 		return fmt.Errorf("%w: subscription %q is registered twice", ErrInvalidConfig, r.Name)
 	}
+	r.wrap()
 	w.subscriptions = append(w.subscriptions, r)
 	return nil
 }

@@ -1,0 +1,143 @@
+package worker_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/signalbox-go/signalbox/internal/pgtest"
+	"github.com/signalbox-go/signalbox/outbox"
+	"github.com/signalbox-go/signalbox/worker"
+)
+
+type contextKey struct{}
+
+// TestMiddleware has two of them around each form: in order, with the events, able to change the context and the error.
+func TestMiddleware(t *testing.T) {
+	t.Parallel()
+	for _, f := range forms {
+		t.Run(f.name, func(t *testing.T) {
+			t.Parallel()
+			db := pgtest.New(t)
+			publish(t, db.Pool, "", 1, 4)
+			errTwo := errors.New("two")
+			var calls, translated atomic.Int64
+			s := worker.Subscription{Name: "s", Topics: everything, Middleware: []worker.Middleware{
+				func(next worker.Call) worker.Call {
+					return func(ctx context.Context, events []*outbox.Event) error {
+						calls.Add(int64(len(events)))
+						err := next(context.WithValue(ctx, contextKey{}, "outer"), events)
+						if errors.Is(err, errTwo) && len(events) == 1 {
+							translated.Add(1)
+							return worker.DeadLetter(fmt.Errorf("translated: %w", err))
+						}
+						return err
+					}
+				},
+				func(next worker.Call) worker.Call {
+					return func(ctx context.Context, events []*outbox.Event) error {
+						if ctx.Value(contextKey{}) != "outer" {
+							t.Error("the first middleware is not the outer one")
+						}
+						return next(context.WithValue(ctx, contextKey{}, "inner"), events)
+					}
+				},
+			}, Retry: worker.Retry{Delay: func(int) time.Duration { return time.Millisecond }}}
+			w, err := worker.New(db.Pool, worker.Config{Logger: testLogger(t)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var done sync.Map
+			err = f.register(w, s, db, func(ctx context.Context, _ execer, e *worker.Event[payload]) error {
+				if ctx.Value(contextKey{}) != "inner" {
+					t.Error("the handler's context is not that of the middleware")
+				}
+				if e.Payload.N == 2 {
+					return errTwo
+				}
+				done.Store(e.Payload.N, true)
+				return nil
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			ended := make(chan error, 1)
+			go func() { ended <- w.Run(ctx) }()
+			eventually(t, 20*time.Second, "two are done and one is dead", func() bool {
+				_, one := done.Load(1)
+				_, three := done.Load(3)
+				list := rows(t, db)
+				return one && three && len(list) == 1 && list[0].N == 2 && list[0].State == "dead"
+			})
+			cancel()
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+			if calls.Load() < 3 || translated.Load() == 0 {
+				t.Errorf("the middleware saw %d events and translated %d errors", calls.Load(), translated.Load())
+			}
+		})
+	}
+}
+
+// TestHooks counts what they are told.
+func TestHooks(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	var mu sync.Mutex
+	told := map[string]int{}
+	tell := func(what string) {
+		mu.Lock()
+		defer mu.Unlock()
+		told[what]++
+	}
+	cfg := worker.Config{Hooks: worker.Hooks{
+		Attempt: func(a worker.Attempt) { tell(fmt.Sprintf("attempt %d %q", a.Number, a.State)) },
+		Parked:  func(string, *outbox.Event) { tell("parked") },
+		Evicted: func(int64) { tell("evicted") },
+	}}
+	s := worker.Subscription{
+		Name: "s", Topics: everything, ParkAfter: 20 * time.Millisecond,
+		Retry: worker.Retry{Attempts: 2, Delay: func(int) time.Duration { return time.Millisecond }},
+	}
+	// Somebody joined and is gone without a word.
+	gone, err := db.Pool.Acquire(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn := gone.Hijack()
+	if _, err := outbox.Join(t.Context(), conn, "gone", true, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := conn.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	start(t, db.Pool, cfg, s, func(ctx context.Context, e *worker.Event[payload]) error {
+		switch e.Payload.N {
+		case 1:
+			return errors.New("no")
+		case 2:
+			return worker.Skip("no")
+		case 3:
+			select {
+			case <-time.After(100 * time.Millisecond):
+			case <-ctx.Done():
+			}
+		}
+		return nil
+	})
+	publish(t, db.Pool, "", 1, 6)
+	want := map[string]int{
+		`attempt 1 ""`: 3, `attempt 1 "retrying"`: 1, `attempt 2 "dead"`: 1, `attempt 1 "skipped"`: 1, "parked": 1, "evicted": 1,
+	}
+	eventually(t, 20*time.Second, "all is told", func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return fmt.Sprint(told) == fmt.Sprint(want)
+	})
+}

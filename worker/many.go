@@ -83,10 +83,12 @@ func manyOf[T any](handler func(ctx context.Context, tx pgx.Tx, events []*Event[
 		if recovered := panics.Try(func() { err = handler(ctx, tx, events) }); recovered != nil {
 			err = fmt.Errorf("handler panicked: %v\n%s", recovered.Value, recovered.Stack)
 		}
-		if err != nil && errors.Is(context.Cause(ctx), errAttemptTimeout) {
-			err = fmt.Errorf("%w: %w", errAttemptTimeout, err)
-		}
 		spread(err, asked)
+		for _, j := range asked {
+			if errors.Is(context.Cause(ctx), errAttemptTimeout) && j.err != nil {
+				j.err = fmt.Errorf("%w: %w", errAttemptTimeout, j.err)
+			}
+		}
 	}
 }
 

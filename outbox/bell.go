@@ -107,6 +107,18 @@ func (b *Bell) Arm(ctx context.Context, timeout time.Duration) (bool, error) {
 	return true, nil
 }
 
+// Watch returns an error when the connection that holds the lock is lost, and the lock with it: nobody would ring any more. Until
+// then it waits, without a statement, for ctx to end, and then returns nil. Not beside Arm or Disarm.
+func (b *Bell) Watch(ctx context.Context) error {
+	for {
+		if _, err := b.lock.WaitForNotification(ctx); ctx.Err() != nil {
+			return nil
+		} else if err != nil {
+			return fmt.Errorf("hold the doorbell: %w", err)
+		}
+	}
+}
+
 // Disarm gives the lock back. What was published until now has notified; what is published from now on is found by
 // the next Probe, because it looks from before the lock was given back.
 func (b *Bell) Disarm(ctx context.Context) error {

@@ -192,8 +192,14 @@ func TestPlans(t *testing.T) {
 			name: "unfinished", setup: readSetup, sql: unfinishedSQL,
 			args: func() []any {
 				return []any{
-					worker, sub.ID, []int64{500_000, 500_001}, []int16{3, 4}, []string{"retrying", "dead"}, []bool{false, false}, []int32{1, 1},
-					[]time.Duration{time.Second, time.Second}, []string{"[]", "[]"},
+					worker, sub.ID,
+					[]int64{500_000, 500_001},
+					[]int16{3, 4},
+					[]string{"retrying", "dead"},
+					[]bool{false, false},
+					[]int32{1, 1},
+					[]time.Duration{time.Second, time.Second},
+					[]string{"[]", "[]"},
 				}
 			},
 			want:  []string{"events: Index Scan events_lane_id"},

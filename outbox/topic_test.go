@@ -97,13 +97,13 @@ func likeToRegexp(like string) *regexp.Regexp {
 	var b strings.Builder
 	b.WriteString("^")
 	for i := 0; i < len(like); i++ {
-		switch {
-		case like[i] == '\\':
+		switch like[i] {
+		case '\\':
 			i++
 			b.WriteString(regexp.QuoteMeta(like[i : i+1]))
-		case like[i] == '%':
+		case '%':
 			b.WriteString(".*")
-		case like[i] == '_':
+		case '_':
 			b.WriteString(".")
 		default:
 			b.WriteString(regexp.QuoteMeta(like[i : i+1]))

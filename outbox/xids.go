@@ -115,18 +115,18 @@ type snapshot struct {
 
 // parseSnapshot reads the text form of a pg_snapshot, xmin:xmax:xip,xip,….
 func parseSnapshot(text string) (snapshot, error) {
-	fault := func() (snapshot, error) { return snapshot{}, fmt.Errorf("parse snapshot %q: want xmin:xmax:xip", text) }
+	fault := fmt.Errorf("parse snapshot %q: want xmin:xmax:xip", text)
 	parts := strings.Split(text, ":")
 	if len(parts) != 3 {
-		return fault()
+		return snapshot{}, fault
 	}
 	xmin, err := strconv.ParseInt(parts[0], 10, 64)
 	if err != nil || xmin <= 0 {
-		return fault()
+		return snapshot{}, fault
 	}
 	s := snapshot{}
 	if s.xmax, err = strconv.ParseInt(parts[1], 10, 64); err != nil || s.xmax < xmin {
-		return fault()
+		return snapshot{}, fault
 	}
 	if parts[2] == "" {
 		return s, nil
@@ -134,7 +134,7 @@ func parseSnapshot(text string) (snapshot, error) {
 	for field := range strings.SplitSeq(parts[2], ",") {
 		xid, err := strconv.ParseInt(field, 10, 64)
 		if err != nil || xid < xmin || xid >= s.xmax || len(s.xip) > 0 && xid <= s.xip[len(s.xip)-1] {
-			return fault()
+			return snapshot{}, fault
 		}
 		s.xip = append(s.xip, xid)
 	}

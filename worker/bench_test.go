@@ -3,6 +3,7 @@ package worker_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -82,9 +83,16 @@ func quantile(sorted []time.Duration, q float64) time.Duration {
 
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
-// BenchmarkDrain empties a backlog of 1,000,000 events of 1,000 keys with 160 bytes of JSON each, by one worker whose handler
-// does nothing.
+// BenchmarkDrain empties a backlog of 1,000,000 events with 160 bytes of JSON each, by one worker whose handler does nothing, but
+// for one in a hundred in some cases, which fails at its first attempt. Keyed events have one of 1,000 keys.
 func BenchmarkDrain(b *testing.B) {
+	b.Run("keyed", func(b *testing.B) { drain(b, true, 0) })
+	b.Run("keyless", func(b *testing.B) { drain(b, false, 0) })
+	b.Run("keyless,failing=1%", func(b *testing.B) { drain(b, false, 100) })
+	b.Run("keyed,failing=1%", func(b *testing.B) { drain(b, true, 100) })
+}
+
+func drain(b *testing.B, keyed bool, failing int64) {
 	const events = 1_000_000
 	pool := durable(b)
 	var rates []float64
@@ -93,16 +101,19 @@ func BenchmarkDrain(b *testing.B) {
 		benchExec(b, pool, `truncate outbox.events, outbox.subscriptions cascade`)
 		benchExec(b, pool, `
 			insert into outbox.events (topic, key, payload)
-			select 'bench.drained', 'key-' || i % 1000,
+			select 'bench.drained', case when $2 then 'key-' || i % 1000 end,
 			       jsonb_build_object('id', i, 'name', 'key-' || i % 1000, 'value', i / 7.0, 'note', repeat('x', 90))
-			from generate_series(1, $1) as i`, events)
+			from generate_series(1, $1) as i`, events, keyed)
 		benchExec(b, pool, `vacuum (analyze) outbox.events`) // as autovacuum does with a backlog
 		benchExec(b, pool, `checkpoint`)
 		var handled atomic.Int64
 		drained := make(chan struct{})
 		b.StartTimer()
 		start := time.Now()
-		stop := run(b, pool, func(context.Context, *worker.Event[json.RawMessage]) error {
+		stop := run(b, pool, func(_ context.Context, e *worker.Event[json.RawMessage]) error {
+			if failing > 0 && e.ID%failing == 0 && e.Attempt == 1 {
+				return errors.New("at its first attempt")
+			}
 			if handled.Add(1) == events {
 				close(drained)
 			}

@@ -27,46 +27,67 @@ select set_config('tcp_keepalives_idle', '5', false), set_config('tcp_keepalives
 
 // open returns a connection for a purpose, which PostgreSQL's pg_stat_activity shows, and whether it reaches PostgreSQL
 // directly. A pooling proxy hands out process ids of its own.
-func (c connector) open(ctx context.Context, purpose string) (conn *pgx.Conn, direct bool, err error) {
+func (c connector) open(ctx context.Context, purpose string, options ...func(*pgx.ConnConfig)) (conn *pgx.Conn, direct bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
 	config := c.config.ConnConfig.Copy()
 	config.RuntimeParams["application_name"] = "signalbox " + purpose
 	config.DefaultQueryExecMode = pgx.QueryExecModeCacheStatement // binary results, prepared once
-	// A handler's statement that runs into its timeout is cancelled, and not cut off: the connection is the subscription's.
-	config.BuildContextWatcherHandler = func(conn *pgconn.PgConn) ctxwatch.Handler {
-		return &pgconn.CancelRequestContextWatcherHandler{Conn: conn, DeadlineDelay: time.Second}
+	for _, option := range options {
+		option(config)
 	}
-	if c.config.BeforeConnect != nil {
-		if err := c.config.BeforeConnect(ctx, config); err != nil {
-			return nil, false, fmt.Errorf("connect: %w", err)
-		}
+	if conn, err = c.dial(ctx, config); err != nil {
+		return nil, false, err
 	}
-	if conn, err = pgx.ConnectConfig(ctx, config); err != nil {
-		return nil, false, fmt.Errorf("connect: %w", err)
+	var pid uint32
+	err = conn.QueryRow(ctx, `select pg_backend_pid()`, pgx.QueryExecModeSimpleProtocol).Scan(&pid)
+	if direct = pid == conn.PgConn().PID(); err == nil && direct {
+		err = setUp(ctx, conn)
 	}
-	if direct, err = setUp(ctx, conn); err != nil {
+	if err != nil {
 		shut(conn)
 		return nil, false, fmt.Errorf("set up connection: %w", err)
 	}
-	return conn, direct, nil
+	if direct {
+		return conn, true, nil
+	}
+	// A statement that is prepared through a proxy is another client's the next moment.
+	shut(conn)
+	config.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
+	conn, err = c.dial(ctx, config)
+	return conn, false, err
 }
 
-// setUp prepares a connection that reaches PostgreSQL directly, and reports whether it does.
-func setUp(ctx context.Context, conn *pgx.Conn) (direct bool, err error) {
-	var pid uint32
-	if err := conn.QueryRow(ctx, `select pg_backend_pid()`).Scan(&pid); err != nil {
-		return false, err
+func (c connector) dial(ctx context.Context, config *pgx.ConnConfig) (*pgx.Conn, error) {
+	config = config.Copy()
+	if c.config.BeforeConnect != nil {
+		if err := c.config.BeforeConnect(ctx, config); err != nil {
+			return nil, fmt.Errorf("connect: %w", err)
+		}
 	}
-	if pid != conn.PgConn().PID() {
-		return false, nil
+	conn, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		return nil, fmt.Errorf("connect: %w", err)
 	}
+	return conn, nil
+}
+
+// setUp prepares a connection that reaches PostgreSQL directly.
+func setUp(ctx context.Context, conn *pgx.Conn) error {
 	if _, err := conn.Exec(ctx, sessionSetup); err != nil {
-		return false, err
+		return err
 	}
 	// Where the server's platform cannot, keepalives have to do.
 	_, _ = conn.Exec(ctx, `select set_config('client_connection_check_interval', '2s', false)`)
-	return true, nil
+	return nil
+}
+
+// cancelStatements has a statement that runs into its context's end cancelled, and not cut off: the connection is the
+// subscription's, and the handler's statements are on it.
+func cancelStatements(config *pgx.ConnConfig) {
+	config.BuildContextWatcherHandler = func(conn *pgconn.PgConn) ctxwatch.Handler {
+		return &pgconn.CancelRequestContextWatcherHandler{Conn: conn, DeadlineDelay: time.Second}
+	}
 }
 
 // allowIdle lets a transaction wait for its handler, for as long as that may take.

@@ -25,7 +25,9 @@ func (s *session) beat(rest, ctx context.Context, log *slog.Logger, fail func(er
 		missing    = map[int64]time.Time{} // workers whose lock is gone, and since when
 		next       = time.Now()
 	)
+	rest, cancel := context.WithCancel(rest)
 	defer goroutines.Wait()
+	defer cancel() // the sentinel ends with the loop, whatever ended that
 	for beats := 0; ; beats++ {
 		if err := s.listen(rest, next); err != nil || rest.Err() != nil {
 			return err
@@ -85,9 +87,10 @@ func (s *session) listen(ctx context.Context, until time.Time) error {
 		}
 		n, err := s.control.WaitForNotification(timeout)
 		switch {
+		case n != nil: // at the last moment, maybe
 		case timeout.Err() != nil:
 			return nil
-		case err != nil:
+		default:
 			return fmt.Errorf("listen: %w", err)
 		}
 		ring := outbox.ParseRing(n.Payload)

@@ -18,6 +18,7 @@ import (
 	"github.com/signalbox-go/signalbox/internal/pgtest"
 	"github.com/signalbox-go/signalbox/migrations"
 	"github.com/signalbox-go/signalbox/outbox"
+	"github.com/signalbox-go/signalbox/worker"
 )
 
 // A publisherLedger knows which events of its keys were committed, may have been, or were not.
@@ -29,7 +30,7 @@ type publisherLedger struct {
 
 // publishLoad publishes one event a transaction, each key's numbered upwards, until stop is closed. Now and then it rolls back
 // or is slow. It reconnects as often as it must.
-func publishLoad(t *testing.T, url string, publishers int, pause time.Duration, stop <-chan struct{}) (*publisherLedger, *sync.WaitGroup) {
+func publishLoad(url string, publishers int, pause time.Duration, stop <-chan struct{}) (*publisherLedger, *sync.WaitGroup) {
 	l := &publisherLedger{committed: map[string]map[int]bool{}, unknown: map[string]map[int]bool{}}
 	var running sync.WaitGroup
 	for p := range publishers {
@@ -204,7 +205,7 @@ func TestProcesses(t *testing.T) {
 		}
 	}
 	stop := make(chan struct{})
-	ledger, running := publishLoad(t, db.URL, 16, time.Millisecond, stop)
+	ledger, running := publishLoad(db.URL, 16, time.Millisecond, stop)
 	eventually(t, 60*time.Second, "everybody handles events", func() bool {
 		for _, processes := range subscriptions {
 			for _, p := range processes {
@@ -244,7 +245,7 @@ func TestKilledWorker(t *testing.T) {
 				return lanes["first"] == 32 && lanes["second"] == 32
 			})
 			stop := make(chan struct{})
-			ledger, running := publishLoad(t, db.URL, 8, 2*time.Millisecond, stop)
+			ledger, running := publishLoad(db.URL, 8, 2*time.Millisecond, stop)
 			eventually(t, 20*time.Second, "both handle events", func() bool { return len(first.handled()) > 200 && len(second.handled()) > 200 })
 
 			killed, survivor := first, second
@@ -284,7 +285,7 @@ func TestStoppedWorker(t *testing.T) {
 		return lanes["first"] == 32 && lanes["second"] == 32
 	})
 	stop := make(chan struct{})
-	ledger, running := publishLoad(t, db.URL, 8, 2*time.Millisecond, stop)
+	ledger, running := publishLoad(db.URL, 8, 2*time.Millisecond, stop)
 	eventually(t, 20*time.Second, "both handle events", func() bool { return len(first.handled()) > 200 && len(second.handled()) > 200 })
 	first.signal(syscall.SIGSTOP)
 	eventually(t, 4*lease, "the other has all lanes and is the sentinel", func() bool {
@@ -316,7 +317,7 @@ func TestServerKilled(t *testing.T) {
 	first := spawn(t, processConfig{URL: url, Subscription: "s", Name: "first"})
 	second := spawn(t, processConfig{URL: url, Subscription: "s", Name: "second"})
 	stop := make(chan struct{})
-	ledger, running := publishLoad(t, url, 8, 2*time.Millisecond, stop)
+	ledger, running := publishLoad(url, 8, 2*time.Millisecond, stop)
 	grow := func() {
 		n := len(first.handled()) + len(second.handled())
 		eventually(t, 40*time.Second, "events are handled", func() bool { return len(first.handled())+len(second.handled()) > n+300 })
@@ -366,3 +367,32 @@ func terminateAll(t *testing.T, pool *pgxpool.Pool) {
 }
 
 const pgTerminated = "57P01"
+
+// TestConnectionLost ends one of the worker's connections while it is idle and the doorbell is armed. Whichever it is, the
+// worker joins anew, and the next event arrives.
+func TestConnectionLost(t *testing.T) {
+	t.Parallel()
+	for _, purpose := range []string{"worker: control", "worker: s", "sentinel: bell", "sentinel: probe"} {
+		t.Run(purpose, func(t *testing.T) {
+			t.Parallel()
+			db := pgtest.New(t)
+			l := newLedger()
+			start(t, db.Pool, worker.Config{}, worker.Subscription{Name: "s", Topics: everything}, record(l))
+			waitArmed(t, db.Pool)
+			tag, err := db.Pool.Exec(t.Context(), `
+				select pg_terminate_backend(pid) from pg_stat_activity
+				where datname = current_database() and application_name = 'signalbox ' || $1`, purpose)
+			if err != nil || tag.RowsAffected() != 1 {
+				t.Fatalf("ended %d connections, %v", tag.RowsAffected(), err)
+			}
+			publish(t, db.Pool, "", 0, 1)
+			l.waitFor(t, 1)
+			waitArmed(t, db.Pool) // it is whole again
+			publish(t, db.Pool, "", 1, 2)
+			l.waitFor(t, 2)
+			if status, err := outbox.ReadStatus(t.Context(), db.Pool); err != nil || len(status.Workers) != 1 {
+				t.Errorf("there are %d workers, %v", len(status.Workers), err)
+			}
+		})
+	}
+}

@@ -199,10 +199,9 @@ func TestExactlyOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	stop := make(chan struct{})
-	ledger, publishing := publishLoad(t, db.URL, 4, 2*time.Millisecond, stop)
+	ledger, publishing := publishLoad(db.URL, 4, 2*time.Millisecond, stop)
 	cfg := processConfig{URL: db.URL, Subscription: "s", Count: true}
 	crew := make([]*process, 2)
-	var all []*process
 	for n := range crew {
 		cfg.Name = fmt.Sprint("worker-", n)
 		crew[n] = spawn(t, cfg)
@@ -219,7 +218,6 @@ func TestExactlyOnce(t *testing.T) {
 		n := round % 2
 		crew[n].signal(syscall.SIGKILL)
 		<-crew[n].done
-		all = append(all, crew[n])
 		cfg.Name = fmt.Sprint("worker-", n, "-", round)
 		crew[n] = spawn(t, cfg)
 		grow(100)

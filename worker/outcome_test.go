@@ -165,7 +165,7 @@ func TestUndecodable(t *testing.T) {
 func TestParking(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t)
-	var release = make(chan struct{})
+	release := make(chan struct{})
 	l := newLedger()
 	s := worker.Subscription{Name: "s", Topics: everything, ParkAfter: 50 * time.Millisecond}
 	handler := func(ctx context.Context, e *worker.Event[payload]) error {

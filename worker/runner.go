@@ -158,7 +158,7 @@ func (r *runner) reload(ctx context.Context) error {
 // was taken, so nothing is slept over.
 func (r *runner) sleep(drain context.Context) {
 	wait := time.Hour
-	if next, any := r.backlog.nextDue(); any {
+	if next, ok := r.backlog.nextDue(); ok {
 		wait = time.Until(next)
 	}
 	if !r.owed.Empty() {

@@ -119,25 +119,34 @@ func (s *session) probe(ctx context.Context, bell *outbox.Bell) (publishers int,
 
 // stayArmed sleeps while publishers ring, and disarms the bell when that costs them too much.
 func (s *session) stayArmed(ctx context.Context, bell *outbox.Bell) error {
+	watching, stop := context.WithCancel(ctx)
+	defer stop()
+	lost := make(chan error, 1)
+	go func() { lost <- bell.Watch(watching) }()
 	for {
 		select {
-		case <-ctx.Done():
-			return ctx.Err()
+		case err := <-lost:
+			return err
 		case <-s.rang:
 		}
 		before, start := s.trigger.Load(), time.Now()
 		select {
-		case <-ctx.Done():
-			return ctx.Err()
+		case err := <-lost:
+			return err
 		case <-time.After(armedLook):
 		}
 		rate := float64(s.trigger.Load()-before+1) / time.Since(start).Seconds()
 		crowded, err := bell.Crowded(ctx)
+		if err == nil && !crowded && rate <= busyRate {
+			continue
+		}
+		stop()
+		if watched := <-lost; err == nil {
+			err = watched
+		}
 		if err != nil {
 			return err
 		}
-		if crowded || rate > busyRate {
-			return bell.Disarm(ctx)
-		}
+		return bell.Disarm(ctx)
 	}
 }

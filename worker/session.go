@@ -124,19 +124,24 @@ func (s *session) serve(parent context.Context) error {
 	defer rest()
 
 	for i, sub := range s.subs {
-		conn, _, err := s.w.connect.open(parent, "worker: "+sub.Name)
+		registered := s.w.subscriptions[i]
+		var options []func(*pgx.ConnConfig)
+		if registered.tx {
+			options = append(options, cancelStatements)
+		}
+		conn, _, err := s.w.connect.open(parent, "worker: "+sub.Name, options...)
 		if err != nil {
 			return err
 		}
 		defer shut(conn)
-		if registered := s.w.subscriptions[i]; registered.tx && s.direct {
+		if registered.tx && s.direct {
 			if err := allowIdle(parent, conn, registered.Timeout); err != nil {
 				return err
 			}
 		}
 		s.runners = append(s.runners, &runner{
 			log: log.With("subscription", sub.Name), worker: s.w.cfg.Name, cfg: s.w.cfg,
-			sub: s.w.subscriptions[i], member: outbox.NewMember(conn, s.id, sub), wake: newWakeups(),
+			sub: registered, member: outbox.NewMember(conn, s.id, sub), wake: newWakeups(),
 			backlog: newBacklog(), parked: map[int64]*job{}, loadedAt: time.Now(), limit: s.w.cfg.Concurrency,
 		})
 	}

@@ -35,7 +35,7 @@ type registration struct {
 // ErrNotServing says that a worker does not serve at the moment: it is starting, stopping, or cannot reach its database.
 var ErrNotServing = errors.New("worker is not serving")
 
-// New returns a worker for the database of a pool. It takes the pool's configuration and opens connections of its own: two,
+// New returns a worker for the database of a pool. It takes the pool's configuration and opens connections of its own: one,
 // one more for each subscription, and two more while it is the sentinel. They should reach PostgreSQL directly. The
 // pool itself is left alone.
 func New(pool *pgxpool.Pool, cfg Config) (*Worker, error) {

@@ -46,7 +46,7 @@ func serve(ctx context.Context, listener net.Listener, handler http.Handler, pat
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer cancel()
 	err := server.Shutdown(drain)
-	<-served
+	<-served //nolint:errcheck // it is http.ErrServerClosed
 	if err != nil {
 		_ = server.Close() // what is left has had its time
 		return fmt.Errorf("cut off requests that were still running after %s: %w", patience, err)

@@ -34,7 +34,7 @@ func start(t *testing.T, patience time.Duration) *site {
 		stop:   stop,
 		served: make(chan error, 1),
 	}
-	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	handler := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		s.begun <- struct{}{}
 		<-s.finish
 		_, _ = io.WriteString(w, "done")

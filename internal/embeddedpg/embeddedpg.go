@@ -163,6 +163,8 @@ func (s *Server) Stop() error {
 	}
 	s.stopped = true
 	// In this order: the watchdog must not remove the folder of a running server.
-	s.stopErr = errors.Join(s.postmaster.shutdown(), s.watchdog.dismiss(), s.home.remove())
+	shutdown := s.postmaster.shutdown()
+	s.watchdog.dismiss()
+	s.stopErr = errors.Join(shutdown, s.home.remove())
 	return s.stopErr
 }

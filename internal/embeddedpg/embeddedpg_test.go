@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -199,6 +200,7 @@ func TestCancelledStartLeavesNothing(t *testing.T) {
 	// Once it has a home, the next thing is initdb.
 	go func() {
 		for ctx.Err() == nil && len(homes(t, base)) == 0 {
+			runtime.Gosched()
 		}
 		cancel()
 	}()

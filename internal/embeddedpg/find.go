@@ -71,7 +71,7 @@ func notFound(reasons []error) error {
 	}
 	return errors.New(text + "): install it (Debian, Ubuntu: apt install postgresql; Fedora: dnf install postgresql-server; " +
 		"macOS: brew install postgresql@18), or set SIGNALBOX_PG_BIN to its bin folder, " +
-		"or run it with Docker (docker compose up) and set DATABASE_URL")
+		"or set DATABASE_URL to one that runs elsewhere, or have Docker run everything: docker compose up --build")
 }
 
 // candidates lists bin folders, best first. Not all of them exist.
@@ -79,8 +79,8 @@ func candidates(ctx context.Context, acct account, usual []string) []string {
 	var bins []string
 	if postgres, err := exec.LookPath("postgres"); err == nil {
 		// PATH may hold links to a few of the binaries: their real folder has all of them.
-		if real, err := filepath.EvalSymlinks(postgres); err == nil {
-			bins = append(bins, filepath.Dir(real))
+		if target, err := filepath.EvalSymlinks(postgres); err == nil {
+			bins = append(bins, filepath.Dir(target))
 		}
 	}
 	if pgConfig, err := exec.LookPath("pg_config"); err == nil {

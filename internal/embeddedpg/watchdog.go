@@ -63,14 +63,13 @@ func (w *watchdog) watch(pid int) error {
 }
 
 // dismiss ends the watchdog, which removes the folder on its way.
-func (w *watchdog) dismiss() error {
+func (w *watchdog) dismiss() {
 	if w == nil {
-		return nil
+		return
 	}
 	_ = w.pipe.Close()
 	// Its exit status tells nothing of use: the folder is looked after next, by us.
 	_ = w.cmd.Wait()
-	return nil
 }
 
 // cleanUp does at once what a watchdog does at the end: stop the process, unless pid is 0, and remove the folder.

@@ -1,0 +1,32 @@
+# The commands of the project. "make" alone lists them.
+
+GO            ?= go
+GOLANGCI_LINT := $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+
+BENCH ?= .
+COUNT ?= 1
+
+.PHONY: help
+help: ## List these commands.
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: ## Show everything at work: a database, a producer, workers and traffic.
+	$(GO) run ./cmd/outbox demo
+
+.PHONY: test
+test: ## Run all tests, with the race detector. They start a PostgreSQL of their own.
+	$(GO) vet ./...
+	$(GO) test -race -timeout 10m ./...
+
+.PHONY: lint
+lint: ## Check style and common mistakes, formatting included.
+	$(GOLANGCI_LINT) run ./...
+
+.PHONY: fmt
+fmt: ## Format the code, as gofumpt does.
+	$(GOLANGCI_LINT) fmt ./...
+
+.PHONY: bench
+bench: ## Run the benchmarks, one after the other. BENCH=regexp chooses, COUNT=n repeats.
+	$(GO) test -run '^$$' -bench '$(BENCH)' -count $(COUNT) -timeout 1h ./outbox ./worker

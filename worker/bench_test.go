@@ -89,7 +89,6 @@ func BenchmarkDrain(b *testing.B) {
 	b.Run("keyed", func(b *testing.B) { drain(b, true, 0) })
 	b.Run("keyless", func(b *testing.B) { drain(b, false, 0) })
 	b.Run("keyless,failing=1%", func(b *testing.B) { drain(b, false, 100) })
-	b.Run("keyed,failing=1%", func(b *testing.B) { drain(b, true, 100) })
 }
 
 func drain(b *testing.B, keyed bool, failing int64) {

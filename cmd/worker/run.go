@@ -28,14 +28,34 @@ token and > for the rest:
 
 	worker --subscription temperatures --topics signals.created --topics 'alarms.>'
 
+Handlers:
+
+	log     writes a line for each event.
+	rollup  keeps the count, sum, min, max and last value of the signals of each name in public.signal_rollups. Each signal
+	        counts exactly once, whatever is killed; but once for each subscription, so give it only one. Its topic is
+	        signals.created.
+	flaky   shows what becomes of failures. It does what a signal's name says, and logs any other:
+	          fail        fails, until its attempts are used up and it is a dead letter
+	          fail-twice  fails two times, then succeeds
+	          slow        takes 2s: its window goes on without it
+	          hang        takes until its timeout, each time
+	          panic       panics, each time
+	          kill        kills the worker, each time: start it again, and after its attempts it is a dead letter
+	          dead        is a dead letter at once
+	          skip        is set aside
+
+What is behind a failed event in its key waits for it, until it succeeds or is a dead letter; here, the key is the name.
+
 The database needs the schema: "outbox migrate" creates it. SIGINT or SIGTERM lets running handlers finish, a second one aborts.`
 
 type flags struct {
 	Subscription    string        `required:"" placeholder:"NAME" help:"Serve this subscription; it is created where it is missing."`
-	Topics          []string      `placeholder:"PATTERN" help:"Topics of the subscription; repeat for several. A new one gets 'signals.>' by default; other topics than an existing one has are an error."`
-	Handler         string        `default:"log" enum:"log" help:"What to do with events: log writes a line for each."`
+	Topics          []string      `placeholder:"PATTERN" help:"Topics of the subscription; repeat for several. A new one gets 'signals.>' by default, for rollup 'signals.created'; other topics than an existing one has are an error."`
+	Handler         string        `default:"log" enum:"log,rollup,flaky" help:"What to do with events: log, rollup or flaky."`
 	Concurrency     int           `default:"100" help:"Handlers that run at once; never two of one key."`
 	Timeout         time.Duration `default:"30s" help:"What one attempt at an event may take; 0 for no limit."`
+	Attempts        int           `default:"20" help:"Attempts at an event before it is a dead letter."`
+	RetryFirst      time.Duration `default:"1s" help:"Delay before the second attempt. Later ones double it, up to 5m."`
 	ShutdownTimeout time.Duration `default:"30s" help:"What running handlers may take to finish when the worker is stopped."`
 	Admin           string        `placeholder:"ADDR" help:"Serve /healthz and /readyz here, such as 127.0.0.1:8081."`
 	cli.Database
@@ -59,7 +79,12 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err := migrations.Outbox.Check(ctx, database); err != nil {
 		return err
 	}
-	topics, err := topicsOf(ctx, database, flags.Subscription, flags.Topics)
+	if flags.Handler == "rollup" {
+		if err := migrations.Signals.Check(ctx, database); err != nil {
+			return err
+		}
+	}
+	topics, err := topicsOf(ctx, database, flags)
 	if err != nil {
 		return err
 	}
@@ -69,11 +94,22 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	s := worker.Subscription{Name: flags.Subscription, Topics: topics, Timeout: flags.Timeout}
+	s := worker.Subscription{
+		Name: flags.Subscription, Topics: topics, Timeout: flags.Timeout,
+		Retry: worker.Retry{Attempts: flags.Attempts, First: flags.RetryFirst},
+	}
 	if s.Timeout == 0 {
 		s.Timeout = worker.NoTimeout
 	}
-	if err := worker.Handle(w, s, logEvent(logger)); err != nil {
+	switch flags.Handler {
+	case "rollup":
+		err = worker.HandleBatchTx(w, s, rollup)
+	case "flaky":
+		err = worker.Handle(w, s, flaky(logger))
+	default:
+		err = worker.Handle(w, s, logEvent(logger))
+	}
+	if err != nil {
 		return err
 	}
 	if flags.Admin == "" {

@@ -19,8 +19,6 @@ import (
 	"github.com/signalbox-go/signalbox/producer"
 )
 
-func TestMain(m *testing.M) { pgtest.Main(m) }
-
 // A logLine is what a test looks at of the log.
 type logLine struct {
 	Msg       string
@@ -31,6 +29,8 @@ type logLine struct {
 	Timestamp time.Time
 	Topic     string
 	Payload   string
+	Attempt   int
+	Error     string
 }
 
 // A running worker writes its log here.
@@ -55,21 +55,25 @@ func start(t *testing.T, args ...string) *running {
 	r := &running{grew: make(chan struct{}, 1)}
 	r.stop = sync.OnceValue(func() error { cancel(); return <-ended })
 	t.Cleanup(func() { _ = r.stop() })
-	go func() {
-		lines := bufio.NewScanner(read)
-		for lines.Scan() {
-			var line logLine
-			_ = json.Unmarshal(lines.Bytes(), &line)
-			r.mu.Lock()
-			r.lines = append(r.lines, line)
-			r.mu.Unlock()
-			select {
-			case r.grew <- struct{}{}:
-			default:
-			}
-		}
-	}()
+	go r.collect(read)
 	return r
+}
+
+// collect reads the log to its end.
+func (r *running) collect(log io.Reader) {
+	lines := bufio.NewScanner(log)
+	lines.Buffer(nil, 1<<20) // stacks are long
+	for lines.Scan() {
+		var line logLine
+		_ = json.Unmarshal(lines.Bytes(), &line)
+		r.mu.Lock()
+		r.lines = append(r.lines, line)
+		r.mu.Unlock()
+		select {
+		case r.grew <- struct{}{}:
+		default:
+		}
+	}
 }
 
 // await returns the first n lines with a message.
@@ -174,8 +178,9 @@ func TestTopics(t *testing.T) {
 	if !errors.As(err, &topics) || !strings.Contains(err.Error(), "update outbox.subscriptions set topics") {
 		t.Errorf("got %v", err)
 	}
-	statement := err.Error()[strings.Index(err.Error(), `"update`)+1:]
-	if _, err := db.Pool.Exec(t.Context(), statement[:strings.Index(statement, `"`)]); err != nil {
+	_, advice, _ := strings.Cut(err.Error(), `"update`)
+	statement, _, _ := strings.Cut(advice, `"`)
+	if _, err := db.Pool.Exec(t.Context(), "update"+statement); err != nil {
 		t.Errorf("what the error says to do fails: %v", err)
 	}
 	r = start(t, "--database-url", db.URL, "--subscription", "s", "--topics", "c")
@@ -185,7 +190,10 @@ func TestTopics(t *testing.T) {
 func TestRefuses(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t)
-	empty := pgtest.NewEmpty(t)
+	empty, half := pgtest.NewEmpty(t), pgtest.NewEmpty(t)
+	if err := migrations.Outbox.Up(t.Context(), half.Conn(t)); err != nil {
+		t.Fatal(err)
+	}
 	usage := func(err error) bool { var u *cli.UsageError; return errors.As(err, &u) }
 	missing := func(err error) bool { return errors.Is(err, migrations.ErrMissing) }
 	says := func(text string) func(error) bool {
@@ -195,16 +203,18 @@ func TestRefuses(t *testing.T) {
 		args []string
 		want func(error) bool
 	}{
-		"no subscription": {[]string{"--database-url", db.URL}, usage},
-		"unknown flag":    {[]string{"--subscription", "s", "--nope"}, usage},
-		"unknown handler": {[]string{"--subscription", "s", "--handler", "nope"}, usage},
-		"bad duration":    {[]string{"--subscription", "s", "--timeout", "soon"}, usage},
-		"no database":     {[]string{"--subscription", "s"}, says("DATABASE_URL is not set")},
-		"unreachable":     {[]string{"--subscription", "s", "--database-url", "postgres://u:p@127.0.0.1:1/d"}, says("no PostgreSQL answers at 127.0.0.1:1")},
-		"no schema":       {[]string{"--subscription", "s", "--database-url", empty.URL}, missing},
-		"bad topic":       {[]string{"--subscription", "s", "--database-url", db.URL, "--topics", "a..b"}, says("has an empty token")},
-		"bad admin":       {[]string{"--subscription", "s", "--database-url", db.URL, "--admin", "nowhere"}, says("--admin")},
-		"negative":        {[]string{"--subscription", "s", "--database-url", db.URL, "--timeout=-1s"}, says("Timeout is negative")},
+		"no subscription":  {[]string{"--database-url", db.URL}, usage},
+		"unknown flag":     {[]string{"--subscription", "s", "--nope"}, usage},
+		"unknown handler":  {[]string{"--subscription", "s", "--handler", "nope"}, usage},
+		"bad duration":     {[]string{"--subscription", "s", "--timeout", "soon"}, usage},
+		"no database":      {[]string{"--subscription", "s"}, says("DATABASE_URL is not set")},
+		"unreachable":      {[]string{"--subscription", "s", "--database-url", "postgres://u:p@127.0.0.1:1/d"}, says("no PostgreSQL answers at 127.0.0.1:1")},
+		"no schema":        {[]string{"--subscription", "s", "--database-url", empty.URL}, missing},
+		"no rollups":       {[]string{"--subscription", "s", "--database-url", half.URL, "--handler", "rollup"}, missing},
+		"bad topic":        {[]string{"--subscription", "s", "--database-url", db.URL, "--topics", "a..b"}, says("has an empty token")},
+		"bad admin":        {[]string{"--subscription", "s", "--database-url", db.URL, "--admin", "nowhere"}, says("--admin")},
+		"rollup of others": {[]string{"--subscription", "s", "--database-url", db.URL, "--handler", "rollup", "--topics", "a.>"}, usage},
+		"negative":         {[]string{"--subscription", "s", "--database-url", db.URL, "--timeout=-1s"}, says("Timeout is negative")},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

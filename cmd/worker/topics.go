@@ -3,22 +3,36 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/signalbox-go/signalbox/internal/cli"
 	"github.com/signalbox-go/signalbox/outbox"
+	"github.com/signalbox-go/signalbox/producer"
 )
 
-// defaultTopics are those of a subscription that is created without any: all signals.
-var defaultTopics = []string{"signals.>"}
+var (
+	// defaultTopics are those of a subscription that is created without any: all signals.
+	defaultTopics = []string{"signals.>"}
+	// rollupTopics are all that the handler rollup can count. An existing subscription with others is refused.
+	rollupTopics = []string{producer.TopicCreated}
+)
 
 // topicsOf returns the topics to register: those asked for, or the default where the subscription has yet to be created.
 // An existing one keeps its own.
-func topicsOf(ctx context.Context, database *pgxpool.Pool, name string, asked []string) ([]string, error) {
-	if len(asked) > 0 {
+func topicsOf(ctx context.Context, database *pgxpool.Pool, flags flags) ([]string, error) {
+	asked := flags.Topics
+	switch {
+	case flags.Handler == "rollup" && len(asked) > 0 && !slices.Equal(asked, rollupTopics):
+		return nil, &cli.UsageError{Err: fmt.Errorf("--handler rollup has the topic %s: leave out --topics", producer.TopicCreated)}
+	case flags.Handler == "rollup":
+		return rollupTopics, nil
+	case len(asked) > 0:
 		return asked, nil
 	}
-	_, err := outbox.Subscribe(ctx, database, name, nil, outbox.FromBeginning)
+	_, err := outbox.Subscribe(ctx, database, flags.Subscription, nil, outbox.FromBeginning)
 	if errors.Is(err, outbox.ErrUnknownSubscription) {
 		return defaultTopics, nil
 	}

@@ -4,7 +4,8 @@
 //
 //   - [Outbox] creates the schema outbox: the log, subscriptions and what workers remember. An application that
 //     embeds Signalbox needs this one only.
-//   - [Signals] creates the table of the reference service, package producer.
+//   - [Signals] creates the tables of the reference service: what package producer stores, and what "worker --handler
+//     rollup" makes of it.
 //
 // They are plain tern migrations, so the same files work in three ways: "outbox migrate", "tern migrate" in the
 // folder of a set, and [Set.Up] from Go. Workers and producers call [Set.Check] and refuse to start on a schema that

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -157,11 +158,11 @@ func decide(ctx context.Context, db DB, f DeliveryFilter, what, sql string, more
 	return n, nil
 }
 
-// shortenReason bounds what somebody typed.
+// shortenReason bounds what somebody typed to what PostgreSQL can keep.
 func shortenReason(reason string) string {
 	const most = 1024
 	if len(reason) > most {
 		reason = reason[:most]
 	}
-	return reason
+	return strings.ToValidUTF8(strings.ReplaceAll(reason, "\x00", ""), "")
 }

@@ -83,3 +83,23 @@ func ExampleMatchTopic() {
 	log.Println(outbox.MatchTopic("orders.>", "orders.eu.placed")) // true
 	log.Println(outbox.MatchTopic("orders.*", "orders.eu.placed")) // false
 }
+
+// What failed while a service was away is tried again when it is back: first see how many, then do it.
+func ExampleRetryDeliveries() {
+	ctx := context.Background()
+	pool, err := pgxpool.New(ctx, "postgres://user:password@localhost:5432/shop")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer pool.Close()
+
+	refused := outbox.DeliveryFilter{Subscription: "mails", Error: "connection refused"}
+	n, err := outbox.CountDeliveries(ctx, pool, refused)
+	if err != nil {
+		log.Fatal(err)
+	}
+	log.Printf("retrying %d dead letters", n)
+	if _, err := outbox.RetryDeliveries(ctx, pool, refused); err != nil {
+		log.Fatal(err)
+	}
+}

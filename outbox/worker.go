@@ -164,6 +164,24 @@ func Usurp(ctx context.Context, conn *pgx.Conn, lease time.Duration) error {
 	return nil
 }
 
+// SessionName is what a connection of a worker calls itself in pg_stat_activity.
+func SessionName(worker int64, purpose string) string {
+	return fmt.Sprintf("signalbox worker %d: %s", worker, purpose)
+}
+
+// EndSessions ends the connections of a worker that have a SessionName. One that was stopped in the middle of a transaction
+// keeps its locks, and would hold up whoever takes over.
+func EndSessions(ctx context.Context, conn *pgx.Conn, worker int64) error {
+	_, err := conn.Exec(ctx, `
+		select pg_terminate_backend(a.pid)
+		from pg_stat_activity a
+		where a.datname = current_database() and a.pid <> pg_backend_pid() and starts_with(a.application_name, $1)`, SessionName(worker, ""))
+	if err != nil {
+		return fmt.Errorf("end the sessions of worker %d: %w", worker, err)
+	}
+	return nil
+}
+
 // Evict removes a worker that is dead or on its way out, and frees what it owned for others. It reports whether there was
 // such a worker. Safe to call from any number of processes at once.
 //

@@ -21,7 +21,8 @@ type Config struct {
 	// process id.
 	Name string
 
-	// Concurrency is how many handlers of one subscription run at once. Events of one key never do. Defaults to 100.
+	// Concurrency is how many handlers of one subscription run at once, and how many more may be parked. Those of one key
+	// never run at once. Defaults to 100.
 	Concurrency int
 
 	// WindowSize is how many events of one subscription are read at once, at most. Windows shrink by themselves where

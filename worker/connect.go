@@ -25,13 +25,13 @@ const sessionSetup = `
 select set_config('tcp_keepalives_idle', '5', false), set_config('tcp_keepalives_interval', '2', false),
        set_config('tcp_keepalives_count', '3', false), set_config('idle_in_transaction_session_timeout', '10s', false)`
 
-// open returns a connection for a purpose, which PostgreSQL's pg_stat_activity shows, and whether it reaches PostgreSQL
+// open returns a connection with a name, which PostgreSQL's pg_stat_activity shows, and whether it reaches PostgreSQL
 // directly. A pooling proxy hands out process ids of its own.
-func (c connector) open(ctx context.Context, purpose string, options ...func(*pgx.ConnConfig)) (conn *pgx.Conn, direct bool, err error) {
+func (c connector) open(ctx context.Context, name string, options ...func(*pgx.ConnConfig)) (conn *pgx.Conn, direct bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
 	config := c.config.ConnConfig.Copy()
-	config.RuntimeParams["application_name"] = "signalbox " + purpose
+	config.RuntimeParams["application_name"] = name
 	config.DefaultQueryExecMode = pgx.QueryExecModeCacheStatement // binary results, prepared once
 	for _, option := range options {
 		option(config)

@@ -167,6 +167,9 @@ func (s *session) evictDead(ctx context.Context, log *slog.Logger, missing map[i
 		if id == s.id {
 			continue // stopped for longer than the lease, and awake again: the next beat tells
 		}
+		if err := outbox.EndSessions(ctx, s.control, id); err != nil {
+			return nil, err
+		}
 		evicted, err := outbox.Evict(ctx, s.control, id)
 		var pgErr *pgconn.PgError
 		const lockNotAvailable = "55P03"

@@ -30,14 +30,9 @@ func HandleBatch[T any](w *Worker, s Subscription, handler func(ctx context.Cont
 // All events of a window share the transaction, one after the other. If one fails, its writes are undone, and the
 // others count. Keep handlers short: ParkAfter does not apply.
 func HandleTx[T any](w *Worker, s Subscription, handler func(ctx context.Context, tx pgx.Tx, e *Event[T]) error) error {
-	each := manyOf(func(ctx context.Context, tx pgx.Tx, events []*Event[T]) error { return handler(ctx, tx, events[0]) })
-	return w.register(registration{Subscription: s, tx: true, many: func(ctx context.Context, tx pgx.Tx, jobs []*job) {
-		for i := range jobs {
-			if each(ctx, tx, jobs[i:i+1]); jobs[i].err != nil {
-				return // the transaction is of no use any more
-			}
-		}
-	}})
+	return w.register(registration{Subscription: s, tx: true, solo: true, many: manyOf(func(ctx context.Context, tx pgx.Tx, events []*Event[T]) error {
+		return handler(ctx, tx, events[0])
+	})})
 }
 
 // HandleBatchTx is [HandleTx] for a handler that takes the events of a window as a slice: an insert … select from unnest for
@@ -105,8 +100,22 @@ func spread(err error, jobs []*job) {
 	}
 }
 
-// call runs a manyFunc within the subscription's timeout, and reports whether all jobs succeeded.
+// call handles jobs together, and reports whether all succeeded. Without slices, it ends with the first that does not: its
+// transaction is of no use any more.
 func (r *runner) call(ctx context.Context, tx pgx.Tx, jobs []*job) bool {
+	if !r.sub.solo {
+		return r.callOnce(ctx, tx, jobs)
+	}
+	for i := range jobs {
+		if !r.callOnce(ctx, tx, jobs[i:i+1]) {
+			return false
+		}
+	}
+	return true
+}
+
+// callOnce calls the handler within the subscription's timeout.
+func (r *runner) callOnce(ctx context.Context, tx pgx.Tx, jobs []*job) bool {
 	if r.sub.Timeout != NoTimeout {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, r.sub.Timeout, errAttemptTimeout)
@@ -138,22 +147,48 @@ func (r *runner) handleMany(ctx context.Context, jobs []job) {
 	r.fit(len(jobs), time.Since(start))
 }
 
-// handleTx calls the handler with all jobs in the transaction that settles them. If one fails, that is undone, and they are
-// handled one by one, each behind a savepoint.
+// handleTx calls the handler in the transaction that settles what it did. The window's events go together; if one fails, that is
+// undone, and they are handled one by one, each behind a savepoint. Deliveries, which have failed before, go one by one at once,
+// and before them.
 func (r *runner) handleTx(ctx context.Context, jobs []job) error {
 	start := time.Now()
-	all := make([]*job, len(jobs))
-	for i := range jobs {
-		all[i] = &jobs[i]
+	retried := 0
+	for retried < len(jobs) && jobs[retried].delivery {
+		retried++
 	}
-	settled, err := r.settleTx(ctx, jobs, func(tx pgx.Tx) (bool, error) {
-		return r.call(ctx, tx, all) && checkConstraints(ctx, tx) == nil, nil
-	})
-	if err == nil && !settled {
-		_, err = r.settleTx(ctx, jobs, func(tx pgx.Tx) (bool, error) { return true, r.isolate(ctx, tx, all) })
+	oneByOne := func(jobs []job) error {
+		_, err := r.settleTx(ctx, jobs, func(tx pgx.Tx) (bool, error) { return true, r.isolate(ctx, tx, pointers(jobs)) })
+		return err
+	}
+	if retried > 0 {
+		window := r.owed.Window
+		r.owed.Window = nil // is not handled yet
+		if err := oneByOne(jobs[:retried]); err != nil {
+			return err
+		}
+		r.owed.Window = window
+	}
+	if fresh := jobs[retried:]; len(fresh) > 0 {
+		settled, err := r.settleTx(ctx, fresh, func(tx pgx.Tx) (bool, error) {
+			return r.call(ctx, tx, pointers(fresh)) && checkConstraints(ctx, tx) == nil, nil
+		})
+		if err == nil && !settled {
+			err = oneByOne(fresh)
+		}
+		if err != nil {
+			return err
+		}
 	}
 	r.fit(len(jobs), time.Since(start))
-	return err
+	return nil
+}
+
+func pointers(jobs []job) []*job {
+	list := make([]*job, len(jobs))
+	for i := range jobs {
+		list[i] = &jobs[i]
+	}
+	return list
 }
 
 // checkConstraints finds what would else show only at the commit, and be everybody's fault: a violation of a deferred

@@ -22,12 +22,12 @@ const (
 // sentinel answers the doorbell for all workers. It is like a network driver: publishers ring when it is quiet, and
 // are looked after by polling under load.
 func (s *session) sentinel(ctx context.Context, log *slog.Logger) error {
-	lock, _, err := s.w.connect.open(ctx, "sentinel: bell")
+	lock, _, err := s.w.connect.open(ctx, outbox.SessionName(s.id, "bell"))
 	if err != nil {
 		return err
 	}
 	defer shut(lock)
-	probe, _, err := s.w.connect.open(ctx, "sentinel: probe")
+	probe, _, err := s.w.connect.open(ctx, outbox.SessionName(s.id, "probe"))
 	if err != nil {
 		return err
 	}

@@ -44,7 +44,7 @@ func (d *departed) evict(ctx context.Context, conn *pgx.Conn) error {
 // session joins, serves and leaves. It reports whether it came to serve.
 func (w *Worker) session(ctx context.Context, left *departed) (served bool, err error) {
 	s := &session{w: w, rang: make(chan struct{}, 1)}
-	if s.control, s.direct, err = w.connect.open(ctx, "worker: control"); err != nil {
+	if s.control, s.direct, err = w.connect.open(ctx, "signalbox worker: control"); err != nil {
 		return false, err
 	}
 	defer func() { shut(s.control) }()
@@ -61,7 +61,7 @@ func (w *Worker) session(ctx context.Context, left *departed) (served bool, err 
 	cleanup, cancel := context.WithTimeout(context.WithoutCancel(ctx), connectTimeout)
 	defer cancel()
 	if s.control.IsClosed() {
-		if conn, _, err := w.connect.open(cleanup, "worker: control"); err == nil {
+		if conn, _, err := w.connect.open(cleanup, "signalbox worker: control"); err == nil {
 			s.control = conn
 		}
 	}
@@ -129,7 +129,7 @@ func (s *session) serve(parent context.Context) error {
 		if registered.tx {
 			options = append(options, cancelStatements)
 		}
-		conn, _, err := s.w.connect.open(parent, "worker: "+sub.Name, options...)
+		conn, _, err := s.w.connect.open(parent, outbox.SessionName(s.id, sub.Name), options...)
 		if err != nil {
 			return err
 		}

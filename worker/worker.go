@@ -30,6 +30,7 @@ type registration struct {
 	each handlerFunc // for single events
 	many manyFunc    // for slices of them, or in the settling transaction
 	tx   bool        // whether many gets that transaction
+	solo bool        // whether many takes single events only
 }
 
 // ErrNotServing says that a worker does not serve at the moment: it is starting, stopping, or cannot reach its database.
@@ -89,9 +90,12 @@ func (w *Worker) Run(ctx context.Context) error {
 		served, err := w.session(ctx, left)
 		servedOnce = servedOnce || served
 		switch {
-		case errors.Is(err, context.Canceled) && ctx.Err() != nil:
+		case ctx.Err() != nil:
+			if err != nil && !errors.Is(err, context.Canceled) {
+				w.cfg.Logger.Warn("stopped without recording everything: the rest will be handled again", "worker", w.cfg.Name, "error", err)
+			}
 			return nil
-		case ctx.Err() != nil, !servedOnce, permanent(err):
+		case !servedOnce, permanent(err):
 			return err
 		case served:
 			wait = reconnectFirst

@@ -50,10 +50,16 @@ type TopicsError struct {
 }
 
 func (e *TopicsError) Error() string {
+	want := make([]string, len(e.Want))
+	for i, topic := range e.Want {
+		want[i] = quoteLiteral(topic)
+	}
 	return fmt.Sprintf("subscription %q has the topics %s, not %s: leave them out, use another name, or change them with "+
-		"\"update outbox.subscriptions set topics = '{%s}' where name = '%s'\" and restart its workers",
-		e.Name, strings.Join(e.Have, " "), strings.Join(e.Want, " "), strings.Join(e.Want, ","), e.Name)
+		"\"update outbox.subscriptions set topics = array[%s] where name = %s\" and restart its workers",
+		e.Name, strings.Join(e.Have, " "), strings.Join(e.Want, " "), strings.Join(want, ", "), quoteLiteral(e.Name))
 }
+
+func quoteLiteral(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }
 
 // Subscribe returns the subscription of that name and creates it where it is missing. Topics are exact names, or have *
 // for one token and > for the rest. For an existing one they may be left out; others than it has are a *TopicsError.

@@ -124,20 +124,11 @@ func TestForms(t *testing.T) {
 				}
 				return handle(ctx, tx, e)
 			}
-			w, err := worker.New(db.Pool, worker.Config{Logger: testLogger(t)})
-			if err != nil {
-				t.Fatal(err)
-			}
 			s := worker.Subscription{
 				Name: "s", Topics: everything, Timeout: 300 * time.Millisecond,
 				Retry: worker.Retry{Attempts: 3, Delay: func(int) time.Duration { return 10 * time.Millisecond }},
 			}
-			if err := f.register(w, s, db, failFirst); err != nil {
-				t.Fatal(err)
-			}
-			ctx, cancel := context.WithCancel(t.Context())
-			done := make(chan error, 1)
-			go func() { done <- w.Run(ctx) }()
+			stop := startForm(t, db, f, s, failFirst)
 			nDead := 0
 			for _, d := range dead {
 				if d {
@@ -149,10 +140,7 @@ func TestForms(t *testing.T) {
 				left = rows(t, db)
 				return len(left) == nDead && settledAll(t, db.Pool)
 			})
-			cancel()
-			if err := <-done; err != nil {
-				t.Error(err)
-			}
+			stop()
 			for _, r := range left {
 				if !dead[r.N] || r.State != "dead" {
 					t.Errorf("left is %+v", r)

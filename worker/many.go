@@ -130,21 +130,31 @@ func (r *runner) callOnce(ctx context.Context, tx pgx.Tx, jobs []*job) bool {
 	return true
 }
 
-// handleMany calls the handler with the window's events, and with each delivery alone.
+// handleMany calls the handler with each delivery alone, and with the window's events.
 func (r *runner) handleMany(ctx context.Context, jobs []job) {
 	start := time.Now()
 	fresh := make([]*job, 0, len(jobs))
+	stopped := map[string]bool{}
 	for i := range jobs {
-		if j := &jobs[i]; j.delivery {
-			r.call(ctx, nil, []*job{j})
-		} else {
+		j := &jobs[i]
+		switch {
+		case !j.delivery:
 			fresh = append(fresh, j)
+		case stopped[j.event.Key] || ctx.Err() != nil:
+			j.err = errBehind
+		case !r.call(ctx, nil, []*job{j}):
+			stopped[j.event.Key] = r.stopsKey(ctx, j)
 		}
 	}
 	if len(fresh) > 0 {
 		r.call(ctx, nil, fresh)
 	}
 	r.fit(len(jobs), time.Since(start))
+}
+
+// stopsKey reports whether those of its key have to wait for a job that has failed.
+func (r *runner) stopsKey(ctx context.Context, j *job) bool {
+	return j.event.Key != "" && r.blocks(r.verdict(ctx, j))
 }
 
 // handleTx calls the handler in the transaction that settles what it did. The window's events go together; if one fails, that is
@@ -237,7 +247,7 @@ func (r *runner) isolate(ctx context.Context, tx pgx.Tx, jobs []*job) error {
 			j.err = checkConstraints(ctx, savepoint)
 		}
 		if j.err != nil {
-			stopped[j.event.Key] = j.event.Key != "" && r.blocks(r.verdict(ctx, j))
+			stopped[j.event.Key] = r.stopsKey(ctx, j)
 			err = savepoint.Rollback(context.WithoutCancel(ctx))
 		} else {
 			err = savepoint.Commit(ctx)

@@ -47,12 +47,8 @@ func TestMiddleware(t *testing.T) {
 					}
 				},
 			}, Retry: worker.Retry{Delay: func(int) time.Duration { return time.Millisecond }}}
-			w, err := worker.New(db.Pool, worker.Config{Logger: testLogger(t)})
-			if err != nil {
-				t.Fatal(err)
-			}
 			var done sync.Map
-			err = f.register(w, s, db, func(ctx context.Context, _ execer, e *worker.Event[payload]) error {
+			stop := startForm(t, db, f, s, func(ctx context.Context, _ execer, e *worker.Event[payload]) error {
 				if ctx.Value(contextKey{}) != "inner" {
 					t.Error("the handler's context is not that of the middleware")
 				}
@@ -62,22 +58,13 @@ func TestMiddleware(t *testing.T) {
 				done.Store(e.Payload.N, true)
 				return nil
 			})
-			if err != nil {
-				t.Fatal(err)
-			}
-			ctx, cancel := context.WithCancel(t.Context())
-			ended := make(chan error, 1)
-			go func() { ended <- w.Run(ctx) }()
 			eventually(t, 20*time.Second, "two are done and one is dead", func() bool {
 				_, one := done.Load(1)
 				_, three := done.Load(3)
 				list := rows(t, db)
 				return one && three && len(list) == 1 && list[0].N == 2 && list[0].State == "dead"
 			})
-			cancel()
-			if err := <-ended; err != nil {
-				t.Error(err)
-			}
+			stop()
 			if calls.Load() < 3 || translated.Load() == 0 {
 				t.Errorf("the middleware saw %d events and translated %d errors", calls.Load(), translated.Load())
 			}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -86,24 +87,36 @@ func TestOutcomes(t *testing.T) {
 		{"skip", func(context.Context, int) error { return worker.Skip("not ours") }, true, 1, "skipped", "not ours", "after"},
 		{"wrapped", func(context.Context, int) error { return fmt.Errorf("while at it: %w", worker.DeadLetter(errNo)) }, false, 1, "dead", "while at it", "after"},
 	}
+	type cell struct {
+		form
+		key string
+	}
+	var cells []cell
+	for _, f := range forms {
+		cells = append(cells, cell{f, "k"}, cell{f, ""})
+	}
 	for _, test := range tests {
-		for _, key := range []string{"k", ""} {
-			t.Run(fmt.Sprintf("%s with key %q", test.name, key), func(t *testing.T) {
+		for _, cell := range cells {
+			key := cell.key
+			t.Run(fmt.Sprintf("%s, %s with key %q", test.name, cell.name, key), func(t *testing.T) {
 				t.Parallel()
 				db := pgtest.New(t)
-				var calls, behindAt atomic.Int64
+				var calls, behindAt atomic.Int64 // calls counts attempts: transactional forms may call twice for one
 				s := worker.Subscription{
 					Name: "s", Topics: everything, Timeout: 50 * time.Millisecond, StopKeyOnDead: test.stopKey,
 					Retry: worker.Retry{Attempts: 4, Delay: func(int) time.Duration { return 10 * time.Millisecond }},
 				}
 				publish(t, db.Pool, key, 1, 3)
-				stop := start(t, db.Pool, worker.Config{}, s, func(ctx context.Context, e *worker.Event[payload]) error {
+				stop := startForm(t, db, cell.form, s, func(ctx context.Context, _ execer, e *worker.Event[payload]) error {
 					if e.Payload.N == 2 {
 						behindAt.Store(calls.Load() + 1)
 						return nil
 					}
-					if n := int(calls.Add(1)); n != e.Attempt {
-						t.Errorf("attempt %d says that it is %d", n, e.Attempt)
+					switch n := int(calls.Load()); {
+					case e.Attempt == n+1:
+						calls.Add(1)
+					case e.Attempt != n || !cell.exactly:
+						t.Errorf("after attempt %d comes %d", n, e.Attempt)
 					}
 					return test.outcome(ctx, e.Attempt)
 				})
@@ -138,6 +151,29 @@ func TestOutcomes(t *testing.T) {
 			})
 		}
 	}
+}
+
+// startForm runs a worker with a handler in one of its forms until the test ends, or until the returned function is called.
+func startForm(t *testing.T, db *pgtest.DB, f form, s worker.Subscription, handle func(context.Context, execer, *worker.Event[payload]) error) (stop func()) {
+	t.Helper()
+	w, err := worker.New(db.Pool, worker.Config{Logger: testLogger(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.register(w, s, db, handle); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- w.Run(ctx) }()
+	stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("worker: %v", err)
+		}
+	})
+	t.Cleanup(stop)
+	return stop
 }
 
 // TestUndecodable has a payload that is not what the handler takes: it is dead at once, and the handler never sees it.
@@ -262,11 +298,20 @@ func TestParkedAtShutdown(t *testing.T) {
 // are delivered.
 func TestKillerEvent(t *testing.T) {
 	t.Parallel()
+	for _, by := range []string{"exit", "memory"} {
+		t.Run(by, func(t *testing.T) {
+			t.Parallel()
+			testKillerEvent(t, by)
+		})
+	}
+}
+
+func testKillerEvent(t *testing.T, by string) {
 	db := pgtest.New(t)
 	const events, killer, attempts = 60, 30, 3
 	publish(t, db.Pool, "", 1, events)
 	publish(t, db.Pool, "k", 1, killer)
-	cfg := processConfig{URL: db.URL, Subscription: "s", Killer: killer, Attempts: attempts}
+	cfg := processConfig{URL: db.URL, Subscription: "s", Killer: killer, KillBy: by, Attempts: attempts}
 	var processes []*process
 	for n := 1; ; n++ {
 		cfg.Name = fmt.Sprint("life-", n)

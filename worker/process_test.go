@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"runtime"
 	"sync"
 	"syscall"
 	"testing"
@@ -30,10 +31,11 @@ type processConfig struct {
 	Subscription string
 	Name         string
 	Lease        time.Duration
-	Killer       int  // the number of the event that kills its process; 0 for none
-	Attempts     int  // Retry.Attempts
-	Count        bool // whether events are counted, in the settling transaction
-	Random       bool // whether handlers fail, take long, and so on, at random; they report to the table handled
+	Killer       int    // the number of the event that kills its process; 0 for none
+	KillBy       string // "exit" or "memory"
+	Attempts     int    // Retry.Attempts
+	Count        bool   // whether events are counted, in the settling transaction
+	Random       bool   // whether handlers fail, take long, and so on, at random; they report to the table handled
 }
 
 // A line is what a process reports of each event it handles.
@@ -73,6 +75,9 @@ func runProcess() {
 	}
 	fail(worker.Handle(w, s, func(ctx context.Context, e *worker.Event[payload]) error {
 		if cfg.Killer != 0 && e.Payload.N == cfg.Killer {
+			if cfg.KillBy == "memory" {
+				exhaustMemory()
+			}
 			os.Exit(3)
 		}
 		if cfg.Random {
@@ -88,6 +93,20 @@ func runProcess() {
 		return out.Flush() // what is reported is handled, whatever happens to the process
 	}))
 	fail(w.Run(ctx))
+}
+
+// exhaustMemory takes what the process may have, and then more, which ends it.
+func exhaustMemory() {
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	limit := syscall.Rlimit{Cur: m.Sys + 64<<20, Max: m.Sys + 64<<20}
+	if err := syscall.Setrlimit(syscall.RLIMIT_AS, &limit); err != nil {
+		panic(err)
+	}
+	var taken [][]byte
+	for {
+		taken = append(taken, make([]byte, 16<<20))
+	}
 }
 
 // count adds events to the table counts.

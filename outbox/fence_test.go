@@ -188,3 +188,32 @@ func TestLineOfAKey(t *testing.T) {
 		t.Errorf("attempts %v, failures %v, %v", attempts, failures, err)
 	}
 }
+
+// TestHeldLane holds a lane while others move on: nothing of it is passed, and it comes once the lane is free again.
+func TestHeldLane(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	db := pgtest.New(t)
+	s, err := outbox.Subscribe(ctx, db.Pool, "s", []string{">"}, outbox.FromBeginning)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, _ := member(t, db, s)
+	publishOne(t, db.Pool, "held")
+	held := settle(t, m, 1)[0].Lane()
+	m.Held[held] = true
+	publishOne(t, db.Pool, "held")
+	for range outbox.Lanes {
+		publishOne(t, db.Pool, "") // one for each lane
+	}
+	settle(t, m, outbox.Lanes-1)
+	if w, err := m.Read(ctx, 100); err != nil || w.More() {
+		t.Errorf("a held lane keeps its reader busy (%v)", err)
+	}
+	delete(m.Held, held)
+	for _, e := range settle(t, m, 2) {
+		if e.Lane() != held {
+			t.Errorf("event %d is of lane %d", e.ID, e.Lane())
+		}
+	}
+}

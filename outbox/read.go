@@ -205,7 +205,7 @@ func (m *Member) Read(ctx context.Context, limit int) (*Window, error) {
 	}
 
 	w := &Window{Events: got.events, cursors: m.cursors}
-	w.full = len(got.stopped) > 0 || got.lateCut != 0 || catchingUp
+	w.full = len(got.cut) > 0 || got.lateCut != 0 || catchingUp
 	next := advance(m.cursors, got.reading)
 	w.moved = got.next != 0 || got.lateCut != 0 || catchingUp || shrunk(m.cursors, next)
 	if w.moved {
@@ -213,7 +213,7 @@ func (m *Member) Read(ctx context.Context, limit int) (*Window, error) {
 	}
 	m.cursors = w.cursors
 	clear(m.hot)
-	for lane := range got.stopped {
+	for _, lane := range got.cut {
 		m.hot[lane] = true
 	}
 	w.Events = inOrder(w.Events)
@@ -252,6 +252,7 @@ func shrunk(before, after []cursor) bool {
 type collected struct {
 	reading
 	events []Event
+	cut    []int16 // lanes that may have more to read at once
 }
 
 // errUnclean says that the read's transaction id may be older than its snapshot, which would lose events.
@@ -344,8 +345,11 @@ func (m *Member) collect(rows pgx.Rows, lanes []int16, after []int64, take []int
 	}
 	for i, lane := range lanes {
 		switch {
-		case missed[lane], taken[lane] >= take[i] && take[i] > 0:
+		case take[i] == 0: // held: it stays where it is, however far the others get
+			got.stopped[lane] = after[i]
+		case missed[lane], taken[lane] >= take[i]:
 			got.stopped[lane] = max(after[i], last[lane])
+			got.cut = append(got.cut, lane)
 		}
 	}
 	return got, nil

@@ -103,9 +103,9 @@ func exhaustMemory() {
 	if err := syscall.Setrlimit(syscall.RLIMIT_AS, &limit); err != nil {
 		panic(err)
 	}
-	var taken [][]byte
-	for {
+	for taken := [][]byte{}; ; {
 		taken = append(taken, make([]byte, 16<<20))
+		runtime.KeepAlive(taken)
 	}
 }
 

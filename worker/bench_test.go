@@ -241,3 +241,137 @@ func publishOrder(ctx context.Context, pool *pgxpool.Pool, key string) error {
 		return err
 	})
 }
+
+// BenchmarkDeadLetters counts, lists and retries 100,000 dead letters, of which half have a key, beside fresh events: it reports
+// how long each takes, how long until all are delivered, and the latency of fresh events before and meanwhile.
+func BenchmarkDeadLetters(b *testing.B) {
+	const letters = 100_000
+	pool := durable(b)
+	var retried atomic.Int64
+	fresh := make(chan struct{}, 1)
+	delivered := make(chan struct{})
+	stop := run(b, pool, func(_ context.Context, e *worker.Event[json.RawMessage]) error {
+		if e.Topic == "bench.fresh" {
+			fresh <- struct{}{}
+		} else if retried.Add(1) == letters {
+			close(delivered)
+		}
+		return nil
+	})
+	defer stop()
+	publish := func() time.Duration {
+		start := time.Now()
+		if _, err := outbox.Publish(b.Context(), pool, outbox.Event{Topic: "bench.fresh", Payload: json.RawMessage(`{}`)}); err != nil {
+			b.Fatal(err)
+		}
+		<-fresh
+		return time.Since(start)
+	}
+	publish() // the subscription exists from here on
+	benchExec(b, pool, `
+		insert into outbox.deliveries (subscription_id, event_id, lane, topic, key, payload, headers, published_at, state, attempt, due_at, errors)
+		select 1, -i, case when i % 2 = 0 then hashtext('key-' || i % 1000) & 63 else i % 64 end, 'bench.dead', case when i % 2 = 0 then 'key-' || i % 1000 end,
+		       '{}', '{}', now(), 'dead', 20, now(), jsonb_build_array(jsonb_build_object('attempt', 20, 'at', now(), 'worker', 'w', 'error', 'error ' || i % 10))
+		from generate_series(1, $1::integer) i`, letters)
+	timed := func(metric string, do func() error) {
+		start := time.Now()
+		if err := do(); err != nil {
+			b.Fatal(err)
+		}
+		b.ReportMetric(milliseconds(time.Since(start)), metric)
+	}
+	var quiet, busy []time.Duration
+	for range 100 {
+		quiet = append(quiet, publish())
+	}
+	f := outbox.DeliveryFilter{Subscription: "bench", Error: "error 3"}
+	timed("count-ms", func() error { _, err := outbox.CountDeliveries(b.Context(), pool, f); return err })
+	timed("list-ms", func() error { _, err := outbox.ListDeliveries(b.Context(), pool, f, 0, 100); return err })
+	start := time.Now()
+	timed("retry-ms", func() error {
+		_, err := outbox.RetryDeliveries(b.Context(), pool, outbox.DeliveryFilter{Subscription: "bench"})
+		return err
+	})
+	for waiting := true; waiting; {
+		busy = append(busy, publish())
+		select {
+		case <-delivered:
+			waiting = false
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+	b.ReportMetric(letters/time.Since(start).Seconds(), "retried/s")
+	for name, took := range map[string][]time.Duration{"quiet": quiet, "busy": busy} {
+		slices.Sort(took)
+		b.ReportMetric(milliseconds(quantile(took, 0.5)), name+"-p50-ms")
+		b.ReportMetric(milliseconds(quantile(took, 0.99)), name+"-p99-ms")
+	}
+	b.ReportMetric(0, "ns/op")
+}
+
+// BenchmarkSlowNeighbour measures the latency of a subscription alone, and beside one whose handlers take long; and how old the
+// oldest transaction gets meanwhile.
+func BenchmarkSlowNeighbour(b *testing.B) {
+	for _, slow := range []time.Duration{0, 30 * time.Second} {
+		b.Run(fmt.Sprintf("neighbour=%v", slow), func(b *testing.B) {
+			pool := durable(b)
+			w, err := worker.New(pool, worker.Config{Logger: slog.New(slog.DiscardHandler), ShutdownTimeout: time.Second})
+			if err != nil {
+				b.Fatal(err)
+			}
+			handled := make(chan struct{}, 1)
+			topics := []string{"bench.>"}
+			if slow > 0 {
+				err = worker.Handle(w, worker.Subscription{Name: "slow", Topics: topics}, func(ctx context.Context, _ *worker.Event[json.RawMessage]) error {
+					select {
+					case <-time.After(slow):
+						return nil
+					case <-ctx.Done():
+						return ctx.Err()
+					}
+				})
+				if err != nil {
+					b.Fatal(err)
+				}
+			}
+			err = worker.Handle(w, worker.Subscription{Name: "quick", Topics: topics}, func(context.Context, *worker.Event[json.RawMessage]) error {
+				handled <- struct{}{}
+				return nil
+			})
+			if err != nil {
+				b.Fatal(err)
+			}
+			ctx, cancel := context.WithCancel(b.Context())
+			done := make(chan error, 1)
+			go func() { done <- w.Run(ctx) }()
+			var took []time.Duration
+			var oldest float64
+			for range 300 {
+				time.Sleep(20 * time.Millisecond)
+				start := time.Now()
+				if _, err := outbox.Publish(b.Context(), pool, outbox.Event{Topic: "bench.both", Payload: json.RawMessage(`{}`)}); err != nil {
+					b.Fatal(err)
+				}
+				<-handled
+				took = append(took, time.Since(start))
+				var age float64
+				err := pool.QueryRow(b.Context(), `
+					select coalesce(max(extract(epoch from clock_timestamp() - xact_start)), 0)::double precision from pg_stat_activity
+					where application_name like 'signalbox%'`).Scan(&age)
+				if err != nil {
+					b.Fatal(err)
+				}
+				oldest = max(oldest, age)
+			}
+			cancel()
+			if err := <-done; err != nil {
+				b.Fatal(err)
+			}
+			slices.Sort(took)
+			b.ReportMetric(milliseconds(quantile(took, 0.5)), "p50-ms")
+			b.ReportMetric(milliseconds(quantile(took, 0.99)), "p99-ms")
+			b.ReportMetric(1000*oldest, "oldest-tx-ms")
+			b.ReportMetric(0, "ns/op")
+		})
+	}
+}

@@ -242,6 +242,19 @@ func TestCursorLosesNothing(t *testing.T) {
 	})
 }
 
+func (set xids) has(xid int64) bool {
+	_, found := slices.BinarySearchFunc(set, xid, func(s span, xid int64) int {
+		switch {
+		case s.to <= xid:
+			return -1
+		case s.from > xid:
+			return 1
+		}
+		return 0
+	})
+	return found
+}
+
 func TestXids(t *testing.T) {
 	t.Parallel()
 	const universe = 40

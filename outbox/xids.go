@@ -32,19 +32,6 @@ func newXids(spans ...span) xids {
 	return set
 }
 
-func (set xids) has(xid int64) bool {
-	_, found := slices.BinarySearchFunc(set, xid, func(s span, xid int64) int {
-		switch {
-		case s.to <= xid:
-			return -1
-		case s.from > xid:
-			return 1
-		}
-		return 0
-	})
-	return found
-}
-
 // both returns what is in set and in other.
 func (set xids) both(other xids) xids {
 	var result xids

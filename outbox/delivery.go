@@ -57,23 +57,28 @@ func (m *Member) Lines(ctx context.Context, lanes []int16) ([]Line, error) {
 //
 // A second and later attempt is counted here, before its handler starts, so that one which kills its process counts.
 const claimDueSQL = `
-with ready as materialized (
+with busy as materialized ( -- keys of which one runs already: it may be behind one that was retried by hand
+    select d.lane, d.key
+    from outbox.deliveries d
+    where d.owner is not null and d.subscription_id + 0 = $2 and d.key is not null -- + 0: by index deliveries_owner, which has only those
+), ready as materialized (
     select r.event_id, r.suspect
     from unnest($3::smallint[], $4::text[]) as k (lane, key)
     cross join lateral (
         select d.event_id, d.suspect,
-               bool_and(d.state = 'retrying' and d.due_at <= clock_timestamp() and not d.busy
+               bool_and(d.state = 'retrying' and d.due_at <= clock_timestamp()
                         and (d.place = 1 or d.attempt = 0 and not d.suspect and not d.suspect_head))
                    over (order by d.event_id) as ready
-        from (select d.event_id, d.state, d.due_at, d.attempt, d.suspect,
-                     bool_or(d.state = 'running') over () as busy, -- one that was retried by hand may be ahead of it
-                     row_number() over (order by d.event_id) as place, first_value(d.suspect) over (order by d.event_id) as suspect_head
-              from outbox.deliveries d
-              where d.subscription_id = $2 and d.lane = k.lane and d.key = k.key and (d.state in ('retrying', 'running') or d.stops_key)
-              order by d.event_id
-              limit $5) d
+        from (select d.*, row_number() over (order by d.event_id) as place, first_value(d.suspect) over (order by d.event_id) as suspect_head
+              from (select d.event_id, d.state, d.due_at, d.attempt, d.suspect
+                    from outbox.deliveries d
+                    where d.subscription_id = $2 and d.lane = k.lane and d.key = k.key and (d.state in ('retrying', 'running') or d.stops_key)
+                    order by d.event_id
+                    limit $5) d -- before anything looks at all of them
+             ) d
     ) r
     where k.key <> '' and r.ready
+      and not exists (select from busy b where b.lane = k.lane and b.key = k.key)
     union all
     select r.event_id, r.suspect
     from unnest($3::smallint[], $4::text[]) as k (lane, key)

@@ -210,7 +210,7 @@ func TestPlans(t *testing.T) {
 			args: func() []any {
 				return []any{worker, sub.ID, []int16{1, 2}, []string{"key-1", ""}, int32(run), int32(100), true}
 			},
-			want:  []string{"deliveries: Index Scan deliveries_line", "deliveries: Index Scan deliveries_due", "deliveries: Index Scan deliveries_pkey"},
+			want:  []string{"deliveries: Index Scan deliveries_line", "deliveries: Index Scan deliveries_due", "deliveries: Index Scan deliveries_pkey", "deliveries: Index Scan deliveries_owner"},
 			pages: 3000,
 		},
 		{

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -163,17 +162,7 @@ func startForm(t *testing.T, db *pgtest.DB, f form, s worker.Subscription, handl
 	if err := f.register(w, s, db, handle); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- w.Run(ctx) }()
-	stop = sync.OnceFunc(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("worker: %v", err)
-		}
-	})
-	t.Cleanup(stop)
-	return stop
+	return runUntilStopped(t, w)
 }
 
 // TestUndecodable has a payload that is not what the handler takes: it is dead at once, and the handler never sees it.

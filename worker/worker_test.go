@@ -77,6 +77,12 @@ func start(t *testing.T, pool *pgxpool.Pool, cfg worker.Config, s worker.Subscri
 	if err := worker.Handle(w, s, handler); err != nil {
 		t.Fatal(err)
 	}
+	return runUntilStopped(t, w)
+}
+
+// runUntilStopped runs a worker until the test ends, or until the returned function is called.
+func runUntilStopped(t *testing.T, w *worker.Worker) (stop func()) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- w.Run(ctx) }()

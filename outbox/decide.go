@@ -122,7 +122,7 @@ func CountDeliveries(ctx context.Context, db DB, f DeliveryFilter) (int64, error
 func RetryDeliveries(ctx context.Context, db DB, f DeliveryFilter) (int64, error) {
 	return decide(ctx, db, f, "retry deliveries", `
 		update outbox.deliveries d
-		set state = 'retrying', stops_key = false, suspect = false, attempt = 0, due_at = clock_timestamp()
+		set state = 'retrying', stops_key = false, suspect = false, attempt = 0, due_at = clock_timestamp(), decided_at = clock_timestamp()
 		where `+filterSQL+` and d.state <> 'running'`)
 }
 
@@ -131,7 +131,7 @@ func RetryDeliveries(ctx context.Context, db DB, f DeliveryFilter) (int64, error
 func SkipDeliveries(ctx context.Context, db DB, f DeliveryFilter, reason string) (int64, error) {
 	return decide(ctx, db, f, "skip deliveries", `
 		update outbox.deliveries d
-		set state = 'skipped', stops_key = false, suspect = false,
+		set state = 'skipped', stops_key = false, suspect = false, decided_at = clock_timestamp(),
 		    errors = d.errors || jsonb_build_object('attempt', d.attempt, 'at', clock_timestamp(), 'worker', '', 'error', $9::text)
 		where `+filterSQL+` and d.state <> 'running'`, shortenReason(reason))
 }

@@ -13,7 +13,8 @@ import (
 // A Delivery is one event's own row for one subscription: it failed, or waits behind one of its key that did.
 type Delivery struct {
 	Event   Event
-	Attempt int  // attempts begun
+	Attempt int  // attempts begun, this one included if Running
+	Running bool // its row says so, and counts the attempt; a first attempt is only noted with the member
 	Suspect bool // its last worker died while it ran
 }
 
@@ -23,6 +24,7 @@ type Line struct {
 	Lane  int16
 	Key   string // empty for the events without one
 	Count int
+	Again int           // of these, somebody has had so many tried again, and they have not been yet
 	Due   time.Duration // until the head, or the first without a key, may be tried again
 }
 
@@ -30,7 +32,7 @@ type Line struct {
 func (e *Event) Lane() int16 { return e.lane }
 
 const linesSQL = `
-select d.lane, coalesce(d.key, ''), count(*)
+select d.lane, coalesce(d.key, ''), count(*), count(*) filter (where d.decided_at is not null and d.attempt = 0)
 from outbox.deliveries d
 where d.subscription_id = $1 and d.lane = any ($2::smallint[])
   and (d.state in ('retrying', 'running') or d.stops_key and d.key is not null)
@@ -40,7 +42,7 @@ group by d.lane, d.key`
 func (m *Member) Lines(ctx context.Context, lanes []int16) ([]Line, error) {
 	rows, _ := m.conn.Query(ctx, linesSQL, m.subscription, lanes)
 	lines, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (l Line, err error) {
-		err = row.Scan(&l.Lane, &l.Key, &l.Count)
+		err = row.Scan(&l.Lane, &l.Key, &l.Count, &l.Again)
 		return l, err
 	})
 	if err != nil {
@@ -55,17 +57,19 @@ func (m *Member) Lines(ctx context.Context, lanes []int16) ([]Line, error) {
 //
 // Of those whose worker died while they ran, it takes one at a time: should it kill this one too, no other's attempt is lost.
 //
-// A second and later attempt is counted here, before its handler starts, so that one which kills its process counts.
+// A second and later attempt is counted here, before its handler starts, so that one which kills its process counts. First
+// attempts are only noted in the member's row, all in one: nobody else works the lane, and should this worker die, they
+// become suspects. A bulk retry, and what waited behind its key, is then read and deleted, and not written in between.
 const claimDueSQL = `
 with busy as materialized ( -- keys of which one runs already: it may be behind one that was retried by hand
     select d.lane, d.key
     from outbox.deliveries d
     where d.owner is not null and d.subscription_id + 0 = $2 and d.key is not null -- + 0: by index deliveries_owner, which has only those
 ), ready as materialized (
-    select r.event_id, r.suspect
+    select r.*
     from unnest($3::smallint[], $4::text[]) as k (lane, key)
     cross join lateral (
-        select d.event_id, d.suspect,
+        select d.event_id, d.attempt, d.suspect,
                bool_and(d.state = 'retrying' and d.due_at <= clock_timestamp()
                         and (d.place = 1 or d.attempt = 0 and not d.suspect and not d.suspect_head))
                    over (order by d.event_id) as ready
@@ -80,31 +84,44 @@ with busy as materialized ( -- keys of which one runs already: it may be behind 
     where k.key <> '' and r.ready
       and not exists (select from busy b where b.lane = k.lane and b.key = k.key)
     union all
-    select r.event_id, r.suspect
+    select r.*, true
     from unnest($3::smallint[], $4::text[]) as k (lane, key)
     cross join lateral (
-        select d.event_id, d.suspect
+        select d.event_id, d.attempt, d.suspect
         from outbox.deliveries d
         where d.subscription_id = $2 and d.lane = k.lane and d.key is null and d.state = 'retrying' and d.due_at <= clock_timestamp()
         order by d.due_at
-        limit $6
+        limit $5
     ) r
     where k.key = ''
+), firsts as materialized (
+    select r.event_id from ready r where r.attempt = 0 and not r.suspect
+), noted as (
+    update outbox.members m
+    set trying = (select coalesce(array_agg(f.event_id), '{}') from firsts f)
+    where m.worker_id = $1 and m.subscription_id = $2 and (m.trying <> '{}' or exists (select from firsts))
 ), chosen as materialized (
-    select r.event_id from ready r where not r.suspect
+    select r.event_id from ready r where r.attempt > 0 and not r.suspect
     union all
-    (select r.event_id from ready r where r.suspect and $7 order by r.event_id limit 1)
+    (select r.event_id from ready r where r.suspect and $6 order by r.event_id limit 1)
 ), locked as materialized (
     select d.event_id
     from outbox.deliveries d
     where d.subscription_id = $2 and d.event_id in (select c.event_id from chosen c) and d.state = 'retrying'
     for update skip locked
+), counted as (
+    update outbox.deliveries d
+    set state = 'running', owner = $1, attempt = d.attempt + 1
+    from locked l
+    where d.subscription_id = $2 and d.event_id = l.event_id
+    returning d.event_id, d.lane, d.topic, d.key, d.payload, d.headers, d.published_at, d.attempt, d.suspect, true as running
 )
-update outbox.deliveries d
-set state = 'running', owner = $1, attempt = d.attempt + case when d.attempt > 0 or d.suspect then 1 else 0 end
-from locked l
-where d.subscription_id = $2 and d.event_id = l.event_id
-returning d.event_id, d.lane, d.topic, coalesce(d.key, ''), d.payload, d.headers, d.published_at, d.attempt, d.suspect`
+select c.event_id, c.lane, c.topic, coalesce(c.key, ''), c.payload, c.headers, c.published_at, c.attempt, c.suspect, c.running
+from counted c
+union all
+select d.event_id, d.lane, d.topic, coalesce(d.key, ''), d.payload, d.headers, d.published_at, d.attempt, d.suspect, false
+from outbox.deliveries d
+where d.subscription_id = $2 and d.event_id in (select f.event_id from firsts f)`
 
 // waitingSQL returns for each line when to look again, or nothing where nothing is left of it. A head that runs elsewhere, parked
 // by the lane's owner before, or that stops its key, is looked at again once a second.
@@ -125,11 +142,8 @@ cross join lateral (
      limit 1)
 ) r`
 
-// run is how many deliveries of one key are claimed at once: they are handled one after the other.
-const run = 64
-
-// ClaimDue takes what may run now of the given lines. It returns those deliveries, sorted by id within a key, and for each
-// line that still has something to wait for a Line with Due set and Count zero. Suspects are taken one at a time: none
+// ClaimDue takes what may run now of the given lines, up to limit of each. It returns those deliveries, sorted by id, and for
+// each line that still has something to wait for a Line with Due set and Count zero. Suspects are taken one at a time: none
 // while the last one runs.
 func (m *Member) ClaimDue(ctx context.Context, lines []Line, limit int, suspects bool) (due []Delivery, waiting []Line, err error) {
 	if len(lines) == 0 {
@@ -141,7 +155,7 @@ func (m *Member) ClaimDue(ctx context.Context, lines []Line, limit int, suspects
 	}
 	err = m.inTx(ctx, func(batch *pgx.Batch) {
 		batch.Queue(readSetup)
-		batch.Queue(claimDueSQL, m.worker, m.subscription, lanes, keys, run, limit, suspects).Query(func(rows pgx.Rows) (err error) {
+		batch.Queue(claimDueSQL, m.worker, m.subscription, lanes, keys, limit, suspects).Query(func(rows pgx.Rows) (err error) {
 			due, err = pgx.CollectRows(rows, scanDelivery)
 			return err
 		})
@@ -166,7 +180,7 @@ func scanDelivery(row pgx.CollectableRow) (Delivery, error) {
 		headers []byte
 	)
 	e := &d.Event
-	err := row.Scan(&e.ID, &e.lane, &e.Topic, &e.Key, &e.Payload, &headers, &e.PublishedAt, &d.Attempt, &d.Suspect)
+	err := row.Scan(&e.ID, &e.lane, &e.Topic, &e.Key, &e.Payload, &headers, &e.PublishedAt, &d.Attempt, &d.Suspect, &d.Running)
 	if err == nil && len(headers) > 2 {
 		e.Headers, err = parseHeaders(headers)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -153,8 +154,11 @@ func TestLineOfAKey(t *testing.T) {
 	if err != nil || len(due) != 1 || due[0].Event.Key != "" {
 		t.Fatalf("claimed %v, %v; want the one without a key", due, err)
 	}
-	if len(waiting) != 1 || waiting[0].Key != "k" || waiting[0].Due < 59*time.Minute {
+	if !slices.ContainsFunc(waiting, func(l outbox.Line) bool { return l.Key == "k" && l.Due > 59*time.Minute }) {
 		t.Errorf("waiting for %v, want k in an hour", waiting)
+	}
+	if err := m.Settle(ctx, outbox.Settlement{Delivered: []int64{due[0].Event.ID}}); err != nil {
+		t.Fatal(err)
 	}
 	if _, err := db.Pool.Exec(ctx, `update outbox.deliveries set due_at = now() where key = 'k'`); err != nil {
 		t.Fatal(err)
@@ -167,8 +171,8 @@ func TestLineOfAKey(t *testing.T) {
 		if d.Event.ID != w.Events[i].ID {
 			t.Errorf("delivery %d is event %d, want %d", i, d.Event.ID, w.Events[i].ID)
 		}
-		if want := []int{2, 0, 0}[i]; d.Attempt != want {
-			t.Errorf("delivery %d has %d attempts, want %d", i, d.Attempt, want)
+		if want := []int{2, 0, 0}[i]; d.Attempt != want || d.Running != (want > 0) {
+			t.Errorf("delivery %d has %d attempts (written down: %v), want %d", i, d.Attempt, d.Running, want)
 		}
 	}
 	if again, _, err := m.ClaimDue(ctx, asked, 10, true); err != nil || len(again) != 0 {
@@ -186,6 +190,53 @@ func TestLineOfAKey(t *testing.T) {
 		from outbox.deliveries where key = 'k' and state = 'retrying' and owner is null`).Scan(&attempts, &failures)
 	if err != nil || len(attempts) != 2 || attempts[0] != 1 || attempts[1] != 0 || failures[0] != 1 || failures[1] != 0 {
 		t.Errorf("attempts %v, failures %v, %v", attempts, failures, err)
+	}
+}
+
+// TestFirstAttemptsOfTheDead evicts a worker that has claimed deliveries for their first attempt, which their rows do not say:
+// they are suspects all the same, and each comes alone.
+func TestFirstAttemptsOfTheDead(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	db := pgtest.New(t)
+	s, err := outbox.Subscribe(ctx, db.Pool, "s", []string{">"}, outbox.FromBeginning)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, id := member(t, db, s)
+	for range 3 {
+		publishOne(t, db.Pool, "k")
+	}
+	publishOne(t, db.Pool, "idle")
+	w, err := m.Read(ctx, 100*outbox.Lanes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var unfinished []outbox.Unfinished
+	lines := map[string]outbox.Line{}
+	for _, e := range w.Events {
+		unfinished = append(unfinished, outbox.Unfinished{Event: e})
+		lines[e.Key] = outbox.Line{Lane: e.Lane(), Key: e.Key}
+	}
+	if err := m.Settle(ctx, outbox.Settlement{Window: w, Unfinished: unfinished}); err != nil {
+		t.Fatal(err)
+	}
+	if due, _, err := m.ClaimDue(ctx, []outbox.Line{lines["k"]}, 2, true); err != nil || len(due) != 2 {
+		t.Fatalf("claimed %v, %v; want two", due, err)
+	}
+	if gone, err := outbox.Evict(ctx, db.Conn(t), id); err != nil || !gone {
+		t.Fatal(gone, err)
+	}
+	next, _ := member(t, db, s)
+	due, _, err := next.ClaimDue(ctx, []outbox.Line{lines["k"], lines["idle"]}, 10, true)
+	if err != nil || len(due) != 2 {
+		t.Fatalf("claimed %v, %v; want the head, alone of its key, and the idle one", due, err)
+	}
+	if head := due[0]; !head.Suspect || !head.Running || head.Attempt != 1 {
+		t.Errorf("the head is %+v, want a suspect whose first attempt is written down", head)
+	}
+	if idle := due[1]; idle.Suspect || idle.Running {
+		t.Errorf("%+v was not tried, and is no suspect", idle)
 	}
 }
 

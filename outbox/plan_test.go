@@ -208,14 +208,14 @@ func TestPlans(t *testing.T) {
 		{
 			name: "claim_due", setup: readSetup, sql: claimDueSQL,
 			args: func() []any {
-				return []any{worker, sub.ID, []int16{1, 2}, []string{"key-1", ""}, int32(run), int32(100), true}
+				return []any{worker, sub.ID, []int16{1, 2, 5}, []string{"key-1", "", "long"}, int32(64), true}
 			},
 			want:  []string{"deliveries: Index Scan deliveries_line", "deliveries: Index Scan deliveries_due", "deliveries: Index Scan deliveries_pkey", "deliveries: Index Scan deliveries_owner"},
-			pages: 3000,
+			pages: 3*8 + 3*64*8, // whatever waits behind
 		},
 		{
 			name: "waiting", setup: readSetup, sql: waitingSQL,
-			args:  func() []any { return []any{sub.ID, []int16{1, 2}, []string{"key-1", ""}} },
+			args:  func() []any { return []any{sub.ID, []int16{1, 2, 5}, []string{"key-1", "", "long"}} },
 			want:  []string{"deliveries: Index Scan deliveries_line", "deliveries: Index Scan deliveries_due"},
 			pages: 50,
 		},
@@ -262,8 +262,11 @@ func TestPlans(t *testing.T) {
 	mustExec(t, control, fill, 500_001, 1_000_000)
 	mustExec(t, control, `
 		insert into outbox.deliveries (subscription_id, event_id, lane, topic, key, payload, headers, published_at, state, due_at)
-		select $1, -i, i % 64, 't', case when i % 3 > 0 then 'key-' || i % 1000 end, '1', '{}', now(), 'retrying', now()
-		from generate_series(1, 100000) i`, sub.ID)
+		select $1::integer, -i, i % 64, 't', case when i % 3 > 0 then 'key-' || i % 1000 end, '1'::jsonb, '{}'::jsonb, now(), 'retrying', now()
+		from generate_series(1, 100000) i
+		union all
+		select $1::integer, -i, 5, 't', 'long', '1'::jsonb, '{}'::jsonb, now(), 'retrying', now()
+		from generate_series(100001, 200000) i`, sub.ID)
 
 	check := func(when string) {
 		for i, q := range queries {

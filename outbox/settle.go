@@ -19,7 +19,7 @@ type Settlement struct {
 	Unfinished []Unfinished
 	// Delivered are the ids of deliveries that succeeded. Their rows are deleted.
 	Delivered []int64
-	// Failed are deliveries that did not succeed, or did not get to run.
+	// Failed are deliveries that did not succeed, or did not get to run, or go on for longer than their window.
 	Failed []Unfinished
 }
 
@@ -77,17 +77,19 @@ from unnest($3::bigint[], $4::smallint[], $5::text[], $6::boolean[], $7::integer
 join outbox.events e on e.lane = u.lane and e.id = u.id
 on conflict (subscription_id, event_id) do nothing`
 
+// A delivery is its worker's by its owner or, while it is tried for the first time, by its lane's: behind the fence nobody else
+// works that. What somebody has decided about one meanwhile stands.
 const deliveredSQL = `
 delete from outbox.deliveries d
-where d.subscription_id = $2 and d.event_id = any ($3::bigint[]) and d.owner = $1`
+where d.subscription_id = $2 and d.event_id = any ($3::bigint[]) and (d.owner = $1 or d.owner is null and d.state = 'retrying')`
 
 const failedSQL = `
 update outbox.deliveries d
-set state = u.state, stops_key = u.stops_key, owner = null, suspect = false, attempt = u.attempt,
+set state = u.state, stops_key = u.stops_key, owner = case when u.state = 'running' then $1::bigint end, suspect = false, attempt = u.attempt,
     due_at = clock_timestamp() + u.delay, errors = d.errors || u.errors::jsonb
 from unnest($3::bigint[], $4::text[], $5::boolean[], $6::integer[], $7::interval[], $8::text[])
      as u (id, state, stops_key, attempt, delay, errors)
-where d.subscription_id = $2 and d.event_id = u.id and d.owner = $1`
+where d.subscription_id = $2 and d.event_id = u.id and (d.owner = $1 or d.owner is null and d.state = 'retrying')`
 
 // settledState is what a member remembers of its rows in outbox.progress.
 type settledState struct {

@@ -210,9 +210,24 @@ func Evict(ctx context.Context, conn *pgx.Conn, worker int64) (bool, error) {
 
 // remove deletes a worker's row and frees what it owned. The transaction must be read committed.
 func remove(ctx context.Context, tx pgx.Tx, worker int64) (bool, error) {
+	type member struct {
+		Subscription int32
+		Trying       []int64
+	}
+	rows, _ := tx.Query(ctx, `delete from outbox.members m where m.worker_id = $1 returning m.subscription_id, m.trying`, worker)
+	members, err := pgx.CollectRows(rows, pgx.RowToStructByPos[member])
+	if err != nil {
+		return false, err
+	}
+	// After its members: a settle in flight may still refer to it.
 	tag, err := tx.Exec(ctx, `delete from outbox.workers w where w.id = $1`, worker)
 	if err != nil || tag.RowsAffected() == 0 {
 		return false, err
+	}
+	for _, m := range members {
+		if _, err := tx.Exec(ctx, suspectTriedSQL, worker, m.Subscription, m.Trying); err != nil {
+			return false, err
+		}
 	}
 	for _, sql := range []string{foldSQL, freeLanesSQL, freeDeliveriesSQL, dropProgressSQL} {
 		if _, err := tx.Exec(ctx, sql, worker); err != nil {
@@ -235,6 +250,14 @@ update outbox.lanes l
 set after_id = p.after_id, pending = p.pending, late = p.late, late_after_id = p.late_after_id
 from latest p
 where l.owner = $1 and l.subscription_id = p.subscription_id and l.lane = p.lane`
+
+	// First attempts are not written down, so whatever the last claim has chosen may have been running.
+	suspectTriedSQL = `
+update outbox.deliveries d
+set suspect = true
+from outbox.lanes l
+where d.subscription_id = $2 and d.event_id = any ($3::bigint[]) and d.state = 'retrying' and d.attempt = 0
+  and l.subscription_id = d.subscription_id and l.lane = d.lane and l.owner = $1`
 
 	freeLanesSQL = `update outbox.lanes l set owner = null, suspect = true where l.owner = $1`
 

@@ -10,7 +10,7 @@ import (
 // them: which keys are blocked, and when there is something to try again.
 type backlog struct {
 	lines map[lineID]*line
-	lanes [outbox.Lanes]int // unfinished by lane
+	lanes [outbox.Lanes]int // by lane, how many of them are stuck
 	next  time.Time         // no line is due before; zero when unknown
 }
 
@@ -22,11 +22,13 @@ type lineID struct {
 
 type line struct {
 	count int
+	stuck int       // those that failed or wait behind one that did; not those that somebody has had tried again
 	due   time.Time // when the head, or the first without a key, may be tried
 }
 
-// A lane with more than heldAbove unfinished deliveries is not read further until there are fewer than heldBelow, so that
-// an outage of what handlers need does not copy the log into deliveries.
+// A lane with more than heldAbove stuck deliveries is not read further until there are fewer than heldBelow, so that
+// an outage of what handlers need does not copy the log into deliveries. A bulk retry holds no lane: it is worked beside new
+// events, however large.
 const (
 	heldAbove = 1000
 	heldBelow = 500
@@ -37,7 +39,24 @@ func newBacklog() *backlog { return &backlog{lines: map[lineID]*line{}} }
 // load adds what the database knows.
 func (b *backlog) load(lines []outbox.Line) {
 	for _, l := range lines {
-		b.add(lineID{l.Lane, l.Key}, l.Count, time.Now())
+		id := lineID{l.Lane, l.Key}
+		b.add(id, l.Count, time.Now())
+		b.stuck(id, b.lines[id].stuck-l.Again)
+	}
+}
+
+// stuck sets how many of a line are.
+func (b *backlog) stuck(id lineID, n int) {
+	l := b.lines[id]
+	n = min(n, l.count)
+	b.lanes[id.lane] += n - l.stuck
+	l.stuck = n
+}
+
+// failed notes that one of a line's deliveries was tried in vain.
+func (b *backlog) failed(id lineID) {
+	if l := b.lines[id]; l != nil {
+		b.stuck(id, l.stuck+1)
 	}
 }
 
@@ -57,7 +76,7 @@ func (b *backlog) add(id lineID, n int, due time.Time) {
 		l.due = due
 	}
 	l.count += n
-	b.lanes[id.lane] += n
+	b.stuck(id, l.stuck+n)
 	if l.due.Before(b.next) {
 		b.next = l.due
 	}
@@ -69,9 +88,9 @@ func (b *backlog) done(id lineID, n int) {
 	if l == nil {
 		return
 	}
-	n = min(n, l.count)
-	b.lanes[id.lane] -= n
-	if l.count -= n; l.count == 0 {
+	l.count -= min(n, l.count)
+	b.stuck(id, min(l.stuck, l.count)) // those that are tried again are older, and done first
+	if l.count == 0 {
 		delete(b.lines, id)
 	}
 }

@@ -56,6 +56,7 @@ func runProcess() {
 	fail(json.Unmarshal([]byte(os.Getenv(processEnv)), &cfg))
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
+	fmt.Println() // SIGTERM ends it well from here on
 	pool, err := pgxpool.New(ctx, cfg.URL)
 	fail(err)
 	logger := slog.New(slog.NewTextHandler(os.Stderr, nil))
@@ -170,9 +171,10 @@ func spawn(t *testing.T, cfg processConfig) *process {
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	lines := bufio.NewScanner(stdout)
+	lines.Scan() // it is up
 	go func() {
 		defer close(p.done)
-		lines := bufio.NewScanner(stdout)
 		for lines.Scan() {
 			var l line
 			if json.Unmarshal(lines.Bytes(), &l) != nil {

@@ -71,7 +71,7 @@ func (r *runner) run(drain, ctx context.Context) error {
 		}
 		read = read || changed || w.ring&r.mask() != 0 || w.pulse != nil && r.member.Unread(*w.pulse)
 
-		due := r.backlog.dueLines(time.Now(), dueLimit)
+		due := r.backlog.dueLines(time.Now(), dueLines)
 		if !read && len(due) == 0 {
 			if !r.owed.Empty() && !time.Now().Before(r.settleAt) {
 				if err := r.settle(ctx); err != nil {

@@ -12,8 +12,10 @@ import (
 const (
 	// windowTime is how long a window should take to handle. A crash repeats about that much.
 	windowTime = time.Second
-	// dueLimit is how many lines, and how many deliveries without a key in a lane, are claimed at once.
-	dueLimit = 256
+	// dueAtOnce is how many deliveries are claimed for a turn. New events wait for them, a few milliseconds.
+	dueAtOnce = 512
+	// dueLines is of how many lines they are taken, so that there is enough to run at the same time; and dueRun how many of one.
+	dueLines, dueRun = 128, 64
 	// abandonAfter is how long handlers whose context was cancelled may take to return.
 	abandonAfter = 2 * time.Second
 	// never is when a line is due that waits for something else than time.
@@ -71,14 +73,14 @@ func (r *runner) jobs(deliveries []outbox.Delivery, window *outbox.Window) []job
 	for i := range deliveries {
 		d := &deliveries[i]
 		if d.Attempt > r.sub.Retry.Attempts {
-			exhausted := job{event: &d.Event, attempt: d.Attempt - 1, delivery: true}
+			exhausted := job{event: &d.Event, attempt: d.Attempt - 1, delivery: true, counted: true}
 			exhausted.err = DeadLetter(fmt.Errorf("its worker died during attempt %d", d.Attempt-1))
 			exhausted.state.Store(finished)
 			r.record(context.Background(), &exhausted)
 			continue
 		}
 		j := &jobs[n]
-		j.event, j.attempt, j.delivery, j.suspect = &d.Event, max(1, d.Attempt), true, d.Suspect
+		j.event, j.attempt, j.delivery, j.counted, j.suspect = &d.Event, max(1, d.Attempt), true, d.Running, d.Suspect
 		n++
 	}
 	for i := range window.Events {
@@ -107,11 +109,16 @@ func (r *runner) writeDown(ctx context.Context, jobs []job) error {
 	return r.settle(ctx)
 }
 
-// begin gives an event of a window, which is being handled, a row of its own.
+// begin writes down that an event is being handled, in its row or, for one of a window, in one that it gets for that.
 func (r *runner) begin(j *job) {
-	j.delivery = true
-	r.owed.Unfinished = append(r.owed.Unfinished, outbox.Unfinished{Event: *j.event, State: outbox.Running, Attempt: j.attempt})
-	r.backlog.add(lineID{j.event.Lane(), j.event.Key}, 1, time.Now().Add(never))
+	u := outbox.Unfinished{Event: *j.event, State: outbox.Running, Attempt: j.attempt}
+	if j.delivery {
+		r.owed.Failed = append(r.owed.Failed, u)
+	} else {
+		r.owed.Unfinished = append(r.owed.Unfinished, u)
+		r.backlog.add(lineID{j.event.Lane(), j.event.Key}, 1, time.Now().Add(never))
+	}
+	j.delivery, j.counted = true, true
 }
 
 // handle runs the handlers, parks those that take too long, and adapts the size of windows to their speed.
@@ -171,7 +178,7 @@ func (r *runner) record(ctx context.Context, j *job) {
 		if hook := r.cfg.Hooks.Parked; hook != nil {
 			hook(r.sub.Name, j.event)
 		}
-		if !j.delivery {
+		if !j.counted {
 			r.begin(j)
 		}
 		if id.key != "" {
@@ -180,6 +187,9 @@ func (r *runner) record(ctx context.Context, j *job) {
 		return
 	}
 	u := r.verdict(ctx, j)
+	if j.delivery && !j.counted && u != nil && u.Failure == nil {
+		return // it did not get to run, and its row does not say that it does
+	}
 	if hook := r.cfg.Hooks.Attempt; hook != nil && (u == nil || u.Failure != nil) {
 		a := Attempt{Subscription: r.sub.Name, Event: j.event, Number: j.attempt, Err: j.err}
 		if u != nil {
@@ -209,6 +219,8 @@ func (r *runner) record(ctx context.Context, j *job) {
 	switch {
 	case j.delivery && !blocks:
 		r.backlog.done(id, 1)
+	case j.delivery && u.Failure != nil:
+		r.backlog.failed(id)
 	case !j.delivery && blocks:
 		r.backlog.add(id, 1, due)
 	}
@@ -299,7 +311,7 @@ func (r *runner) claimDue(ctx context.Context, lines []outbox.Line) ([]outbox.De
 	if err := r.settle(ctx); err != nil { // what the claim looks at must be there
 		return nil, err
 	}
-	deliveries, waiting, err := r.member.ClaimDue(ctx, lines, dueLimit, suspects)
+	deliveries, waiting, err := r.member.ClaimDue(ctx, lines, min(dueRun, dueAtOnce/len(lines)), suspects)
 	if err != nil {
 		return nil, err
 	}

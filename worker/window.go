@@ -15,7 +15,8 @@ import (
 type job struct {
 	event    *outbox.Event
 	attempt  int  // this one's number, from 1
-	delivery bool // it has a row of its own
+	delivery bool // it has a row of its own,
+	counted  bool // which says that it runs, and counts this attempt
 	suspect  bool // its last worker died while it ran
 	err      error
 

@@ -60,8 +60,9 @@ create table outbox.workers (
 create table outbox.members (
     worker_id       bigint  not null references outbox.workers (id) on delete cascade,
     subscription_id integer not null references outbox.subscriptions (id) on delete cascade,
+    trying          bigint[] not null default '{}', -- deliveries that it has begun to try for the first time: suspects, should it die
     primary key (worker_id, subscription_id)
-);
+) with (fillfactor = 50);
 
 -- A lane is one of 64 slices of the log. The cursor here counts while nobody owns the lane; the owner's is in outbox.progress.
 create table outbox.lanes (
@@ -111,6 +112,7 @@ create table outbox.deliveries (
     stops_key       boolean     not null default false, -- dead, and its key waits until somebody decides
     errors          jsonb       not null default '[]', -- one object an attempt: attempt, at, worker, error
     created_at      timestamptz not null default pg_catalog.statement_timestamp(),
+    decided_at      timestamptz,                       -- when somebody last had it retried or skipped
     primary key (subscription_id, event_id)
 ) with (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 500);
 -- The line of unfinished deliveries of one key, in publish order: only its head may run.

@@ -103,7 +103,7 @@ with busy as materialized ( -- keys of which one runs already: it may be behind 
 ), chosen as materialized (
     select r.event_id from ready r where r.attempt > 0 and not r.suspect
     union all
-    (select r.event_id from ready r where r.suspect and $6 order by r.event_id limit 1)
+    (select r.event_id from ready r where r.suspect and r.attempt < $6 order by r.event_id limit 1)
 ), locked as materialized (
     select d.event_id
     from outbox.deliveries d
@@ -143,9 +143,9 @@ cross join lateral (
 ) r`
 
 // ClaimDue takes what may run now of the given lines, up to limit of each. It returns those deliveries, sorted by id, and for
-// each line that still has something to wait for a Line with Due set and Count zero. Suspects are taken one at a time: none
-// while the last one runs.
-func (m *Member) ClaimDue(ctx context.Context, lines []Line, limit int, suspects bool) (due []Delivery, waiting []Line, err error) {
+// each line that still has something to wait for a Line with Due set and Count zero. Suspects are taken one at a time, and only
+// those with fewer attempts than given. What was claimed must be settled before the next claim, or be Running by then.
+func (m *Member) ClaimDue(ctx context.Context, lines []Line, limit, suspects int) (due []Delivery, waiting []Line, err error) {
 	if len(lines) == 0 {
 		return nil, nil, nil
 	}

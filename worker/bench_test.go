@@ -89,6 +89,7 @@ func BenchmarkDrain(b *testing.B) {
 	b.Run("keyed", func(b *testing.B) { drain(b, true, 0) })
 	b.Run("keyless", func(b *testing.B) { drain(b, false, 0) })
 	b.Run("keyless,failing=1%", func(b *testing.B) { drain(b, false, 100) })
+	b.Run("keyed,failing=1%", func(b *testing.B) { drain(b, true, 100) })
 }
 
 func drain(b *testing.B, keyed bool, failing int64) {
@@ -110,7 +111,7 @@ func drain(b *testing.B, keyed bool, failing int64) {
 		b.StartTimer()
 		start := time.Now()
 		stop := run(b, pool, func(_ context.Context, e *worker.Event[json.RawMessage]) error {
-			if failing > 0 && e.ID%failing == 0 && e.Attempt == 1 {
+			if failing > 0 && e.ID/1000%failing == e.ID%failing && e.Attempt == 1 { // whatever its key
 				return errors.New("at its first attempt")
 			}
 			if handled.Add(1) == events {

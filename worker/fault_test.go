@@ -172,6 +172,39 @@ func settledAll(t *testing.T, db outbox.DB) bool {
 	return len(s.Subscriptions) > 0
 }
 
+// TestKillRepeatsWhatRan kills a worker of which some handlers take long while others were done with and settled. Its successor
+// gets the former again and none of the latter, and no transaction was open for long.
+func TestKillRepeatsWhatRan(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	const stuck, all = 8, 300
+	cfg := processConfig{URL: db.URL, Subscription: "s", Name: "first", Stuck: stuck, Attempts: 20}
+	first := spawn(t, cfg)
+	publish(t, db.Pool, "", 0, all)
+	settled := func() bool {
+		list := rows(t, db)
+		return settledLag(t, db.Pool) && len(list) == stuck && len(first.handled()) == all
+	}
+	eventually(t, 30*time.Second, "all but the stuck ones are settled", settled)
+	var oldest time.Duration
+	err := db.Pool.QueryRow(t.Context(), `
+		select coalesce(max(clock_timestamp() - a.xact_start), '0') from pg_stat_activity a
+		where a.datname = current_database() and a.pid <> pg_backend_pid()`).Scan(&oldest)
+	if err != nil || oldest > time.Second {
+		t.Errorf("a transaction is open for %v (%v)", oldest, err)
+	}
+	first.signal(syscall.SIGKILL)
+	<-first.done
+	cfg.Name = "second"
+	second := spawn(t, cfg)
+	eventually(t, 60*time.Second, "the stuck ones run again, each once the one before is parked", func() bool { return len(second.handled()) == stuck })
+	for _, l := range second.handled() {
+		if l.N >= stuck {
+			t.Errorf("event %d is repeated, and was settled", l.N)
+		}
+	}
+}
+
 // settledLag reports whether every event has been read and recorded, delivered or not.
 func settledLag(t *testing.T, db outbox.DB) bool {
 	t.Helper()

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -239,6 +240,31 @@ func TestParking(t *testing.T) {
 		t.Errorf("the slow key came as %v, want %v", slow, want)
 	}
 	eventually(t, 20*time.Second, "no row is left", func() bool { return len(rows(t, db)) == 0 })
+}
+
+// TestIgnoredTimeout has a handler go on after its time is over. That is reported; what it returns in the end counts.
+func TestIgnoredTimeout(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	var log syncBuffer
+	w, err := worker.New(db.Pool, worker.Config{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	release := make(chan struct{})
+	s := worker.Subscription{Name: "s", Topics: everything, Timeout: 20 * time.Millisecond, ParkAfter: 20 * time.Millisecond}
+	err = worker.Handle(w, s, func(context.Context, *worker.Event[payload]) error { <-release; return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	runUntilStopped(t, w)
+	publish(t, db.Pool, "", 7, 8)
+	eventually(t, 20*time.Second, "it is reported", func() bool { return strings.Contains(log.String(), "ignores that its context has ended") })
+	if list := rows(t, db); len(list) != 1 || list[0].State != "running" {
+		t.Errorf("meanwhile its delivery is %+v", list)
+	}
+	close(release)
+	eventually(t, 20*time.Second, "its row is gone", func() bool { return len(rows(t, db)) == 0 })
 }
 
 // TestParkedAtShutdown stops a worker while a parked handler runs. One that ends in time is recorded; one that does not is

@@ -34,6 +34,7 @@ type processConfig struct {
 	Killer       int    // the number of the event that kills its process; 0 for none
 	KillBy       string // "exit" or "memory"
 	Attempts     int    // Retry.Attempts
+	Stuck        int    // handlers of events with a number below this report, and do not return
 	Count        bool   // whether events are counted, in the settling transaction
 	Random       bool   // whether handlers fail, take long, and so on, at random; they report to the table handled
 }
@@ -89,9 +90,14 @@ func runProcess() {
 			return err
 		}
 		mu.Lock()
-		defer mu.Unlock()
 		_, _ = out.Write(append(raw, '\n'))
-		return out.Flush() // what is reported is handled, whatever happens to the process
+		err = out.Flush() // what is reported is handled, whatever happens to the process
+		mu.Unlock()
+		if e.Payload.N < cfg.Stuck {
+			<-ctx.Done()
+			return ctx.Err()
+		}
+		return err
 	}))
 	fail(w.Run(ctx))
 }

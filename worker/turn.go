@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/signalbox-go/signalbox/outbox"
@@ -151,10 +152,22 @@ func (r *runner) handle(ctx context.Context, jobs []job) {
 		for _, j := range b.park(limit, most) {
 			r.log.Debug("event takes long: its window goes on without it", "event", j.event.ID, "topic", j.event.Topic)
 			r.parked[j.event.ID] = j
+			r.watch(j, time.Since(b.begun)-time.Duration(j.started.Load()))
 			b.work(ctx, &r.handlers, x)
 		}
 	}
 	r.fit(len(jobs), time.Since(b.begun))
+}
+
+// watch reports a parked job whose handler goes on after its time: nothing can stop it, and it keeps its place and its key.
+func (r *runner) watch(j *job, taken time.Duration) {
+	if r.sub.Timeout == NoTimeout {
+		return
+	}
+	j.overdue = time.AfterFunc(r.sub.Timeout-taken+abandonAfter, func() {
+		r.log.Warn("handler ignores that its context has ended: it goes on, and its key waits for it",
+			"event", j.event.ID, "topic", j.event.Topic, "key", j.event.Key, "timeout", r.sub.Timeout)
+	})
 }
 
 // fit sizes the next window so that it takes about windowTime.
@@ -283,7 +296,7 @@ func (r *runner) unpark(ctx context.Context, jobs []*job) {
 		if r.parked[j.event.ID] != j {
 			continue // it was given up
 		}
-		delete(r.parked, j.event.ID)
+		r.forget(j)
 		j.state.Store(finished)
 		r.record(ctx, j)
 	}
@@ -291,12 +304,36 @@ func (r *runner) unpark(ctx context.Context, jobs []*job) {
 
 // abandon hands parked events whose handlers do not return to other workers, without burning an attempt.
 func (r *runner) abandon() {
-	for id, j := range r.parked {
-		r.log.Warn("handler ignores its context: its event goes to another worker", "event", id, "topic", j.event.Topic)
+	for _, j := range r.parked {
+		r.log.Warn("handler ignores its context: its event goes to another worker", "event", j.event.ID, "topic", j.event.Topic)
 		r.owes(time.Now())
 		r.owed.Failed = append(r.owed.Failed, outbox.Unfinished{Event: *j.event, State: outbox.Retrying, Attempt: j.attempt - 1})
-		delete(r.parked, id)
+		r.forget(j)
 	}
+}
+
+// forget ends what is kept of a parked job.
+func (r *runner) forget(j *job) {
+	if delete(r.parked, j.event.ID); j.overdue != nil {
+		j.overdue.Stop()
+	}
+}
+
+// suspects tells which deliveries whose worker died while they ran may be tried now: those with fewer attempts than this. They are
+// begun one after the other. A slow one lets the next begin, until it has had a few attempts: then it may be what kills its
+// workers, and runs alone, so that it does not use up the attempts of others.
+func (r *runner) suspects() int {
+	const crowd = 3
+	most := math.MaxInt32
+	for _, j := range r.parked {
+		switch {
+		case j.suspect && j.attempt > crowd:
+			return 0
+		case j.suspect:
+			most = crowd
+		}
+	}
+	return most
 }
 
 // claimDue claims what may run now of the lines that are due, and remembers when to look at the others again.
@@ -304,14 +341,10 @@ func (r *runner) claimDue(ctx context.Context, lines []outbox.Line) ([]outbox.De
 	if len(lines) == 0 {
 		return nil, nil
 	}
-	suspects := true
-	for _, j := range r.parked {
-		suspects = suspects && !j.suspect
-	}
 	if err := r.settle(ctx); err != nil { // what the claim looks at must be there
 		return nil, err
 	}
-	deliveries, waiting, err := r.member.ClaimDue(ctx, lines, min(dueRun, dueAtOnce/len(lines)), suspects)
+	deliveries, waiting, err := r.member.ClaimDue(ctx, lines, min(dueRun, dueAtOnce/len(lines)), r.suspects())
 	if err != nil {
 		return nil, err
 	}
@@ -328,7 +361,11 @@ func (r *runner) claimDue(ctx context.Context, lines []outbox.Line) ([]outbox.De
 	for _, l := range waiting {
 		id := lineID{l.Lane, l.Key}
 		known[id] = true
-		r.backlog.wait(id, now.Add(max(l.Due, time.Millisecond)))
+		soonest := time.Millisecond
+		if len(r.parked) > 0 && !running[id] {
+			soonest = 100 * time.Millisecond // it may be due, and wait for one of those
+		}
+		r.backlog.wait(id, now.Add(max(l.Due, soonest)))
 	}
 	for _, l := range lines {
 		switch id := (lineID{l.Lane, l.Key}); {

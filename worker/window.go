@@ -19,6 +19,7 @@ type job struct {
 	counted  bool // which says that it runs, and counts this attempt
 	suspect  bool // its last worker died while it ran
 	err      error
+	overdue  *time.Timer // of a parked one: reports a handler that ignores its timeout
 
 	state   atomic.Int32
 	started atomic.Int64 // nanoseconds since the batch began

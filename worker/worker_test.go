@@ -1,6 +1,7 @@
 package worker_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -181,4 +182,22 @@ func TestFailureIsRetried(t *testing.T) {
 			t.Errorf("event %d of %q succeeded at attempt %d, want %d", e.Payload.N, e.Key, e.Attempt, want)
 		}
 	}
+}
+
+// A syncBuffer is a buffer that one goroutine may read while others write.
+type syncBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *syncBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
 }

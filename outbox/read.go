@@ -21,7 +21,8 @@ type Window struct {
 	// Events are those that match the subscription's topics.
 	Events []Event
 
-	cursors []cursor // where the lanes stand once all of Events are handled
+	before  []cursor // where the lanes stood
+	cursors []cursor // where they stand once all of Events are handled
 	moved   bool     // whether that is somewhere else than before
 	full    bool     // whether there may be more to read at once
 }
@@ -204,7 +205,7 @@ func (m *Member) Read(ctx context.Context, limit int) (*Window, error) {
 		return nil, fmt.Errorf("read: %w", err)
 	}
 
-	w := &Window{Events: got.events, cursors: m.cursors}
+	w := &Window{Events: got.events, before: m.cursors, cursors: m.cursors}
 	w.full = len(got.cut) > 0 || got.lateCut != 0 || catchingUp
 	next := advance(m.cursors, got.reading)
 	w.moved = got.next != 0 || got.lateCut != 0 || catchingUp || shrunk(m.cursors, next)
@@ -219,6 +220,9 @@ func (m *Member) Read(ctx context.Context, limit int) (*Window, error) {
 	w.Events = inOrder(w.Events)
 	return w, nil
 }
+
+// PutBack undoes the last read, whose window nobody has begun to handle: the next one finds it again.
+func (m *Member) PutBack(w *Window) { m.cursors = w.before }
 
 // inOrder returns the events sorted by id. Not their slice itself is sorted: an event is too large to be swapped often.
 func inOrder(events []Event) []Event {

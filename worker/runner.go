@@ -40,6 +40,8 @@ type runner struct {
 	fair  int // lanes that this worker should own
 	limit int // events of the next window
 
+	ahead *ahead // a window that is read while the one before is handled
+
 	// What is not recorded yet: the last handled window, and what became of deliveries.
 	owed      outbox.Settlement
 	settleAt  time.Time // when to record it at the latest
@@ -73,7 +75,7 @@ func (r *runner) run(drain, ctx context.Context) error {
 
 		due := r.backlog.dueLines(time.Now(), dueLines)
 		if !read && len(due) == 0 {
-			if !r.owed.Empty() && !time.Now().Before(r.settleAt) {
+			if r.settleIsDue() {
 				if err := r.settle(ctx); err != nil {
 					return err
 				}
@@ -101,6 +103,7 @@ func (r *runner) rebalance(ctx context.Context, free bool) (bool, error) {
 	owned := bits.OnesCount64(r.mask())
 	switch {
 	case owned > r.fair:
+		r.putBack()
 		if err := r.settle(ctx); err != nil {
 			return false, err
 		}
@@ -113,6 +116,7 @@ func (r *runner) rebalance(ctx context.Context, free bool) (bool, error) {
 
 	case owned < r.fair && free:
 		// What was read before must not be settled after: it does not cover the new lanes.
+		r.putBack()
 		if err := r.settle(ctx); err != nil {
 			return false, err
 		}
@@ -195,14 +199,20 @@ func (r *runner) settle(ctx context.Context) error {
 	if r.owed.Empty() {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
-	defer cancel()
-	if err := r.member.Settle(ctx, r.owed); err != nil {
+	if err := r.write(ctx, r.owed); err != nil {
 		return err
 	}
 	r.settled()
 	return nil
 }
+
+func (r *runner) write(ctx context.Context, s outbox.Settlement) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
+	defer cancel()
+	return r.member.Settle(ctx, s)
+}
+
+func (r *runner) settleIsDue() bool { return !r.owed.Empty() && !time.Now().Before(r.settleAt) }
 
 // settled notes that nothing is owed any more.
 func (r *runner) settled() { r.owed, r.settledAt = outbox.Settlement{}, time.Now() }
@@ -210,6 +220,7 @@ func (r *runner) settled() { r.owed, r.settledAt = outbox.Settlement{}, time.Now
 // drain records what is handled, gives all lanes back, and waits for the handlers of parked events. Those that have not
 // finished when ctx ends are handed to another worker.
 func (r *runner) drain(ctx context.Context) error {
+	r.putBack()
 	if err := r.settle(ctx); err != nil {
 		return err
 	}

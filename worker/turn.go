@@ -29,9 +29,20 @@ func (r *runner) turn(ctx context.Context, read bool, due []outbox.Line) (more b
 	if err != nil {
 		return false, err
 	}
-	window := &outbox.Window{}
-	if read {
+	window, ahead := &outbox.Window{}, r.ahead != nil
+	switch {
+	case ahead:
+		window = r.ahead.window
+		r.ahead = nil
+	case read:
 		if window, err = r.member.Read(ctx, r.limit); err != nil {
+			return false, err
+		}
+	}
+	if window.More() && !r.sub.tx && !r.member.Suspect {
+		r.readAhead(ctx)
+	} else if r.settleIsDue() {
+		if err := r.settle(ctx); err != nil {
 			return false, err
 		}
 	}
@@ -55,15 +66,17 @@ func (r *runner) turn(ctx context.Context, read bool, due []outbox.Line) (more b
 		r.handle(ctx, jobs)
 		r.recordAll(ctx, jobs)
 	}
+	if err == nil {
+		err = r.awaitAhead()
+	}
+	if err == nil && r.ahead == nil && r.settleIsDue() { // else it is recorded while the next window is handled
+		err = r.settle(ctx)
+	}
 	if err != nil {
 		return false, err
 	}
-	if !r.owed.Empty() && !time.Now().Before(r.settleAt) {
-		if err := r.settle(ctx); err != nil {
-			return false, err
-		}
-	}
-	return r.backlog.hold(r.member.Held) || window.More(), nil
+	// What was read ahead began before the last wake-up that was taken: only another read may end in sleep.
+	return r.backlog.hold(r.member.Held) || window.More() || ahead, nil
 }
 
 // jobs lists what is to be handled: deliveries, and the window's events but for those behind an unfinished one of their key,

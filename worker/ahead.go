@@ -1,0 +1,53 @@
+package worker
+
+import (
+	"context"
+
+	"github.com/signalbox-go/signalbox/outbox"
+)
+
+// An ahead is a window that is being read while the one before is handled, so that the server and the handlers work at the same
+// time. Until it is done, the member is its alone.
+type ahead struct {
+	window *outbox.Window
+	err    error
+	done   chan struct{}
+}
+
+// readAhead begins to read the next window and, when that is due, to record what was handled before the current one.
+func (r *runner) readAhead(ctx context.Context) {
+	var owed outbox.Settlement
+	if r.settleIsDue() {
+		owed = r.owed
+		r.settled()
+	}
+	a := &ahead{done: make(chan struct{})}
+	r.ahead = a
+	limit := r.limit
+	r.handlers.Go(func() {
+		defer close(a.done)
+		if !owed.Empty() {
+			a.err = r.write(ctx, owed)
+		}
+		if a.err == nil {
+			a.window, a.err = r.member.Read(ctx, limit)
+		}
+	})
+}
+
+// awaitAhead waits until the next window has been read, if one is.
+func (r *runner) awaitAhead() error {
+	if r.ahead == nil {
+		return nil
+	}
+	<-r.ahead.done
+	return r.ahead.err
+}
+
+// putBack gives up a window that was read ahead: its lanes change hands.
+func (r *runner) putBack() {
+	if r.ahead != nil {
+		r.member.PutBack(r.ahead.window)
+		r.ahead = nil
+	}
+}

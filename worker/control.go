@@ -113,6 +113,9 @@ func (s *session) ring(ring outbox.Ring) {
 	if ring.Lanes == 0 && !ring.Deliveries {
 		return
 	}
+	if hook := s.w.cfg.Hooks.Rung; hook != nil {
+		hook()
+	}
 	for _, r := range s.runners {
 		r.wake.add(func(w *wakeup) {
 			w.ring |= ring.Lanes

@@ -1,24 +1,41 @@
 package worker
 
-import "github.com/signalbox-go/signalbox/outbox"
+import (
+	"time"
+
+	"github.com/signalbox-go/signalbox/outbox"
+)
 
 // Hooks are called when something becomes of events or workers, for metrics and the like. Those left nil are not. They run
 // between windows and hold them up, so they must be quick; and from several goroutines, so they must be safe for
 // concurrent use.
 type Hooks struct {
+	// Window is called when a window has been handled, with the deliveries that were due beside it.
+	Window func(Window)
 	// Attempt is called when an attempt at an event has ended, before that is recorded.
 	Attempt func(Attempt)
 	// Parked is called when an event takes longer than ParkAfter and gets a row of its own.
 	Parked func(subscription string, e *outbox.Event)
+	// Rung is called when the doorbell wakes the worker.
+	Rung func()
 	// Evicted is called in the worker that evicted another one, which was dead.
 	Evicted func(worker int64)
+}
+
+// A Window is one that has been handled.
+type Window struct {
+	Subscription string
+	Events       int           // read from the log
+	Deliveries   int           // tried again, or for the first time after they had to wait
+	Took         time.Duration // until the last handler returned, or was parked
 }
 
 // An Attempt is one that has ended.
 type Attempt struct {
 	Subscription string
 	Event        *outbox.Event
-	Number       int          // from 1
-	State        outbox.State // what the event is in now; "" when it is delivered
-	Err          error        // nil when it is delivered
+	Number       int           // from 1
+	State        outbox.State  // what the event is in now; "" when it is delivered
+	Err          error         // nil when it is delivered
+	Took         time.Duration // in the handler; of several events that were handled together, the time for all of them
 }

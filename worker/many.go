@@ -121,13 +121,15 @@ func (r *runner) callOnce(ctx context.Context, tx pgx.Tx, jobs []*job) bool {
 		ctx, cancel = context.WithTimeoutCause(ctx, r.sub.Timeout, errAttemptTimeout)
 		defer cancel()
 	}
+	start := time.Now()
 	r.sub.many(ctx, tx, jobs)
+	took := time.Since(start)
+	succeeded := true
 	for _, j := range jobs {
-		if j.err != nil {
-			return false
-		}
+		j.took = took
+		succeeded = succeeded && j.err == nil
 	}
-	return true
+	return succeeded
 }
 
 // handleMany calls the handler with each delivery alone, and with the window's events.

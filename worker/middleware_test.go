@@ -83,10 +83,21 @@ func TestHooks(t *testing.T) {
 		defer mu.Unlock()
 		told[what]++
 	}
+	var rung, events, deliveries atomic.Int64
 	cfg := worker.Config{Hooks: worker.Hooks{
-		Attempt: func(a worker.Attempt) { tell(fmt.Sprintf("attempt %d %q", a.Number, a.State)) },
+		Attempt: func(a worker.Attempt) {
+			tell(fmt.Sprintf("attempt %d %q", a.Number, a.State))
+			if a.Event.ID == 3 && a.Took < 50*time.Millisecond {
+				tell("too quick") // this one's handler takes 100ms
+			}
+		},
 		Parked:  func(string, *outbox.Event) { tell("parked") },
 		Evicted: func(int64) { tell("evicted") },
+		Rung:    func() { rung.Add(1) },
+		Window: func(w worker.Window) {
+			events.Add(int64(w.Events))
+			deliveries.Add(int64(w.Deliveries))
+		},
 	}}
 	s := worker.Subscription{
 		Name: "s", Topics: everything, ParkAfter: 20 * time.Millisecond,
@@ -127,4 +138,7 @@ func TestHooks(t *testing.T) {
 		defer mu.Unlock()
 		return fmt.Sprint(told) == fmt.Sprint(want)
 	})
+	if rung.Load() == 0 || events.Load() != 5 || deliveries.Load() != 1 {
+		t.Errorf("rung %d times, windows had %d events and %d deliveries", rung.Load(), events.Load(), deliveries.Load())
+	}
 }

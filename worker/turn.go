@@ -46,7 +46,7 @@ func (r *runner) turn(ctx context.Context, read bool, due []outbox.Line) (more b
 			return false, err
 		}
 	}
-	jobs := r.jobs(deliveries, window)
+	jobs, start := r.jobs(deliveries, window), time.Now()
 	if read && !window.Empty() {
 		r.handled(window)
 	}
@@ -65,6 +65,9 @@ func (r *runner) turn(ctx context.Context, read bool, due []outbox.Line) (more b
 	default:
 		r.handle(ctx, jobs)
 		r.recordAll(ctx, jobs)
+	}
+	if hook := r.cfg.Hooks.Window; hook != nil && err == nil && len(jobs) > 0 {
+		hook(Window{Subscription: r.sub.Name, Events: len(window.Events), Deliveries: len(deliveries), Took: time.Since(start)})
 	}
 	if err == nil {
 		err = r.awaitAhead()
@@ -217,7 +220,7 @@ func (r *runner) record(ctx context.Context, j *job) {
 		return // it did not get to run, and its row does not say that it does
 	}
 	if hook := r.cfg.Hooks.Attempt; hook != nil && (u == nil || u.Failure != nil) {
-		a := Attempt{Subscription: r.sub.Name, Event: j.event, Number: j.attempt, Err: j.err}
+		a := Attempt{Subscription: r.sub.Name, Event: j.event, Number: j.attempt, Err: j.err, Took: j.took}
 		if u != nil {
 			a.State = u.State
 		}

@@ -23,6 +23,7 @@ type job struct {
 
 	state   atomic.Int32
 	started atomic.Int64 // nanoseconds since the batch began
+	took    time.Duration
 }
 
 // The states of a job. Whoever takes it out of running decides who sees to the rest of its chain.
@@ -97,20 +98,21 @@ func (b *batch) work(ctx context.Context, group *conc.WaitGroup, x executor) {
 	group.Go(func() {
 		lend, end := deadlines(ctx, x.timeout)
 		defer end()
+		now := time.Since(b.begun)
 		for n := b.taken.Add(1) - 1; n < int64(len(b.heads)); n = b.taken.Add(1) - 1 {
-			if !b.runChain(b.heads[n], lend, x) {
+			parked := false
+			if now, parked = b.runChain(b.heads[n], now, lend, x); parked {
 				return // the runner has begun another goroutine in its place
 			}
 		}
 	})
 }
 
-// runChain handles one chain, and reports whether it did so to its end: not when a job of it was parked.
-func (b *batch) runChain(head int32, lend func(time.Duration) context.Context, x executor) bool {
+// runChain handles one chain, from now on, and returns when it ended and whether that was because a job of it was parked.
+func (b *batch) runChain(head int32, now time.Duration, lend func(time.Duration) context.Context, x executor) (time.Duration, bool) {
 	stop := false
 	for i := head; i >= 0; i = b.next[i] {
 		j := &b.jobs[i]
-		now := time.Since(b.begun)
 		ctx := lend(now)
 		if stop || ctx.Err() != nil { // it is over: nothing new is begun
 			j.err = errBehind
@@ -119,14 +121,16 @@ func (b *batch) runChain(head int32, lend func(time.Duration) context.Context, x
 		j.started.Store(int64(now))
 		j.state.Store(running)
 		j.err = try(ctx, x.handler, j)
+		end := time.Since(b.begun)
+		j.took, now = end-now, end // the clock is read once for each event
 		stop = j.err != nil && x.stops(j)
 		if !j.state.CompareAndSwap(running, finished) {
 			x.unparked(j)
-			return false
+			return now, true
 		}
 	}
 	b.finish()
-	return true
+	return now, false
 }
 
 func (b *batch) finish() {

@@ -54,7 +54,7 @@ type Subscription struct {
 	Topics []string
 
 	// Start is where it begins if it has to be created. Defaults to the beginning of the log.
-	Start outbox.Start
+	Start outbox.Position
 
 	// Timeout is how long one attempt at an event may take, give or take a tenth, before its context is cancelled.
 	// Defaults to 30s. NoTimeout stands for none.

@@ -37,17 +37,17 @@ func FromTime(at time.Time) Position { return Position{at: at} }
 var ErrInvalidPosition = errors.New("invalid position")
 
 // after returns the last id that is not read from p on. Not for FromNow, which is no single id.
-func (p Position) after(ctx context.Context, db DB) (int64, error) {
+func (p Position) after(ctx context.Context, tx pgx.Tx) (int64, error) {
 	switch {
 	case !p.at.IsZero():
-		first, err := firstSince(ctx, db, p.at)
+		first, err := firstSince(ctx, tx, p.at)
 		return first - 1, err
 	case p.id == 0:
 		return 0, nil
 	case p.id < 0:
 		return 0, fmt.Errorf("%w: id %d is negative", ErrInvalidPosition, p.id)
 	}
-	next, err := nextID(ctx, db)
+	next, err := nextID(ctx, tx)
 	if err == nil && p.id > next {
 		err = fmt.Errorf("%w: id %d is beyond the end of the log, the next event gets id %d", ErrInvalidPosition, p.id, next)
 	}
@@ -55,8 +55,8 @@ func (p Position) after(ctx context.Context, db DB) (int64, error) {
 }
 
 // nextID is the id that the next event gets.
-func nextID(ctx context.Context, db DB) (id int64, err error) {
-	err = db.QueryRow(ctx, `
+func nextID(ctx context.Context, tx pgx.Tx) (id int64, err error) {
+	err = tx.QueryRow(ctx, `
 		select coalesce(max(s.last_value) filter (where s.is_called), 0) + 1 from outbox.events_id_seq s`).Scan(&id)
 	return id, err
 }
@@ -110,13 +110,12 @@ select least((select h.id + 1 from head h), (
 const lookBack = 1000
 
 // firstSince returns the id of the first event that was published at a time or later, or the next id if there is none.
-func firstSince(ctx context.Context, db DB, at time.Time) (id int64, err error) {
-	if err := db.QueryRow(ctx, firstSinceSQL, freshPlan, at, lookBack).Scan(&id); err != nil {
+func firstSince(ctx context.Context, tx pgx.Tx, at time.Time) (id int64, err error) {
+	if _, err = tx.Exec(ctx, scanSetup); err == nil {
+		err = tx.QueryRow(ctx, firstSinceSQL, at, lookBack).Scan(&id)
+	}
+	if err != nil {
 		return 0, fmt.Errorf("look for %v: %w", at, err)
 	}
 	return id, nil
 }
-
-// freshPlan has a statement planned for the tables as they are, and for its arguments. Those of operators are rare, and
-// their plans should not be of the day on which the tables were empty.
-const freshPlan = pgx.QueryExecModeDescribeExec

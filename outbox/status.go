@@ -57,12 +57,10 @@ func ReadStatus(ctx context.Context, db DB) (*Status, error) {
 // lagScan is how many events of a subscription are counted before the rest is estimated.
 const lagScan = 10_000
 
-// An owned lane's cursor is in its owner's latest progress row that lists it; index progress_owner leads there. Events past the
-// cursors come from index events_lane_id and end at the limit; those of transactions that were pending when the
-// cursors passed them, and have committed since, from index events_xid_id.
-const lagSQL = `
-with cursors as materialized (
-    select l.lane, coalesce(p.after_id, l.after_id) as after_id, coalesce(p.late_after_id, l.late_after_id) as late_after_id,
+// cursorsSQL returns the cursors of lanes l. An owned lane's is in its owner's latest progress row that lists it; index
+// progress_owner leads there.
+const cursorsSQL = `
+    select l.subscription_id, l.lane, coalesce(p.after_id, l.after_id) as after_id, coalesce(p.late_after_id, l.late_after_id) as late_after_id,
            coalesce(p.pending, l.pending) as pending, coalesce(p.late, l.late) as late
     from outbox.lanes l
     left join lateral (
@@ -71,7 +69,12 @@ with cursors as materialized (
         where p.owner = l.owner and p.subscription_id = l.subscription_id and u.lane = l.lane
         order by p.seq desc
         limit 1
-    ) p on l.owner is not null
+    ) p on l.owner is not null`
+
+// Events past the cursors come from index events_lane_id and end at the limit; those of transactions that were pending when
+// the cursors passed them, and have committed since, from index events_xid_id.
+const lagSQL = `
+with cursors as materialized (` + cursorsSQL + `
     where l.subscription_id = $1
 ), ended as materialized (
     select distinct x.xid

@@ -65,13 +65,7 @@ func (f DeliveryFilter) args(more ...any) ([]any, error) {
 		}
 		regex = topics{f.Topic}.regex()
 	}
-	when := func(t time.Time) *time.Time {
-		if t.IsZero() {
-			return nil
-		}
-		return &t
-	}
-	return append([]any{f.Subscription, states, f.IDs, regex, f.Key, f.Error, when(f.Since), when(f.Until)}, more...), nil
+	return append([]any{f.Subscription, states, f.IDs, regex, f.Key, f.Error, optional(f.Since), optional(f.Until)}, more...), nil
 }
 
 // ListDeliveries returns up to limit of the deliveries that match, by rising id of their events, from those after the
@@ -131,7 +125,7 @@ func RetryDeliveries(ctx context.Context, db DB, f DeliveryFilter) (int64, error
 func SkipDeliveries(ctx context.Context, db DB, f DeliveryFilter, reason string) (int64, error) {
 	return decide(ctx, db, f, "skip deliveries", `
 		update outbox.deliveries d
-		set state = 'skipped', stops_key = false, suspect = false, decided_at = clock_timestamp(),
+		set state = 'skipped', stops_key = false, suspect = false, due_at = clock_timestamp(), decided_at = clock_timestamp(),
 		    errors = d.errors || jsonb_build_object('attempt', d.attempt, 'at', clock_timestamp(), 'worker', '', 'error', $9::text)
 		where `+filterSQL+` and d.state <> 'running'`, shortenReason(reason))
 }

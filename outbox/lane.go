@@ -10,12 +10,13 @@ import (
 
 // claimSQL takes lanes that nobody owns. Whoever else claims at the same time skips what is locked and takes others.
 // In the same transaction it appends a progress row for each kind of cursor: a row that this worker wrote when it
-// owned the lane before must not count any more.
+// owned the lane before must not count any more. A subscription that is paused, or on its way back, gives nothing.
 const claimSQL = `
 with free as materialized (
     select l.lane
     from outbox.lanes l
     where l.subscription_id = $2 and l.owner is null
+      and exists (select from outbox.subscriptions s where s.id = $2 and s.paused_at is null and s.rewind_to is null)
     order by l.lane
     limit $3
     for update skip locked

@@ -2,6 +2,7 @@ package outbox
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -13,6 +14,15 @@ type Status struct {
 	Subscriptions []SubscriptionStatus `json:"subscriptions"`
 	Workers       []WorkerStatus       `json:"workers"`
 	Doorbell      string               `json:"doorbell"` // "armed", "polling", or "unattended" when no worker answers it
+	Log           LogStatus            `json:"log"`
+}
+
+// A LogStatus says how far back the log reaches. What is older than the retention of the workers is deleted once every
+// subscription has settled it.
+type LogStatus struct {
+	OldestID int64      `json:"oldest_id"` // the first event that is left; 0 when the log is empty
+	OldestAt *time.Time `json:"oldest_at"` // when that was published; nil when the log is empty
+	HeldBy   []string   `json:"held_by"`   // subscriptions that have yet to settle it, by name: they keep it since OldestAt
 }
 
 // A SubscriptionStatus says how far a subscription is behind, and why.
@@ -44,25 +54,47 @@ type WorkerStatus struct {
 // ReadStatus collects a Status. It looks at no more than lagScan events of each subscription, so it is quick however far
 // one is behind.
 func ReadStatus(ctx context.Context, db DB) (*Status, error) {
-	s := &Status{Subscriptions: []SubscriptionStatus{}, Workers: []WorkerStatus{}}
+	s := &Status{Subscriptions: []SubscriptionStatus{}, Workers: []WorkerStatus{}, Log: LogStatus{HeldBy: []string{}}}
 	if err := s.readSubscriptions(ctx, db); err != nil {
 		return nil, fmt.Errorf("read subscriptions: %w", err)
 	}
 	if err := s.readWorkers(ctx, db); err != nil {
 		return nil, fmt.Errorf("read workers: %w", err)
 	}
+	err := db.QueryRow(ctx, oldestSQL).Scan(&s.Log.OldestID, &s.Log.OldestAt, &s.Log.HeldBy)
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return nil, fmt.Errorf("look for the oldest event: %w", err)
+	}
 	return s, nil
 }
+
+// The first event of each lane, by index events_lane_id from where events are left, and the first one of those.
+const oldestSQL = `
+with oldest as materialized (
+    select e.*
+    from outbox.trimmed t
+    cross join lateral (
+        select e.lane, e.id, e.xid, e.published_at from outbox.events e where e.lane = t.lane and e.id > t.up_to order by e.id limit 1
+    ) e
+    order by e.id
+    limit 1
+), cursors as materialized (` + cursorsSQL + `
+    where l.lane = (select o.lane from oldest o)
+)
+select e.id, e.published_at,
+       array(select s.name
+             from cursors c join outbox.subscriptions s on s.id = c.subscription_id
+             where ` + unsettledSQL + `
+             order by s.name)
+from oldest e`
 
 // lagScan is how many events of a subscription are counted before the rest is estimated.
 const lagScan = 10_000
 
-// An owned lane's cursor is in its owner's latest progress row that lists it; index progress_owner leads there. Events past the
-// cursors come from index events_lane_id and end at the limit; those of transactions that were pending when the
-// cursors passed them, and have committed since, from index events_xid_id.
-const lagSQL = `
-with cursors as materialized (
-    select l.lane, coalesce(p.after_id, l.after_id) as after_id, coalesce(p.late_after_id, l.late_after_id) as late_after_id,
+// cursorsSQL returns the cursors of lanes l. An owned lane's is in its owner's latest progress row that lists it; index
+// progress_owner leads there.
+const cursorsSQL = `
+    select l.subscription_id, l.lane, coalesce(p.after_id, l.after_id) as after_id, coalesce(p.late_after_id, l.late_after_id) as late_after_id,
            coalesce(p.pending, l.pending) as pending, coalesce(p.late, l.late) as late
     from outbox.lanes l
     left join lateral (
@@ -71,7 +103,12 @@ with cursors as materialized (
         where p.owner = l.owner and p.subscription_id = l.subscription_id and u.lane = l.lane
         order by p.seq desc
         limit 1
-    ) p on l.owner is not null
+    ) p on l.owner is not null`
+
+// Events past the cursors come from index events_lane_id and end at the limit; those of transactions that were pending when
+// the cursors passed them, and have committed since, from index events_xid_id.
+const lagSQL = `
+with cursors as materialized (` + cursorsSQL + `
     where l.subscription_id = $1
 ), ended as materialized (
     select distinct x.xid

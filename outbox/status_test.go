@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -84,6 +85,46 @@ func TestStatus(t *testing.T) {
 	if got.Deliveries["dead"] != 1 || got.Deliveries["retrying"] != 2 {
 		t.Errorf("deliveries: %v", got.Deliveries)
 	}
+}
+
+// TestStatusOfLog says how far back the log reaches, and who needs that.
+func TestStatusOfLog(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	db := pgtest.New(t)
+	expect := func(id int64, heldBy ...string) {
+		t.Helper()
+		status, err := outbox.ReadStatus(ctx, db.Pool)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if l := status.Log; l.OldestID != id || (l.OldestAt == nil) != (id == 0) || !slices.Equal(l.HeldBy, heldBy) {
+			t.Errorf("got %+v, want %d, held by %v", l, id, heldBy)
+		}
+	}
+	expect(0)
+	publishOne(t, db.Pool, "k")
+	publishOne(t, db.Pool, "k")
+	expect(1)
+	for _, name := range []string{"a", "b"} {
+		if _, err := outbox.Subscribe(ctx, db.Pool, name, []string{">"}, outbox.FromBeginning); err != nil {
+			t.Fatal(err)
+		}
+	}
+	expect(1, "a", "b")
+	a, err := outbox.Subscribe(ctx, db.Pool, "a", nil, outbox.FromBeginning)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, _ := member(t, db, a)
+	settle(t, m, 2)
+	expect(1, "b")
+	if err := outbox.DeleteSubscription(ctx, db.Pool, "b", false); err != nil {
+		t.Fatal(err)
+	}
+	age(t, db, 1)
+	trimAll(t, db, false)
+	expect(2)
 }
 
 func TestStatusOfWorkers(t *testing.T) {

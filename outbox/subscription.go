@@ -11,16 +11,6 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// A Start is where a new subscription begins to read.
-type Start int
-
-const (
-	// FromBeginning reads everything that the log still has. The default.
-	FromBeginning Start = iota
-	// FromNow reads what commits from now on, in particular what running transactions have published already.
-	FromNow
-)
-
 // A Subscription is a durable, named consumer group: it sees every event that matches its topics, and its workers
 // share the load.
 type Subscription struct {
@@ -40,7 +30,7 @@ type Beginner interface {
 // ErrInvalidSubscription says that a subscription's name or topics cannot be.
 var ErrInvalidSubscription = errors.New("invalid subscription")
 
-// ErrUnknownSubscription says that a subscription does not exist, and no topics were given to create it with.
+// ErrUnknownSubscription says that a subscription does not exist, and cannot be created because no topics were given.
 var ErrUnknownSubscription = errors.New("unknown subscription")
 
 // A TopicsError says that a subscription exists with other topics than asked for.
@@ -64,7 +54,7 @@ func quoteLiteral(s string) string { return "'" + strings.ReplaceAll(s, "'", "''
 // Subscribe returns the subscription of that name and creates it where it is missing. Topics are exact names, or have *
 // for one token and > for the rest. For an existing one they may be left out; others than it has are a *TopicsError.
 // Start matters for a new one only. Any number of processes may call it at once.
-func Subscribe(ctx context.Context, db Beginner, name string, topics []string, start Start) (Subscription, error) {
+func Subscribe(ctx context.Context, db Beginner, name string, topics []string, start Position) (Subscription, error) {
 	if fault := nameFault(name); fault != "" {
 		return Subscription{}, fmt.Errorf("%w: name %s", ErrInvalidSubscription, fault)
 	}
@@ -119,37 +109,46 @@ func find(ctx context.Context, tx pgx.Tx, name string) (s Subscription, err erro
 }
 
 // create adds a subscription and its lanes, unless somebody else did so just now.
-func create(ctx context.Context, tx pgx.Tx, name string, topics []string, start Start) error {
-	var first cursor
-	first.after = []int64{0}
-	if start == FromNow {
-		// As for a read that reached every lane's end. The transaction has not written before.
-		var (
-			seen       string
-			head, next int64
-		)
-		err := tx.QueryRow(ctx, `
-			select pg_current_snapshot()::text, h.id, case when h.id >= 0 then pg_current_xact_id()::text::bigint end
-			from (select coalesce(max(s.last_value) filter (where s.is_called), 0) as id from outbox.events_id_seq s) h`).
-			Scan(&seen, &head, &next)
-		if err != nil {
-			return err
-		}
-		s, err := parseSnapshot(seen)
-		if err != nil {
-			return err
-		}
-		first.after[0], first.pending = head, s.unseen(next)
+func create(ctx context.Context, tx pgx.Tx, name string, topics []string, start Position) error {
+	// Before it looks at the log: what it finds there is not deleted any more. See Trim. No transaction id is taken.
+	if _, err := tx.Exec(ctx, `lock table outbox.subscriptions in row exclusive mode`); err != nil {
+		return err
 	}
-	_, err := tx.Exec(ctx, `
+	after, pending, err := start.cursor(ctx, tx)
+	if err != nil {
+		return err
+	}
+	_, err = tx.Exec(ctx, `
 		with created as (
-		    insert into outbox.subscriptions (name, topics) values ($1, $2)
+		    insert into outbox.subscriptions (name, topics, begins_after) values ($1, $2, $3)
 		    on conflict (name) do nothing
 		    returning id
 		)
 		insert into outbox.lanes (subscription_id, lane, after_id, pending)
 		select c.id, l.lane, $3, $4
 		from created c, generate_series(0, $5::integer - 1) as l (lane)`,
-		name, topics, first.after[0], first.pending.multirange(), Lanes)
+		name, topics, after, pending.multirange(), Lanes)
 	return err
+}
+
+// cursor returns where all lanes of a new subscription stand. The transaction must not have written before.
+func (p Position) cursor(ctx context.Context, tx pgx.Tx) (after int64, pending xids, err error) {
+	if !p.now {
+		after, err = p.after(ctx, tx)
+		return after, nil, err
+	}
+	// As for a read that reached every lane's end.
+	var (
+		seen string
+		next int64
+	)
+	err = tx.QueryRow(ctx, `
+		select pg_current_snapshot()::text, h.id, case when h.id >= 0 then pg_current_xact_id()::text::bigint end
+		from (select coalesce(max(s.last_value) filter (where s.is_called), 0) as id from outbox.events_id_seq s) h`).
+		Scan(&seen, &after, &next)
+	if err != nil {
+		return 0, nil, err
+	}
+	s, err := parseSnapshot(seen)
+	return after, s.unseen(next), err
 }

@@ -3,6 +3,7 @@ package outbox
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -59,6 +60,8 @@ type Pulse struct {
 	Sentinel bool
 	// Shares has, by subscription, how many lanes the worker should own.
 	Shares map[int32]Share
+	// Rewinding is true when a subscription waits for its workers to let go of it: see [FinishRewinds].
+	Rewinding bool
 
 	snapshot snapshot
 	head     int64
@@ -66,7 +69,7 @@ type Pulse struct {
 
 // A Share is a worker's part of a subscription.
 type Share struct {
-	Fair int // lanes that it should own
+	Fair int // lanes that it should own: none while the subscription is paused or rewound
 	Free int // lanes that nobody owns
 }
 
@@ -85,7 +88,9 @@ select exists (select from beat),
                      (select count(*) from outbox.lanes l where l.subscription_id = m.subscription_id and l.owner is null))
              from outbox.members m
              where m.subscription_id in (select mine.subscription_id from outbox.members mine where mine.worker_id = $1)
-             group by m.subscription_id)`
+             group by m.subscription_id),
+       array(select s.id from outbox.subscriptions s where s.paused_at is not null or s.rewind_to is not null),
+       exists (select from outbox.subscriptions s where s.rewind_to is not null)`
 
 // Beat says that the worker lives. With candidate, it also asks to become the sentinel. Call it about once a second.
 func Beat(ctx context.Context, conn *pgx.Conn, worker int64, candidate bool) (Pulse, error) {
@@ -96,8 +101,10 @@ func Beat(ctx context.Context, conn *pgx.Conn, worker int64, candidate bool) (Pu
 			Subscription        int32
 			Members, Rank, Free int64
 		}
+		stopped []int32 // subscriptions that nobody should serve
 	)
-	err := conn.QueryRow(ctx, beatSQL, worker, candidate, lockClass, lockSentinel).Scan(&p.Alive, &p.Sentinel, &seen, &p.head, &shares)
+	err := conn.QueryRow(ctx, beatSQL, worker, candidate, lockClass, lockSentinel).
+		Scan(&p.Alive, &p.Sentinel, &seen, &p.head, &shares, &stopped, &p.Rewinding)
 	if err != nil {
 		return Pulse{}, fmt.Errorf("heartbeat: %w", err)
 	}
@@ -109,6 +116,9 @@ func Beat(ctx context.Context, conn *pgx.Conn, worker int64, candidate bool) (Pu
 		fair := Lanes / s.Members
 		if s.Rank < Lanes%s.Members {
 			fair++
+		}
+		if slices.Contains(stopped, s.Subscription) {
+			fair = 0
 		}
 		p.Shares[s.Subscription] = Share{Fair: int(fair), Free: int(s.Free)}
 	}

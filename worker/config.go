@@ -37,6 +37,12 @@ type Config struct {
 	// lanes. At least three times PollInterval. Defaults to 10s.
 	Lease time.Duration
 
+	// Retention is how long events stay in the log after they were published. Those that some subscription has yet to settle
+	// stay longer, dead letters until somebody decides about them. Skipped deliveries go this long after they were skipped.
+	// The worker that is the sentinel deletes, so give all the same. KeepForever, or any negative value, keeps everything.
+	// Defaults to 7 days.
+	Retention time.Duration
+
 	// Hooks are called when something becomes of events or workers. Defaults to none.
 	Hooks Hooks
 
@@ -54,7 +60,7 @@ type Subscription struct {
 	Topics []string
 
 	// Start is where it begins if it has to be created. Defaults to the beginning of the log.
-	Start outbox.Start
+	Start outbox.Position
 
 	// Timeout is how long one attempt at an event may take, give or take a tenth, before its context is cancelled.
 	// Defaults to 30s. NoTimeout stands for none.
@@ -74,6 +80,9 @@ type Subscription struct {
 	// Defaults to false: a key goes on after its dead letter.
 	StopKeyOnDead bool
 }
+
+// KeepForever has nothing deleted because of its age.
+const KeepForever time.Duration = -1
 
 // NoTimeout lets an attempt take as long as it likes.
 const NoTimeout time.Duration = math.MaxInt64
@@ -158,5 +167,6 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Lease < 3*c.PollInterval {
 		return c, fmt.Errorf("%w: Lease is %v, at least three times PollInterval (%v) is needed", ErrInvalidConfig, c.Lease, c.PollInterval)
 	}
+	c.Retention = cmp.Or(c.Retention, 7*24*time.Hour)
 	return c, nil
 }

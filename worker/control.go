@@ -55,6 +55,11 @@ func (s *session) beat(rest, ctx context.Context, log *slog.Logger, fail func(er
 						fail(fmt.Errorf("sentinel: %w", err))
 					}
 				})
+				goroutines.Go(func() {
+					if err := s.keepHouse(rest, log); err != nil && rest.Err() == nil {
+						fail(fmt.Errorf("housekeeping: %w", err))
+					}
+				})
 			}
 		}
 		var err error

@@ -59,7 +59,7 @@ func (r *runner) run(drain, ctx context.Context) error {
 		}
 		w := r.wake.take()
 		r.unpark(ctx, w.unparked)
-		if w.fair > 0 {
+		if w.pulse != nil {
 			r.fair = w.fair
 		}
 		changed, err := r.rebalance(ctx, w.free > 0)

@@ -18,7 +18,7 @@ type wakeups struct {
 type wakeup struct {
 	ring     uint64        // lanes that may have something
 	pulse    *outbox.Pulse // the last heartbeat, to compare cursors with
-	fair     int           // lanes that this worker should own; 0 when unchanged
+	fair     int           // lanes that this worker should own, as of pulse
 	free     int           // lanes that nobody owns
 	reload   bool          // somebody has decided about deliveries
 	unparked []*job        // parked jobs whose handlers have returned

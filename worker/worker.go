@@ -37,7 +37,7 @@ type registration struct {
 var ErrNotServing = errors.New("worker is not serving")
 
 // New returns a worker for the database of a pool. It takes the pool's configuration and opens connections of its own: one,
-// one more for each subscription, and two more while it is the sentinel. They should reach PostgreSQL directly. The
+// one more for each subscription, and three more while it is the sentinel. They should reach PostgreSQL directly. The
 // pool itself is left alone.
 func New(pool *pgxpool.Pool, cfg Config) (*Worker, error) {
 	cfg, err := cfg.withDefaults()

@@ -24,7 +24,7 @@ func TestMigrate(t *testing.T) {
 		want string
 	}{
 		{[]string{"--set", "signals"}, "signals: from version 0 to 2\n"},
-		{nil, "outbox: from version 0 to 1\nsignals: up to date\n"},
+		{nil, "outbox: from version 0 to 2\nsignals: up to date\n"},
 		{nil, "outbox: up to date\nsignals: up to date\n"},
 		{[]string{"--set", "outbox"}, "outbox: up to date\n"},
 	} {

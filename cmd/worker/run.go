@@ -56,6 +56,7 @@ type flags struct {
 	Timeout         time.Duration `default:"30s" help:"What one attempt at an event may take; 0 for no limit."`
 	Attempts        int           `default:"20" help:"Attempts at an event before it is a dead letter."`
 	RetryFirst      time.Duration `default:"1s" help:"Delay before the second attempt. Later ones double it, up to 5m."`
+	Retention       time.Duration `default:"168h" help:"How long handled events stay in the log, such as 168h for a week; 0 for ever. Give all workers the same."`
 	ShutdownTimeout time.Duration `default:"30s" help:"What running handlers may take to finish when the worker is stopped."`
 	Admin           string        `placeholder:"ADDR" help:"Serve /healthz and /readyz here, such as 127.0.0.1:8081."`
 	cli.Database
@@ -88,9 +89,13 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	w, err := worker.New(database, worker.Config{
-		Logger: logger, Concurrency: flags.Concurrency, ShutdownTimeout: flags.ShutdownTimeout,
-	})
+	cfg := worker.Config{
+		Logger: logger, Concurrency: flags.Concurrency, ShutdownTimeout: flags.ShutdownTimeout, Retention: flags.Retention,
+	}
+	if cfg.Retention == 0 {
+		cfg.Retention = worker.KeepForever
+	}
+	w, err := worker.New(database, cfg)
 	if err != nil {
 		return err
 	}

@@ -4,7 +4,9 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -54,22 +56,31 @@ func (d *demo) subscribe(ctx context.Context, names []string) error {
 	return nil
 }
 
-// Subscriptions of demos that were killed, too: their workers are gone, and for a minute none has come.
-const unsubscribeSQL = `
-delete from outbox.subscriptions s
-where s.name = any($1)
-   or s.name ~ '^demo-[a-z2-7]{6}-(log|audit)$' and s.created_at < now() - interval '1 minute'
-      and not exists (select from outbox.members m where m.subscription_id = s.id)`
+// nameOf matches what demos call their subscriptions in somebody's database.
+var nameOf = regexp.MustCompile(`^demo-[a-z2-7]{6}-(log|audit)$`)
 
 // unsubscribe removes the subscriptions from somebody's database: nobody would ever read them, and the log would be kept
-// for them.
+// for them. It removes those of demos that were killed, too: their workers are gone, and for a minute none has come.
 func (d *demo) unsubscribe(names []string) error {
 	if d.cfg.OwnURL != "" {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), d.cfg.Patience)
 	defer cancel()
-	if _, err := d.cfg.Pool.Exec(ctx, unsubscribeSQL, names); err != nil {
+	list, err := outbox.Subscriptions(ctx, d.cfg.Pool)
+	for _, s := range list {
+		mine := slices.Contains(names, s.Name)
+		if !mine && (!nameOf.MatchString(s.Name) || len(s.Workers) > 0 || time.Since(s.CreatedAt) < time.Minute) {
+			continue
+		}
+		var served *outbox.ServedError
+		deleted := outbox.DeleteSubscription(ctx, d.cfg.Pool, s.Name, mine)
+		if errors.Is(deleted, outbox.ErrUnknownSubscription) || errors.As(deleted, &served) {
+			continue // another demo was quicker
+		}
+		err = errors.Join(err, deleted)
+	}
+	if err != nil {
 		return fmt.Errorf("remove the demo's subscriptions %s: %w", strings.Join(names, " and "), err)
 	}
 	return nil

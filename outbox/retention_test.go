@@ -1,0 +1,175 @@
+package outbox_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/signalbox-go/signalbox/internal/pgtest"
+	"github.com/signalbox-go/signalbox/outbox"
+)
+
+// trimAll deletes what has expired, with a retention of an hour, and returns the ids that are left.
+func trimAll(t *testing.T, db *pgtest.DB, thorough bool) (left []int64) {
+	t.Helper()
+	lanes, err := outbox.ExpiredLanes(t.Context(), db.Pool, time.Hour, thorough)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, lane := range lanes {
+		for n := 100; n == 100; {
+			if n, err = outbox.Trim(t.Context(), db.Pool, lane, time.Hour, 100, thorough); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	rows, _ := db.Pool.Query(t.Context(), `select id from outbox.events order by id`)
+	if left, err = pgx.CollectRows(rows, pgx.RowTo[int64]); err != nil {
+		t.Fatal(err)
+	}
+	return left
+}
+
+// age makes events with ids up to an id two hours old.
+func age(t *testing.T, db *pgtest.DB, id int64) {
+	t.Helper()
+	if _, err := db.Pool.Exec(t.Context(), `update outbox.events set published_at = now() - interval '2 hours' where id <= $1`, id); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestTrim checks what keeps events in the log, one thing after the other.
+func TestTrim(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	db := pgtest.New(t)
+	expect := func(what string, thorough bool, want ...int64) {
+		t.Helper()
+		if left := trimAll(t, db, thorough); !slices.Equal(left, want) {
+			t.Fatalf("%s: events %v are left, want %v", what, left, want)
+		}
+	}
+	key := 0
+	publishN := func(n int) { // all in one lane
+		for range n {
+			key++
+			if _, err := outbox.Publish(ctx, db.Pool, outbox.Event{Topic: "a", Key: "k", Payload: json.RawMessage(fmt.Sprint(key))}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	publishN(3)
+	age(t, db, 2)
+	expect("without subscriptions, age decides", false, 3)
+
+	s, err := outbox.Subscribe(ctx, db.Pool, "s", []string{"a"}, outbox.FromBeginning)
+	if err != nil {
+		t.Fatal(err)
+	}
+	paused, err := outbox.Subscribe(ctx, db.Pool, "paused", []string{"none"}, outbox.FromNow)
+	if err != nil {
+		t.Fatal(err)
+	}
+	age(t, db, 3)
+	expect("nobody has read it", false, 3)
+	m, _ := member(t, db, s)
+	w, err := m.Read(ctx, 1000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	expect("it was read, and is not settled", false, 3)
+	if err := m.Settle(ctx, outbox.Settlement{Window: w, Unfinished: []outbox.Unfinished{{Event: w.Events[0], State: outbox.Dead}}}); err != nil {
+		t.Fatal(err)
+	}
+	expect("it is settled", false)
+
+	// 4 commits late, 5 and 6 are settled before.
+	slow := db.Conn(t)
+	tx, err := slow.Begin(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	publishOne(t, tx, "k")
+	publishN(2)
+	settle(t, m, 2)
+	age(t, db, 6)
+	expect("a paused subscription has not read them, whatever its topics are", false, 5, 6)
+	other, _ := member(t, db, paused)
+	settle(t, other, 0)
+	expect("they are settled, and what is running is behind", false)
+	if err := tx.Commit(ctx); err != nil {
+		t.Fatal(err)
+	}
+	age(t, db, 6)
+	expect("the late one is not settled", true, 4)
+	settle(t, m, 1)
+	expect("one subscription has settled the late one", true, 4)
+	settle(t, other, 0)
+	expect("its place was passed before", false, 4)
+	expect("both have settled it", true)
+
+	publishN(2) // 7, 8
+	settle(t, m, 2)
+	settle(t, other, 0)
+	if _, err := db.Pool.Exec(ctx, `update outbox.events set published_at = now() - interval '2 hours' where id = 8`); err != nil {
+		t.Fatal(err)
+	}
+	expect("the one before is young", false, 7, 8)
+	age(t, db, 8)
+	if _, err := db.Pool.Exec(ctx, `update outbox.subscriptions set rewind_to = 7 where name = 'paused'`); err != nil {
+		t.Fatal(err)
+	}
+	expect("a subscription goes back to 7", false, 8)
+
+	// Who subscribes in a long transaction may need what would be deleted.
+	subscribing, err := slow.Begin(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := subscribing.Exec(ctx, `insert into outbox.subscriptions (name, topics) values ('new', '{a}')`); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := outbox.Trim(ctx, db.Pool, 0, time.Hour, 1, false); !errors.Is(err, outbox.ErrBusy) {
+		t.Errorf("got %v, want ErrBusy", err)
+	}
+	if err := subscribing.Rollback(ctx); err != nil {
+		t.Fatal(err)
+	}
+
+	// Dead letters stay, skipped ones go.
+	if n, err := outbox.TrimSkipped(ctx, db.Pool, 0, 10); err != nil || n != 0 {
+		t.Errorf("deleted %d, %v: there is only a dead letter", n, err)
+	}
+	all := outbox.DeliveryFilter{Subscription: "s"}
+	if n, err := outbox.SkipDeliveries(ctx, db.Pool, all, "why not"); err != nil || n != 1 {
+		t.Fatal(n, err)
+	}
+	if n, err := outbox.TrimSkipped(ctx, db.Pool, time.Hour, 10); err != nil || n != 0 {
+		t.Errorf("deleted %d, %v: it was skipped just now", n, err)
+	}
+	if n, err := outbox.TrimSkipped(ctx, db.Pool, 0, 10); err != nil || n != 1 {
+		t.Errorf("deleted %d, %v, want the skipped one", n, err)
+	}
+}
+
+// TestTrimInChunks deletes from all lanes, a hundred events at a time.
+func TestTrimInChunks(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	fill(t, db, 5000, time.Now().Add(-24*time.Hour))
+	age(t, db, 4000)
+	if _, err := db.Pool.Exec(t.Context(), `update outbox.events set published_at = now() where id > 4000`); err != nil {
+		t.Fatal(err)
+	}
+	if left := trimAll(t, db, false); len(left) != 1000 || left[0] != 4001 {
+		t.Errorf("%d are left, from %d on; want those above 4000", len(left), left[0])
+	}
+	if got := pages(t, db, outbox.EventFilter{}, outbox.Page{}); len(got) != 1000 || got[0] != 4001 {
+		t.Errorf("%d are listed", len(got))
+	}
+}

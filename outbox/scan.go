@@ -1,0 +1,148 @@
+package outbox
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// An EventFilter chooses events of the log. Its fields narrow it down; those left out match everything.
+type EventFilter struct {
+	Topic        string          // a pattern
+	Key          string          // Only its lane is read
+	Since, Until time.Time       // when it was published: from Since on, and before Until
+	MinID, MaxID int64           // ids, both included
+	Payload      json.RawMessage // JSON that the payload contains, as PostgreSQL's @> has it: {"a": 1} is in {"a": 1, "b": 2}
+}
+
+// scanRows is how many events are looked at in one go, at most, for those that match a filter.
+const scanRows = 20_000
+
+// untilSlack is how long a publishing statement may have been running when it took an id: of older ones, events may be
+// missing at the end of a time range.
+const untilSlack = time.Minute
+
+// scanSetup keeps the planner to index scans, as readSetup does, and from sorting what is in order already. It lasts until the
+// transaction ends.
+const scanSetup = `
+select set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true), set_config('enable_sort', 'off', true),
+       set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true),
+       set_config('max_parallel_workers_per_gather', '0', true), set_config('jit', 'off', true)`
+
+// scanning calls do in a transaction for which scanSetup holds.
+func scanning(ctx context.Context, db Beginner, do func(pgx.Tx) error) error {
+	return pgx.BeginTxFunc(ctx, db, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, scanSetup); err != nil {
+			return err
+		}
+		return do(tx)
+	})
+}
+
+// A scan goes through the events of an EventFilter by id.
+type scan struct {
+	filter EventFilter
+	regex  string // of the topic; "" for any
+	// The ids that it goes through: from above on, but for above itself, up to upTo.
+	above, upTo int64
+	// trimmed has, by lane, up to where there is nothing left but index entries.
+	trimmed []int64
+}
+
+// newScan checks the filter, and turns its times into ids.
+func newScan(ctx context.Context, tx pgx.Tx, f EventFilter) (*scan, error) {
+	s := &scan{filter: f, above: f.MinID - 1}
+	if f.Topic != "" {
+		if fault := patternFault(f.Topic); fault != "" {
+			return nil, fmt.Errorf("%w: topic %s", ErrInvalidFilter, fault)
+		}
+		s.regex = topics{f.Topic}.regex()
+	}
+	if len(f.Payload) > 0 && (!json.Valid(f.Payload) || !storableEscapes(f.Payload)) {
+		return nil, fmt.Errorf("%w: payload is not JSON that PostgreSQL can store", ErrInvalidFilter)
+	}
+	if !storableText(f.Key) {
+		return nil, fmt.Errorf("%w: key is not UTF-8 text without zero bytes", ErrInvalidFilter)
+	}
+	next, err := nextID(ctx, tx)
+	if err != nil {
+		return nil, err
+	}
+	s.upTo = next - 1
+	if f.MaxID > 0 {
+		s.upTo = min(s.upTo, f.MaxID)
+	}
+	if !f.Since.IsZero() {
+		first, err := firstSince(ctx, tx, f.Since)
+		if err != nil {
+			return nil, err
+		}
+		s.above = max(s.above, first-1)
+	}
+	if !f.Until.IsZero() {
+		first, err := firstSince(ctx, tx, f.Until.Add(untilSlack))
+		if err != nil {
+			return nil, err
+		}
+		s.upTo = min(s.upTo, first-1)
+	}
+	err = tx.QueryRow(ctx, `select array_agg(t.up_to order by t.lane) from outbox.trimmed t`).Scan(&s.trimmed)
+	return s, err
+}
+
+// scanSQL returns a query for the first $3 events with ids after $1, which is by lane, and up to $2, and whether each is
+// wanted. They come by id: one index scan of each lane, by events_lane_id, merged as they are read, so that whoever
+// stops early has not looked at the rest. A key has one lane.
+func (s *scan) sql(newest bool) string {
+	order := ""
+	if newest {
+		order = " desc"
+	}
+	const arm = `
+    (select e.id, e.xid, e.lane, e.topic, e.key, e.payload, e.headers, e.published_at
+     from outbox.events e
+     where e.lane = %[1]s and e.id > ($1::bigint[])[%[1]s + 1] and e.id <= $2::bigint
+     order by e.id%[2]s)`
+	var arms []string
+	if s.filter.Key != "" {
+		arms = append(arms, fmt.Sprintf(arm, "(hashtext($5::text) & 63)::smallint", order))
+	} else {
+		for lane := range Lanes {
+			arms = append(arms, fmt.Sprintf(arm, fmt.Sprintf("%d::smallint", lane), order))
+		}
+	}
+	return `
+    select e.*, row_number() over (order by e.id` + order + `) as place,
+           ($4::text = '' or e.topic ~ $4::text) and ($5::text = '' or e.key = $5::text)
+           and ($6::timestamptz is null or e.published_at >= $6::timestamptz) and ($7::timestamptz is null or e.published_at < $7::timestamptz)
+           and ($8::jsonb is null or e.payload @> $8::jsonb) as wanted
+    from (select * from (` + strings.Join(arms, " union all") + `
+    ) e order by e.id` + order + `
+    limit $3::integer) e`
+}
+
+// args are the parameters of sql for ids after above and up to upTo, followed by more.
+func (s *scan) args(above, upTo int64, rows int, more ...any) []any {
+	from := make([]int64, len(s.trimmed))
+	for lane, trimmed := range s.trimmed {
+		from[lane] = max(above, trimmed)
+	}
+	var payload *string
+	if len(s.filter.Payload) > 0 {
+		text := string(s.filter.Payload)
+		payload = &text
+	}
+	return append([]any{from, upTo, rows, s.regex, s.filter.Key, optional(s.filter.Since), optional(s.filter.Until), payload}, more...)
+}
+
+// optional returns nil for no time.
+func optional(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}

@@ -85,7 +85,7 @@ func ListDeliveries(ctx context.Context, db DB, f DeliveryFilter, after int64, l
 	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (d DeliveryRow, err error) {
 		var headers []byte
 		e := &d.Event
-		err = row.Scan(&e.ID, &e.lane, &e.Topic, &e.Key, &e.Payload, &headers, &e.PublishedAt,
+		err = row.Scan(&e.ID, &e.lane, &e.Topic, &e.Key, (*[]byte)(&e.Payload), &headers, &e.PublishedAt,
 			&d.State, &d.StopsKey, &d.Attempt, &d.DueAt, &d.Failures, &d.CreatedAt)
 		if err == nil && len(headers) > 2 {
 			e.Headers, err = parseHeaders(headers)

@@ -180,7 +180,7 @@ func scanDelivery(row pgx.CollectableRow) (Delivery, error) {
 		headers []byte
 	)
 	e := &d.Event
-	err := row.Scan(&e.ID, &e.lane, &e.Topic, &e.Key, &e.Payload, &headers, &e.PublishedAt, &d.Attempt, &d.Suspect, &d.Running)
+	err := row.Scan(&e.ID, &e.lane, &e.Topic, &e.Key, (*[]byte)(&e.Payload), &headers, &e.PublishedAt, &d.Attempt, &d.Suspect, &d.Running)
 	if err == nil && len(headers) > 2 {
 		e.Headers, err = parseHeaders(headers)
 	}

@@ -172,6 +172,22 @@ func settledAll(t *testing.T, db outbox.DB) bool {
 	return len(s.Subscriptions) > 0
 }
 
+// TestKilledInWindow kills a worker in the middle of a window. What it was handling comes again, and so does the rest of it.
+func TestKilledInWindow(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	const all = 50
+	cfg := processConfig{URL: db.URL, Subscription: "s", Name: "first", Stuck: 1, ParkAfter: time.Hour}
+	publish(t, db.Pool, "", 0, all)
+	first := spawn(t, cfg)
+	eventually(t, 30*time.Second, "all are handled but the stuck one", func() bool { return len(first.handled()) == all })
+	first.signal(syscall.SIGKILL)
+	<-first.done
+	cfg.Name, cfg.Stuck = "second", 0
+	second := spawn(t, cfg)
+	eventually(t, 30*time.Second, "the window comes again", func() bool { return len(second.handled()) == all })
+}
+
 // TestKillRepeatsWhatRan kills a worker of which some handlers take long while others were done with and settled. Its successor
 // gets the former again and none of the latter, and no transaction was open for long.
 func TestKillRepeatsWhatRan(t *testing.T) {

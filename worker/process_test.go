@@ -35,6 +35,7 @@ type processConfig struct {
 	KillBy       string // "exit" or "memory"
 	Attempts     int    // Retry.Attempts
 	Stuck        int    // handlers of events with a number below this report, and do not return
+	ParkAfter    time.Duration
 	Count        bool   // whether events are counted, in the settling transaction
 	Random       bool   // whether handlers fail, take long, and so on, at random; they report to the table handled
 }
@@ -65,7 +66,7 @@ func runProcess() {
 	fail(err)
 	var mu sync.Mutex
 	out := bufio.NewWriter(os.Stdout)
-	s := worker.Subscription{Name: cfg.Subscription, Topics: []string{">"}, Retry: worker.Retry{Attempts: cfg.Attempts}}
+	s := worker.Subscription{Name: cfg.Subscription, Topics: []string{">"}, ParkAfter: cfg.ParkAfter, Retry: worker.Retry{Attempts: cfg.Attempts}}
 	if cfg.Random {
 		s.ParkAfter = 30 * time.Millisecond
 		s.Retry.Delay = func(int) time.Duration { return rand.N(50 * time.Millisecond) }

@@ -1,0 +1,122 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// A bug is a deliberate mistake, and the test that has to notice it.
+type bug struct {
+	name, harm string
+	edits      []edit
+	pkg, run   string // the test: a package, and the name of its test
+}
+
+// An edit replaces a text that a file has exactly once.
+type edit struct{ file, from, to string }
+
+func (b bug) test() string { return b.pkg + " " + b.run }
+
+// apply makes the edits in a tree.
+func (b bug) apply(dir string) error {
+	for _, e := range b.edits {
+		path := filepath.Join(dir, e.file)
+		raw, err := os.ReadFile(path) //nolint:gosec // from our own list
+		if err != nil {
+			return err
+		}
+		if n := strings.Count(string(raw), e.from); n != 1 {
+			return fmt.Errorf("%s has %d times %q, want once: the code has changed, so has the bug to", e.file, n, e.from)
+		}
+		if err := os.WriteFile(path, []byte(strings.Replace(string(raw), e.from, e.to, 1)), 0o644); err != nil { //nolint:gosec // a source tree
+			return err
+		}
+	}
+	return nil
+}
+
+const schema = "migrations/outbox/001_outbox.sql"
+
+var bugs = []bug{
+	{
+		name: "naive pending", harm: "forgets transactions at and above a snapshot's xmax, which run in no list: loses events",
+		edits: []edit{{"outbox/xids.go", "return newXids(append(spans, span{s.xmax, next})...)", "return newXids(spans...)"}},
+		pkg:   "./outbox", run: "TestCursorLosesNothing",
+	},
+	{
+		name: "column order", harm: "an event takes its id before its transaction has an xid: loses events",
+		edits: []edit{
+			{schema, "    xid          xid8        not null default pg_catalog.pg_current_xact_id(),\n", ""},
+			{schema, "    lane         smallint    not null generated", "    xid          xid8        not null default pg_catalog.pg_current_xact_id(),\n    lane         smallint    not null generated"},
+		},
+		pkg: "./migrations", run: "TestLoadBearingFacts",
+	},
+	{
+		name: "sequence cache", harm: "a session hands out old ids late: loses events",
+		edits: []edit{{schema, "id           bigint      not null generated always as identity (cache 1)", "id           bigint      not null generated always as identity (cache 50)"}},
+		pkg:   "./outbox", run: "TestStress",
+	},
+	{
+		name: "merged pending", harm: "lists the pending transactions of claimed lanes for all lanes: repeats events that are settled",
+		edits: []edit{{
+			"outbox/lane.go", "	return lanes, nil\n}\n\n// Release",
+			"	for i := range m.cursors {\n		for _, c := range m.cursors {\n			m.cursors[i].pending = newXids(append(append(xids(nil), m.cursors[i].pending...), c.pending...)...)\n		}\n	}\n	return lanes, nil\n}\n\n// Release",
+		}},
+		pkg: "./outbox", run: "TestClaimedPending",
+	},
+	{
+		name: "no fence", harm: "a worker that was taken for dead records what it did since",
+		edits: []edit{{"outbox/member.go", "`select outbox.fence($1, $2)`", "`select $1::bigint, $2::integer`"}},
+		pkg:   "./outbox", run: "TestEvictedSettlesNothing",
+	},
+	{
+		name: "eviction without folding", harm: "forgets how far a dead worker got: repeats everything since it claimed its lanes",
+		edits: []edit{{"outbox/worker.go", "{foldSQL, freeLanesSQL,", "{freeLanesSQL,"}},
+		pkg:   "./outbox", run: "TestEvictionWaitsForSettle",
+	},
+	{
+		name: "stale fold", harm: "folds what was settled before the eviction began, and not what it waited for",
+		edits: []edit{{"outbox/worker.go", "pgx.TxOptions{IsoLevel: pgx.ReadCommitted}", "pgx.TxOptions{IsoLevel: pgx.RepeatableRead}"}},
+		pkg:   "./outbox", run: "TestEvictionWaitsForSettle",
+	},
+	{
+		name: "settled too early", harm: "records a window before its handlers have returned: a kill loses it",
+		edits: []edit{{
+			"worker/turn.go", "	if r.member.Suspect && len(window.Events) > 0 {\n",
+			"	if err := r.settle(ctx); err != nil {\n		return false, err\n	}\n	if r.member.Suspect && len(window.Events) > 0 {\n",
+		}},
+		pkg: "./worker", run: "TestKilledInWindow",
+	},
+	{
+		name: "arming without waiting", harm: "takes the doorbell for armed while somebody publishes without ringing: events wait for the next poll",
+		edits: []edit{{"outbox/bell.go", "`select pg_advisory_lock($1::integer, $2::integer)`", "`select pg_try_advisory_lock($1::integer, $2::integer)`"}},
+		pkg:   "./outbox", run: "TestBell",
+	},
+	{
+		name: "held lane passes", harm: "moves the cursor of a lane that is not read along with the others: loses its events",
+		edits: []edit{{"outbox/read.go", "			got.stopped[lane] = after[i]\n", ""}},
+		pkg:   "./outbox", run: "TestHeldLane",
+	},
+	{
+		name: "window not put back", harm: "forgets a window that was read ahead when lanes change hands: loses its events",
+		edits: []edit{{"worker/ahead.go", "		r.member.PutBack(r.ahead.window)\n", ""}},
+		pkg:   "./worker", run: "TestProcesses|TestOrderThroughEverything",
+	},
+	{
+		name: "tried out of order", harm: "tries what waits behind a failed event of its key: breaks order by key",
+		edits: []edit{{"outbox/delivery.go", "where k.key <> '' and r.ready\n", "where k.key <> ''\n"}},
+		pkg:   "./outbox", run: "TestLineOfAKey",
+	},
+	{
+		name: "unnoticed first attempts", harm: "does not make suspects of the first attempts of a dead worker: an event that kills its worker does so for ever",
+		edits: []edit{{"outbox/worker.go", "set suspect = true\nfrom outbox.lanes l", "set suspect = d.suspect\nfrom outbox.lanes l"}},
+		pkg:   "./outbox", run: "TestFirstAttemptsOfTheDead",
+	},
+	{
+		name: "no isolation", harm: "records a window of a transactional handler after one of its events has failed without undoing it: effects count that should not",
+		edits: []edit{{"worker/many.go", "err = savepoint.Rollback(context.WithoutCancel(ctx))", "err = savepoint.Commit(ctx)"}},
+		pkg:   "./worker", run: "TestExactlyOnce|TestForms",
+	},
+}

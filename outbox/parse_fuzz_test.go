@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"strings"
 	"testing"
 
 	"github.com/signalbox-go/signalbox/internal/pgtest"
@@ -69,35 +68,6 @@ func FuzzRing(f *testing.F) {
 			t.Errorf("%q wakes for %+v, want %+v", payload, ring, want)
 		}
 	})
-}
-
-// TestDeepHeaders publishes, in SQL, what encoding/json refuses to read. It is delivered like any other event.
-func TestDeepHeaders(t *testing.T) {
-	t.Parallel()
-	db := pgtest.New(t)
-	deep := `{"a": ` + strings.Repeat("[", 10_000) + strings.Repeat("]", 10_000) + `}`
-	if _, err := db.Pool.Exec(t.Context(), `insert into outbox.events (topic, payload, headers) values ('a', '1', $1::text::jsonb), ('a', '2', '{}')`, deep); err != nil {
-		t.Fatal(err)
-	}
-	s, err := Subscribe(t.Context(), db.Pool, "s", []string{"a"}, FromBeginning)
-	if err != nil {
-		t.Fatal(err)
-	}
-	id, err := Join(t.Context(), db.Conn(t), "me", true, []int32{s.ID})
-	if err != nil {
-		t.Fatal(err)
-	}
-	m := NewMember(db.Conn(t), id, s)
-	if _, err := m.Claim(t.Context(), Lanes); err != nil {
-		t.Fatal(err)
-	}
-	w, err := m.Read(t.Context(), 10)
-	if err != nil || len(w.Events) != 2 {
-		t.Fatalf("read %+v, %v", w, err)
-	}
-	if got := w.Events[0].Headers; len(got) != 1 || got[""] != deep {
-		t.Errorf("the headers are %.100v", got)
-	}
 }
 
 // FuzzHeaders: whatever a publisher in SQL may put there, a reader takes. An event that it cannot read would stop its lane.

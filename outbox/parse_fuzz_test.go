@@ -52,10 +52,10 @@ func FuzzRing(f *testing.F) {
 	f.Fuzz(func(t *testing.T, payload string) {
 		ring := ParseRing(payload)
 		mask, err := strconv.ParseUint(payload, 16, 64)
-		switch {
-		case payload == "":
+		switch payload {
+		case "":
 			mask, err = everyLane, nil
-		case payload == lanesPayload || payload == deliveriesPayload:
+		case lanesPayload, deliveriesPayload:
 			mask, err = 0, nil
 		}
 		if err != nil {

@@ -1,7 +1,6 @@
 package outbox_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"testing"
@@ -18,15 +17,8 @@ func TestAdopt(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	db := pgtest.New(t)
-	s, err := outbox.Subscribe(ctx, db.Pool, "s", []string{"a.>"}, outbox.FromBeginning)
-	if err != nil {
-		t.Fatal(err)
-	}
-	conn, control := db.Conn(t), db.Conn(t)
-	old, err := outbox.Join(ctx, control, "dumped", true, []int32{s.ID})
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := subscribe(t, db, "a.>")
+	control := db.Conn(t)
 	publish := func(db outbox.DB, topic string, n int) int64 {
 		t.Helper()
 		e, err := outbox.NewEvent(topic, "k", n)
@@ -46,10 +38,7 @@ func TestAdopt(t *testing.T) {
 	}
 	late := publish(tx, "a.late", 1)
 	publish(tx, "b.unwanted", 2)
-	m := outbox.NewMember(conn, old, s)
-	if _, err := m.Claim(ctx, outbox.Lanes); err != nil {
-		t.Fatal(err)
-	}
+	m, _ := member(t, db, s)
 	publish(db.Pool, "a.settled", 3)
 	settle(t, m, 1)
 	if err := tx.Commit(ctx); err != nil {
@@ -78,42 +67,12 @@ func TestAdopt(t *testing.T) {
 	}
 
 	// The worker of the dump is gone, and the new one reads what was not read, and nothing again.
-	if s, err = outbox.Subscribe(ctx, db.Pool, "s", nil, outbox.FromBeginning); err != nil {
-		t.Fatal(err)
-	}
-	id, err := outbox.Join(ctx, control, "new", true, []int32{s.ID})
-	if err != nil {
-		t.Fatal(err)
-	}
-	m = outbox.NewMember(db.Conn(t), id, s)
-	lanes, err := m.Claim(ctx, outbox.Lanes)
-	if err != nil || len(lanes) != outbox.Lanes {
-		t.Fatalf("claimed %d lanes, %v", len(lanes), err)
+	m, _ = member(t, db, subscribe(t, db, "a.>"))
+	if lanes := m.Lanes(); len(lanes) != outbox.Lanes {
+		t.Fatalf("claimed %d lanes", len(lanes))
 	}
 	if events := settle(t, m, 1); events[0].ID != unread {
 		t.Errorf("read %d, want %d", events[0].ID, unread)
 	}
 	settle(t, m, 0)
-}
-
-// settle reads until nothing is left, and checks how many events that were.
-func settle(t *testing.T, m *outbox.Member, want int) (events []outbox.Event) {
-	t.Helper()
-	for {
-		w, err := m.Read(context.Background(), 100)
-		if err != nil {
-			t.Fatal(err)
-		}
-		events = append(events, w.Events...)
-		if w.Empty() {
-			break
-		}
-		if err := m.Settle(context.Background(), outbox.Settlement{Window: w}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if len(events) != want {
-		t.Fatalf("read %d events, want %d", len(events), want)
-	}
-	return events
 }

@@ -1,245 +1,305 @@
 package outbox
 
 import (
-	"math"
+	"fmt"
 	"slices"
-	"sort"
 	"testing"
 
 	"pgregory.net/rapid"
 )
 
-// A fakeEvent is a row of the simulated log.
-type fakeEvent struct {
-	id, xid int64
-	lane    int16
+// simulatedLanes is how many lanes the simulation has.
+const simulatedLanes = 4
+
+// A storedLane is a row of outbox.lanes, with its owner's last row of outbox.progress folded in.
+type storedLane struct {
+	owner *simulatedReader
+	cursor
 }
 
-// fakePostgres assigns ids and transaction ids as PostgreSQL does, and takes its snapshots: xmax is the latest *completed*
-// transaction id plus one, and transactions above it may be running in no list.
-type fakePostgres struct {
-	nextXid, nextID int64
-	completed       int64 // latest
-	running         map[int64][]fakeEvent
-	committed       []fakeEvent
+// A simulatedReader is a Member: the cursors of its last read, and the windows that it has yet to settle.
+type simulatedReader struct {
+	cursors []cursor
+	windows []simulatedWindow
 }
 
-func newFakePostgres() *fakePostgres {
-	return &fakePostgres{nextXid: 100, nextID: 1, completed: 99, running: map[int64][]fakeEvent{}}
+type simulatedWindow struct {
+	cursors []cursor
+	events  []fakeEvent
 }
 
-func (p *fakePostgres) begin() int64 {
-	xid := p.nextXid
-	p.nextXid++
-	p.running[xid] = nil
-	return xid
+// A simulation runs readers of one subscription against the simulated PostgreSQL, and checks what they are given.
+type simulation struct {
+	*rapid.T
+	*fakePostgres
+	lanes   [simulatedLanes]storedLane
+	readers [3]simulatedReader
+	held    map[int16]bool
+	past    map[int64]bool // events that the subscription began after
+	handled map[int64]bool
+	settled map[int64]bool
+	inHand  map[int64]bool // handled by a reader that lives and has yet to settle them
 }
 
-func (p *fakePostgres) insert(xid int64, lane int16) {
-	p.running[xid] = append(p.running[xid], fakeEvent{p.nextID, xid, lane})
-	p.nextID++
-}
-
-func (p *fakePostgres) end(xid int64, commit bool) {
-	if commit {
-		p.committed = append(p.committed, p.running[xid]...)
-	}
-	delete(p.running, xid)
-	p.completed = max(p.completed, xid)
-}
-
-func (p *fakePostgres) snapshot() snapshot {
-	s := snapshot{xmax: p.completed + 1}
-	for xid := range p.running {
-		if xid < s.xmax {
-			s.xip = append(s.xip, xid)
-		}
-	}
-	slices.Sort(s.xip)
-	return s
-}
-
-// sees is pg_visible_in_snapshot for a transaction that has ended.
-func (s snapshot) sees(xid int64) bool {
-	return xid < s.xmax && !slices.Contains(s.xip, xid)
-}
-
-// read is readSQL in Go: late events of ended transactions up to limit, then new ones of each lane up to its take. What
-// happens between the snapshot and the transaction id is done by meanwhile.
-func (p *fakePostgres) read(cursors []cursor, limit int, held map[int16]bool, meanwhile func()) (r reading, events []fakeEvent) {
-	r = reading{snapshot: p.snapshot(), stopped: map[int16]int64{}}
-	visible := slices.Clone(p.committed) // as of the snapshot: all that is committed now
-	meanwhile()
-	r.head = p.nextID - 1
-	meanwhile()
-
-	byID := func(list []fakeEvent) {
-		sort.Slice(list, func(i, j int) bool { return list[i].id < list[j].id })
-	}
-	byID(visible)
-	inCatchUp := catchingUp(cursors)
-	var maxAfter int64
-	minAfter := int64(math.MaxInt64)
-	for _, c := range cursors {
-		for i, lane := range c.lanes {
-			maxAfter = max(maxAfter, c.after[i])
-			if !inCatchUp && !held[lane] {
-				minAfter = min(minAfter, c.after[i])
-			}
-		}
-	}
-	if r.head > minAfter {
-		r.next = p.begin()
-		p.end(r.next, true)
-	}
-	waitsFor := func(c cursor, e fakeEvent) bool {
-		if inCatchUp {
-			return c.late.has(e.xid) && e.id > c.lateAfter
-		}
-		return c.pending.has(e.xid)
-	}
-	var late []fakeEvent // of any lane: the scan does not know whose they are
-	for _, e := range visible {
-		if e.id <= maxAfter && r.snapshot.sees(e.xid) && slices.ContainsFunc(cursors, func(c cursor) bool { return waitsFor(c, e) }) {
-			late = append(late, e)
-		}
-	}
-	if len(late) > limit {
-		r.lateCut = late[limit].id - 1
-		late = late[:limit]
-	}
-	for _, e := range late {
-		for _, c := range cursors {
-			if i := slices.Index(c.lanes, e.lane); i >= 0 && e.id <= c.after[i] && waitsFor(c, e) {
-				events = append(events, e)
-			}
-		}
-	}
-	if r.lateCut != 0 || inCatchUp {
-		return r, events
-	}
-	take := max(1, limit/8)
-	for _, c := range cursors {
-		for i, lane := range c.lanes {
-			n := 0
-			last := c.after[i]
-			for _, e := range visible {
-				if e.lane != lane || e.id <= c.after[i] || held[lane] {
-					continue
-				}
-				if n == take {
-					break
-				}
-				n, last = n+1, e.id
-				events = append(events, e)
-			}
-			if n == take || held[lane] {
-				r.stopped[lane] = last
-			}
-		}
-	}
-	byID(events)
-	return r, events
-}
-
-// TestCursorLosesNothing drives readers against the simulation: two of them pass lanes to each other, crash and go on from
-// their stored cursors, hold lanes, and read with the smallest limits, while transactions begin, insert, commit and abort in
-// any order. Every committed event is handled, and none twice but for a crash.
+// TestCursorLosesNothing drives readers against the simulation. They claim lanes and give them back, settle some of their
+// windows, crash and leave the rest to others, who begin at the stored cursors; lanes are held; reads are cut anywhere, to a
+// single row; and in all the moments between, transactions begin, insert, roll back to savepoints, commit and abort in any
+// order. Every committed event that the subscription wants is settled once, handled again only after a crash, and never before
+// one of its lane that had been committed when it was published.
 func TestCursorLosesNothing(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
-		const lanes = 4
-		p := newFakePostgres()
-		var all []int16
-		for lane := range int16(lanes) {
-			all = append(all, lane)
+		s := &simulation{
+			T: t, fakePostgres: newFakePostgres(), held: map[int16]bool{},
+			past: map[int64]bool{}, handled: map[int64]bool{}, settled: map[int64]bool{}, inHand: map[int64]bool{},
 		}
-		readers := [2][]cursor{{{lanes: all, after: make([]int64, lanes)}}, nil}
-		handled := map[int64]int{}
-		crashed := map[int64]bool{} // handled by a read that was not settled
-		held := map[int16]bool{}
-
-		act := func() {
-			xids := make([]int64, 0, len(p.running))
-			for xid := range p.running {
-				xids = append(xids, xid)
-			}
-			slices.Sort(xids)
-			switch action := rapid.IntRange(0, 9).Draw(t, "action"); {
-			case action < 2 || len(xids) == 0:
-				p.begin()
-			case action < 7:
-				xid := rapid.SampledFrom(xids).Draw(t, "xid")
-				for range rapid.IntRange(1, 6).Draw(t, "events") {
-					p.insert(xid, int16(rapid.IntRange(0, lanes-1).Draw(t, "lane")))
-				}
-			default:
-				p.end(rapid.SampledFrom(xids).Draw(t, "xid"), rapid.IntRange(0, 3).Draw(t, "fate") > 0)
-			}
+		s.subscribe()
+		for range rapid.IntRange(1, 300).Draw(t, "steps") {
+			s.step()
 		}
-		read := func(i, limit int, meanwhile func(), crash bool) (more bool) {
-			if len(readers[i]) == 0 {
-				return false
-			}
-			r, events := p.read(readers[i], limit, held, meanwhile)
-			more = len(r.stopped) > 0 || r.lateCut != 0 || catchingUp(readers[i])
-			for _, e := range events {
-				handled[e.id]++
-				if crash {
-					crashed[e.id] = true
-				}
-			}
-			if !crash {
-				readers[i] = advance(readers[i], r)
-			}
-			return more
-		}
-		for range rapid.IntRange(1, 60).Draw(t, "steps") {
-			switch rapid.IntRange(0, 9).Draw(t, "step") {
-			case 0, 1, 2, 3:
-				act()
-			case 4: // lanes change hands, with their cursors
-				from := rapid.IntRange(0, 1).Draw(t, "from")
-				rest, moved := split(readers[from], []int16{int16(rapid.IntRange(0, lanes-1).Draw(t, "lane"))})
-				readers[from], readers[1-from] = rest, append(slices.Clone(readers[1-from]), moved...)
-			case 5:
-				held[int16(rapid.IntRange(0, lanes-1).Draw(t, "lane"))] = rapid.Bool().Draw(t, "held")
-			default:
-				read(rapid.IntRange(0, 1).Draw(t, "reader"), rapid.IntRange(1, 20).Draw(t, "limit"), func() {
-					for range rapid.IntRange(0, 3).Draw(t, "meanwhile") {
-						act()
-					}
-				}, rapid.IntRange(0, 9).Draw(t, "crash") == 0)
-			}
-		}
-		for xid := range p.running {
-			p.end(xid, true)
-		}
-		clear(held)
-		for i := range readers {
-			for read(i, 3, func() {}, false) {
-			}
-			read(i, 3, func() {}, false) // nothing runs any more, so nothing stays pending
-		}
-		for _, e := range p.committed {
-			switch n := handled[e.id]; {
-			case n == 0:
-				t.Fatalf("event %d of transaction %d in lane %d was lost", e.id, e.xid, e.lane)
-			case n > 1 && !crashed[e.id]:
-				t.Fatalf("event %d of transaction %d in lane %d was handled %d times", e.id, e.xid, e.lane, n)
-			}
-		}
-		if len(handled) != len(p.committed) {
-			t.Fatalf("%d events were handled, %d committed", len(handled), len(p.committed))
-		}
-		for _, cursors := range readers {
-			for _, c := range cursors {
-				if len(c.pending) > 0 || len(c.late) > 0 {
-					t.Fatalf("nothing runs, and %v is pending, %v late", c.pending, c.late)
-				}
-			}
-		}
+		s.finish()
 	})
+}
+
+// subscribe creates the subscription, before anything is published or while it is.
+func (s *simulation) subscribe() {
+	first := cursor{after: []int64{0}}
+	for range rapid.IntRange(0, 12).Draw(s.T, "before") {
+		s.act()
+	}
+	if rapid.Bool().Draw(s.T, "from now") {
+		var past []fakeEvent
+		first, past = s.createFromNow(s.meanwhile)
+		for _, e := range past {
+			s.past[e.id] = true
+		}
+	}
+	for lane := range s.lanes {
+		s.lanes[lane].cursor = first
+	}
+}
+
+func (s *simulation) step() {
+	r := &s.readers[rapid.IntRange(0, len(s.readers)-1).Draw(s.T, "reader")]
+	switch step := rapid.IntRange(0, 19).Draw(s.T, "step"); {
+	case step < 8:
+		s.act()
+	case step < 14:
+		s.read(r, s.shape(), s.meanwhile)
+	case step < 16:
+		s.settle(r, rapid.IntRange(0, len(r.windows)).Draw(s.T, "windows"))
+	case step == 16:
+		s.claim(r, rapid.IntRange(1, simulatedLanes).Draw(s.T, "lanes"))
+	case step == 17:
+		s.release(r, rapid.IntRange(1, simulatedLanes).Draw(s.T, "lanes"))
+	case step == 18:
+		s.crash(r)
+	default:
+		s.held[s.lane()] = rapid.Bool().Draw(s.T, "held")
+	}
+}
+
+func (s *simulation) lane() int16 {
+	return int16(rapid.IntRange(0, simulatedLanes-1).Draw(s.T, "lane"))
+}
+
+// act has some transaction do something.
+func (s *simulation) act() {
+	publishers := s.publishers()
+	action := rapid.IntRange(0, 9).Draw(s.T, "action")
+	if action < 3 || len(publishers) == 0 {
+		publishers = []int64{s.begin()} // and inserts at once, or later
+		action = rapid.SampledFrom([]int{3, 6}).Draw(s.T, "first")
+	}
+	xid := rapid.SampledFrom(publishers).Draw(s.T, "xid")
+	insert := func() {
+		for range rapid.IntRange(0, 6).Draw(s.T, "events") {
+			s.insert(xid, s.lane(), rapid.IntRange(0, 2).Draw(s.T, "topic") > 0)
+		}
+	}
+	switch {
+	case action < 6:
+		insert()
+	case action == 6:
+		s.savepoint(xid, rapid.Bool().Draw(s.T, "release"), insert)
+	default:
+		s.end(xid, rapid.IntRange(0, 3).Draw(s.T, "fate") > 0)
+	}
+}
+
+// meanwhile lets transactions do something in the middle of a statement.
+func (s *simulation) meanwhile() {
+	for range rapid.IntRange(0, 5).Draw(s.T, "meanwhile") {
+		s.act()
+	}
+}
+
+// shape draws how much a read may take.
+func (s *simulation) shape() fakeShape {
+	size := rapid.OneOf(rapid.Just(1), rapid.IntRange(1, 4), rapid.IntRange(1, 30))
+	shape := fakeShape{limit: size.Draw(s.T, "limit"), room: size.Draw(s.T, "room"), take: map[int16]int{}}
+	for lane := range int16(simulatedLanes) {
+		if !s.held[lane] {
+			shape.take[lane] = size.Draw(s.T, "take")
+		}
+	}
+	return shape
+}
+
+// read handles one more window, and returns how many events it had.
+func (s *simulation) read(r *simulatedReader, shape fakeShape, meanwhile func()) int {
+	if len(r.cursors) == 0 {
+		return 0
+	}
+	found, events := s.fakePostgres.read(r.cursors, shape, meanwhile)
+	for _, e := range events {
+		what := func(fault string) { s.Fatalf("event %d of transaction %d in lane %d %s", e.id, e.xid, e.lane, fault) }
+		switch {
+		case s.past[e.id]:
+			what("is older than the subscription, and was handled")
+		case s.settled[e.id]:
+			what("was settled, and is handled again")
+		case s.inHand[e.id]:
+			what("is being handled, and was read again")
+		}
+		for _, before := range s.committed {
+			if before.lane == e.lane && before.wanted && !s.past[before.id] && !s.handled[before.id] && s.committedAt[before.id] < e.inserted {
+				what(fmt.Sprintf("overtakes event %d, which was there before it", before.id))
+			}
+		}
+		s.handled[e.id], s.inHand[e.id] = true, true
+	}
+	r.cursors = advance(r.cursors, found)
+	r.windows = append(r.windows, simulatedWindow{r.cursors, events})
+	return len(events)
+}
+
+// settle records the first n windows.
+func (s *simulation) settle(r *simulatedReader, n int) {
+	for _, w := range r.windows[:n] {
+		for _, e := range w.events {
+			delete(s.inHand, e.id)
+			s.settled[e.id] = true
+		}
+		s.store(w.cursors)
+	}
+	r.windows = slices.Clone(r.windows[n:])
+}
+
+func (s *simulation) store(cursors []cursor) {
+	for _, c := range cursors {
+		for i, lane := range c.lanes {
+			stored := c
+			stored.lanes, stored.after = nil, []int64{c.after[i]}
+			stored.pending, stored.late = xidsOf(c.pending.multirange()), xidsOf(c.late.multirange())
+			s.lanes[lane].cursor = stored
+		}
+	}
+}
+
+// claim takes up to n free lanes, as claimSQL does.
+func (s *simulation) claim(r *simulatedReader, n int) {
+	var claimed []cursor
+	for i := range s.lanes {
+		lane := &s.lanes[i]
+		if lane.owner != nil || n == 0 {
+			continue
+		}
+		lane.owner = r
+		n--
+		same := slices.IndexFunc(claimed, func(c cursor) bool {
+			return c.pending.equal(lane.pending) && c.late.equal(lane.late) && c.lateAfter == lane.lateAfter
+		})
+		if same < 0 {
+			same = len(claimed)
+			claimed = append(claimed, cursor{pending: lane.pending, late: lane.late, lateAfter: lane.lateAfter})
+		}
+		c := &claimed[same]
+		c.lanes, c.after = append(c.lanes, int16(i)), append(c.after, lane.after[0])
+	}
+	r.cursors = append(slices.Clone(r.cursors), claimed...)
+}
+
+// release settles everything and gives up to n lanes back.
+func (s *simulation) release(r *simulatedReader, n int) {
+	s.settle(r, len(r.windows))
+	var lanes []int16
+	for _, c := range r.cursors {
+		lanes = append(lanes, c.lanes...)
+	}
+	lanes = lanes[max(0, len(lanes)-n):]
+	rest, released := split(r.cursors, lanes)
+	s.store(released)
+	for _, lane := range lanes {
+		s.lanes[lane].owner = nil
+	}
+	r.cursors = rest
+}
+
+// crash leaves what was settled to others.
+func (s *simulation) crash(r *simulatedReader) {
+	for _, w := range r.windows {
+		for _, e := range w.events {
+			delete(s.inHand, e.id)
+		}
+	}
+	for i := range s.lanes {
+		if s.lanes[i].owner == r {
+			s.lanes[i].owner = nil
+		}
+	}
+	*r = simulatedReader{}
+}
+
+// drain reads and settles until nothing is left that could be found.
+func (s *simulation) drain() {
+	shape := s.shape()
+	for i := range s.readers {
+		r := &s.readers[i]
+		for reads := 0; unread(r.cursors, s.snapshot(), s.head(), s.held); reads++ {
+			if s.read(r, shape, func() {}); reads > 10_000 {
+				s.Fatalf("reads find no end: %+v", r.cursors)
+			}
+		}
+		before := s.nextXid
+		if s.read(r, shape, func() {}) > 0 {
+			s.Fatal("there was something to read, and nobody said so")
+		}
+		if s.nextXid != before {
+			s.Fatal("a read that finds nothing takes a transaction id")
+		}
+		s.settle(r, len(r.windows))
+	}
+}
+
+// finish reads what there is, ends all transactions, reads what they leave, and checks that nothing is missing.
+func (s *simulation) finish() {
+	clear(s.held)
+	s.claim(&s.readers[0], simulatedLanes)
+	s.drain()
+	for _, xid := range s.publishers() {
+		s.end(xid, rapid.Bool().Draw(s.T, "commit"))
+	}
+	s.drain()
+	for _, r := range s.readers {
+		for _, c := range r.cursors {
+			if len(c.pending) > 0 || len(c.late) > 0 {
+				s.Fatalf("nothing runs, and %v is pending, %v late", c.pending, c.late)
+			}
+		}
+	}
+	wanted := 0
+	for _, e := range s.committed {
+		if !e.wanted || s.past[e.id] {
+			continue
+		}
+		if wanted++; !s.settled[e.id] {
+			s.Fatalf("event %d of transaction %d in lane %d was lost", e.id, e.xid, e.lane)
+		}
+	}
+	if len(s.settled) != wanted {
+		s.Fatalf("%d events were settled, %d committed", len(s.settled), wanted)
+	}
 }
 
 func (set xids) has(xid int64) bool {

@@ -182,7 +182,7 @@ func scanDelivery(row pgx.CollectableRow) (Delivery, error) {
 	e := &d.Event
 	err := row.Scan(&e.ID, &e.lane, &e.Topic, &e.Key, (*[]byte)(&e.Payload), &headers, &e.PublishedAt, &d.Attempt, &d.Suspect, &d.Running)
 	if err == nil && len(headers) > 2 {
-		e.Headers, err = parseHeaders(headers)
+		e.Headers = parseHeaders(headers)
 	}
 	return d, err
 }

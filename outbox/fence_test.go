@@ -2,7 +2,6 @@ package outbox_test
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"slices"
 	"testing"
@@ -12,36 +11,12 @@ import (
 	"github.com/signalbox-go/signalbox/outbox"
 )
 
-// member joins and claims what it can.
-func member(t *testing.T, db *pgtest.DB, s outbox.Subscription) (*outbox.Member, int64) {
-	t.Helper()
-	id, err := outbox.Join(t.Context(), db.Conn(t), t.Name(), true, []int32{s.ID})
-	if err != nil {
-		t.Fatal(err)
-	}
-	m := outbox.NewMember(db.Conn(t), id, s)
-	if _, err := m.Claim(t.Context(), outbox.Lanes); err != nil {
-		t.Fatal(err)
-	}
-	return m, id
-}
-
-func publishOne(t *testing.T, db outbox.DB, key string) {
-	t.Helper()
-	if _, err := outbox.Publish(t.Context(), db, outbox.Event{Topic: "a", Key: key, Payload: json.RawMessage(`1`)}); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // TestEvictedSettlesNothing lets a worker read, evicts it, and lets it go on.
 func TestEvictedSettlesNothing(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	db := pgtest.New(t)
-	s, err := outbox.Subscribe(ctx, db.Pool, "s", []string{">"}, outbox.FromBeginning)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := subscribe(t, db, ">")
 	zombie, id := member(t, db, s)
 	publishOne(t, db.Pool, "k")
 	settle(t, zombie, 1)
@@ -70,10 +45,7 @@ func TestEvictionWaitsForSettle(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	db := pgtest.New(t)
-	s, err := outbox.Subscribe(ctx, db.Pool, "s", []string{">"}, outbox.FromBeginning)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := subscribe(t, db, ">")
 	m, id := member(t, db, s)
 	publishOne(t, db.Pool, "")
 	settle(t, m, 1)
@@ -122,10 +94,7 @@ func TestLineOfAKey(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	db := pgtest.New(t)
-	s, err := outbox.Subscribe(ctx, db.Pool, "s", []string{">"}, outbox.FromBeginning)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := subscribe(t, db, ">")
 	m, _ := member(t, db, s)
 	for range 3 {
 		publishOne(t, db.Pool, "k")
@@ -245,10 +214,7 @@ func TestHeldLane(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	db := pgtest.New(t)
-	s, err := outbox.Subscribe(ctx, db.Pool, "s", []string{">"}, outbox.FromBeginning)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := subscribe(t, db, ">")
 	m, _ := member(t, db, s)
 	publishOne(t, db.Pool, "held")
 	held := settle(t, m, 1)[0].Lane()

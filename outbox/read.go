@@ -321,11 +321,7 @@ func (m *Member) collect(rows pgx.Rows, lanes []int16, after []int64, take []int
 			PublishedAt: time.UnixMicro(published).UTC(), lane: lane,
 		}
 		if len(raw[6]) > 2 {
-			headers, err := parseHeaders(raw[6])
-			if err != nil {
-				return nil, fmt.Errorf("headers of event %d: %w", id, err)
-			}
-			e.Headers = headers
+			e.Headers = parseHeaders(raw[6])
 		}
 		count++
 		bytes += len(raw[3]) + len(raw[4]) + len(raw[5]) + len(raw[6]) + 64
@@ -387,11 +383,13 @@ func (m *Member) byteLimit() int { return windowBytes / max(1, m.eventBytes) }
 // PostgreSQL counts microseconds from the year 2000.
 const microsecondsTo2000 = 946684800 * 1e6
 
-// parseHeaders accepts what SQL publishers may have put there: values that are no strings become their JSON text.
-func parseHeaders(raw []byte) (map[string]string, error) {
+// parseHeaders accepts what SQL publishers may have put there: values that are no strings become their JSON text. Nested ten
+// thousand deep, which PostgreSQL takes and encoding/json does not, they all become one, without a name: an event that no
+// reader takes would stop its lane.
+func parseHeaders(raw []byte) map[string]string {
 	var values map[string]json.RawMessage
-	if err := json.Unmarshal(raw, &values); err != nil {
-		return nil, err
+	if json.Unmarshal(raw, &values) != nil {
+		return map[string]string{"": string(raw)}
 	}
 	headers := make(map[string]string, len(values))
 	for name, value := range values {
@@ -401,7 +399,7 @@ func parseHeaders(raw []byte) (map[string]string, error) {
 		}
 		headers[name] = text
 	}
-	return headers, nil
+	return headers
 }
 
 // An arena holds the bytes of a window's events in a few large pieces: an allocation for each would cost more than

@@ -27,10 +27,7 @@ func TestStatus(t *testing.T) {
 		}
 		return s.Subscriptions[0]
 	}
-	s, err := outbox.Subscribe(ctx, db.Pool, "s", []string{"a.>"}, outbox.FromBeginning)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := subscribe(t, db, "a.>")
 	if got := read(); got.Lag.Events != 0 || got.Lag.Seconds != 0 || got.Lanes[""] != outbox.Lanes {
 		t.Errorf("of an empty log: %+v", got)
 	}
@@ -131,10 +128,7 @@ func TestStatusOfWorkers(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	db := pgtest.New(t)
-	s, err := outbox.Subscribe(ctx, db.Pool, "s", []string{">"}, outbox.FromBeginning)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := subscribe(t, db, ">")
 	conn := db.Conn(t)
 	id, err := outbox.Join(ctx, conn, "me", true, []int32{s.ID})
 	if err != nil {
@@ -176,10 +170,7 @@ func TestBell(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	db := pgtest.New(t)
-	s, err := outbox.Subscribe(ctx, db.Pool, "s", []string{">"}, outbox.FromBeginning)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := subscribe(t, db, ">")
 	bell, err := outbox.NewBell(ctx, db.Conn(t), db.Conn(t), s)
 	if err != nil {
 		t.Fatal(err)

@@ -115,7 +115,8 @@ func (ts topics) like() []string {
 	return patterns
 }
 
-// regex returns a POSIX regular expression that matches exactly as match does, for counting in the database.
+// regex returns a POSIX regular expression that matches exactly as match does, for the database: also where a publisher in SQL
+// left a token empty.
 func (ts topics) regex() string {
 	alternatives := make([]string, len(ts))
 	for i, pattern := range ts {
@@ -123,9 +124,9 @@ func (ts topics) regex() string {
 		for j, token := range tokens {
 			switch token {
 			case "*":
-				tokens[j] = `[^.]+`
+				tokens[j] = `[^.]*`
 			case ">":
-				tokens[j] = `.+`
+				tokens[j] = `.*`
 			default:
 				tokens[j] = regexp.QuoteMeta(token)
 			}

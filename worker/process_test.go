@@ -37,6 +37,7 @@ type processConfig struct {
 	Stuck        int    // handlers of events with a number below this report, and do not return
 	ParkAfter    time.Duration
 	Count        bool   // whether events are counted, in the settling transaction
+	Fates        bool   // whether an event's key says what becomes of it: see fate
 	Random       bool   // whether handlers fail, take long, and so on, at random; they report to the table handled
 }
 
@@ -71,6 +72,10 @@ func runProcess() {
 		s.ParkAfter = 30 * time.Millisecond
 		s.Retry.Delay = func(int) time.Duration { return rand.N(50 * time.Millisecond) }
 	}
+	if cfg.Fates {
+		s.ParkAfter = 50 * time.Millisecond
+		s.Retry = worker.Retry{Attempts: 10_000, Delay: func(int) time.Duration { return 500 * time.Millisecond }}
+	}
 	if cfg.Count {
 		fail(worker.HandleBatchTx(w, s, count))
 		fail(w.Run(ctx))
@@ -82,6 +87,11 @@ func runProcess() {
 				exhaustMemory()
 			}
 			os.Exit(3)
+		}
+		if cfg.Fates {
+			if err := fate(ctx, e.Key); err != nil {
+				return err
+			}
 		}
 		if cfg.Random {
 			return handleAtRandom(ctx, pool, e)
@@ -117,6 +127,40 @@ func exhaustMemory() {
 	}
 }
 
+// createCounts creates the table that count counts in.
+func createCounts(t *testing.T, pool *pgxpool.Pool) {
+	t.Helper()
+	if _, err := pool.Exec(t.Context(), `create table public.counts (key text primary key, n bigint not null, total numeric not null)`); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// checkCounts checks that every event was counted once.
+func checkCounts(t *testing.T, pool *pgxpool.Pool) {
+	t.Helper()
+	rows, _ := pool.Query(t.Context(), `
+		select e.key, e.n, e.total, coalesce(c.n, 0), coalesce(c.total, 0)::bigint
+		from (select coalesce(e.key, '') as key, count(*) as n, sum((e.payload ->> 'n')::bigint)::bigint as total from outbox.events e group by e.key) e
+		full join public.counts c on c.key = e.key`)
+	var (
+		key                     *string
+		events, sum             *int64
+		counted, total, checked int64
+	)
+	_, err := pgx.ForEachRow(rows, []any{&key, &events, &sum, &counted, &total}, func() error {
+		switch checked++; {
+		case key == nil:
+			t.Errorf("%d events were counted of a key that has none", counted)
+		case counted != *events || total != *sum:
+			t.Errorf("%q: counted %d, sum %d; there are %d events, sum %d", *key, counted, total, *events, *sum)
+		}
+		return nil
+	})
+	if err != nil || checked == 0 {
+		t.Errorf("compared %d counts, %v", checked, err)
+	}
+}
+
 // count adds events to the table counts.
 func count(ctx context.Context, tx pgx.Tx, events []*worker.Event[payload]) error {
 	keys, ns := make([]string, len(events)), make([]int, len(events))
@@ -128,6 +172,20 @@ func count(ctx context.Context, tx pgx.Tx, events []*worker.Event[payload]) erro
 		select e.key, count(*), sum(e.n) from unnest($1::text[], $2::integer[]) as e (key, n) group by e.key order by e.key
 		on conflict (key) do update set n = c.n + excluded.n, total = c.total + excluded.total`, keys, ns)
 	return err
+}
+
+// fate is what becomes of an event of a key.
+func fate(ctx context.Context, key string) error {
+	switch key {
+	case "dead":
+		return worker.DeadLetter(errors.New("as its key says"))
+	case "fails":
+		return errors.New("as its key says")
+	case "slow":
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	return nil
 }
 
 // handleAtRandom fails, panics, takes long, asks for a retry, and succeeds, which it reports to a table: its order is that of

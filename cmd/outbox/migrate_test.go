@@ -35,6 +35,33 @@ func TestMigrate(t *testing.T) {
 	}
 }
 
+// A database of an older binary is brought up to date, with what is in it.
+func TestMigrateUpgrades(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	// What migration 2 added goes.
+	if _, err := db.Pool.Exec(t.Context(), `
+		insert into public.signals (name, value) values ('old', 1);
+		drop table public.signal_rollups;
+		update public.signalbox_signals_version set version = 1`); err != nil {
+		t.Fatal(err)
+	}
+	if err := migrations.Signals.Check(t.Context(), db.Pool); err == nil {
+		t.Fatal("the older schema passes for the current one")
+	}
+	got, err := run(t, "migrate", "--database-url", db.URL)
+	if err != nil || got != "outbox: up to date\nsignals: from version 1 to 2\n" {
+		t.Errorf("got %q, %v", got, err)
+	}
+	if err := migrations.Signals.Check(t.Context(), db.Pool); err != nil {
+		t.Error(err)
+	}
+	var kept bool
+	if err := db.Pool.QueryRow(t.Context(), `select exists (select from public.signals where name = 'old')`).Scan(&kept); err != nil || !kept {
+		t.Errorf("the old signal is there: %t, %v", kept, err)
+	}
+}
+
 // A log that was restored elsewhere is adopted, and workers may start.
 func TestMigrateAdopts(t *testing.T) {
 	t.Parallel()

@@ -23,7 +23,10 @@ func run(t *testing.T, args ...string) (string, error) {
 // What cannot work is said in one line.
 func TestRunRefuses(t *testing.T) {
 	t.Parallel()
-	empty, older, newer := pgtest.NewEmpty(t), pgtest.New(t), pgtest.New(t)
+	empty, older, newer, newerSignals := pgtest.NewEmpty(t), pgtest.New(t), pgtest.New(t), pgtest.New(t)
+	if _, err := newerSignals.Pool.Exec(t.Context(), `update public.signalbox_signals_version set version = 99`); err != nil {
+		t.Fatal(err)
+	}
 	for db, version := range map[*pgtest.DB]int{older: 0, newer: 99} {
 		if _, err := db.Pool.Exec(t.Context(), `update public.signalbox_outbox_version set version = $1`, version); err != nil {
 			t.Fatal(err)
@@ -59,6 +62,7 @@ func TestRunRefuses(t *testing.T) {
 		"migrate without URL":    {[]string{"migrate", "--database-url", ""}, "DATABASE_URL is not set", false},
 		"migrate unreachable":    {[]string{"migrate", "--database-url", nobody}, "no PostgreSQL answers at 127.0.0.1:1", false},
 		"migrate newer schema":   {[]string{"migrate", "--database-url", newer.URL}, "newer than this binary's", false},
+		"migrate newer signals":  {[]string{"migrate", "--set", "signals", "--database-url", newerSignals.URL}, "signals schema is at version 99, newer than this binary's", false},
 		"status without URL":     {[]string{"status", "--database-url", ""}, "DATABASE_URL is not set", false},
 		"status unreachable":     {[]string{"status", "--database-url", nobody}, "no PostgreSQL answers at 127.0.0.1:1", false},
 		"status malformed URL":   {[]string{"status", "--database-url", "postgres://a:b:c@d:e"}, "DATABASE_URL is malformed", false},

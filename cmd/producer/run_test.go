@@ -135,8 +135,15 @@ func TestRunRefuses(t *testing.T) {
 	if err := migrations.Outbox.Up(t.Context(), half.Conn(t)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := newer.Pool.Exec(t.Context(), `update public.signalbox_outbox_version set version = 99`); err != nil {
-		t.Fatal(err)
+	newerSignals, olderSignals := pgtest.New(t), pgtest.New(t)
+	for db, sql := range map[*pgtest.DB]string{
+		newer:        `update public.signalbox_outbox_version set version = 99`,
+		newerSignals: `update public.signalbox_signals_version set version = 99`,
+		olderSignals: `update public.signalbox_signals_version set version = 1`,
+	} {
+		if _, err := db.Pool.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
 	}
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -152,7 +159,9 @@ func TestRunRefuses(t *testing.T) {
 		"unreachable":     {[]string{"--database-url", "postgres://127.0.0.1:1/d"}, "no PostgreSQL answers at 127.0.0.1:1"},
 		"no schema":       {[]string{"--database-url", empty.URL}, `outbox schema is missing in this database: run "outbox migrate"`},
 		"half a schema":   {[]string{"--database-url", half.URL}, `signals schema is missing in this database: run "outbox migrate"`},
-		"newer schema":    {[]string{"--database-url", newer.URL}, "outbox schema is at version 99"},
+		"newer schema":    {[]string{"--database-url", newer.URL}, "outbox schema is at version 99, newer than this binary's"},
+		"newer signals":   {[]string{"--database-url", newerSignals.URL}, "signals schema is at version 99, newer than this binary's"},
+		"older signals":   {[]string{"--database-url", olderSignals.URL}, `signals schema is at version 1, this binary needs`},
 		"address in use":  {[]string{"--database-url", ready.URL, "--listen", taken.Addr().String()}, "address already in use"},
 		"unknown flag":    {[]string{"--database", ready.URL}, "unknown flag --database"},
 		"unknown level":   {[]string{"--log-level", "loud"}, "--log-level must be one of"},

@@ -194,6 +194,16 @@ func TestRefuses(t *testing.T) {
 	if err := migrations.Outbox.Up(t.Context(), half.Conn(t)); err != nil {
 		t.Fatal(err)
 	}
+	newer, newerSignals, olderSignals := pgtest.New(t), pgtest.New(t), pgtest.New(t)
+	for db, sql := range map[*pgtest.DB]string{
+		newer:        `update public.signalbox_outbox_version set version = 99`,
+		newerSignals: `update public.signalbox_signals_version set version = 99`,
+		olderSignals: `update public.signalbox_signals_version set version = 1`,
+	} {
+		if _, err := db.Pool.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
 	usage := func(err error) bool { var u *cli.UsageError; return errors.As(err, &u) }
 	missing := func(err error) bool { return errors.Is(err, migrations.ErrMissing) }
 	says := func(text string) func(error) bool {
@@ -211,6 +221,9 @@ func TestRefuses(t *testing.T) {
 		"unreachable":      {[]string{"--subscription", "s", "--database-url", "postgres://u:p@127.0.0.1:1/d"}, says("no PostgreSQL answers at 127.0.0.1:1")},
 		"no schema":        {[]string{"--subscription", "s", "--database-url", empty.URL}, missing},
 		"no rollups":       {[]string{"--subscription", "s", "--database-url", half.URL, "--handler", "rollup"}, missing},
+		"newer schema":     {[]string{"--subscription", "s", "--database-url", newer.URL}, says("outbox schema is at version 99, newer than this binary's")},
+		"newer rollups":    {[]string{"--subscription", "s", "--database-url", newerSignals.URL, "--handler", "rollup"}, says("signals schema is at version 99, newer than this binary's")},
+		"older rollups":    {[]string{"--subscription", "s", "--database-url", olderSignals.URL, "--handler", "rollup"}, says(`signals schema is at version 1, this binary needs`)},
 		"bad topic":        {[]string{"--subscription", "s", "--database-url", db.URL, "--topics", "a..b"}, says("has an empty token")},
 		"bad admin":        {[]string{"--subscription", "s", "--database-url", db.URL, "--admin", "nowhere"}, says("--admin")},
 		"rollup of others": {[]string{"--subscription", "s", "--database-url", db.URL, "--handler", "rollup", "--topics", "a.>"}, usage},

@@ -78,22 +78,23 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 	}
 
 	s := &Server{tools: tools, account: acct, password: rand.Text()}
-	if err := s.start(ctx, base, cfg.Settings); err != nil {
+	if err := s.start(ctx, base, func(ctx context.Context) error { return s.initCluster(ctx, cfg.Settings) }); err != nil {
 		return nil, errors.Join(err, s.Stop())
 	}
 	logf("PostgreSQL %d from %s is ready on port %d", tools.version, tools.bin, s.port)
 	return s, nil
 }
 
-func (s *Server) start(ctx context.Context, base string, settings map[string]string) (err error) {
+// start makes a home, has its data folder filled, and launches postgres.
+func (s *Server) start(ctx context.Context, base string, fill func(context.Context) error) (err error) {
 	if s.home, err = newHome(base, s.account); err != nil {
 		return err
 	}
-	// From here on the folder has its watchdog, so that a kill during initdb leaves nothing either.
+	// From here on the folder has its watchdog, so that a kill meanwhile leaves nothing either.
 	if s.watchdog, err = startWatchdog(s.account, s.home); err != nil {
 		return err
 	}
-	if err := s.initCluster(ctx, settings); err != nil {
+	if err := fill(ctx); err != nil {
 		return err
 	}
 	// Between our look and the bind of postgres somebody else may take the port.

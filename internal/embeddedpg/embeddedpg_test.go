@@ -19,6 +19,12 @@ import (
 func startServer(t *testing.T) *Server {
 	t.Helper()
 	s, err := Start(t.Context(), Config{Logf: t.Logf, Settings: testSettings})
+	return keep(t, s, err)
+}
+
+// keep stops a server at the end of the test.
+func keep(t *testing.T, s *Server, err error) *Server {
+	t.Helper()
 	if err != nil {
 		t.Fatal(err)
 	}

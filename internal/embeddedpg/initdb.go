@@ -61,13 +61,17 @@ func (s *Server) initCluster(ctx context.Context, settings map[string]string) er
 		return fmt.Errorf("initdb: %w\n\t%s", err, strings.ReplaceAll(strings.TrimSpace(out.String()), "\n", "\n\t"))
 	}
 
-	conf := settingsText(defaultSettings) + settingsText(settings) + settingsText(fixedSettings)
+	return s.configure(settingsText(defaultSettings) + settingsText(settings) + settingsText(fixedSettings))
+}
+
+// configure adds lines to postgresql.conf.
+func (s *Server) configure(lines string) error {
 	f, err := os.OpenFile(filepath.Join(s.home.data(), "postgresql.conf"), os.O_APPEND|os.O_WRONLY, 0)
 	if err != nil {
 		return fmt.Errorf("write settings: %w", err)
 	}
 	defer f.Close()
-	if _, err := f.WriteString(conf); err != nil {
+	if _, err := f.WriteString(lines); err != nil {
 		return fmt.Errorf("write settings: %w", err)
 	}
 	return f.Close()

@@ -30,7 +30,7 @@ const patience = 2 * time.Minute
 var (
 	sharedSettings = map[string]string{"fsync": "off"}
 	// A killed server's shared memory would stay in the system's folder for it: put it into the server's own.
-	privateSettings = map[string]string{"fsync": "off", "dynamic_shared_memory_type": "mmap"}
+	privateSettings = map[string]string{"fsync": "off", "dynamic_shared_memory_type": "mmap", "max_prepared_transactions": "10"}
 )
 
 // Main runs the tests of a package, stops what they started, and then looks for goroutines that they leaked.
@@ -55,6 +55,29 @@ func Server(t testing.TB) *embeddedpg.Server {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	server, err := embeddedpg.Start(ctx, embeddedpg.Config{Settings: privateSettings})
+	return keep(t, server, err)
+}
+
+// Copy starts a server for this test on a physical copy of another's files, as of now. It is stopped at the end of the test.
+func Copy(t testing.TB, of *embeddedpg.Server) *embeddedpg.Server {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	server, err := of.Copy(ctx)
+	return keep(t, server, err)
+}
+
+// Standby starts a server for this test that follows another. It is stopped at the end of the test.
+func Standby(t testing.TB, of *embeddedpg.Server) *embeddedpg.Server {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	server, err := of.Standby(ctx)
+	return keep(t, server, err)
+}
+
+func keep(t testing.TB, server *embeddedpg.Server, err error) *embeddedpg.Server {
+	t.Helper()
 	if err != nil {
 		t.Fatalf("start a PostgreSQL: %v", err)
 	}

@@ -63,18 +63,18 @@ func Events(ctx context.Context, db Beginner, f EventFilter, p Page) (*EventPage
 			headers []byte
 			e       Event
 		)
-		_, err = pgx.ForEachRow(rows, []any{&e.ID, &e.lane, &place, &wanted, &e.Topic, &e.Key, &e.Payload, &headers, &e.PublishedAt}, func() (err error) {
+		_, err = pgx.ForEachRow(rows, []any{&e.ID, &e.lane, &place, &wanted, &e.Topic, &e.Key, &e.Payload, &headers, &e.PublishedAt}, func() error {
 			page.Next, page.Done = e.ID, place < scanRows
 			if wanted {
 				next := e
 				if len(headers) > 2 {
-					next.Headers, err = parseHeaders(headers)
+					next.Headers = parseHeaders(headers)
 				}
 				page.Events = append(page.Events, next)
 				page.Done = page.Done && len(page.Events) < p.Limit
 			}
 			e.Payload = nil // its bytes are the page's
-			return err
+			return nil
 		})
 		return err
 	})

@@ -78,7 +78,7 @@ func EventByID(ctx context.Context, db DB, id int64) (*EventRow, error) {
 	)
 	err := db.QueryRow(ctx, eventSQL, id, Lanes).Scan(&e.ID, &e.lane, &e.Topic, &e.Key, &e.Payload, &headers, &e.PublishedAt, &xid)
 	if err == nil && len(headers) > 2 {
-		e.Headers, err = parseHeaders(headers)
+		e.Headers = parseHeaders(headers)
 	}
 	if errors.Is(err, pgx.ErrNoRows) {
 		row.Deleted, err = true, nil

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -13,9 +12,7 @@ import (
 )
 
 func main() {
-	short := flag.Bool("short", false, "leave out what takes minutes")
-	flag.Parse()
-	if !report(os.Stdout, *short) {
+	if !report(os.Stdout) {
 		os.Exit(1)
 	}
 }
@@ -23,7 +20,7 @@ func main() {
 func checks() []explore.Check { return append(doorbell.Checks(), lanes.Checks()...) }
 
 // report runs all checks and writes what they found, as Markdown. It reports whether each found what it should.
-func report(w io.Writer, short bool) bool {
+func report(w io.Writer) bool {
 	var (
 		ok     = true
 		traces []string
@@ -31,9 +28,6 @@ func report(w io.Writer, short bool) bool {
 	fmt.Fprintln(w, "| model | what may happen | broken | result | states | transitions | depth | time |")
 	fmt.Fprintln(w, "|---|---|---|---|--:|--:|--:|--:|")
 	for _, c := range checks() {
-		if short && c.Long {
-			continue
-		}
 		r := c.Run()
 		result := "all properties hold"
 		if t := r.Counterexample; t != nil {

@@ -4,11 +4,13 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/signalbox-go/signalbox/internal/proof/model/doorbell"
 	"github.com/signalbox-go/signalbox/internal/proof/model/explore"
 	"github.com/signalbox-go/signalbox/internal/proof/model/lanes"
+	"github.com/signalbox-go/signalbox/internal/proof/model/reading"
 )
 
 func main() {
@@ -17,7 +19,7 @@ func main() {
 	}
 }
 
-func checks() []explore.Check { return append(doorbell.Checks(), lanes.Checks()...) }
+func checks() []explore.Check { return slices.Concat(doorbell.Checks(), lanes.Checks(), reading.Checks()) }
 
 // report runs all checks and writes what they found, as Markdown. It reports whether each found what it should.
 func report(w io.Writer) bool {

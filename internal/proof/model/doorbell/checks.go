@@ -11,8 +11,8 @@ func Checks() []explore.Check {
 	var checks []explore.Check
 	add := func(broken Broken, size Size, what, breaks string, long bool) {
 		checks = append(checks, explore.Check{
-			Model:  "doorbell",
-			Size:   fmt.Sprintf("%d publishers, transactions of each: %d, %d sentinels, %d workers, faults: %d",
+			Model: "doorbell",
+			Size: fmt.Sprintf("%d publishers, transactions of each: %d, %d sentinels, %d workers, faults: %d",
 				publishers, size.Transactions, sentinels, workers, size.Faults),
 			Broken: what, Breaks: breaks, Long: long,
 			Run: func() explore.Result { return explore.Run(Spec(broken, size)) },

@@ -22,8 +22,8 @@
 //   - A transaction's events: all of them can be seen at once, so it has one bit. It may insert as often as it likes; it is the first insert that
 //     shares the lock, and the first one that cannot, that make a difference. Subtransactions are not modelled: the lock and the
 //     notification of one that is rolled back go with its events.
-//   - Snapshots are sets of committed transactions: that xip and [xmax, …) describe this set is shown elsewhere
-//     (outbox/cursor_test.go).
+//   - Snapshots are sets of committed transactions: that xip and [xmax, …) describe this set is what
+//     package reading is about.
 //   - A probe is one step, although its notification travels a moment after its snapshot. What is committed between the two is not in
 //     the snapshot that the next probe starts from.
 //   - What has been sent and not heard, and what has been heard and not acted upon, is one bit of a worker: notifications coalesce, and nothing
@@ -32,7 +32,7 @@
 //     that the thresholds would choose.
 //   - Who owns a lane is fixed: the transactions of a publisher alternate between two lanes, and a worker stands for whoever serves its lane.
 //     When it loses its session, the next one listens and reads. That lanes change hands in order is what package lanes
-//     checks; that a read finds all that is committed, outbox/cursor_test.go.
+//     checks; that a read finds all that is committed, package reading.
 //   - A killed process loses its locks at once. That the server may notice it late, and one connection before the other, is
 //     covered by one that is stopped, or cut off from one connection, and never comes back. At least one of the
 //     sentinels is not stopped for ever.

@@ -181,7 +181,7 @@ func (m *model) giveUp(s state, c int, to func(state)) {
 }
 
 // giveUpLate is the same a moment later: the timeout strikes when the lock has been granted, before the session has noticed.
-// PostgreSQL then reports the timeout, and the session has the lock all the same. So Arm unlocks after a timeout.
+// PostgreSQL then reports the timeout, and the session has the lock all the same. So Arm has to unlock after a timeout.
 func (m *model) giveUpLate(s state, c int, to func(state)) {
 	if me := &s.sentinels[c]; me.phase == granted {
 		if me.phase = late; m.broken == KeepLateGrant {

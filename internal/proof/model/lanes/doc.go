@@ -16,7 +16,7 @@
 // # What is left out, and why that is sound
 //
 //   - The log is complete from the beginning, and a cursor is a number. What is committed late, or pending, is a
-//     matter of the values that are handed over, not of who hands them over: see outbox/cursor_test.go.
+//     matter of the values that are handed over, not of who hands them over: see package reading.
 //   - Handlers only matter through what is settled, so those of a window run one after the other. That they may run twice, in a worker
 //     that was taken for dead and in its heir, is at least once, and no property here.
 //   - Claims, releases, and claims of deliveries are one step, fence included: they are sent as one transaction, in one round trip.
@@ -28,8 +28,9 @@
 //   - Old progress rows: only the last one of an owner that lists a lane is kept, and none of lanes that it has released, but in
 //     NoClaimRow, which depends on them.
 //   - A window takes one event of each lane, or all. Shares are not computed: any claim, and any release, may happen.
-//   - Numbers are small: three sessions, two of them at once, two lanes, three events, and as many faults as the check says. Sessions
-//     beyond that would repeat what these do.
+//
+// Numbers are small: three sessions, two of them at once, two lanes, three events, and as many faults as the check says. That more
+// of them show nothing new is what all models of this kind hope for, and do not prove.
 //
 // # Not modelled
 //

@@ -19,7 +19,9 @@ func main() {
 	}
 }
 
-func checks() []explore.Check { return slices.Concat(doorbell.Checks(), lanes.Checks(), reading.Checks()) }
+func checks() []explore.Check {
+	return slices.Concat(doorbell.Checks(), lanes.Checks(), reading.Checks())
+}
 
 // report runs all checks and writes what they found, as Markdown. It reports whether each found what it should.
 func report(w io.Writer) bool {

@@ -13,7 +13,7 @@ func TestModels(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := c.Run()
-			t.Logf("%d states, %d transitions, depth %d, %v", r.States, r.Transitions, r.Depth, r.Took)
+			t.Logf("%s: %d states, %d transitions, depth %d, %v", c.Size, r.States, r.Transitions, r.Depth, r.Took)
 			if asExpected(c, r) {
 				return
 			}

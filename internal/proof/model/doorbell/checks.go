@@ -12,16 +12,18 @@ func Checks() []explore.Check {
 	add := func(broken Broken, size Size, what, breaks string, long bool) {
 		checks = append(checks, explore.Check{
 			Model: "doorbell",
-			Size: fmt.Sprintf("%d publishers, transactions of each: %d, %d sentinels, %d workers, faults: %d",
-				publishers, size.Transactions, sentinels, workers, size.Faults),
+			Size: fmt.Sprintf("publishers: %d, transactions of each: %d, %d sentinels, %d workers, faults: %d",
+				size.Publishers, size.Transactions, sentinels, workers, size.Faults),
 			Broken: what, Breaks: breaks, Long: long,
 			Run: func() explore.Result { return explore.Run(Spec(broken, size)) },
 		})
 	}
-	small := Size{Transactions: 1}
+	small := Size{Publishers: 2, Transactions: 1}
 	add(Nothing, small, "", "", false)
-	add(Nothing, Size{Transactions: 2}, "", "", true)
-	add(Nothing, Size{Transactions: 1, Faults: 1}, "", "", true)
+	add(Nothing, Size{Publishers: 1, Transactions: 1, Faults: 1}, "", "", false)
+	add(Nothing, Size{Publishers: 2, Transactions: 2}, "", "", true)
+	add(Nothing, Size{Publishers: 2, Transactions: 1, Faults: 1}, "", "", true)
+	add(Nothing, Size{Publishers: 1, Transactions: 2, Faults: 2}, "", "", true)
 	add(FlagInTable, small, "a flag in a table instead of a lock", AllRead, false)
 	add(NoWait, small, "the bell is armed without waiting for those that share its lock", AllRead, false)
 	add(NoLastProbe, small, "no look after the bell is armed", AllRead, false)

@@ -41,7 +41,8 @@ const (
 
 // A Size says how much may happen.
 type Size struct {
-	Transactions uint8 // of each publisher: 1 or 2
+	Publishers   int   // 1 or 2
+	Transactions uint8 // of each: 1 or 2
 	Faults       uint8 // in all
 }
 
@@ -59,7 +60,7 @@ func Spec(broken Broken, size Size) explore.Model[state] {
 	}
 	// Nothing that a publisher does is fair: it may keep its transaction open for ever. But once it has begun to commit, PostgreSQL
 	// finishes that. Faults, and what depends on the load, need not happen either.
-	for p := range publishers {
+	for p := range size.Publishers {
 		actor := name("publisher", p)
 		step := func(does string, fair bool, do func(state, int, func(state))) {
 			add(actor, does, fair, func(s state, to func(state)) { do(s, p, to) })

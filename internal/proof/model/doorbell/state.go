@@ -1,9 +1,9 @@
 package doorbell
 
-// How many there are. Each sentinel is a worker that may have the role.
+// How many there are, of publishers and their transactions at most: see Size. Each sentinel is a worker that may have the role.
 const (
 	publishers   = 2
-	transactions = 2 // of each publisher, at most: see Size
+	transactions = 2
 	sentinels    = 2
 	workers      = 2
 )

@@ -48,7 +48,7 @@ func (m *model) insert(s state, p int, to func(state)) {
 
 // commit is where PostgreSQL makes a transaction visible (ProcArrayEndTransaction).
 func (m *model) commit(s state, p int, to func(state)) {
-	if me := &s.publishers[p]; me.phase == inserted && !(m.broken == UnlockBeforeVisible && me.shares) {
+	if me := &s.publishers[p]; me.phase == inserted && (m.broken != UnlockBeforeVisible || !me.shares) {
 		me.phase = shown
 		s.visible |= s.transaction(p)
 		s.finish(p)
@@ -59,12 +59,11 @@ func (m *model) commit(s state, p int, to func(state)) {
 // unlock comes after that, and gives the transaction's locks back, the bell's among them.
 func (m *model) unlock(s state, p int, to func(state)) {
 	me := &s.publishers[p]
-	if !me.shares || !(me.phase == shown || me.phase == inserted && m.broken == UnlockBeforeVisible) {
-		return
+	if me.shares && (me.phase == shown || me.phase == inserted && m.broken == UnlockBeforeVisible) {
+		me.shares = false
+		s.finish(p)
+		to(s)
 	}
-	me.shares = false
-	s.finish(p)
-	to(s)
 }
 
 // deliver comes last: it sends the transaction's notifications to those who listen (AtCommit_Notify).

@@ -108,7 +108,7 @@ func Spec(broken Broken, size Size) explore.Model[state] {
 	return spec
 }
 
-// inStep says that cursors neither skip an event nor go back. The two halves of an event, in the log and in its row, never overlap.
+// inStep says that cursors neither skip an event nor go back. Nor is one delivered that still has a row.
 func inStep(s state) bool {
 	for e := range events {
 		row := s.rows[e].state != none

@@ -30,3 +30,7 @@ fmt: ## Format the code, as gofumpt does.
 .PHONY: bench
 bench: ## Run the benchmarks, one after the other. BENCH=regexp chooses, COUNT=n repeats.
 	$(GO) test -run '^$$' -bench '$(BENCH)' -count $(COUNT) -timeout 1h ./outbox ./worker
+
+.PHONY: model
+model: ## Explore the models of the protocols, and print what was found.
+	$(GO) run ./internal/proof/model

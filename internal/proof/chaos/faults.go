@@ -20,7 +20,7 @@ var kinds = []kind{
 	{name: "worker stopped", least: 300 * time.Millisecond, most: 5 * time.Second, run: stopWorker},
 	{name: "worker stopped for longer than its lease", least: time.Second, most: 4 * time.Second, pastLease: true, run: stopWorker},
 	{name: "workers restarted one by one", most: 0, run: restartWorkers},
-	{name: "poison", most: 0, run: poison},
+	{name: "poison", least: 15 * time.Second, most: 15 * time.Second, run: poison}, // about: it ends when its event is dead
 	{name: "server killed", most: 2 * time.Second, run: killServer},
 	{name: "server shut down, immediate", most: 2 * time.Second, run: quitServer},
 	{name: "server shut down, fast", most: 2 * time.Second, run: interruptServer},

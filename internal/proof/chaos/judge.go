@@ -127,7 +127,9 @@ func (j *judge) subscription(s int) *findings {
 	j.phantoms(s, f, times)
 	j.order(s, f, successes, times)
 	j.stalls(s, f)
-	f.DuplicatesBound = j.unsettled(s)
+	if subscriptions[s].form != inTx {
+		f.DuplicatesBound = j.unrecorded(s)
+	}
 	return f
 }
 
@@ -175,7 +177,11 @@ func (j *judge) deliveries(s int, f *findings, times map[int64]int) {
 			f.note(s, n, "is lost")
 		}
 		if subscriptions[s].form == inTx {
-			if want := 1; count != want && !(count == 0 && state != "") {
+			want := 1
+			if state != "" { // it failed for good: what it did must be undone
+				want = 0
+			}
+			if count != want {
 				f.Mismatches++
 				f.note(s, n, fmt.Sprintf("has taken effect %d times", count))
 			}
@@ -285,13 +291,13 @@ func (j *judge) faultsBetween(from, to time.Duration) string {
 	return strings.Join(kinds, " + ")
 }
 
-// parkedSlack is for handlers that take longer than their windows wait. Their successes are recorded by themselves, without a window, so
-// the next window may be recorded before them.
+// parkedSlack is for handlers that took longer than their windows wait. Their successes are recorded by themselves, so the next
+// window may be recorded before them. They count as unrecorded unless a later one was.
 const parkedSlack = time.Second
 
-// unsettled counts the successes that were not recorded when their session ended. Only those may be repeated, each once: a repeat
-// is either recorded, or counted here in its turn.
-func (j *judge) unsettled(s int) (n int) {
+// unrecorded counts the successes that were not recorded when their session ended. Only those may be repeated, each once: the
+// repeat is recorded, or counted here in its turn.
+func (j *judge) unrecorded(s int) (n int) {
 	byProcess := map[int32][]session{}
 	for _, one := range j.sessions {
 		byProcess[one.process] = append(byProcess[one.process], one)
@@ -299,19 +305,19 @@ func (j *judge) unsettled(s int) (n int) {
 	for _, list := range byProcess {
 		slices.SortFunc(list, func(a, b session) int { return cmp.Compare(a.from, b.from) })
 	}
-	slack := time.Duration(0)
-	if subscriptions[s].flaky {
-		slack = parkedSlack
-	}
 	for i := range j.reports {
 		r := &j.reports[i]
 		if int(r.subscription) != s || r.what != succeeded {
 			continue
 		}
+		done := r.at
+		if r.at-r.began >= subscriptions[s].parkAfter {
+			done += parkedSlack
+		}
 		// The session that called the handler; it may have ended before that returned.
 		list := byProcess[r.process]
 		k, _ := slices.BinarySearchFunc(list, r.began, func(one session, at time.Duration) int { return cmp.Compare(one.from, at) })
-		if k == 0 || list[k-1].settled[s] < r.at+slack {
+		if k == 0 || list[k-1].settled[s] < done {
 			n++
 		}
 	}

@@ -242,8 +242,7 @@ func (c *client) insert(ctx context.Context, tx pgx.Tx, t *transaction, plan []p
 	return err
 }
 
-// outcomeOf says what a commit's error means. Only an answer of a server that lives on, or a request that was never sent, says
-// that nothing was committed.
+// outcomeOf says what a commit's error means. Only an answer of a server that lives on says that nothing was committed.
 func outcomeOf(err error) (outcome, error) {
 	var refused *pgconn.PgError
 	switch {
@@ -251,7 +250,7 @@ func outcomeOf(err error) (outcome, error) {
 		return committed, nil
 	case errors.Is(err, pgx.ErrTxCommitRollback):
 		return rolledBack, nil
-	case errors.As(err, &refused) && refused.SeverityUnlocalized == "ERROR", pgconn.SafeToRetry(err):
+	case errors.As(err, &refused) && refused.SeverityUnlocalized == "ERROR":
 		return rolledBack, err
 	}
 	return unknown, err

@@ -1,5 +1,10 @@
 package main
 
+import (
+	"math"
+	"time"
+)
+
 // A topic is one of those that are published to.
 type topic uint8
 
@@ -63,14 +68,16 @@ type subscription struct {
 	topics []string
 	sees   []topic // what matches topics, said in another way than the product's
 	flaky  bool    // whether its handlers fail
+
+	parkAfter time.Duration // how long its windows wait for a handler
 }
 
 // The subscriptions, by the number that reports have.
 var subscriptions = [...]subscription{
-	{name: "mail", form: perEvent, topics: []string{">"}, sees: []topic{placed, paid, stock, created}},
+	{name: "mail", form: perEvent, topics: []string{">"}, sees: []topic{placed, paid, stock, created}, parkAfter: time.Second},
 	{name: "books", form: inTx, topics: []string{"chaos.>", "signals.created"}, sees: []topic{placed, paid, stock, created}},
-	{name: "orders", form: batches, topics: []string{"chaos.orders.*"}, sees: []topic{placed, paid}},
-	{name: "flaky", form: perEvent, topics: []string{"chaos.>"}, sees: []topic{placed, paid, stock}, flaky: true},
+	{name: "orders", form: batches, topics: []string{"chaos.orders.*"}, sees: []topic{placed, paid}, parkAfter: math.MaxInt64},
+	{name: "flaky", form: perEvent, topics: []string{"chaos.>"}, sees: []topic{placed, paid, stock}, flaky: true, parkAfter: 200 * time.Millisecond},
 }
 
 const (

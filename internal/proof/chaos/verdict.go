@@ -92,11 +92,7 @@ func reach(e evidence, c circumstances) *verdict {
 		v.OrderViolations += f.OrderViolations
 		v.Mismatches += f.Mismatches
 		v.problems = append(v.problems, f.problems...)
-		if subscriptions[s].form != inTx {
-			v.DuplicatesBound += f.DuplicatesBound
-		} else {
-			f.DuplicatesBound = 0
-		}
+		v.DuplicatesBound += f.DuplicatesBound
 		if f.LongestStallMS > v.LongestStallMS {
 			v.LongestStallMS, v.LongestStallIn, v.LongestStallHit = f.LongestStallMS, subscriptions[s].name, f.stallAfter
 		}

@@ -78,16 +78,15 @@ func serve(ctx context.Context, text string) error {
 	return w.Run(ctx)
 }
 
-// Of the flaky subscription. Its parked handlers take 400 ms, and those that hang 2 s.
+// Of the flaky subscription.
 const (
-	flakyAttempts  = 4
-	flakyParkAfter = 200 * time.Millisecond
-	flakySlow      = 2 * flakyParkAfter
-	flakyTimeout   = 2 * time.Second
+	flakyAttempts = 4
+	flakySlow     = 400 * time.Millisecond // parked
+	flakyTimeout  = 2 * time.Second
 )
 
 func register(w *worker.Worker, s int, out *reporter) error {
-	sub := worker.Subscription{Name: subscriptions[s].name, Topics: subscriptions[s].topics}
+	sub := worker.Subscription{Name: subscriptions[s].name, Topics: subscriptions[s].topics, ParkAfter: subscriptions[s].parkAfter}
 	switch s {
 	case mail:
 		return worker.Handle(w, sub, func(_ context.Context, e *worker.Event[payload]) error {
@@ -106,7 +105,7 @@ func register(w *worker.Worker, s int, out *reporter) error {
 		})
 	default:
 		sub.Retry = worker.Retry{Attempts: flakyAttempts, Delay: soon}
-		sub.ParkAfter, sub.Timeout = flakyParkAfter, flakyTimeout
+		sub.Timeout = flakyTimeout
 		return worker.Handle(w, sub, func(ctx context.Context, e *worker.Event[payload]) error { return handleFlaky(ctx, e, out) })
 	}
 }

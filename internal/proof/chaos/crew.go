@@ -86,7 +86,7 @@ func (p *post) man(ctx context.Context) {
 			}
 			continue
 		}
-		if err := p.run(); err != nil {
+		if err := p.run(ctx); err != nil {
 			p.crew.fault("%s: %v", p.name, err)
 			return
 		}
@@ -97,8 +97,8 @@ func (p *post) man(ctx context.Context) {
 	}
 }
 
-// run is one process, from its start to its end.
-func (p *post) run() error {
+// run is one process, from its start to its end. None is started once ctx has ended.
+func (p *post) run(ctx context.Context) error {
 	c := p.crew
 	c.mu.Lock()
 	c.processes++
@@ -125,6 +125,10 @@ func (p *post) run() error {
 	defer func() { _ = stdin.Close() }() // closed before, by Wait
 	ended := make(chan struct{})
 	p.mu.Lock()
+	if ctx.Err() != nil { // whoever ends it has been here before
+		p.mu.Unlock()
+		return nil
+	}
 	if err := cmd.Start(); err != nil {
 		p.mu.Unlock()
 		return err

@@ -136,15 +136,16 @@ func terminateBackends(w *world, f *fault) error {
 	return nil
 }
 
-// networks chooses whose connections to the server are hit: one worker's, the publishers', the producer's, or everybody's.
+// networks chooses whose connections to the server are hit: one worker's, the publishers', the producer's, or, if it does not
+// last long, everybody's.
 func (w *world) networks(f *fault) []*proxy {
 	var all []*proxy
 	for _, p := range w.crew.posts {
 		all = append(all, p.proxy)
 	}
 	all = append(all, w.proxy, w.producer.proxy)
-	if n := f.choose(len(all) + 2); n < len(all) {
-		all = all[n : n+1]
+	if n := f.choose(len(all) + 2); n < len(all) || f.length > w.lease {
+		all = all[n%len(all):][:1]
 	}
 	for _, p := range all {
 		w.say("the network of %s", p.name)

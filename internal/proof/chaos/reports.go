@@ -135,13 +135,3 @@ func (r *reports) all() []report {
 	defer r.mu.Unlock()
 	return r.list
 }
-
-// count returns how many reports of a kind there are about an event.
-func (r *reports) count(number int64, w what) (n int) {
-	for _, report := range r.all() {
-		if report.number == number && report.what == w {
-			n++
-		}
-	}
-	return n
-}

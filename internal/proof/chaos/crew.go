@@ -91,7 +91,7 @@ func (p *post) man(ctx context.Context) {
 			return
 		}
 		select {
-		case <-time.After(100 * time.Millisecond):
+		case <-time.After(300 * time.Millisecond): // without a database, it ends at once
 		case <-ctx.Done():
 		}
 	}

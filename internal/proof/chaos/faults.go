@@ -39,53 +39,53 @@ var kinds = []kind{
 func (w *world) victim(f *fault) *post { return w.crew.posts[f.choose(len(w.crew.posts))] }
 
 // killWorker kills one. Its place stays empty for a while.
-func killWorker(w *world, f *fault) error {
+func killWorker(ctx context.Context, w *world, f *fault) error {
 	p := w.victim(f)
 	w.say("%s is killed", p.name)
 	p.hold(true)
 	defer p.hold(false)
 	p.signal(syscall.SIGKILL)
-	w.wait(f.length)
+	pause(ctx, f.length)
 	return nil
 }
 
-func killWorkers(w *world, f *fault) error {
+func killWorkers(ctx context.Context, w *world, f *fault) error {
 	for _, p := range w.crew.posts {
 		p.hold(true)
 		defer p.hold(false)
 		p.signal(syscall.SIGKILL)
 	}
-	w.wait(f.length)
+	pause(ctx, f.length)
 	return nil
 }
 
 // stopWorker stops a process, and lets it go on as if nothing had been: after its lease, that is a zombie, which believes in lanes that
 // are others' by now.
-func stopWorker(w *world, f *fault) error {
+func stopWorker(ctx context.Context, w *world, f *fault) error {
 	p := w.victim(f)
 	w.say("%s is stopped", p.name)
 	p.signal(syscall.SIGSTOP)
 	defer p.signal(syscall.SIGCONT)
-	w.wait(f.length)
+	pause(ctx, f.length)
 	return nil
 }
 
 // restartWorkers has one after the other end in good order.
-func restartWorkers(w *world, _ *fault) error {
+func restartWorkers(ctx context.Context, w *world, _ *fault) error {
 	for _, p := range w.crew.posts {
 		select {
 		case <-p.signal(syscall.SIGTERM):
 		case <-time.After(45 * time.Second):
 			w.crew.fault("%s was told to stop, and has not within 45s", p.name)
-		case <-w.ctx.Done():
+		case <-ctx.Done():
 		}
 	}
 	return nil
 }
 
 // poison publishes an event that kills its worker at each attempt, and ends when it is a dead letter.
-func poison(w *world, _ *fault) error {
-	number, err := w.publish(w.ctx, func(ctx context.Context, tx pgx.Tx, t *transaction, key int32) (int64, error) {
+func poison(ctx context.Context, w *world, _ *fault) error {
+	number, err := w.publish(ctx, func(ctx context.Context, tx pgx.Tx, t *transaction, key int32) (int64, error) {
 		return publishOne(ctx, tx, t, planned{key: key, topic: placed, act: kill})
 	}, true)
 	if err != nil {
@@ -94,44 +94,50 @@ func poison(w *world, _ *fault) error {
 	}
 	// Each attempt takes a takeover, so this may last. It is no fault of the worker's if it takes longer: other faults have
 	// their part.
-	for deadline := time.Now().Add(60 * time.Second); time.Now().Before(deadline) && w.ctx.Err() == nil; {
+	for deadline := time.Now().Add(60 * time.Second); time.Now().Before(deadline) && ctx.Err() == nil; {
 		var state string
-		err := w.db.QueryRow(w.ctx, `
+		err := w.db.QueryRow(ctx, `
 			select d.state from outbox.deliveries d where (d.payload ->> 'number')::bigint = $1`, number).Scan(&state)
 		if err == nil && state == string(outbox.Dead) {
 			return nil
 		}
-		w.wait(100 * time.Millisecond)
+		pause(ctx, 100*time.Millisecond)
 	}
 	return nil
 }
 
 // downFor sends the server a signal, and starts it again after a while. One at a time.
-func (w *world) downFor(s syscall.Signal, length time.Duration) error {
+func (w *world) downFor(ctx context.Context, s syscall.Signal, length time.Duration) error {
 	w.serverDown.Lock()
 	defer w.serverDown.Unlock()
 	if err := syscall.Kill(w.server.Pid(), s); err != nil {
 		return fmt.Errorf("signal PostgreSQL: %w", err)
 	}
-	w.wait(length)
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	pause(ctx, length)
+	restart, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 	defer cancel()
-	return w.server.Restart(ctx)
+	return w.server.Restart(restart)
 }
 
-func killServer(w *world, f *fault) error      { return w.downFor(syscall.SIGKILL, f.length) }
-func quitServer(w *world, f *fault) error      { return w.downFor(syscall.SIGQUIT, f.length) }
-func interruptServer(w *world, f *fault) error { return w.downFor(syscall.SIGINT, f.length) }
+func killServer(ctx context.Context, w *world, f *fault) error {
+	return w.downFor(ctx, syscall.SIGKILL, f.length)
+}
+func quitServer(ctx context.Context, w *world, f *fault) error {
+	return w.downFor(ctx, syscall.SIGQUIT, f.length)
+}
+func interruptServer(ctx context.Context, w *world, f *fault) error {
+	return w.downFor(ctx, syscall.SIGINT, f.length)
+}
 
 // terminateBackends ends all sessions, again and again.
-func terminateBackends(w *world, f *fault) error {
-	for end := time.Now().Add(f.length); time.Now().Before(end) && w.ctx.Err() == nil; {
-		ctx, cancel := context.WithTimeout(w.ctx, 2*time.Second)
-		_, _ = w.db.Exec(ctx, `
+func terminateBackends(ctx context.Context, w *world, f *fault) error {
+	for end := time.Now().Add(f.length); time.Now().Before(end) && ctx.Err() == nil; {
+		statement, cancel := context.WithTimeout(ctx, 2*time.Second)
+		_, _ = w.db.Exec(statement, `
 			select pg_terminate_backend(a.pid) from pg_stat_activity a
 			where a.datname = current_database() and a.pid <> pg_backend_pid()`) // the server may be away
 		cancel()
-		w.wait(150 * time.Millisecond)
+		pause(ctx, 150*time.Millisecond)
 	}
 	return nil
 }
@@ -153,45 +159,45 @@ func (w *world) networks(f *fault) []*proxy {
 	return all
 }
 
-func cutConnections(w *world, f *fault) error {
+func cutConnections(ctx context.Context, w *world, f *fault) error {
 	networks := w.networks(f)
-	for end := time.Now().Add(f.length); time.Now().Before(end) && w.ctx.Err() == nil; {
+	for end := time.Now().Add(f.length); time.Now().Before(end) && ctx.Err() == nil; {
 		for _, p := range networks {
 			p.cut()
 		}
-		w.wait(200 * time.Millisecond)
+		pause(ctx, 200*time.Millisecond)
 	}
 	return nil
 }
 
-func refuseConnections(w *world, f *fault) error {
+func refuseConnections(ctx context.Context, w *world, f *fault) error {
 	for _, p := range w.networks(f) {
 		p.refuse(1)
 		defer p.refuse(-1)
 		p.cut()
 	}
-	w.wait(f.length)
+	pause(ctx, f.length)
 	return nil
 }
 
-func slowNetwork(w *world, f *fault) error {
+func slowNetwork(ctx context.Context, w *world, f *fault) error {
 	delay := time.Duration(1+f.choose(80)) * time.Millisecond
 	for _, p := range w.networks(f) {
 		p.slow(delay)
 		defer p.slow(-delay)
 	}
-	w.wait(f.length)
+	pause(ctx, f.length)
 	return nil
 }
 
 // blockNetwork swallows everything, while both sides believe in their connections. Then what was held up arrives, late, or the
 // connections are cut.
-func blockNetwork(w *world, f *fault) error {
+func blockNetwork(ctx context.Context, w *world, f *fault) error {
 	networks := w.networks(f)
 	for _, p := range networks {
 		p.block(1)
 	}
-	w.wait(f.length)
+	pause(ctx, f.length)
 	if f.choose(2) == 0 {
 		for _, p := range networks {
 			p.cut()
@@ -204,11 +210,11 @@ func blockNetwork(w *world, f *fault) error {
 }
 
 // holdSnapshot keeps a snapshot, as a long report or a dump does.
-func holdSnapshot(w *world, f *fault) error {
-	_ = pgx.BeginTxFunc(w.ctx, w.db, pgx.TxOptions{IsoLevel: pgx.RepeatableRead}, func(tx pgx.Tx) error {
+func holdSnapshot(ctx context.Context, w *world, f *fault) error {
+	_ = pgx.BeginTxFunc(ctx, w.db, pgx.TxOptions{IsoLevel: pgx.RepeatableRead}, func(tx pgx.Tx) error {
 		var n int
-		err := tx.QueryRow(w.ctx, `select count(*) from outbox.events`).Scan(&n)
-		w.wait(f.length)
+		err := tx.QueryRow(ctx, `select count(*) from outbox.events`).Scan(&n)
+		pause(ctx, f.length)
 		return err
 	}) // the server may go away meanwhile
 	return nil
@@ -216,8 +222,8 @@ func holdSnapshot(w *world, f *fault) error {
 
 // holdWriter publishes, and leaves its transaction open while others with higher transaction ids and event ids commit. Then it
 // commits, or does not.
-func holdWriter(w *world, f *fault) error {
-	_, err := w.publish(w.ctx, func(ctx context.Context, tx pgx.Tx, t *transaction, key int32) (int64, error) {
+func holdWriter(ctx context.Context, w *world, f *fault) error {
+	_, err := w.publish(ctx, func(writing context.Context, tx pgx.Tx, t *transaction, key int32) (int64, error) {
 		var events []planned
 		for i := range 20 {
 			e := planned{key: key, topic: placed}
@@ -227,13 +233,13 @@ func holdWriter(w *world, f *fault) error {
 			events = append(events, e)
 		}
 		for _, e := range events {
-			if _, err := publishOne(ctx, tx, t, e); err != nil {
+			if _, err := publishOne(writing, tx, t, e); err != nil {
 				return 0, err
 			}
 		}
-		w.wait(f.length)
+		pause(ctx, f.length)
 		// More of it: of one transaction, early and late ids.
-		return publishOne(ctx, tx, t, events[1])
+		return publishOne(writing, tx, t, events[1])
 	}, f.choose(3) > 0)
 	if err != nil {
 		w.say("the writer that was held open was ended: %v", err)
@@ -241,9 +247,9 @@ func holdWriter(w *world, f *fault) error {
 	return nil
 }
 
-func killProducer(w *world, f *fault) error {
+func killProducer(ctx context.Context, w *world, f *fault) error {
 	w.producer.signal(syscall.SIGKILL)
-	w.wait(f.length)
+	pause(ctx, f.length)
 	return nil
 }
 

@@ -7,9 +7,8 @@ import (
 	"time"
 )
 
-// A case is evidence that is made up: ten committed events of one key, all handled as they should be by every subscription, and
-// then something that is wrong.
-func evidenceOfTen() (*evidence, *ledger) {
+// evidenceOfTen is made up: ten committed events of one key, all handled as they should be by every subscription.
+func evidenceOfTen() *evidence {
 	l := &ledger{}
 	key := l.addKey("k")
 	e := &evidence{log: map[int64]bool{}}
@@ -38,7 +37,7 @@ func evidenceOfTen() (*evidence, *ledger) {
 	}
 	e.sessions = append(e.sessions, one)
 	e.entries = l.entries
-	return e, l
+	return e
 }
 
 // counts are those of a verdict.
@@ -206,7 +205,7 @@ func TestVerdict(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			e, _ := evidenceOfTen()
+			e := evidenceOfTen()
 			c := fine
 			test.spoil(e, &c)
 			v := reach(*e, c)
@@ -227,7 +226,7 @@ func TestVerdict(t *testing.T) {
 
 func TestStall(t *testing.T) {
 	t.Parallel()
-	e, _ := evidenceOfTen()
+	e := evidenceOfTen()
 	for i := range e.reports {
 		if r := &e.reports[i]; r.number == 7 && r.subscription == orders {
 			r.began += 3 * time.Second

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -32,7 +33,7 @@ type kind struct {
 	least     time.Duration // how long one lasts
 	most      time.Duration
 	pastLease bool // least and most are on top of the lease
-	run       func(*world, *fault) error
+	run       func(context.Context, *world, *fault) error
 }
 
 // settling is how long the schedule waits after a fault that comes alone: long enough that what follows from it is its own.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -32,8 +34,7 @@ type config struct {
 // A world is everything in a run: the server, the publishers, the workers, and the faults.
 type world struct {
 	config
-	ctx        context.Context // ends what waits, when the run is cut short
-	folder     string          // of the reports and the logs
+	folder     string // of the reports and the logs
 	server     *embeddedpg.Server
 	serverDown sync.Mutex    // whoever has it may take the server down
 	db         *pgxpool.Pool // the harness's own connections, which no proxy hits
@@ -55,12 +56,9 @@ func (w *world) say(format string, args ...any) {
 	fmt.Fprintf(w.out, "%6.1fs  "+format+"\n", append([]any{(now() - w.start).Seconds()}, args...)...)
 }
 
-// wait pauses, unless the run is cut short.
-func (w *world) wait(d time.Duration) { pause(w.ctx, d) }
-
 // run makes a world, has it go through the faults, and judges what is left. An error says that this could not be done.
 func run(ctx context.Context, cfg config) (_ *verdict, err error) {
-	w := &world{config: cfg, ctx: ctx, start: now(), ledger: &ledger{}}
+	w := &world{config: cfg, start: now(), ledger: &ledger{}}
 	if w.folder, err = os.MkdirTemp("", "signalbox-chaos-"); err != nil {
 		return nil, err
 	}
@@ -189,7 +187,7 @@ func (w *world) live(ctx context.Context) (*verdict, error) {
 	defer unwatch()
 	var watcher sync.WaitGroup
 	watcher.Go(func() { w.watch(watching) })
-	err := w.inject(plan)
+	err := w.inject(ctx, plan)
 	last := now()
 	w.say("the last fault is over, and the traffic ends")
 	w.publishers.close()
@@ -216,8 +214,8 @@ func (w *world) live(ctx context.Context) (*verdict, error) {
 
 func (w *world) url(p *proxy) string { return w.crew.url(p.address()) }
 
-// inject runs the schedule to its end.
-func (w *world) inject(plan []fault) error {
+// inject runs the schedule to its end, or until ctx ends: then what was begun is over soon.
+func (w *world) inject(ctx context.Context, plan []fault) error {
 	var (
 		running sync.WaitGroup
 		mu      sync.Mutex
@@ -227,13 +225,13 @@ func (w *world) inject(plan []fault) error {
 		if i == len(plan)-1 {
 			running.Wait() // the last one comes alone
 		}
-		if w.wait(f.at - (now() - w.start)); w.ctx.Err() != nil {
+		if pause(ctx, f.at-(now()-w.start)); ctx.Err() != nil {
 			break
 		}
 		w.say("FAULT %s for %v", f.kind.name, f.length)
 		running.Go(func() {
 			from := now()
-			err := f.kind.run(w, &f)
+			err := f.kind.run(ctx, w, &f)
 			to := now()
 			w.say("over: %s, after %v", f.kind.name, (to - from).Round(time.Millisecond))
 			w.mu.Lock()
@@ -270,35 +268,47 @@ const drainPatience = 90 * time.Second
 func (w *world) awaitDrained(since time.Duration) time.Duration {
 	ctx, cancel := context.WithTimeout(context.Background(), drainPatience)
 	defer cancel()
+	told := since
 	for ctx.Err() == nil {
-		drained, err := w.drained(ctx)
-		if err == nil && drained {
+		left, err := w.left(ctx)
+		if err == nil && left == "" {
 			return now() - since
+		}
+		if now()-told > 2*time.Second {
+			told = now()
+			w.say("left to do: %s", cmp.Or(left, fmt.Sprint(err)))
 		}
 		pause(ctx, 20*time.Millisecond)
 	}
 	return 0
 }
 
-func (w *world) drained(ctx context.Context) (bool, error) {
-	var publishing bool
+// left says what is left to do.
+func (w *world) left(ctx context.Context) (string, error) {
+	var (
+		left       []string
+		publishing int
+	)
 	err := w.db.QueryRow(ctx, `
-		select exists (select from pg_stat_activity a
-		               where a.backend_type = 'client backend' and a.pid <> pg_backend_pid() and a.datname = current_database()
-		                 and a.application_name !~ '^signalbox worker' and a.state <> 'idle')`).Scan(&publishing)
-	if err != nil || publishing {
-		return false, err
+		select count(*) from pg_stat_activity a
+		where a.backend_type = 'client backend' and a.pid <> pg_backend_pid() and a.datname = current_database()
+		  and a.application_name !~ '^signalbox worker' and a.state <> 'idle'`).Scan(&publishing)
+	if err != nil {
+		return "", err
+	}
+	if publishing > 0 {
+		left = append(left, fmt.Sprintf("%d publishers", publishing))
 	}
 	status, err := outbox.ReadStatus(ctx, w.db)
 	if err != nil {
-		return false, err
+		return "", err
 	}
 	for _, s := range status.Subscriptions {
-		if s.Lag.Events > 0 || s.Deliveries["retrying"]+s.Deliveries["running"] > 0 {
-			return false, nil
+		if retrying, running := s.Deliveries["retrying"], s.Deliveries["running"]; s.Lag.Events+retrying+running > 0 {
+			left = append(left, fmt.Sprintf("%s has a lag of %d, %d retrying and %d running", s.Name, s.Lag.Events, retrying, running))
 		}
 	}
-	return true, nil
+	return strings.Join(left, "; "), nil
 }
 
 // judge gathers the evidence. Everybody is gone by now.

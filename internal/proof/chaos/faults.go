@@ -122,9 +122,11 @@ func (w *world) downFor(ctx context.Context, s syscall.Signal, length time.Durat
 func killServer(ctx context.Context, w *world, f *fault) error {
 	return w.downFor(ctx, syscall.SIGKILL, f.length)
 }
+
 func quitServer(ctx context.Context, w *world, f *fault) error {
 	return w.downFor(ctx, syscall.SIGQUIT, f.length)
 }
+
 func interruptServer(ctx context.Context, w *world, f *fault) error {
 	return w.downFor(ctx, syscall.SIGINT, f.length)
 }

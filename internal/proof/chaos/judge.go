@@ -34,21 +34,23 @@ type injected struct {
 
 // Findings are the numbers of one subscription.
 type findings struct {
-	Form            form   `json:"form"`
-	Committed       int    `json:"committed"` // that it has to see
-	Delivered       int    `json:"delivered"` // of those, handled with success
-	Dead            int    `json:"dead"`      // of those, kept as dead letters
-	Skipped         int    `json:"skipped"`   // of those, kept as skipped
-	UnexpectedDead  int    `json:"unexpected_dead"`
-	Lost            int    `json:"lost"`
-	Phantom         int    `json:"phantom"`
-	Duplicates      int    `json:"duplicates"`
-	DuplicatesBound int    `json:"duplicates_bound"`
-	OrderViolations int    `json:"order_violations"`
-	Mismatches      int    `json:"exactly_once_mismatches"`
-	Calls           int    `json:"calls"`
-	LongestStallMS  int64  `json:"longest_stall_ms"`
-	stallAfter      string // faults
+	Form            form  `json:"form"`
+	Committed       int   `json:"committed"` // that it has to see
+	Delivered       int   `json:"delivered"` // of those, handled with success
+	Dead            int   `json:"dead"`      // of those, kept as dead letters
+	Skipped         int   `json:"skipped"`   // of those, kept as skipped
+	UnexpectedDead  int   `json:"unexpected_dead"`
+	Lost            int   `json:"lost"`
+	Phantom         int   `json:"phantom"`
+	Duplicates      int   `json:"duplicates"`
+	DuplicatesBound int   `json:"duplicates_bound"`
+	OrderViolations int   `json:"order_violations"`
+	Mismatches      int   `json:"exactly_once_mismatches"`
+	Calls           int   `json:"calls"`
+	LongestStallMS  int64 `json:"longest_stall_ms"`
+
+	stallFrom, stallTo time.Duration
+	stallAfter         string // faults
 
 	problems []problem
 }
@@ -273,7 +275,7 @@ func (j *judge) stalls(s int, f *findings) {
 			longest, from, to = waited, e.ended, at
 		}
 	}
-	f.LongestStallMS = longest.Milliseconds()
+	f.LongestStallMS, f.stallFrom, f.stallTo = longest.Milliseconds(), from, to
 	f.stallAfter = j.faultsBetween(from, to)
 }
 

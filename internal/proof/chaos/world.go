@@ -333,6 +333,11 @@ func (w *world) judge(ctx context.Context, c circumstances) (_ *verdict, err err
 		return nil, fmt.Errorf("read the server's version: %w", err)
 	}
 	v := reach(e, c)
+	for name, f := range v.Subscriptions {
+		if f.LongestStallMS > 0 {
+			w.say("%s: the longest wait for a handler was from %.1fs to %.1fs", name, (f.stallFrom - w.start).Seconds(), (f.stallTo - w.start).Seconds())
+		}
+	}
 	h := &historian{db: w.db, ledger: w.ledger, reports: e.reports, faults: e.faults, out: w.out}
 	const most = 20
 	for i, p := range v.problems {

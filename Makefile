@@ -6,6 +6,9 @@ GOLANGCI_LINT := $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lin
 BENCH ?= .
 COUNT ?= 1
 
+MINUTES ?= 1
+SEED    ?=
+
 .PHONY: help
 help: ## List these commands.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,3 +37,15 @@ bench: ## Run the benchmarks, one after the other. BENCH=regexp chooses, COUNT=n
 .PHONY: model
 model: ## Explore the models of the protocols, and print what was found.
 	$(GO) run ./internal/proof/model
+
+.PHONY: chaos
+chaos: ## Kill, stop and cut off everything for MINUTES=n, and prove that nothing is lost. SEED=n repeats.
+	$(GO) run ./internal/proof/chaos --for $(MINUTES)m $(if $(SEED),--seed $(SEED))
+
+.PHONY: soak
+soak: ## The same for an hour, and with workers whose clocks are wrong.
+	$(GO) run ./internal/proof/chaos --for 1h --skew 37m $(if $(SEED),--seed $(SEED))
+
+.PHONY: sabotage
+sabotage: ## Break a copy of the product on purpose, in one way after the other, and see that a test notices.
+	$(GO) run ./internal/proof/sabotage

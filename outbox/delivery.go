@@ -123,10 +123,16 @@ select d.event_id, d.lane, d.topic, coalesce(d.key, ''), d.payload, d.headers, d
 from outbox.deliveries d
 where d.subscription_id = $2 and d.event_id in (select f.event_id from firsts f)`
 
-// waitingSQL returns for each line when to look again, or nothing where nothing is left of it. A head that runs elsewhere, parked
-// by the lane's owner before, or that stops its key, is looked at again once a second.
+// waitingSQL returns for each line when to look again, or nothing where nothing is left of it. What runs elsewhere, parked by the
+// lane's owner before, is looked at again once a second, and so is a head that stops its key: nobody tells that such an event
+// has failed, or that its worker has died.
 const waitingSQL = `
-select k.lane, k.key, r.due
+with elsewhere as materialized ( -- lanes with events without a key that others run
+    select distinct d.lane
+    from outbox.deliveries d
+    where d.owner is not null and d.owner <> $4 and d.subscription_id + 0 = $1 and d.key is null -- + 0: by index deliveries_owner, which has only those
+)
+select k.lane, k.key, min(r.due)
 from unnest($2::smallint[], $3::text[]) as k (lane, key)
 cross join lateral (
     (select case when d.state = 'retrying' then d.due_at - clock_timestamp() else interval '1s' end as due
@@ -140,7 +146,10 @@ cross join lateral (
      where k.key = '' and d.subscription_id = $1 and d.lane = k.lane and d.key is null and d.state = 'retrying'
      order by d.due_at
      limit 1)
-) r`
+    union all
+    select interval '1s' from elsewhere e where k.key = '' and e.lane = k.lane
+) r
+group by k.lane, k.key`
 
 // ClaimDue takes what may run now of the given lines, up to limit of each. It returns those deliveries, sorted by id, and for
 // each line that still has something to wait for a Line with Due set and Count zero. Suspects are taken one at a time, and only
@@ -159,7 +168,7 @@ func (m *Member) ClaimDue(ctx context.Context, lines []Line, limit, suspects int
 			due, err = pgx.CollectRows(rows, scanDelivery)
 			return err
 		})
-		batch.Queue(waitingSQL, m.subscription, lanes, keys).Query(func(rows pgx.Rows) (err error) {
+		batch.Queue(waitingSQL, m.subscription, lanes, keys, m.worker).Query(func(rows pgx.Rows) (err error) {
 			waiting, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (l Line, err error) {
 				err = row.Scan(&l.Lane, &l.Key, &l.Due)
 				return l, err

@@ -216,8 +216,8 @@ func TestPlans(t *testing.T) {
 		},
 		{
 			name: "waiting", setup: readSetup, sql: waitingSQL,
-			args:  func() []any { return []any{sub.ID, []int16{1, 2, 5}, []string{"key-1", "", "long"}} },
-			want:  []string{"deliveries: Index Scan deliveries_line", "deliveries: Index Scan deliveries_due"},
+			args:  func() []any { return []any{sub.ID, []int16{1, 2, 5}, []string{"key-1", "", "long"}, worker} },
+			want:  []string{"deliveries: Index Scan deliveries_line", "deliveries: Index Scan deliveries_due", "deliveries: Index Scan deliveries_owner"},
 			pages: 50,
 		},
 	}

@@ -121,12 +121,13 @@ func publish(ctx context.Context, tx pgx.Tx, signals []Signal) ([]outbox.Event, 
 	return outbox.Publish(ctx, tx, events...)
 }
 
-// rolledBack reports whether an error of a commit rules out that it took effect: it was never sent, or PostgreSQL
-// answered with an error and lived on. A session that is terminated may have committed just before it says so.
+// rolledBack reports whether an error of a commit rules out that it took effect: PostgreSQL answered with an error and lived
+// on. A session that is terminated may have committed just before it says so. pgconn.SafeToRetry would say too much: it is true
+// of a connection that was lost while pgx waited for the answer, too.
 func rolledBack(err error) bool {
 	var refused *pgconn.PgError
 	if errors.As(err, &refused) {
 		return refused.SeverityUnlocalized == "ERROR"
 	}
-	return errors.Is(err, pgx.ErrTxCommitRollback) || pgconn.SafeToRetry(err)
+	return errors.Is(err, pgx.ErrTxCommitRollback)
 }

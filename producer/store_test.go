@@ -1,16 +1,21 @@
 package producer_test
 
 import (
+	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math"
+	"net"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/signalbox-go/signalbox/internal/pgtest"
 	"github.com/signalbox-go/signalbox/outbox"
@@ -181,4 +186,47 @@ func TestStoreOutcome(t *testing.T) {
 			checkCounts(t, pool, 0, 0)
 		})
 	}
+}
+
+// The connection is lost when the server has committed and before its answer arrives: the signal is stored, and Store must not
+// claim that it is not.
+func TestStoreAnswerLost(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	config, err := pgxpool.ParseConfig(db.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.ConnConfig.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := (&net.Dialer{}).DialContext(ctx, network, address)
+		return &lossy{Conn: conn}, err
+	}
+	pool, err := pgxpool.NewWithConfig(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pool.Close()
+	if _, err := producer.Store(t.Context(), pool, producer.Signal{Name: "n"}); !errors.Is(err, producer.ErrOutcomeUnknown) {
+		t.Errorf("got %v, want %v", err, producer.ErrOutcomeUnknown)
+	}
+	checkCounts(t, db.Pool, 1, 1)
+}
+
+// A lossy connection ends when the answer to a commit arrives.
+type lossy struct {
+	net.Conn
+	committing bool
+}
+
+func (c *lossy) Write(b []byte) (int, error) {
+	c.committing = c.committing || bytes.Contains(b, []byte("commit\x00"))
+	return c.Conn.Write(b)
+}
+
+func (c *lossy) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if c.committing && err == nil {
+		return 0, io.EOF
+	}
+	return n, err
 }

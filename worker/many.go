@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -132,18 +133,17 @@ func (r *runner) callOnce(ctx context.Context, tx pgx.Tx, jobs []*job) bool {
 	return succeeded
 }
 
-// handleMany calls the handler with each delivery alone, and with the window's events.
+// handleMany calls the handler with each event that is tried again alone, and with all others.
 func (r *runner) handleMany(ctx context.Context, jobs []job) {
 	start := time.Now()
 	fresh := make([]*job, 0, len(jobs))
 	stopped := map[string]bool{}
 	for i := range jobs {
-		j := &jobs[i]
-		switch {
-		case !j.delivery:
-			fresh = append(fresh, j)
+		switch j := &jobs[i]; {
 		case stopped[j.event.Key] || ctx.Err() != nil:
 			j.err = errBehind
+		case !j.again():
+			fresh = append(fresh, j)
 		case !r.call(ctx, nil, []*job{j}):
 			stopped[j.event.Key] = r.stopsKey(ctx, j)
 		}
@@ -154,35 +154,43 @@ func (r *runner) handleMany(ctx context.Context, jobs []job) {
 	r.fit(len(jobs), time.Since(start))
 }
 
+// again reports whether an event has failed before, or its worker died while it ran: then it comes alone, to spare the others. What
+// only waited behind such a one is like the events of a window. An event that comes again is the first of its key in a turn.
+func (j *job) again() bool { return j.delivery && (j.attempt > 1 || j.suspect) }
+
 // stopsKey reports whether those of its key have to wait for a job that has failed.
 func (r *runner) stopsKey(ctx context.Context, j *job) bool {
 	return j.event.Key != "" && r.blocks(r.verdict(ctx, j))
 }
 
-// handleTx calls the handler in the transaction that settles what it did. The window's events go together; if one fails, that is
-// undone, and they are handled one by one, each behind a savepoint. Deliveries, which have failed before, go one by one at once,
-// and before them.
+// handleTx calls the handler in the transaction that settles what it did. Events go together; if one fails, that is undone, and
+// they are handled one by one, each behind a savepoint. Those that are tried again go one by one at once, and before the others.
 func (r *runner) handleTx(ctx context.Context, jobs []job) error {
 	start := time.Now()
-	retried := 0
-	for retried < len(jobs) && jobs[retried].delivery {
-		retried++
+	var again, fresh []*job
+	for i := range jobs {
+		if j := &jobs[i]; j.again() {
+			again = append(again, j)
+		} else {
+			fresh = append(fresh, j)
+		}
 	}
-	oneByOne := func(jobs []job) error {
-		_, err := r.settleTx(ctx, jobs, func(tx pgx.Tx) (bool, error) { return true, r.isolate(ctx, tx, pointers(jobs)) })
+	oneByOne := func(jobs []*job) error {
+		_, err := r.settleTx(ctx, jobs, func(tx pgx.Tx) (bool, error) { return true, r.isolate(ctx, tx, jobs) })
 		return err
 	}
-	if retried > 0 {
+	if len(again) > 0 {
 		window := r.owed.Window
 		r.owed.Window = nil // is not handled yet
-		if err := oneByOne(jobs[:retried]); err != nil {
+		if err := oneByOne(again); err != nil {
 			return err
 		}
 		r.owed.Window = window
+		fresh = r.leaveBehind(ctx, again, fresh)
 	}
-	if fresh := jobs[retried:]; len(fresh) > 0 {
+	if len(fresh) > 0 {
 		settled, err := r.settleTx(ctx, fresh, func(tx pgx.Tx) (bool, error) {
-			return r.call(ctx, tx, pointers(fresh)) && checkConstraints(ctx, tx) == nil, nil
+			return r.call(ctx, tx, fresh) && checkConstraints(ctx, tx) == nil, nil
 		})
 		if err == nil && !settled {
 			err = oneByOne(fresh)
@@ -195,12 +203,21 @@ func (r *runner) handleTx(ctx context.Context, jobs []job) error {
 	return nil
 }
 
-func pointers(jobs []job) []*job {
-	list := make([]*job, len(jobs))
-	for i := range jobs {
-		list[i] = &jobs[i]
+// leaveBehind notes which of the others have to wait for an event that has failed again, and returns the rest.
+func (r *runner) leaveBehind(ctx context.Context, again, others []*job) []*job {
+	stopped := map[string]bool{}
+	for _, j := range again {
+		if j.err != nil && r.stopsKey(ctx, j) {
+			stopped[j.event.Key] = true
+		}
 	}
-	return list
+	return slices.DeleteFunc(others, func(j *job) bool {
+		if stopped[j.event.Key] {
+			j.err = errBehind
+			r.record(ctx, j)
+		}
+		return stopped[j.event.Key]
+	})
 }
 
 // checkConstraints finds what would else show only at the commit, and be everybody's fault: a violation of a deferred
@@ -211,7 +228,7 @@ func checkConstraints(ctx context.Context, tx pgx.Tx) error {
 }
 
 // settleTx handles jobs in a transaction and settles them with it, if that is worth it: else it is rolled back.
-func (r *runner) settleTx(ctx context.Context, jobs []job, handle func(tx pgx.Tx) (bool, error)) (bool, error) {
+func (r *runner) settleTx(ctx context.Context, jobs []*job, handle func(tx pgx.Tx) (bool, error)) (bool, error) {
 	tx, err := r.member.Begin(ctx)
 	if err != nil {
 		return false, err
@@ -223,7 +240,9 @@ func (r *runner) settleTx(ctx context.Context, jobs []job, handle func(tx pgx.Tx
 		}
 		return false, err
 	}
-	r.recordAll(ctx, jobs)
+	for _, j := range jobs {
+		r.record(ctx, j)
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
 	defer cancel()
 	if err := r.member.SettleTx(ctx, tx, r.owed); err != nil {

@@ -1,0 +1,170 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"time"
+)
+
+// A proxy is the network between one client host and the server. It passes bytes on, until it is told to cut, to delay, or to
+// swallow. Safe for concurrent use.
+type proxy struct {
+	name     string
+	listener net.Listener
+	target   string
+
+	mu      sync.Mutex
+	changed *sync.Cond
+	links   map[*link]bool
+	delay   time.Duration
+	blocks  int // by how many faults nothing gets through, in neither direction, and nobody is told
+	refuses int // … connections are cut as they come
+	closed  bool
+	running sync.WaitGroup
+}
+
+// A link is a client's connection with the one to the server.
+type link struct {
+	client, server net.Conn
+}
+
+func newProxy(name, target string) (*proxy, error) {
+	listener, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		return nil, fmt.Errorf("proxy: %w", err)
+	}
+	p := &proxy{name: name, listener: listener, target: target, links: map[*link]bool{}}
+	p.changed = sync.NewCond(&p.mu)
+	p.running.Go(p.accept)
+	return p, nil
+}
+
+func (p *proxy) address() string { return p.listener.Addr().String() }
+
+func (p *proxy) accept() {
+	for {
+		client, err := p.listener.Accept()
+		if err != nil {
+			return
+		}
+		p.running.Go(func() { p.serve(client) })
+	}
+}
+
+func (p *proxy) serve(client net.Conn) {
+	l := &link{client: client}
+	p.mu.Lock()
+	p.links[l] = true
+	p.mu.Unlock()
+	defer p.drop(l)
+	if !p.pass() { // a blocked network does not let the first packet through either
+		return
+	}
+	server, err := net.DialTimeout("tcp4", p.target, 5*time.Second)
+	if err != nil {
+		return
+	}
+	p.mu.Lock()
+	cut := !p.links[l]
+	l.server = server
+	p.mu.Unlock()
+	if cut {
+		_ = server.Close()
+		return
+	}
+	both := make(chan struct{}, 2)
+	go func() { p.copy(server, client); both <- struct{}{} }()
+	go func() { p.copy(client, server); both <- struct{}{} }()
+	<-both
+	p.drop(l)
+	<-both
+}
+
+// copy passes bytes on. The end of the stream has to wait for a blocked network, too: so the other side believes in a connection
+// that is gone.
+func (p *proxy) copy(to io.Writer, from io.Reader) {
+	buffer := make([]byte, 32<<10)
+	for {
+		n, err := from.Read(buffer)
+		if !p.pass() {
+			return
+		}
+		if n > 0 {
+			if _, err := to.Write(buffer[:n]); err != nil {
+				return
+			}
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// pass waits as long as the network makes it, and reports false when it is cut.
+func (p *proxy) pass() bool {
+	p.mu.Lock()
+	delay := p.delay
+	p.mu.Unlock()
+	if delay > 0 {
+		time.Sleep(delay)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for p.blocks > 0 && !p.closed {
+		p.changed.Wait()
+	}
+	return !p.closed && p.refuses == 0
+}
+
+// drop ends a link at both sides.
+func (p *proxy) drop(l *link) {
+	p.mu.Lock()
+	delete(p.links, l)
+	server := l.server
+	p.mu.Unlock()
+	_ = l.client.Close()
+	if server != nil {
+		_ = server.Close()
+	}
+}
+
+// cut ends all connections: both sides are told at once.
+func (p *proxy) cut() {
+	p.mu.Lock()
+	var links []*link
+	for l := range p.links {
+		links = append(links, l)
+	}
+	p.mu.Unlock()
+	for _, l := range links {
+		p.drop(l)
+	}
+}
+
+// Faults may overlap, so each adds its part, and takes it away when it is over.
+
+// block lets nothing through; afterwards everything that was held up arrives.
+func (p *proxy) block(n int) { p.change(func() { p.blocks += n }) }
+
+// refuse has connections cut as they come.
+func (p *proxy) refuse(n int) { p.change(func() { p.refuses += n }) }
+
+// slow has each packet take that much longer.
+func (p *proxy) slow(delay time.Duration) { p.change(func() { p.delay += delay }) }
+
+func (p *proxy) change(set func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	set()
+	p.changed.Broadcast()
+}
+
+// close ends the proxy and its connections.
+func (p *proxy) close() {
+	_ = p.listener.Close()
+	p.change(func() { p.closed = true })
+	p.cut()
+	p.running.Wait()
+}

@@ -99,6 +99,10 @@ func (b *Bell) Arm(ctx context.Context, timeout time.Duration) (bool, error) {
 	var pgErr *pgconn.PgError
 	const lockNotAvailable = "55P03"
 	if errors.As(err, &pgErr) && pgErr.Code == lockNotAvailable {
+		// It may have been granted at that very moment, and a session keeps its locks when a statement fails.
+		if _, err := b.lock.Exec(ctx, `select pg_advisory_unlock_all()`); err != nil {
+			return false, fmt.Errorf("give up arming the doorbell: %w", err)
+		}
 		return false, nil
 	}
 	if err != nil {

@@ -140,9 +140,14 @@ func (m *Member) SettleTx(ctx context.Context, tx pgx.Tx, s Settlement) error {
 	return nil
 }
 
+// clears reports whether s ends the suspicion: its window had events, which were written down before they were handled.
+func (m *Member) clears(s *Settlement) bool {
+	return m.Suspect && s.Window != nil && len(s.Window.Events) > 0
+}
+
 func (m *Member) didSettle(s *Settlement, next settledState) {
 	m.settled = next
-	if s.Window != nil {
+	if m.clears(s) {
 		m.Suspect = false
 	}
 }
@@ -161,7 +166,7 @@ func (m *Member) queue(batch *pgx.Batch, s *Settlement, next *settledState) {
 	if s.Window == nil {
 		return
 	}
-	if m.Suspect {
+	if m.clears(s) {
 		batch.Queue(clearSuspectsSQL, m.worker, m.subscription)
 	}
 	covered := 0

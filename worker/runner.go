@@ -67,9 +67,11 @@ func (r *runner) run(drain, ctx context.Context) error {
 			return err
 		}
 		if w.reload || time.Since(r.loadedAt) > reloadEvery {
-			if err := r.reload(ctx); err != nil {
+			freed, err := r.reload(ctx)
+			if err != nil {
 				return err
 			}
+			read = read || freed
 		}
 		read = read || changed || w.ring&r.mask() != 0 || w.pulse != nil && r.member.Unread(*w.pulse)
 
@@ -137,14 +139,14 @@ func (r *runner) rebalance(ctx context.Context, free bool) (bool, error) {
 }
 
 // reload looks at the deliveries in its lanes anew, because somebody else has changed some: retried dead letters, or
-// discarded what a key waits for.
-func (r *runner) reload(ctx context.Context) error {
+// discarded what a key waits for. It reports whether lanes may be read again that were held.
+func (r *runner) reload(ctx context.Context) (bool, error) {
 	if err := r.settle(ctx); err != nil {
-		return err
+		return false, err
 	}
 	lines, err := r.member.Lines(ctx, r.member.Lanes())
 	if err != nil {
-		return err
+		return false, err
 	}
 	r.loadedAt = time.Now()
 	r.backlog = newBacklog()
@@ -154,8 +156,7 @@ func (r *runner) reload(ctx context.Context) error {
 			r.backlog.wait(id, time.Now().Add(never)) // until it returns
 		}
 	}
-	r.backlog.hold(r.member.Held)
-	return nil
+	return r.backlog.hold(r.member.Held), nil
 }
 
 // sleep waits for something to do. It follows a read that found all there was and that began after the last wake-up that

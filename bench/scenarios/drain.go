@@ -76,20 +76,20 @@ func (e *env) drainCell(s systems.System, processes int) func(context.Context, *
 			return err
 		}
 		defer d.close()
-		return e.drained(ctx, m, d, s, processes, 0, n)
+		return e.drained(ctx, m, d, s, processes, work{}, n)
 	}
 }
 
-// drained has worker processes handle all n events of a database, and sets rate, start and events.
-func (e *env) drained(ctx context.Context, m *measurement, d *database, s systems.System, processes int, sleep time.Duration, n int64) error {
-	c, err := e.startCrew(ctx, d, s, processes, sleep)
+// drained has worker processes handle n deliveries, all there are in a database, and sets rate, start and events.
+func (e *env) drained(ctx context.Context, m *measurement, d *database, s systems.System, processes int, o work, n int64) error {
+	c, err := e.startCrew(ctx, d, s, processes, o)
 	if err != nil {
 		return err
 	}
 	defer c.kill()
 	m.begin()
 	start := time.Now()
-	if err := c.work(); err != nil {
+	if err := c.begin(); err != nil {
 		return err
 	}
 	end, err := c.handle(ctx, n)

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -27,17 +28,26 @@ type process struct {
 	at      atomic.Int64 // when handled was so, in ns
 }
 
+// work is what a worker process is to do.
+type work struct {
+	subscriptions []string      // Defaults to one
+	sleep         time.Duration // of each handler
+}
+
 // stopPatience is how long a process may take to finish what it began.
 const stopPatience = time.Minute
 
 // startProcess starts a worker process of a system and returns when it is ready to begin. each, if not nil, is called with each
 // event that it handles.
-func (e *env) startProcess(ctx context.Context, d *database, s systems.System, sleep time.Duration, each func(n int64, at time.Time)) (*process, error) {
+func (e *env) startProcess(ctx context.Context, d *database, s systems.System, o work, each func(n int64, at time.Time)) (*process, error) {
 	binary, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	args := []string{WorkerRole, "--system", s.Info().Name, "--sleep", sleep.String()}
+	args := []string{WorkerRole, "--system", s.Info().Name, "--sleep", o.sleep.String()}
+	if len(o.subscriptions) > 0 {
+		args = append(args, "--subscriptions", strings.Join(o.subscriptions, ","))
+	}
 	if each != nil {
 		args = append(args, "--each")
 	}
@@ -94,8 +104,8 @@ func (p *process) read(stdout io.Reader, each func(n int64, at time.Time)) error
 	}
 }
 
-// work has it begin.
-func (p *process) work() error {
+// begin has it begin.
+func (p *process) begin() error {
 	_, err := io.WriteString(p.stdin, "go\n")
 	return err
 }
@@ -121,10 +131,10 @@ func (p *process) kill() {
 // A crew is several processes.
 type crew []*process
 
-func (e *env) startCrew(ctx context.Context, d *database, s systems.System, size int, sleep time.Duration) (crew, error) {
+func (e *env) startCrew(ctx context.Context, d *database, s systems.System, size int, o work) (crew, error) {
 	var c crew
 	for range size {
-		p, err := e.startProcess(ctx, d, s, sleep, nil)
+		p, err := e.startProcess(ctx, d, s, o, nil)
 		if err != nil {
 			return nil, errors.Join(err, c.stop())
 		}
@@ -133,9 +143,9 @@ func (e *env) startCrew(ctx context.Context, d *database, s systems.System, size
 	return c, nil
 }
 
-func (c crew) work() error {
+func (c crew) begin() error {
 	for _, p := range c {
-		if err := p.work(); err != nil {
+		if err := p.begin(); err != nil {
 			return err
 		}
 	}

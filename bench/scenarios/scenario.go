@@ -48,7 +48,9 @@ type cell struct {
 
 // all returns the scenarios, by number.
 func all() []scenario {
-	return []scenario{publishCost(), steadyState(), drain()}
+	return []scenario{
+		publishCost(), steadyState(), drain(), bulk(), fanOut(), heldSnapshot(), idle(), takeover(), scale(), memory(), transactional(),
+	}
 }
 
 // Numbers returns those of all scenarios.

@@ -23,7 +23,7 @@ type gue struct {
 func newGue(best bool) System {
 	g := &gue{
 		info: Info{
-			Name: "gue", Settings: "2 workers, poll 5 s, by priority: the defaults, and the workers of its example", Rate: 500,
+			Name: "gue", Settings: "2 workers, poll 5 s, by priority: the defaults, and the workers of its example", Rate: 500, Concurrency: 2,
 			Module: "github.com/vgarvardt/gue/v5",
 			Offers: Offers{
 				Fanout: "no: a job has one worker", Order: "no", ExactlyOnce: "yes, in the job's transaction",
@@ -35,7 +35,7 @@ func newGue(best bool) System {
 		enqueuer: sync.OnceValues(func() (*guequeue.Client, error) { return guequeue.NewClient(nil) }),
 	}
 	if best {
-		g.info.Name, g.info.Rate = "gue-best", 2_000
+		g.info.Name, g.info.Rate, g.info.Concurrency = "gue-best", 2_000, 16
 		g.info.Settings = "16 workers, poll 20 ms, by time"
 		g.workers = 16
 		g.options = []guequeue.WorkerPoolOption{

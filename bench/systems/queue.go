@@ -2,6 +2,7 @@ package systems
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -13,14 +14,16 @@ import (
 type queue struct{}
 
 const (
-	queueClaim   = 1000
-	queueWorkers = 4
-	queuePoll    = 10 * time.Millisecond
+	queueClaim    = 1000
+	queueWorkers  = 4
+	queueHandlers = 25
+	queuePoll     = 10 * time.Millisecond
 )
 
 func (queue) Info() Info {
 	return Info{
-		Name: "queue", Settings: "delete … using (select … for update skip locked limit 1000), 4 claimers, poll 10 ms", Rate: 60_000,
+		Name: "queue", Settings: "delete … using (select … for update skip locked limit 1000), 4 claimers with 25 handlers each, poll 10 ms", Rate: 60_000,
+		Concurrency: queueWorkers * queueHandlers,
 		Offers: Offers{
 			Fanout: "no: the first one deletes the row", Order: "no", ExactlyOnce: "yes, in the claimer's transaction",
 			Takeover: "when the connection ends", LostWakeup: "only polls", HeldSnapshot: "each row is inserted and deleted",
@@ -87,12 +90,18 @@ func claim(ctx context.Context, pool *pgxpool.Pool, handle Handler) (n int, err 
 			return err
 		}
 		n = len(payloads)
-		for _, p := range payloads {
-			if err := handle(ctx, p); err != nil {
-				return err
-			}
+		var handlers errgroup.Group
+		for part := range slices.Chunk(payloads, max(1, n/queueHandlers)) {
+			handlers.Go(func() error {
+				for _, p := range part {
+					if err := handle(ctx, p); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
 		}
-		return nil
+		return handlers.Wait()
 	})
 	return n, err
 }

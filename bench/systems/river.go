@@ -28,7 +28,7 @@ type river struct {
 func newRiver(best bool) System {
 	r := &river{
 		info: Info{
-			Name: "river", Settings: "100 workers, fetch cooldown 100 ms, poll 1 s: the defaults, and the workers of its examples", Rate: 950,
+			Name: "river", Settings: "100 workers, fetch cooldown 100 ms, poll 1 s: the defaults, and the workers of its examples", Rate: 950, Concurrency: 100,
 			Module: "github.com/riverqueue/river",
 			Offers: Offers{
 				Fanout: "no: a job has one worker", Order: "no (paid)", ExactlyOnce: "a job may be completed in its worker's transaction",
@@ -40,7 +40,7 @@ func newRiver(best bool) System {
 		inserter: sync.OnceValues(newInserter),
 	}
 	if best {
-		r.info.Name, r.info.Rate = "river-best", 20_000
+		r.info.Name, r.info.Rate, r.info.Concurrency = "river-best", 20_000, 1000
 		r.info.Settings = "1,000 workers, fetch cooldown 2 ms, poll 20 ms: those of its own benchmark"
 		r.cfg.FetchCooldown, r.cfg.FetchPollInterval = 2*time.Millisecond, 20*time.Millisecond
 		r.cfg.Queues = map[string]riverqueue.QueueConfig{riverqueue.QueueDefault: {MaxWorkers: 1000}}

@@ -49,10 +49,11 @@ type Info struct {
 	// Rate is roughly how many events a second it delivers from a backlog on two cores. It only bounds how many a scenario gives
 	// it, so that slow systems do not take hours: rates are what is compared.
 	Rate int
-	// Serial says that a handler is never called again before it returned, whatever the number of events.
-	Serial bool
-	Fanout bool // several subscriptions see each event
-	Offers Offers
+	// Concurrency is how many handlers of a process run at once.
+	Concurrency int
+	TakesTurns  bool // several processes are no faster than one
+	Fanout      bool // several subscriptions see each event
+	Offers      Offers
 }
 
 // Offers is what a system promises beside its speed, each in few words: "yes", "no", or what it takes.

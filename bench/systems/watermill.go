@@ -25,7 +25,7 @@ type watermillSQL struct {
 func newWatermill(best bool) System {
 	w := &watermillSQL{info: Info{
 		Name: "watermill", Settings: "batches of 100, poll 1 s: the defaults", Rate: 5_000,
-		Module: "github.com/ThreeDotsLabs/watermill-sql/v4", Serial: true, Fanout: true,
+		Module: "github.com/ThreeDotsLabs/watermill-sql/v4", Concurrency: 1, TakesTurns: true, Fanout: true,
 		Offers: Offers{
 			Fanout: "yes", Order: "yes: one message at a time in each group", ExactlyOnce: "yes, in the subscriber's transaction",
 			Takeover: "when the connection ends", LostWakeup: "only polls", HeldSnapshot: "one row is updated per batch; waits for every open transaction of the cluster",

@@ -29,7 +29,7 @@ fmt: ## Format the code, as gofumpt does.
 
 .PHONY: bench
 bench: ## Compare with other systems, in short: under 6 minutes, with nothing else running.
-	cd bench && $(GO) run . --scenarios 1,2,3 --systems river,watermill --events 200000 --rounds 3 --duration 3s
+	cd bench && $(GO) run . --scenarios 1,2,3 --systems river,watermill --events 200000 --rounds 3 --duration 2s
 
 .PHONY: bench-full
 bench-full: ## Compare everything with everybody, as published. Takes hours.

@@ -25,7 +25,7 @@ fsync and synchronous_commit on.
 
 	bench --scenarios 3 --systems river        # one scenario, Signalbox against River
 	bench --scenarios 2 --duration 30s         # latency, each state for 30 s
-	bench --events 1000000 --rounds 5          # everything: hours
+	bench                                      # everything: hours
 
 Results go into the folder of --out: results.md to read, results.json, and a picture for each scenario. Nothing else should run on the
 machine meanwhile; the report says how much did. Interrupted, it reports what it has.
@@ -38,7 +38,7 @@ type flags struct {
 	Scenarios []int         `help:"Numbers of the scenarios to run. Default: all."`
 	Systems   []string      `help:"Whom to compare with Signalbox, by the beginnings of their names: ${systems}. Default: all."`
 	Events    int           `help:"Events of a backlog. Slow systems get fewer." default:"1000000"`
-	Rounds    int           `help:"How often each measurement is repeated." default:"5"`
+	Rounds    int           `help:"How often each measurement is repeated." default:"3"`
 	Duration  time.Duration `help:"How long a steady state is measured; publishing is for a third of it." default:"30s"`
 	Held      time.Duration `help:"How long scenario 6 holds a snapshot." default:"10m"`
 	Kills     int           `help:"How often scenario 8 kills a worker of each kind." default:"20"`

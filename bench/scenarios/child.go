@@ -67,9 +67,9 @@ func (c *Child) Run(ctx context.Context, stdin io.Reader, stdout io.Writer) erro
 	}()
 
 	var handled atomic.Int64
-	working := make(chan struct{})
+	changed, working := make(chan struct{}, 1), make(chan struct{})
 	told := make(chan error, 1)
-	go func() { told <- out.count(&handled, working) }()
+	go func() { told <- out.count(&handled, changed, working) }()
 	err = s.Run(ctx, pool, c.Subscriptions, func(_ context.Context, payload []byte) error {
 		if c.Each {
 			if err := out.tell(message{N: sequence(payload) + 1, At: time.Now().UnixNano()}); err != nil {
@@ -80,6 +80,10 @@ func (c *Child) Run(ctx context.Context, stdin io.Reader, stdout io.Writer) erro
 			time.Sleep(c.Sleep)
 		}
 		handled.Add(1)
+		select {
+		case changed <- struct{}{}:
+		default:
+		}
 		return nil
 	})
 	close(working)
@@ -98,14 +102,16 @@ func (t *teller) tell(m message) error {
 	return t.out.Encode(m)
 }
 
-// count tells the counter whenever it has changed, until done is closed, and then once more.
-func (t *teller) count(handled *atomic.Int64, done <-chan struct{}) error {
+// count tells the counter after it has changed, until done is closed, and then once more. While nothing changes it sleeps: an idle
+// worker is measured, too.
+func (t *teller) count(handled *atomic.Int64, changed, done <-chan struct{}) error {
 	last := int64(0)
 	for working := true; working; {
 		select {
 		case <-done:
 			working = false
-		case <-time.After(tellEvery):
+		case <-changed:
+			time.Sleep(tellEvery)
 		}
 		if n := handled.Load(); n != last {
 			last = n

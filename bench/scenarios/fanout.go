@@ -74,7 +74,7 @@ func (e *env) fanoutCell(s systems.System, subscriptions int) func(context.Conte
 		if err := e.fanoutPublish(ctx, m, s, subscriptions); err != nil {
 			return err
 		}
-		n := max(1, e.backlog(s, s.Info().Rate)/int64(subscriptions))
+		n := max(1, e.backlog(s.Info().Rate)/int64(subscriptions))
 		d, err := e.filled(ctx, s, n)
 		if err != nil {
 			return err

@@ -29,8 +29,8 @@ each, if it is held for less than four). Sizes are those of all tables and index
 		},
 		once: true,
 		cells: func(e *env) []cell {
-			cells := []cell{{heldCase, systems.Signalbox, e.heldCell(e.Systems[0])}}
-			for _, s := range e.peers(best) {
+			var cells []cell
+			for _, s := range e.ourselvesAnd(best) {
 				cells = append(cells, cell{heldCase, s.Info().Name, e.heldCell(s)})
 			}
 			return cells

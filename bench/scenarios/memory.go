@@ -48,7 +48,7 @@ it was idle and then handled all events of one transaction. Slow systems get few
 
 func (e *env) memoryCell(s systems.System) func(context.Context, *measurement) error {
 	return func(ctx context.Context, m *measurement) error {
-		n := e.backlog(s, s.Info().Rate)
+		n := e.backlog(s.Info().Rate)
 		d, err := e.filled(ctx, s, n)
 		if err != nil {
 			return err

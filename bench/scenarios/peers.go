@@ -17,3 +17,8 @@ func best(s systems.System) bool {
 func (e *env) peers(which func(systems.System) bool) []systems.System {
 	return slices.DeleteFunc(slices.Clone(e.Systems[1:]), func(s systems.System) bool { return !which(s) })
 }
+
+// ourselvesAnd returns Signalbox and such peers.
+func (e *env) ourselvesAnd(which func(systems.System) bool) []systems.System {
+	return append([]systems.System{e.Systems[0]}, e.peers(which)...)
+}

@@ -23,12 +23,8 @@ the processes, except where subscribers of a group take turns. Handlers at once,
 			for _, sleep := range []time.Duration{time.Millisecond, 20 * time.Millisecond} {
 				for _, processes := range []int{1, 2, 4} {
 					name := fmt.Sprintf("%v, %s", sleep, processesCase(processes))
-					add := func(s systems.System) {
+					for _, s := range e.ourselvesAnd(best) {
 						cells = append(cells, cell{name, s.Info().Name, e.scaleCell(s, processes, sleep)})
-					}
-					add(e.Systems[0])
-					for _, s := range e.peers(best) {
-						add(s)
 					}
 				}
 			}
@@ -44,7 +40,7 @@ func (e *env) scaleCell(s systems.System, processes int, sleep time.Duration) fu
 		if !info.TakesTurns {
 			bound *= float64(processes)
 		}
-		n := e.backlog(s, int(min(float64(info.Rate), bound)))
+		n := e.backlog(min(info.Rate, bound))
 		d, err := e.filled(ctx, s, n)
 		if err != nil {
 			return err

@@ -48,7 +48,7 @@ type Info struct {
 	Settings string // for the report
 	// Rate is roughly how many events a second it delivers from a backlog on two cores. It only bounds how many a scenario gives
 	// it, so that slow systems do not take hours: rates are what is compared.
-	Rate int
+	Rate float64
 	// Concurrency is how many handlers of a process run at once.
 	Concurrency int
 	TakesTurns  bool // several processes are no faster than one

@@ -129,7 +129,10 @@ func (c *flags) check() error {
 	case c.Kills < 1:
 		return &cli.UsageError{Err: errors.New("--kills must be at least 1")}
 	}
-	return scenarios.CheckNumbers(c.Scenarios)
+	if err := scenarios.CheckNumbers(c.Scenarios); err != nil {
+		return &cli.UsageError{Err: err}
+	}
+	return nil
 }
 
 // startServer prefers one that counts statements, which scenario 7 asks for; the module is silent elsewhere.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/signalbox-go/signalbox/bench/report"
 	"github.com/signalbox-go/signalbox/bench/scenarios"
+	"github.com/signalbox-go/signalbox/bench/systems"
 	"github.com/signalbox-go/signalbox/internal/cli"
 )
 
@@ -59,6 +60,16 @@ func TestRun(t *testing.T) {
 			return s.Scenario == target.Scenario && s.Case == target.Of.Case && s.System == target.Of.System && there
 		}) {
 			t.Errorf("target %q is about nothing", target.What)
+		}
+		for _, ref := range target.Against {
+			if _, err := systems.Find(ref.System); err == nil && ref.System != systems.Signalbox {
+				continue // not chosen here
+			}
+			if !slices.ContainsFunc(result.Samples, func(s report.Sample) bool {
+				return s.Scenario == target.Scenario && s.Case == ref.Case && s.System == ref.System && s.Values[ref.Value] > 0
+			}) {
+				t.Errorf("target %q is against nothing", target.What)
+			}
 		}
 	}
 	for _, file := range []string{"results.md", "results.json", "scenario-03.svg"} {

@@ -22,9 +22,15 @@ func heldSnapshot() scenario {
 read and then does nothing, so vacuum can remove no row version that was there since. The first and the last minute of it are compared (a quarter
 each, if it is held for less than four). Sizes are those of all tables and indexes of the database at the end, domain rows included. One round.`,
 			Columns: []report.Column{
-				{Key: "ratio", Title: "last ÷ first"}, {Key: "first", Title: "out/s, first"}, {Key: "last", Title: "out/s, last"},
-				{Key: "in", Title: "in/s, last"}, {Key: "p50", Title: "p50 ms, last"}, {Key: "p99", Title: "p99 ms, last"},
-				{Key: "tables", Title: "tables MiB"}, {Key: "indexes", Title: "indexes MiB"}, {Key: "bytes", Title: "bytes an event"},
+				{Key: "ratio", Title: "last ÷ first"},
+				{Key: "first", Title: "out/s, first"},
+				{Key: "last", Title: "out/s, last"},
+				{Key: "in", Title: "in/s, last"},
+				{Key: "p50", Title: "p50 ms, last"},
+				{Key: "p99", Title: "p99 ms, last"},
+				{Key: "tables", Title: "tables MiB"},
+				{Key: "indexes", Title: "indexes MiB"},
+				{Key: "bytes", Title: "bytes an event"},
 			},
 		},
 		once: true,

@@ -75,6 +75,7 @@ func List() []string {
 // in the result.
 func Run(ctx context.Context, cfg Config, numbers []int, result *report.Result) error {
 	e := &env{Config: cfg, templates: map[string]bool{}}
+	start := time.Now()
 	for _, s := range all() {
 		if !slices.Contains(numbers, s.Number) {
 			continue
@@ -99,7 +100,7 @@ func Run(ctx context.Context, cfg Config, numbers []int, result *report.Result) 
 				}
 				sample.Scenario, sample.Round = s.Number, round
 				result.Samples = append(result.Samples, sample)
-				e.Progress("%d. %s, round %d of %d: %s, %s: %s", s.Number, s.Title, round, rounds, c.name, c.system, summary(&s, &sample))
+				e.Progress("%v: %d. %s, round %d of %d: %s, %s: %s", time.Since(start).Round(time.Second), s.Number, s.Title, round, rounds, c.name, c.system, summary(&s, &sample))
 			}
 		}
 	}

@@ -31,8 +31,13 @@ func steadyState() scenario {
 from just before the commit is sent to the start of the handler, by one clock. Backlog is what was committed and not handled at the end of the
 measurement; where there is one, latency would grow with the duration. At fixed rates, the others run at their best settings.`,
 			Columns: []report.Column{
-				{Key: "p99", Title: "p99 ms"}, {Key: "p50", Title: "p50 ms"}, {Key: "p999", Title: "p99.9 ms"}, {Key: "in", Title: "in/s"}, {Key: "out", Title: "out/s"},
-				{Key: "balance", Title: "out ÷ in"}, {Key: "backlog", Title: "backlog"},
+				{Key: "p99", Title: "p99 ms"},
+				{Key: "p50", Title: "p50 ms"},
+				{Key: "p999", Title: "p99.9 ms"},
+				{Key: "in", Title: "in/s"},
+				{Key: "out", Title: "out/s"},
+				{Key: "balance", Title: "out ÷ in"},
+				{Key: "backlog", Title: "backlog"},
 			},
 		},
 		cells: func(e *env) []cell {

@@ -3,6 +3,7 @@ package systems_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"sync"
 	"testing"
@@ -68,7 +69,7 @@ func publish(t *testing.T, db *pgtest.DB, s systems.System, from, to int, rollba
 		}
 		return rollback
 	})
-	if err != rollback {
+	if !errors.Is(err, rollback) {
 		t.Fatal(err)
 	}
 }

@@ -27,11 +27,12 @@ func idle() scenario {
 			Title:  "Idle",
 			Method: `Worker processes with one subscription and nothing to do, five seconds after their start. Statements are counted by
 pg_stat_statements, begin and commit among them, and are for each worker. Processor time is in thousandths of a core:
-of the server as a whole, its background processes included, and of the workers together.`,
+of the server as a whole, its background processes included, and of the workers together. One round.`,
 			Columns: []report.Column{
 				{Key: "statements", Title: "statements/s each"}, {Key: "server", Title: "server, ‰ of a core"}, {Key: "workers", Title: "workers, ‰ of a core"},
 			},
 		},
+		once: true,
 		cells: func(e *env) []cell {
 			var cells []cell
 			for _, workers := range []int{1, 20} {

@@ -8,6 +8,7 @@ package scenarios
 import (
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -148,7 +149,12 @@ func (m *measurement) end() {
 	}
 }
 
-func (m *measurement) set(key string, value float64) { m.sample.Values[key] = value }
+// set sets a value, unless there was nothing to divide by.
+func (m *measurement) set(key string, value float64) {
+	if !math.IsNaN(value) && !math.IsInf(value, 0) {
+		m.sample.Values[key] = value
+	}
+}
 
 // CheckNumbers returns an error if there is no scenario with one of the numbers.
 func CheckNumbers(numbers []int) error {

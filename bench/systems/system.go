@@ -47,7 +47,7 @@ type Info struct {
 	Module   string // whose version is reported; "" for what is written here
 	Settings string // for the report
 	// Rate is roughly how many events a second it delivers from a backlog on two cores. It only bounds how many a scenario gives
-	// it, so that slow systems do not take hours: rates are what is compared.
+	// it, so that slow systems do not take hours: rates are what is compared. Infinite for one that gets all.
 	Rate float64
 	// Concurrency is how many handlers of a process run at once.
 	Concurrency int

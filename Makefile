@@ -11,7 +11,7 @@ SEED    ?=
 
 .PHONY: help
 help: ## List these commands.
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: ## Show everything at work: a database, a producer, workers and traffic.
@@ -31,7 +31,19 @@ fmt: ## Format the code, as gofumpt does.
 	$(GOLANGCI_LINT) fmt ./...
 
 .PHONY: bench
-bench: ## Run the benchmarks, one after the other. BENCH=regexp chooses, COUNT=n repeats.
+bench: ## Compare with other systems, in short: under 6 minutes, with nothing else running.
+	cd bench && $(GO) run . --scenarios 1,2,3 --systems river,watermill --events 200000 --rounds 3 --duration 2s
+
+.PHONY: bench-full
+bench-full: ## Compare everything with everybody, as published: about three hours.
+	cd bench && $(GO) run .
+
+.PHONY: bench-test
+bench-test: ## Vet and test the comparison itself.
+	cd bench && $(GO) vet ./... && $(GO) test ./...
+
+.PHONY: microbench
+microbench: ## Run the Go benchmarks, one after the other. BENCH=regexp chooses, COUNT=n repeats.
 	$(GO) test -run '^$$' -bench '$(BENCH)' -count $(COUNT) -timeout 1h ./outbox ./worker
 
 .PHONY: model

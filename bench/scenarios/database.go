@@ -1,0 +1,115 @@
+package scenarios
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/signalbox-go/signalbox/bench/systems"
+)
+
+// env is a run's configuration, and what its cells share.
+type env struct {
+	Config
+	templates map[string]bool // names of databases that have a system's schema
+	count     int             // of databases made
+}
+
+// Connections of a pool: those of 32 publishers, and some for workers that take theirs from it.
+const poolSize = 48
+
+// A database is there for one cell.
+type database struct {
+	url  string
+	pool *pgxpool.Pool
+	name string
+	env  *env
+}
+
+// The rows that a service writes beside its events, the plain row that stands for an event in comparisons, and what
+// transactional handlers write.
+const domainSchema = `
+create table public.orders (id bigint primary key generated always as identity, name text not null, total integer not null);
+create table public.plain (
+    id         bigint      primary key generated always as identity,
+    topic      text        not null,
+    key        text,
+    payload    jsonb       not null,
+    created_at timestamptz not null default now()
+);
+create table public.effects (event_id bigint primary key, payload jsonb not null)`
+
+// open makes a database with a system's schema, from a template that the first call makes.
+func (e *env) open(ctx context.Context, system systems.System) (*database, error) {
+	template := "template_" + strings.ReplaceAll(system.Info().Name, "-", "_")
+	if !e.templates[template] {
+		if err := e.makeTemplate(ctx, template, system); err != nil {
+			return nil, fmt.Errorf("set up %s: %w", system.Info().Name, err)
+		}
+		e.templates[template] = true
+	}
+	e.count++
+	d := &database{name: fmt.Sprintf("bench_%d", e.count), env: e}
+	if err := e.admin(ctx, "create database "+d.name+" template "+template); err != nil {
+		return nil, err
+	}
+	d.url = e.Server.URL(d.name)
+	var err error
+	if d.pool, err = openPool(ctx, d.url); err != nil {
+		return nil, err
+	}
+	return d, nil
+}
+
+func (e *env) makeTemplate(ctx context.Context, name string, system systems.System) error {
+	if err := e.admin(ctx, "create database "+name); err != nil {
+		return err
+	}
+	pool, err := openPool(ctx, e.Server.URL(name))
+	if err != nil {
+		return err
+	}
+	defer pool.Close() // a template with connections cannot be copied
+	if _, err := pool.Exec(ctx, domainSchema); err != nil {
+		return err
+	}
+	return system.Setup(ctx, pool)
+}
+
+// close drops the database. That it fails does not matter: the server goes, too.
+func (d *database) close() {
+	d.pool.Close()
+	_ = d.env.admin(context.Background(), "drop database "+d.name+" with (force)")
+}
+
+// calm leaves nothing to do for later of what was written: as autovacuum does with a backlog, and the checkpointer.
+func (d *database) calm(ctx context.Context) error {
+	if _, err := d.pool.Exec(ctx, "vacuum (analyze)"); err != nil {
+		return err
+	}
+	_, err := d.pool.Exec(ctx, "checkpoint")
+	return err
+}
+
+// admin runs a statement that cannot run in the database it is about.
+func (e *env) admin(ctx context.Context, sql string) error {
+	conn, err := pgx.Connect(ctx, e.Server.URL("postgres"))
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx)
+	_, err = conn.Exec(ctx, sql)
+	return err
+}
+
+func openPool(ctx context.Context, url string) (*pgxpool.Pool, error) {
+	config, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		return nil, err
+	}
+	config.MaxConns = poolSize
+	return pgxpool.NewWithConfig(ctx, config)
+}

@@ -178,12 +178,14 @@ func (r *runner) handleTx(ctx context.Context, jobs []job) error {
 		return err
 	}
 	if len(again) > 0 {
-		window := r.owed.Window
-		r.owed.Window = nil // is not handled yet
+		// The window is not handled yet. What waits in it must not have its row before the cursor passes it: after a crash it would
+		// be handled as a delivery, and as an event once more.
+		window, unfinished := r.owed.Window, r.owed.Unfinished
+		r.owed.Window, r.owed.Unfinished = nil, nil
 		if err := oneByOne(again); err != nil {
 			return err
 		}
-		r.owed.Window = window
+		r.owed.Window, r.owed.Unfinished = window, unfinished
 		fresh = r.leaveBehind(ctx, again, fresh)
 	}
 	if len(fresh) > 0 {

@@ -36,7 +36,7 @@ func (s *session) beat(rest, ctx context.Context, log *slog.Logger, fail func(er
 		if sentinel {
 			interval /= 2 // takeovers should not take long
 		}
-		next = time.Now().Add(interval - rand.N(interval/5))
+		next = time.Now().Add(interval - interval/20 + rand.N(interval/5)) // workers that start together spread out
 
 		// The sentinel beats at one half of its ticks, and looks for the dead at the others; at all of them while somebody is
 		// missing, and at once when it is new.

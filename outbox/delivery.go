@@ -55,7 +55,7 @@ func (m *Member) Lines(ctx context.Context, lanes []int16) ([]Line, error) {
 // a run; of those without a key, the first that are due. Index deliveries_line has a key's line in order, and
 // deliveries_due those without one, so the cost is that of what is returned, whatever waits behind.
 //
-// Of those whose worker died while they ran, it takes one at a time: should it kill this one too, no other's attempt is lost.
+// Of those whose worker died while they ran, it takes few at a time: should one kill this worker too, it costs others no attempts.
 //
 // A second and later attempt is counted here, before its handler starts, so that one which kills its process counts. First
 // attempts are only noted in the member's row, all in one: nobody else works the lane, and should this worker die, they
@@ -103,7 +103,9 @@ with busy as materialized ( -- keys of which one runs already: it may be behind 
 ), chosen as materialized (
     select r.event_id from ready r where r.attempt > 0 and not r.suspect
     union all
-    (select r.event_id from ready r where r.suspect and r.attempt < $6 order by r.event_id limit 1)
+    select s.event_id
+    from (select r.event_id, r.attempt, row_number() over (order by r.attempt >= $6, r.event_id) as place from ready r where r.suspect) s
+    where s.attempt < $6 and s.place <= $7 or s.place = 1 and s.attempt >= $6 and $8
 ), locked as materialized (
     select d.event_id
     from outbox.deliveries d
@@ -151,10 +153,16 @@ cross join lateral (
 ) r
 group by k.lane, k.key`
 
+// Suspects limits which deliveries may be claimed whose worker died while they ran.
+type Suspects struct {
+	Together int  // those with fewer attempts begun may run beside others,
+	Limit    int  // so many of them
+	Alone    bool // whether one of the rest may, if there are none of those
+}
+
 // ClaimDue takes what may run now of the given lines, up to limit of each. It returns those deliveries, sorted by id, and for
-// each line that still has something to wait for a Line with Due set and Count zero. Suspects are taken one at a time, and only
-// those with fewer attempts than given. What was claimed must be settled before the next claim, or be Running by then.
-func (m *Member) ClaimDue(ctx context.Context, lines []Line, limit, suspects int) (due []Delivery, waiting []Line, err error) {
+// each line that still has something to wait for a Line with Due set and Count zero. Of suspects it takes only some. What was claimed must be settled before the next claim, or be Running by then.
+func (m *Member) ClaimDue(ctx context.Context, lines []Line, limit int, suspects Suspects) (due []Delivery, waiting []Line, err error) {
 	if len(lines) == 0 {
 		return nil, nil, nil
 	}
@@ -164,7 +172,7 @@ func (m *Member) ClaimDue(ctx context.Context, lines []Line, limit, suspects int
 	}
 	err = m.inTx(ctx, func(batch *pgx.Batch) {
 		batch.Queue(readSetup)
-		batch.Queue(claimDueSQL, m.worker, m.subscription, lanes, keys, limit, suspects).Query(func(rows pgx.Rows) (err error) {
+		batch.Queue(claimDueSQL, m.worker, m.subscription, lanes, keys, limit, suspects.Together, suspects.Limit, suspects.Alone).Query(func(rows pgx.Rows) (err error) {
 			due, err = pgx.CollectRows(rows, scanDelivery)
 			return err
 		})

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"math"
 	"reflect"
 	"strings"
 	"testing"
@@ -209,7 +208,7 @@ func TestPlans(t *testing.T) {
 		{
 			name: "claim_due", setup: readSetup, sql: claimDueSQL,
 			args: func() []any {
-				return []any{worker, sub.ID, []int16{1, 2, 5}, []string{"key-1", "", "long"}, int32(64), int32(math.MaxInt32)}
+				return []any{worker, sub.ID, []int16{1, 2, 5}, []string{"key-1", "", "long"}, int32(64), int32(2), int32(64), true}
 			},
 			want:  []string{"deliveries: Index Scan deliveries_line", "deliveries: Index Scan deliveries_due", "deliveries: Index Scan deliveries_pkey", "deliveries: Index Scan deliveries_owner"},
 			pages: 3*8 + 3*64*8, // whatever waits behind

@@ -36,9 +36,9 @@ type processConfig struct {
 	Attempts     int    // Retry.Attempts
 	Stuck        int    // handlers of events with a number below this report, and do not return
 	ParkAfter    time.Duration
-	Count        bool   // whether events are counted, in the settling transaction
-	Fates        bool   // whether an event's key says what becomes of it: see fate
-	Random       bool   // whether handlers fail, take long, and so on, at random; they report to the table handled
+	Count        bool // whether events are counted, in the settling transaction
+	Fates        bool // whether an event's key says what becomes of it: see fate
+	Random       bool // whether handlers fail, take long, and so on, at random; they report to the table handled
 }
 
 // A line is what a process reports of each event it handles.

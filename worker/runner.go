@@ -37,8 +37,9 @@ type runner struct {
 	handlers conc.WaitGroup
 	parked   map[int64]*job // by event id
 
-	fair  int // lanes that this worker should own
-	limit int // events of the next window
+	fair    int // lanes that this worker should own
+	limit   int // events of the next window
+	trusted int // suspects to begin at once
 
 	ahead *ahead // a window that is read while the one before is handled
 
@@ -132,6 +133,7 @@ func (r *runner) rebalance(ctx context.Context, free bool) (bool, error) {
 		}
 		r.backlog.load(lines)
 		r.backlog.hold(r.member.Held)
+		r.trusted = 1
 		r.log.Info("claimed lanes", "claimed", len(claimed), "owned", owned+len(claimed), "suspect", r.member.Suspect)
 		return true, nil
 	}

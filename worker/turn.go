@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
+	"slices"
 	"time"
 
 	"github.com/signalbox-go/signalbox/outbox"
@@ -70,6 +70,7 @@ func (r *runner) turn(ctx context.Context, read bool, due []outbox.Line) (more b
 	if hook := r.cfg.Hooks.Window; hook != nil && err == nil && len(jobs) > 0 {
 		hook(Window{Subscription: r.sub.Name, Events: len(window.Events), Deliveries: len(deliveries), Took: time.Since(start)})
 	}
+	r.trust(deliveries)
 	if err == nil {
 		err = r.awaitAhead()
 	}
@@ -336,21 +337,27 @@ func (r *runner) forget(j *job) {
 	}
 }
 
-// suspects tells which deliveries whose worker died while they ran may be tried now: those with fewer attempts than this. They are
-// begun one after the other. A slow one lets the next begin, until it has had a few attempts: then it may be what kills its
-// workers, and runs alone, so that it does not use up the attempts of others.
-func (r *runner) suspects() int {
-	const crowd = 3
-	most := math.MaxInt32
+// suspects tells which deliveries whose worker died while they ran may be tried now. One that has been tried before, or whose last
+// attempt it would be, runs alone: it may be what kills its workers, and must not use up the attempts of others.
+func (r *runner) suspects() outbox.Suspects {
+	s := outbox.Suspects{Together: min(2, r.sub.Retry.Attempts-1), Limit: r.trusted, Alone: true}
 	for _, j := range r.parked {
-		switch {
-		case j.suspect && j.attempt > crowd:
-			return 0
-		case j.suspect:
-			most = crowd
+		if j.suspect {
+			s.Alone = false
+			if j.attempt > s.Together {
+				s.Limit = 0
+			}
 		}
 	}
-	return most
+	return s
+}
+
+// trust has twice as many suspects begun at once when those of a turn have left the worker alive: a killer is found among few, and
+// the thousands that were beside it do not take a turn each.
+func (r *runner) trust(deliveries []outbox.Delivery) {
+	if slices.ContainsFunc(deliveries, func(d outbox.Delivery) bool { return d.Suspect }) {
+		r.trusted = min(2*r.trusted, dueRun)
+	}
 }
 
 // claimDue claims what may run now of the lines that are due, and remembers when to look at the others again.

@@ -17,15 +17,17 @@ type Settlement struct {
 	Window *Window
 	// Unfinished are events of windows that become deliveries.
 	Unfinished []Unfinished
+	// Parked are deliveries that go on beside the windows to come: Running from here on.
+	Parked []Unfinished
+	// Failed are deliveries that did not succeed, or did not get to run.
+	Failed []Unfinished
 	// Delivered are the ids of deliveries that succeeded. Their rows are deleted.
 	Delivered []int64
-	// Failed are deliveries that did not succeed, or did not get to run, or go on for longer than their window.
-	Failed []Unfinished
 }
 
 // Empty reports whether there is nothing to record.
 func (s *Settlement) Empty() bool {
-	return s.Window == nil && len(s.Unfinished) == 0 && len(s.Delivered) == 0 && len(s.Failed) == 0
+	return s.Window == nil && len(s.Unfinished) == 0 && len(s.Parked) == 0 && len(s.Failed) == 0 && len(s.Delivered) == 0
 }
 
 // A State is what a delivery is in.
@@ -154,14 +156,17 @@ func (m *Member) didSettle(s *Settlement, next settledState) {
 
 // queue adds the statements that record s. next is what the member has to remember once they are committed.
 func (m *Member) queue(batch *pgx.Batch, s *Settlement, next *settledState) {
-	if len(s.Delivered) > 0 {
-		batch.Queue(deliveredSQL, m.worker, m.subscription, s.Delivered)
-	}
-	if u := unfinishedColumns(s.Failed); len(u.ids) > 0 {
-		batch.Queue(failedSQL, m.worker, m.subscription, u.ids, u.states, u.stops, u.attempts, u.delays, u.errors)
-	}
+	// In this order: an event may get its row, be parked and end in one settlement.
 	if u := unfinishedColumns(s.Unfinished); len(u.ids) > 0 {
 		batch.Queue(unfinishedSQL, m.worker, m.subscription, u.ids, u.lanes, u.states, u.stops, u.attempts, u.delays, u.errors)
+	}
+	for _, list := range [][]Unfinished{s.Parked, s.Failed} {
+		if u := unfinishedColumns(list); len(u.ids) > 0 {
+			batch.Queue(failedSQL, m.worker, m.subscription, u.ids, u.states, u.stops, u.attempts, u.delays, u.errors)
+		}
+	}
+	if len(s.Delivered) > 0 {
+		batch.Queue(deliveredSQL, m.worker, m.subscription, s.Delivered)
 	}
 	if s.Window == nil {
 		return

@@ -132,7 +132,7 @@ func (r *runner) writeDown(ctx context.Context, jobs []job) error {
 func (r *runner) begin(j *job) {
 	u := outbox.Unfinished{Event: *j.event, State: outbox.Running, Attempt: j.attempt}
 	if j.delivery {
-		r.owed.Failed = append(r.owed.Failed, u)
+		r.owed.Parked = append(r.owed.Parked, u)
 	} else {
 		r.owed.Unfinished = append(r.owed.Unfinished, u)
 		r.backlog.add(lineID{j.event.Lane(), j.event.Key}, 1, time.Now().Add(never))

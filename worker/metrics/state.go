@@ -94,9 +94,9 @@ func (s *outboxState) current() []prometheus.Metric {
 		answered = 0
 	}
 	s.report(err)
-	s.metrics = append(state, prometheus.MustNewConstMetric(up, prometheus.GaugeValue, answered))
-	s.readAt = time.Now()
-	return s.metrics
+	state = append(state, prometheus.MustNewConstMetric(up, prometheus.GaugeValue, answered))
+	s.metrics, s.readAt = state, time.Now()
+	return state
 }
 
 // report logs that the state cannot be read, or can be again, once.

@@ -23,6 +23,7 @@ type LogStatus struct {
 	OldestID int64      `json:"oldest_id"` // the first event that is left; 0 when the log is empty
 	OldestAt *time.Time `json:"oldest_at"` // when that was published; nil when the log is empty
 	HeldBy   []string   `json:"held_by"`   // subscriptions that have yet to settle it, by name: they keep it since OldestAt
+	LastID   int64      `json:"last_id"`   // the last id that was handed out; its event may be uncommitted, or rolled back
 }
 
 // A SubscriptionStatus says how far a subscription is behind, and why.
@@ -31,6 +32,7 @@ type SubscriptionStatus struct {
 	Topics     []string         `json:"topics"`
 	Lag        Lag              `json:"lag"`
 	Deliveries map[string]int64 `json:"deliveries"` // by state
+	Blocked    int64            `json:"blocked"`    // of those in state retrying, how many wait behind an earlier one of their key
 	Lanes      map[string]int   `json:"lanes"`      // how many lanes by name of their owner; "" for those without
 }
 
@@ -64,6 +66,11 @@ func ReadStatus(ctx context.Context, db DB) (*Status, error) {
 	err := db.QueryRow(ctx, oldestSQL).Scan(&s.Log.OldestID, &s.Log.OldestAt, &s.Log.HeldBy)
 	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
 		return nil, fmt.Errorf("look for the oldest event: %w", err)
+	}
+	// Of a sequence that was never used, last_value is the first one to come.
+	const lastSQL = `select case when h.is_called then h.last_value else 0 end from outbox.events_id_seq h`
+	if err := db.QueryRow(ctx, lastSQL).Scan(&s.Log.LastID); err != nil {
+		return nil, fmt.Errorf("read the last id: %w", err)
 	}
 	return s, nil
 }
@@ -145,6 +152,16 @@ select count(*), count(*) filter (where s.wanted),
        (select coalesce(sum(greatest(h.last_value - c.after_id, 0)), 0)::bigint / $4 from cursors c, outbox.events_id_seq h)
 from scanned s`
 
+// Of each key, all that are retrying are blocked but the head, if it is one of them. One pass over the table, like the count of
+// states: the order of index deliveries_line would cost several times that.
+const blockedSQL = `
+select coalesce(sum(k.waiting - case when k.head = k.first_waiting then 1 else 0 end), 0)::bigint
+from (select count(*) filter (where d.state = 'retrying') as waiting, min(d.event_id) as head,
+             min(d.event_id) filter (where d.state = 'retrying') as first_waiting
+      from outbox.deliveries d
+      where d.subscription_id = $1 and d.key is not null and (d.state in ('retrying', 'running') or d.stops_key)
+      group by d.key) k`
+
 func (s *Status) readSubscriptions(ctx context.Context, db DB) error {
 	rows, _ := db.Query(ctx, `select s.id, s.name, s.topics from outbox.subscriptions s order by s.name`)
 	type subscription struct {
@@ -169,6 +186,9 @@ func (s *Status) readSubscriptions(ctx context.Context, db DB) error {
 		}
 		if err := countBy(ctx, db, status.Deliveries, `
 			select d.state, count(*) from outbox.deliveries d where d.subscription_id = $1 group by d.state`, sub.ID); err != nil {
+			return err
+		}
+		if err := db.QueryRow(ctx, blockedSQL, sub.ID).Scan(&status.Blocked); err != nil {
 			return err
 		}
 		if err := countBy(ctx, db, status.Lanes, `

@@ -79,8 +79,22 @@ func TestStatus(t *testing.T) {
 	if !got.Lag.Estimated || got.Lag.Events < 8000 || got.Lag.Events > 12000 {
 		t.Errorf("of 10,000 events among 40,000: %+v", got.Lag)
 	}
-	if got.Deliveries["dead"] != 1 || got.Deliveries["retrying"] != 2 {
-		t.Errorf("deliveries: %v", got.Deliveries)
+	if got.Deliveries["dead"] != 1 || got.Deliveries["retrying"] != 2 || got.Blocked != 0 {
+		t.Errorf("deliveries: %v, %d blocked", got.Deliveries, got.Blocked)
+	}
+
+	// Of key a, one waits behind a running one; of b, two behind the first; of c, one behind a dead letter that stops it.
+	_, err = db.Pool.Exec(ctx, `
+		insert into outbox.deliveries (subscription_id, event_id, lane, topic, key, payload, headers, published_at, state, stops_key, due_at)
+		select 1, -10 - i, 0, 'a.x', key, '1', '{}', now(), state, stops, now()
+		from unnest(array['c', 'c', 'd', 'd', 'b', 'b', 'b', 'a', 'a'],
+		            array['retrying', 'dead', 'retrying', 'dead', 'retrying', 'retrying', 'retrying', 'retrying', 'running'],
+		            array[false, true, false, false, false, false, false, false, false]) with ordinality as d (key, state, stops, i)`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := read(); got.Blocked != 4 {
+		t.Errorf("%d are blocked, want 4", got.Blocked)
 	}
 }
 
@@ -89,19 +103,21 @@ func TestStatusOfLog(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	db := pgtest.New(t)
+	last := int64(0)
 	expect := func(id int64, heldBy ...string) {
 		t.Helper()
 		status, err := outbox.ReadStatus(ctx, db.Pool)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if l := status.Log; l.OldestID != id || (l.OldestAt == nil) != (id == 0) || !slices.Equal(l.HeldBy, heldBy) {
+		if l := status.Log; l.LastID != last || l.OldestID != id || (l.OldestAt == nil) != (id == 0) || !slices.Equal(l.HeldBy, heldBy) {
 			t.Errorf("got %+v, want %d, held by %v", l, id, heldBy)
 		}
 	}
 	expect(0)
 	publishOne(t, db.Pool, "k")
 	publishOne(t, db.Pool, "k")
+	last = 2
 	expect(1)
 	for _, name := range []string{"a", "b"} {
 		if _, err := outbox.Subscribe(ctx, db.Pool, name, []string{">"}, outbox.FromBeginning); err != nil {

@@ -27,6 +27,10 @@ type Config struct {
 	// Timeout is how long a request may wait for the database before it is answered with 503.
 	// Defaults to 10 seconds.
 	Timeout time.Duration
+	// Stored is called with the signals of each request that were stored, after their commit, for metrics and the like. It
+	// holds up the answer, and must be safe for concurrent use. Where the outcome of a commit is unknown, it is not called.
+	// Defaults to nothing.
+	Stored func([]Stored)
 }
 
 // A Handler is the HTTP side of the producer; the package's documentation lists what it answers. It is safe for
@@ -155,6 +159,9 @@ func (h *Handler) store(ctx context.Context, signals ...Signal) ([]Stored, error
 	stored, err := Store(within, h.db, signals...)
 	if err != nil {
 		return nil, err
+	}
+	if h.config.Stored != nil {
+		h.config.Stored(stored)
 	}
 	for _, s := range stored {
 		h.config.Logger.LogAttrs(ctx, slog.LevelDebug, "signal stored",

@@ -19,6 +19,7 @@ import (
 	"github.com/signalbox-go/signalbox/migrations"
 	"github.com/signalbox-go/signalbox/outbox"
 	"github.com/signalbox-go/signalbox/worker"
+	"github.com/signalbox-go/signalbox/worker/metrics"
 )
 
 // durable returns a migrated database on a server of its own, with fsync and synchronous_commit on, and an eighth or so of a
@@ -57,9 +58,10 @@ func benchExec(b *testing.B, pool *pgxpool.Pool, sql string, args ...any) {
 }
 
 // run runs a worker until the returned function is called.
-func run(b *testing.B, pool *pgxpool.Pool, handler func(context.Context, *worker.Event[json.RawMessage]) error) (stop func()) {
+func run(b *testing.B, pool *pgxpool.Pool, cfg worker.Config, handler func(context.Context, *worker.Event[json.RawMessage]) error) (stop func()) {
 	b.Helper()
-	w, err := worker.New(pool, worker.Config{Logger: slog.New(slog.DiscardHandler)})
+	cfg.Logger = slog.New(slog.DiscardHandler)
+	w, err := worker.New(pool, cfg)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -84,15 +86,17 @@ func quantile(sorted []time.Duration, q float64) time.Duration {
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
 // BenchmarkDrain empties a backlog of 1,000,000 events with 160 bytes of JSON each, by one worker whose handler does nothing, but
-// for one in a hundred in some cases, which fails at its first attempt. Keyed events have one of 1,000 keys.
+// for one in a hundred in some cases, which fails at its first attempt. Keyed events have one of 1,000 keys. With metrics, each
+// event is counted and timed.
 func BenchmarkDrain(b *testing.B) {
-	b.Run("keyed", func(b *testing.B) { drain(b, true, 0) })
-	b.Run("keyless", func(b *testing.B) { drain(b, false, 0) })
-	b.Run("keyless,failing=1%", func(b *testing.B) { drain(b, false, 100) })
-	b.Run("keyed,failing=1%", func(b *testing.B) { drain(b, true, 100) })
+	b.Run("keyed", func(b *testing.B) { drain(b, worker.Config{}, true, 0) })
+	b.Run("keyless", func(b *testing.B) { drain(b, worker.Config{}, false, 0) })
+	b.Run("keyless,metrics", func(b *testing.B) { drain(b, worker.Config{Hooks: metrics.New(metrics.Config{}).Hooks()}, false, 0) })
+	b.Run("keyless,failing=1%", func(b *testing.B) { drain(b, worker.Config{}, false, 100) })
+	b.Run("keyed,failing=1%", func(b *testing.B) { drain(b, worker.Config{}, true, 100) })
 }
 
-func drain(b *testing.B, keyed bool, failing int64) {
+func drain(b *testing.B, cfg worker.Config, keyed bool, failing int64) {
 	const events = 1_000_000
 	pool := durable(b)
 	var rates []float64
@@ -110,7 +114,7 @@ func drain(b *testing.B, keyed bool, failing int64) {
 		drained := make(chan struct{})
 		b.StartTimer()
 		start := time.Now()
-		stop := run(b, pool, func(_ context.Context, e *worker.Event[json.RawMessage]) error {
+		stop := run(b, pool, cfg, func(_ context.Context, e *worker.Event[json.RawMessage]) error {
 			if failing > 0 && e.ID/1000%failing == e.ID%failing && e.Attempt == 1 { // whatever its key
 				return errors.New("at its first attempt")
 			}
@@ -131,7 +135,7 @@ func drain(b *testing.B, keyed bool, failing int64) {
 func BenchmarkDoorbell(b *testing.B) {
 	pool := durable(b)
 	woken := make(chan struct{})
-	stop := run(b, pool, func(context.Context, *worker.Event[json.RawMessage]) error {
+	stop := run(b, pool, worker.Config{}, func(context.Context, *worker.Event[json.RawMessage]) error {
 		woken <- struct{}{}
 		return nil
 	})
@@ -172,7 +176,7 @@ func BenchmarkPublish(b *testing.B) {
 				took []time.Duration
 				from time.Time // what was published before is not measured
 			)
-			stop := run(b, pool, func(_ context.Context, e *worker.Event[json.RawMessage]) error {
+			stop := run(b, pool, worker.Config{}, func(_ context.Context, e *worker.Event[json.RawMessage]) error {
 				var start int64
 				if err := json.Unmarshal(e.Payload, &start); err != nil {
 					return err
@@ -251,7 +255,7 @@ func BenchmarkDeadLetters(b *testing.B) {
 	var retried atomic.Int64
 	fresh := make(chan struct{}, 1)
 	delivered := make(chan struct{})
-	stop := run(b, pool, func(_ context.Context, e *worker.Event[json.RawMessage]) error {
+	stop := run(b, pool, worker.Config{}, func(_ context.Context, e *worker.Event[json.RawMessage]) error {
 		if e.Topic == "bench.fresh" {
 			fresh <- struct{}{}
 		} else if retried.Add(1) == letters {

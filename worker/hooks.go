@@ -38,4 +38,5 @@ type Attempt struct {
 	State        outbox.State  // what the event is in now; "" when it is delivered
 	Err          error         // nil when it is delivered
 	Took         time.Duration // in the handler; of several events that were handled together, the time for all of them
+	Ended        time.Time     // when the handler returned; zero where none was called, because the last attempt killed its worker
 }

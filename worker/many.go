@@ -124,10 +124,10 @@ func (r *runner) callOnce(ctx context.Context, tx pgx.Tx, jobs []*job) bool {
 	}
 	start := time.Now()
 	r.sub.many(ctx, tx, jobs)
-	took := time.Since(start)
+	ended := time.Now()
 	succeeded := true
 	for _, j := range jobs {
-		j.took = took
+		j.took, j.ended = ended.Sub(start), ended
 		succeeded = succeeded && j.err == nil
 	}
 	return succeeded

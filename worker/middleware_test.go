@@ -90,6 +90,9 @@ func TestHooks(t *testing.T) {
 			if a.Event.ID == 3 && a.Took < 50*time.Millisecond {
 				tell("too quick") // this one's handler takes 100ms
 			}
+			if ago := time.Since(a.Ended); ago < 0 || ago > time.Minute {
+				tell("ended at another time")
+			}
 		},
 		Parked:  func(string, *outbox.Event) { tell("parked") },
 		Evicted: func(int64) { tell("evicted") },

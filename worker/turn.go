@@ -222,7 +222,7 @@ func (r *runner) record(ctx context.Context, j *job) {
 		return // it did not get to run, and its row does not say that it does
 	}
 	if hook := r.cfg.Hooks.Attempt; hook != nil && (u == nil || u.Failure != nil) {
-		a := Attempt{Subscription: r.sub.Name, Event: j.event, Number: j.attempt, Err: j.err, Took: j.took}
+		a := Attempt{Subscription: r.sub.Name, Event: j.event, Number: j.attempt, Err: j.err, Took: j.took, Ended: j.ended}
 		if u != nil {
 			a.State = u.State
 		}

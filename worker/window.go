@@ -24,6 +24,7 @@ type job struct {
 	state   atomic.Int32
 	started atomic.Int64 // nanoseconds since the batch began
 	took    time.Duration
+	ended   time.Time // zero when the handler was not called
 }
 
 // The states of a job. Whoever takes it out of running decides who sees to the rest of its chain.
@@ -122,7 +123,7 @@ func (b *batch) runChain(head int32, now time.Duration, lend func(time.Duration)
 		j.state.Store(running)
 		j.err = try(ctx, x.handler, j)
 		end := time.Since(b.begun)
-		j.took, now = end-now, end // the clock is read once for each event
+		j.took, j.ended, now = end-now, b.begun.Add(end), end // the clock is read once for each event
 		stop = j.err != nil && x.stops(j)
 		if !j.state.CompareAndSwap(running, finished) {
 			x.unparked(j)

@@ -7,9 +7,11 @@ import (
 	"log/slog"
 	"net"
 
+	"github.com/signalbox-go/signalbox/internal/admin"
 	"github.com/signalbox-go/signalbox/internal/cli"
 	"github.com/signalbox-go/signalbox/migrations"
 	"github.com/signalbox-go/signalbox/producer"
+	"github.com/signalbox-go/signalbox/worker/metrics"
 )
 
 const description = `Takes signals over HTTP and stores each with its event in one transaction.
@@ -33,6 +35,7 @@ The database needs the schema: "outbox migrate" creates it. SIGINT or SIGTERM fi
 
 type flags struct {
 	Listen string `default:"127.0.0.1:8080" help:"Serve HTTP here; port 0 takes a free one, which the log tells."`
+	admin.Flags
 	cli.Database
 	cli.Logging
 }
@@ -62,7 +65,13 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return fmt.Errorf("%w: choose another address with --listen", err)
 	}
 	logger.Info("listening", "address", listener.Addr().String())
-	err = cli.Serve(ctx, listener, producer.NewHandler(pool, producer.Config{Logger: logger}))
+	m := metrics.New(metrics.Config{Pool: pool, Logger: logger})
+	handler := producer.NewHandler(pool, producer.Config{Logger: logger, Stored: func(stored []producer.Stored) {
+		m.Published(producer.TopicCreated, len(stored))
+	}})
+	err = flags.WithAdmin(ctx, logger, admin.NewHandler(handler, m), func(ctx context.Context) error {
+		return cli.Serve(ctx, listener, handler)
+	})
 	logger.Info("stopped")
 	return err
 }

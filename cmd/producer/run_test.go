@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -22,6 +23,13 @@ func TestMain(m *testing.M) { pgtest.Main(m) }
 // start runs the producer and returns its URL, and a function that stops it and returns what Run did.
 func start(t *testing.T, args ...string) (string, func() error) {
 	t.Helper()
+	url, _, stop := startWithAdmin(t, args...)
+	return url, stop
+}
+
+// startWithAdmin also returns the URL for those who look after it, with --admin.
+func startWithAdmin(t *testing.T, args ...string) (url, admin string, stop func() error) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	t.Cleanup(cancel)
 	read, write := io.Pipe()
@@ -31,17 +39,21 @@ func start(t *testing.T, args ...string) (string, func() error) {
 		_ = write.Close()
 		ended <- err
 	}()
-	addresses := make(chan string, 1)
+	addresses, admins := make(chan string, 1), make(chan string, 1)
 	go func() { // reads on, or the producer would block on its log
 		defer close(addresses)
+		defer close(admins)
 		lines := bufio.NewScanner(read)
 		for lines.Scan() {
 			var line struct{ Msg, Address string }
 			if err := json.Unmarshal(lines.Bytes(), &line); err != nil {
 				t.Errorf("the log has a line that is not JSON: %s", lines.Text())
 			}
-			if line.Msg == "listening" {
+			switch line.Msg {
+			case "listening":
 				addresses <- line.Address
+			case "admin is listening":
+				admins <- line.Address
 			}
 		}
 	}()
@@ -49,7 +61,12 @@ func start(t *testing.T, args ...string) (string, func() error) {
 	if !ok {
 		t.Fatalf("the producer ended: %v", <-ended)
 	}
-	return "http://" + address, func() error { cancel(); return <-ended }
+	if slices.Contains(args, "--admin") {
+		if admin, ok = <-admins; !ok {
+			t.Fatalf("the producer ended: %v", <-ended)
+		}
+	}
+	return "http://" + address, "http://" + admin, func() error { cancel(); return <-ended }
 }
 
 // send requests without keeping the connection, and returns status and body.
@@ -96,6 +113,52 @@ func TestRun(t *testing.T) {
 		where e.topic = 'signals.created'`
 	if err := db.Pool.QueryRow(t.Context(), count).Scan(&events); err != nil || events != 4 {
 		t.Errorf("%d events (%v), want 4", events, err)
+	}
+	if err := stop(); err != nil {
+		t.Errorf("stopped, Run returned %v", err)
+	}
+}
+
+// What is not for the public is at an address of its own.
+func TestAdmin(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	url, admin, stop := startWithAdmin(t, "--database-url", db.URL, "--admin", "127.0.0.1:0")
+	for range 3 {
+		if code, answer := send(t, "POST", url+"/ingest", "", ""); code != http.StatusOK {
+			t.Errorf("%d %s", code, answer)
+		}
+	}
+	batch := `[{"name": "a", "value": 1}, {"name": "b", "value": 2}]`
+	if code, answer := send(t, "POST", url+"/ingest/batch", "application/json", batch); code != http.StatusOK {
+		t.Errorf("%d %s", code, answer)
+	}
+	if code, _ := send(t, "POST", url+"/ingest", "application/json", `{"value": 1}`); code != http.StatusBadRequest {
+		t.Errorf("a signal without a name: %d", code)
+	}
+	for path, wants := range map[string][]string{
+		"/healthz":      {`{"status":"ok"}`},
+		"/readyz":       {`{"status":"ready"}`},
+		"/debug/pprof/": {"goroutine"},
+		"/metrics": {
+			`signalbox_published_total{topic="signals.created"} 5`, "signalbox_log_ids_total 5", "signalbox_up 1", "signalbox_workers 0",
+			"signalbox_pool_max_connections 16", "go_goroutines ", "process_cpu_seconds_total ",
+		},
+	} {
+		code, answer := send(t, "GET", admin+path, "", "")
+		for _, want := range wants {
+			if code != http.StatusOK || !strings.Contains(answer, want) {
+				t.Errorf("%s: %d without %q:\n%s", path, code, want, answer)
+			}
+		}
+	}
+	for _, path := range []string{"/metrics", "/debug/pprof/", "/debug/pprof/cmdline"} {
+		if code, _ := send(t, "GET", url+path, "", ""); code != http.StatusNotFound {
+			t.Errorf("the public address has %s: %d", path, code)
+		}
+	}
+	if code, _ := send(t, "POST", admin+"/ingest", "", ""); code != http.StatusNotFound {
+		t.Errorf("the admin address takes signals: %d", code)
 	}
 	if err := stop(); err != nil {
 		t.Errorf("stopped, Run returned %v", err)
@@ -162,6 +225,7 @@ func TestRunRefuses(t *testing.T) {
 		"newer schema":    {[]string{"--database-url", newer.URL}, "outbox schema is at version 99, newer than this binary's"},
 		"newer signals":   {[]string{"--database-url", newerSignals.URL}, "signals schema is at version 99, newer than this binary's"},
 		"older signals":   {[]string{"--database-url", olderSignals.URL}, `signals schema is at version 1, this binary needs`},
+		"bad admin":       {[]string{"--database-url", ready.URL, "--listen", "127.0.0.1:0", "--admin", taken.Addr().String()}, "choose another address with --admin"},
 		"address in use":  {[]string{"--database-url", ready.URL, "--listen", taken.Addr().String()}, "address already in use"},
 		"unknown flag":    {[]string{"--database", ready.URL}, "unknown flag --database"},
 		"unknown level":   {[]string{"--log-level", "loud"}, "--log-level must be one of"},

@@ -7,8 +7,8 @@ import (
 	"github.com/signalbox-go/signalbox/worker"
 )
 
-// adminHandler answers those who look after the process: /healthz says that it lives, /readyz that it serves.
-func adminHandler(w *worker.Worker) http.Handler {
+// health answers those who look after the process: /healthz says that it lives, /readyz that it serves.
+func health(w *worker.Worker) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(response http.ResponseWriter, _ *http.Request) {
 		answer(response, http.StatusOK, "ok")

@@ -2,17 +2,15 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"time"
 
-	"github.com/sourcegraph/conc/pool"
-
+	"github.com/signalbox-go/signalbox/internal/admin"
 	"github.com/signalbox-go/signalbox/internal/cli"
 	"github.com/signalbox-go/signalbox/migrations"
 	"github.com/signalbox-go/signalbox/worker"
+	"github.com/signalbox-go/signalbox/worker/metrics"
 )
 
 const description = `Serves a subscription: handles every event that matches its topics.
@@ -58,7 +56,7 @@ type flags struct {
 	RetryFirst      time.Duration `default:"1s" help:"Delay before the second attempt. Later ones double it, up to 5m."`
 	Retention       time.Duration `default:"168h" help:"How long handled events stay in the log, such as 168h for a week; 0 for ever. Give all workers the same."`
 	ShutdownTimeout time.Duration `default:"30s" help:"What running handlers may take to finish when the worker is stopped."`
-	Admin           string        `placeholder:"ADDR" help:"Serve /healthz and /readyz here, such as 127.0.0.1:8081."`
+	admin.Flags
 	cli.Database
 	cli.Logging
 }
@@ -89,8 +87,12 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+	m := metrics.New(metrics.Config{Pool: database, Logger: logger})
 	cfg := worker.Config{
 		Logger: logger, Concurrency: flags.Concurrency, ShutdownTimeout: flags.ShutdownTimeout, Retention: flags.Retention,
+	}
+	if flags.Admin != "" {
+		cfg.Hooks = m.Hooks() // else nobody would ask
 	}
 	if cfg.Retention == 0 {
 		cfg.Retention = worker.KeepForever
@@ -117,20 +119,5 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if flags.Admin == "" {
-		return w.Run(ctx)
-	}
-	listener, err := net.Listen("tcp", flags.Admin)
-	if err != nil {
-		return fmt.Errorf("%w: choose another address with --admin", err)
-	}
-	logger.Info("admin is listening", "address", listener.Addr().String())
-	both := pool.New().WithContext(ctx).WithCancelOnError().WithFirstError()
-	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
-	both.Go(func(ctx context.Context) error {
-		defer stop() // healthy until the last handler is done
-		return w.Run(ctx)
-	})
-	both.Go(func(context.Context) error { return cli.Serve(serving, listener, adminHandler(w)) })
-	return both.Wait()
+	return flags.WithAdmin(ctx, logger, admin.NewHandler(health(w), m), w.Run)
 }

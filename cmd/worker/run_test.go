@@ -119,20 +119,19 @@ func TestLogsSignals(t *testing.T) {
 	}
 	admin := "http://" + first.await(t, "admin is listening", 1)[0].Address
 	for _, path := range []string{"/healthz", "/readyz"} {
-		deadline := time.Now().Add(20 * time.Second)
-		for {
-			response, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Get(admin + path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			body, _ := io.ReadAll(response.Body)
-			_ = response.Body.Close()
-			if response.StatusCode == http.StatusOK {
-				break
-			}
-			if time.Now().After(deadline) {
-				t.Fatalf("%s answers %d: %s", path, response.StatusCode, body)
-			}
+		awaitAnswer(t, admin+path, "ok")
+	}
+
+	// Its metrics, on the same address, know what it did.
+	for path, wants := range map[string][]string{
+		"/metrics": {
+			`signalbox_delivered_total{subscription="log",topic="signals.created"} 2`, "signalbox_up 1", `signalbox_lag_events{subscription="log"} 0`,
+			"signalbox_pool_max_connections 16", "go_goroutines ", "process_cpu_seconds_total ",
+		},
+		"/debug/pprof/goroutine?debug=1": {"signalbox/worker.(*Worker).Run"},
+	} {
+		for _, want := range wants {
+			awaitAnswer(t, admin+path, want)
 		}
 	}
 
@@ -156,6 +155,27 @@ func TestLogsSignals(t *testing.T) {
 	status, err := outbox.ReadStatus(t.Context(), db.Pool)
 	if err != nil || len(status.Workers) != 0 {
 		t.Errorf("%d workers are left, %v", len(status.Workers), err)
+	}
+}
+
+// awaitAnswer asks until the answer is OK and has what is wanted.
+func awaitAnswer(t *testing.T, url, want string) {
+	t.Helper()
+	deadline := time.Now().Add(20 * time.Second)
+	for {
+		response, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Get(url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, _ := io.ReadAll(response.Body)
+		_ = response.Body.Close()
+		if response.StatusCode == http.StatusOK && strings.Contains(string(body), want) {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s answers %d without %q:\n%s", url, response.StatusCode, want, body)
+		}
+		time.Sleep(20 * time.Millisecond)
 	}
 }
 

@@ -1,0 +1,19 @@
+// Package metrics tells Prometheus about workers, publishers and the outbox itself.
+//
+//	m := metrics.New(metrics.Config{Pool: pool})
+//	prometheus.MustRegister(m)
+//	w, err := worker.New(pool, worker.Config{Hooks: m.Hooks()})
+//
+// A [Metrics] has three parts:
+//
+//	what the worker's hooks tell, and what is told to Published     counted in this process
+//	what the outbox's tables tell: lag, deliveries, workers         the same from every process; read when somebody scrapes
+//	what the pool of connections tells                              of this process
+//
+// The metrics with their labels are in docs/metrics.md, beside a dashboard and alert rules.
+//
+// # Cardinality
+//
+// Topics and subscriptions are labels; keys and events never are. The first 100 topics of each subscription that a process sees
+// have series of their own (Config.MaxTopics), all others are counted under the topic "other".
+package metrics

@@ -1,0 +1,98 @@
+package metrics
+
+import (
+	"cmp"
+	"log/slog"
+	"math"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/signalbox-go/signalbox/worker"
+)
+
+// Config is what a Metrics may be told. Its zero value works.
+type Config struct {
+	// Pool reaches the database of the outbox. It is what the outbox's state is read through, and what the metrics of the pool are
+	// about. Defaults to none, and then both are left out.
+	Pool *pgxpool.Pool
+
+	// MaxTopics is how many topics of each subscription, and how many that are published, have series of their own. The others
+	// are counted together, under the topic "other". Defaults to 100.
+	MaxTopics int
+
+	// Logger receives a line when the outbox's state cannot be read, and when it can be again. Defaults to slog.Default().
+	Logger *slog.Logger
+}
+
+// A Metrics is a prometheus.Collector of everything that this package tells. Register it once, in a registry of your choice.
+// Safe for concurrent use.
+type Metrics struct {
+	published     *named[prometheus.Counter]
+	subscriptions *named[*subscription]
+	wakeups       prometheus.Counter
+	evictions     prometheus.Counter
+
+	collectors []prometheus.Collector
+}
+
+var _ prometheus.Collector = (*Metrics)(nil)
+
+// New returns a Metrics that nothing has been told yet. It does not touch the database before the first scrape.
+func New(cfg Config) *Metrics {
+	cfg.Logger = cmp.Or(cfg.Logger, slog.Default())
+	cfg.MaxTopics = cmp.Or(cfg.MaxTopics, 100)
+	m := &Metrics{
+		wakeups: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "signalbox_wakeups_total",
+			Help: "Times that the doorbell woke this worker.",
+		}),
+		evictions: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "signalbox_evictions_total",
+			Help: "Dead workers that this worker evicted, so that others take over their lanes.",
+		}),
+	}
+	published := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "signalbox_published_total",
+		Help: "Events that this process published and knows to be committed.",
+	}, []string{"topic"})
+	m.published = newNamed(cfg.MaxTopics, func(topic string) prometheus.Counter { return published.WithLabelValues(topic) })
+	f := newFamilies()
+	m.subscriptions = newNamed(math.MaxInt, func(name string) *subscription { return f.subscription(name, cfg.MaxTopics) })
+
+	m.collectors = append(f.collectors(), published, m.wakeups, m.evictions)
+	if cfg.Pool != nil {
+		m.collectors = append(m.collectors, poolStats{cfg.Pool}, &outboxState{pool: cfg.Pool, log: cfg.Logger})
+	}
+	return m
+}
+
+// Published counts events of a topic that were published. Call it after the commit: until then, nobody knows.
+func (m *Metrics) Published(topic string, events int) { m.published.get(topic).Add(float64(events)) }
+
+// Hooks returns what to give to a worker as Config.Hooks. Several workers of a process may share them. To have hooks of your own
+// as well, call both from a third.
+func (m *Metrics) Hooks() worker.Hooks {
+	return worker.Hooks{
+		Window:  m.window,
+		Attempt: m.attempt,
+		Parked:  m.parked,
+		Rung:    m.wakeups.Inc,
+		Evicted: func(int64) { m.evictions.Inc() },
+	}
+}
+
+// Describe sends what Collect may send, as a prometheus.Collector does.
+func (m *Metrics) Describe(descriptions chan<- *prometheus.Desc) {
+	for _, c := range m.collectors {
+		c.Describe(descriptions)
+	}
+}
+
+// Collect sends all metrics, as a prometheus.Collector does. It reads the outbox's state unless that was read in the last 5
+// seconds, and waits up to 3 seconds for that.
+func (m *Metrics) Collect(metrics chan<- prometheus.Metric) {
+	for _, c := range m.collectors {
+		c.Collect(metrics)
+	}
+}

@@ -26,6 +26,16 @@ type UsageError struct{ Err error }
 func (e *UsageError) Error() string { return e.Err.Error() }
 func (e *UsageError) Unwrap() error { return e.Err }
 
+// An ExitError ends a command with an exit code of its own: 3 where something that was named does not exist, 4 where something
+// was refused, or what the command's help says.
+type ExitError struct {
+	Code int
+	Err  error // what to print
+}
+
+func (e *ExitError) Error() string { return e.Err.Error() }
+func (e *ExitError) Unwrap() error { return e.Err }
+
 // Parse fills flags, a pointer to a struct with kong's tags, from args and from the environment: --log-level is
 // SIGNALBOX_LOG_LEVEL there unless its tag says otherwise. It returns a *[UsageError], or [ErrHelp] after printing the
 // help to stdout. The result tells which command was chosen, for programs that have several.
@@ -79,6 +89,7 @@ func Main(name string, run Command) {
 func report(ctx context.Context, name string, err error, stderr io.Writer) int {
 	var (
 		usage *UsageError
+		exit  *ExitError
 		stop  stopped
 	)
 	switch {
@@ -91,6 +102,9 @@ func report(ctx context.Context, name string, err error, stderr io.Writer) int {
 		// It could not finish: a migration, say, or a start that waited for something.
 		fmt.Fprintf(stderr, "%s: %s\n", name, stop)
 		return stop.code()
+	case errors.As(err, &exit):
+		fmt.Fprintf(stderr, "%s: %s\n", name, oneLine(err))
+		return exit.Code
 	default:
 		fmt.Fprintf(stderr, "%s: %s\n", name, oneLine(err))
 		return 1

@@ -39,7 +39,8 @@ func (r *runner) turn(ctx context.Context, read bool, due []outbox.Line) (more b
 			return false, err
 		}
 	}
-	if window.More() && !r.sub.tx && !r.member.Suspect {
+	suspect := r.member.Suspect // while it reads ahead, the member is not ours to look at
+	if window.More() && !r.sub.tx && !suspect {
 		r.readAhead(ctx)
 	} else if r.settleIsDue() {
 		if err := r.settle(ctx); err != nil {
@@ -50,7 +51,7 @@ func (r *runner) turn(ctx context.Context, read bool, due []outbox.Line) (more b
 	if read && !window.Empty() {
 		r.handled(window)
 	}
-	if r.member.Suspect && len(window.Events) > 0 {
+	if suspect && len(window.Events) > 0 {
 		if err := r.writeDown(ctx, jobs); err != nil {
 			return false, err
 		}

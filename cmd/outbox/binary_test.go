@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -87,9 +88,17 @@ func succeed(t *testing.T, db *pgtest.DB, args ...string) string {
 func decode(t *testing.T, db *pgtest.DB, into any, args ...string) {
 	t.Helper()
 	stdout := succeed(t, db, append(args, "--json")...)
-	if err := json.Unmarshal([]byte(stdout), into); err != nil || strings.Count(stdout, "\n") != 1 {
-		t.Fatalf("%v: not one line of JSON: %v: %q", args, err, stdout)
+	if err := decodeOne(stdout, into); err != nil {
+		t.Fatalf("%v: %v", args, err)
 	}
+}
+
+// decodeOne reads one JSON document, which is a line.
+func decodeOne(stdout string, into any) error {
+	if strings.Count(stdout, "\n") != 1 {
+		return fmt.Errorf("not one line: %q", stdout)
+	}
+	return json.Unmarshal([]byte(stdout), into)
 }
 
 // refuse wants an exit code and one line of standard error with a text.

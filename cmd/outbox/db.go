@@ -21,6 +21,8 @@ type dbCommand struct {
 func (*dbCommand) Help() string {
 	return `Runs a real PostgreSQL with an empty, migrated outbox, from the programs on this machine. Its data goes when it ends.
 
+	outbox db
+
 The first line on standard output is DATABASE_URL=…, without quotes, or with --json {"database_url": …}. Set that in other terminals, and try:
 
 	producer

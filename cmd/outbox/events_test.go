@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
@@ -37,6 +38,14 @@ func publishOrders(t *testing.T, db *pgtest.DB, n int) []int64 {
 		t.Fatal(err)
 	}
 	return ids
+}
+
+// interrupt is Ctrl-C.
+func interrupt(t *testing.T, cmd *exec.Cmd) {
+	t.Helper()
+	if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func subscribe(t *testing.T, db *pgtest.DB, name string, topics ...string) {
@@ -187,9 +196,7 @@ func TestEventsTail(t *testing.T) {
 	last := publish(db.Pool, 7)
 	follows("what a long transaction published", old[2], fresh, late, last)
 
-	if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
-		t.Fatal(err)
-	}
+	interrupt(t, cmd)
 	if err := cmd.Wait(); err != nil || complaints.String() != "" {
 		t.Errorf("after SIGINT: %v, %s", err, &complaints)
 	}

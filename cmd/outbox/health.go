@@ -16,8 +16,11 @@ type healthCommand struct {
 
 // Help is what "outbox health --help" explains.
 func (*healthCommand) Help() string {
-	return `Asks a producer, or a worker with --admin, and exits with 0 if the answer is 200, and with 1 otherwise. It is for health checks
-in containers that have no shell:
+	return `Asks a producer, or a worker with --admin, and exits with 0 if the answer is 200, and with 1 otherwise.
+
+	outbox health http://127.0.0.1:8080/readyz
+
+It is for health checks in containers that have no shell:
 
 	HEALTHCHECK CMD ["outbox", "health", "http://127.0.0.1:8080/readyz"]
 

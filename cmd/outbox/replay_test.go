@@ -7,7 +7,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -84,9 +83,7 @@ func TestReplayIsResumed(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "some are handled again", func() bool { return seen["mails"].count() > n+500 })
-	if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
-		t.Fatal(err)
-	}
+	interrupt(t, cmd)
 	_ = cmd.Wait()
 	if code := cmd.ProcessState.ExitCode(); code != 130 {
 		t.Fatalf("after SIGINT: exit code %d: %s", code, &complaints)
@@ -223,9 +220,7 @@ func TestReplayFromIsInterrupted(t *testing.T) {
 		row, err := subscription(t.Context(), db.Pool, "mails")
 		return err == nil && row.RewindTo != nil
 	})
-	if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
-		t.Fatal(err)
-	}
+	interrupt(t, cmd)
 	_ = cmd.Wait()
 	if code := cmd.ProcessState.ExitCode(); code != 130 || !strings.Contains(complaints.String(), "as soon as its workers have let go") ||
 		!strings.Contains(complaints.String(), "\toutbox replay mails --from 1 --yes\n") {

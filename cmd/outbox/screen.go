@@ -39,7 +39,7 @@ func (s screen) Write(text []byte) (int, error) {
 	b.WriteString("\x1b[H") // home
 	for _, line := range lines {
 		b.WriteString(excerpt(line, width))
-		b.WriteString("\x1b[K\r\n") // clear the rest of the line
+		b.WriteString("\x1b[K\n") // clear the rest of the line
 	}
 	b.WriteString("\x1b[J") // and what is below
 	if _, err := io.WriteString(s.terminal, b.String()); err != nil {

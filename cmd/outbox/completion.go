@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"github.com/alecthomas/kong"
-
 )
 
 type completionCommand struct {
@@ -146,4 +145,3 @@ func values(v *kong.Value) []string {
 	}
 	return v.EnumSlice()
 }
-

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"io"
 	"strings"
 	"testing"
 
@@ -38,11 +39,11 @@ func TestStatusWatchJSON(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 	subscribe(t, db, "mails", ">")
-	for len(next().Subscriptions) == 0 { // until it is seen
+	for seen := false; !seen; {
+		seen = len(next().Subscriptions) == 1
 	}
 	interrupt(t, cmd)
-	for lines.Scan() { // what was on the way
-	}
+	_, _ = io.Copy(io.Discard, stdout) // what was on the way
 	if err := cmd.Wait(); err != nil {
 		t.Errorf("after SIGINT: %v", err)
 	}

@@ -297,8 +297,10 @@ func (b bar) add(n int) {
 	_ = b.shown.Add(n)
 }
 
+// end leaves it where it is, and goes on below.
 func (b bar) end() {
 	if b.shown != nil {
 		_ = b.shown.Exit()
+		_, _ = progressbar.Bprintln(b.shown)
 	}
 }

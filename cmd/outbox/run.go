@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"io"
 	"os"
 
@@ -51,5 +52,9 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return err
 	}
 	chosen.BindTo(ctx, (*context.Context)(nil))
-	return withCode(chosen.Run(&console{in: os.Stdin, out: stdout, err: stderr}))
+	err = withCode(chosen.Run(&console{in: os.Stdin, out: stdout, err: stderr}))
+	if usage := new(cli.UsageError); errors.As(err, &usage) {
+		usage.See = chosen.Selected().FullPath()
+	}
+	return err
 }

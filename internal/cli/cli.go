@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,7 +22,10 @@ type Command func(ctx context.Context, args []string, stdout, stderr io.Writer) 
 var ErrHelp = errors.New("help was printed")
 
 // A UsageError says that the command line, or the environment in its place, is wrong.
-type UsageError struct{ Err error }
+type UsageError struct {
+	Err error
+	See string // the command whose help would help, such as "outbox status". Defaults to the program's
+}
 
 func (e *UsageError) Error() string { return e.Err.Error() }
 func (e *UsageError) Unwrap() error { return e.Err }
@@ -58,7 +62,11 @@ func Parse(name, description string, flags any, args []string, stdout io.Writer,
 	case helped: // before the error, which may be about what help has made superfluous
 		return nil, ErrHelp
 	case err != nil:
-		return nil, &UsageError{err}
+		see := name
+		if at := new(kong.ParseError); errors.As(err, &at) && at.Context.Selected() != nil {
+			see = at.Context.Selected().FullPath()
+		}
+		return nil, &UsageError{Err: err, See: see}
 	}
 	return parsed, nil
 }
@@ -96,7 +104,7 @@ func report(ctx context.Context, name string, err error, stderr io.Writer) int {
 	case err == nil, errors.Is(err, ErrHelp):
 		return 0
 	case errors.As(err, &usage):
-		fmt.Fprintf(stderr, "%s: error: %s (see %s --help)\n", name, oneLine(err), name)
+		fmt.Fprintf(stderr, "%s: error: %s (see %s --help)\n", name, oneLine(err), cmp.Or(usage.See, name))
 		return 2
 	case errors.Is(err, context.Canceled) && errors.As(context.Cause(ctx), &stop):
 		// It could not finish: a migration, say, or a start that waited for something.

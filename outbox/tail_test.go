@@ -56,6 +56,11 @@ func TestTailPassesRunningTransactions(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t)
 	publishText(t, db.Pool, "old", "", "1")
+	soon, err := db.Conn(t).Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	zeroth := publishText(t, soon, "early", "", "1")
 	before, err := db.Conn(t).Begin(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -65,6 +70,12 @@ func TestTailPassesRunningTransactions(t *testing.T) {
 	tail := newTail(t, db, outbox.TailConfig{Start: outbox.FromNow})
 	if got := tailed(t, tail); got != nil {
 		t.Errorf("at first: %v", got)
+	}
+	if err := soon.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := tailed(t, tail); !slices.Equal(got, []int64{zeroth}) {
+		t.Errorf("after a commit, and nothing else: %v, want %d", got, zeroth)
 	}
 	during, err := db.Conn(t).Begin(t.Context())
 	if err != nil {

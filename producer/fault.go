@@ -31,11 +31,11 @@ func refuse(code int, format string, args ...any) error {
 func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err error) {
 	refused := faultOf(err)
 	if refused.code >= 500 && r.Context().Err() == nil { // else the client hung up, and its request went with it
-		level := slog.LevelError
+		level, message := slog.LevelError, "request failed: nothing was stored"
 		if refused.code == http.StatusServiceUnavailable {
-			level = slog.LevelWarn
+			level, message = slog.LevelWarn, "request failed: its client is told to try again"
 		}
-		h.config.Logger.LogAttrs(r.Context(), level, "request failed", slog.String("method", r.Method),
+		h.config.Logger.LogAttrs(r.Context(), level, message, slog.String("method", r.Method),
 			slog.String("path", r.URL.Path), slog.Int("status", refused.code), slog.Any("error", err))
 	}
 	switch refused.code {

@@ -168,7 +168,7 @@ func (r *runner) handle(ctx context.Context, jobs []job) {
 			limit, most = 0, len(jobs)
 		}
 		for _, j := range b.park(limit, most) {
-			r.log.Debug("event takes long: its window goes on without it", "event", j.event.ID, "topic", j.event.Topic)
+			r.log.Debug("event takes long: its window goes on without it", "event_id", j.event.ID, "topic", j.event.Topic)
 			r.parked[j.event.ID] = j
 			r.watch(j, time.Since(b.begun)-time.Duration(j.started.Load()))
 			b.work(ctx, &r.handlers, x)
@@ -184,7 +184,7 @@ func (r *runner) watch(j *job, taken time.Duration) {
 	}
 	j.overdue = time.AfterFunc(r.sub.Timeout-taken+abandonAfter, func() {
 		r.log.Warn("handler ignores that its context has ended: it goes on, and its key waits for it",
-			"event", j.event.ID, "topic", j.event.Topic, "key", j.event.Key, "timeout", r.sub.Timeout)
+			"event_id", j.event.ID, "topic", j.event.Topic, "key", j.event.Key, "timeout", r.sub.Timeout)
 	})
 }
 
@@ -297,10 +297,10 @@ func (r *runner) report(j *job, u *outbox.Unfinished) {
 	if u == nil || u.Failure == nil {
 		return
 	}
-	log := r.log.With("event", j.event.ID, "topic", j.event.Topic, "key", j.event.Key, "attempt", j.attempt, "error", firstLine(j.err.Error()))
+	log := r.log.With("event_id", j.event.ID, "topic", j.event.Topic, "key", j.event.Key, "attempt", j.attempt, "error", firstLine(j.err.Error()))
 	switch u.State {
 	case outbox.Dead:
-		log.Error("event is a dead letter")
+		log.Error("event is a dead letter: kept until somebody retries, skips or discards it")
 	case outbox.Skipped:
 		log.Info("event was skipped")
 	default:
@@ -323,7 +323,7 @@ func (r *runner) unpark(ctx context.Context, jobs []*job) {
 // abandon hands parked events whose handlers do not return to other workers, without burning an attempt.
 func (r *runner) abandon() {
 	for _, j := range r.parked {
-		r.log.Warn("handler ignores its context: its event goes to another worker", "event", j.event.ID, "topic", j.event.Topic)
+		r.log.Warn("handler ignores its context: its event goes to another worker", "event_id", j.event.ID, "topic", j.event.Topic)
 		r.owes(time.Now())
 		r.owed.Failed = append(r.owed.Failed, outbox.Unfinished{Event: *j.event, State: outbox.Retrying, Attempt: j.attempt - 1})
 		r.forget(j)

@@ -13,13 +13,17 @@ import (
 	"github.com/signalbox-go/signalbox/internal/embeddedpg"
 )
 
-type dbCommand struct{}
+type dbCommand struct {
+	asJSON
+}
 
 // Help is what "outbox db --help" explains.
 func (*dbCommand) Help() string {
 	return `Runs a real PostgreSQL with an empty, migrated outbox, from the programs on this machine. Its data goes when it ends.
 
-The first line on standard output is DATABASE_URL=…, without quotes. Set that in other terminals, and try:
+	outbox db
+
+The first line on standard output is DATABASE_URL=…, without quotes, or with --json {"database_url": …}. Set that in other terminals, and try:
 
 	producer
 	worker --subscription log
@@ -29,15 +33,22 @@ The first line on standard output is DATABASE_URL=…, without quotes. Set that 
 SIGNALBOX_PG_BIN chooses PostgreSQL's bin folder where there are several.`
 }
 
-func (c *dbCommand) run(ctx context.Context, stdout, stderr io.Writer) (err error) {
-	db, err := startEmbedded(ctx, stderr)
+func (d *dbCommand) Run(ctx context.Context, c *console) (err error) {
+	db, err := startEmbedded(ctx, c.err)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, db.stop()) }()
 	// For scripts, which read this line and nothing else. People get it in quotes: the ? means something to some shells.
-	fmt.Fprintf(stdout, "DATABASE_URL=%s\n", db.url)
-	fmt.Fprintf(stderr, `
+	if d.JSON {
+		err = c.print(map[string]string{"database_url": db.url})
+	} else {
+		err = c.write("DATABASE_URL=" + db.url + "\n")
+	}
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(c.err, `
 The database is ready, with its schema. In other terminals:
 
 	export DATABASE_URL='%s'
@@ -69,7 +80,7 @@ func startEmbedded(ctx context.Context, audience io.Writer) (*embedded, error) {
 	// The one database that a new cluster has: it is all ours.
 	db := &embedded{server: server, url: server.URL("postgres")}
 	if db.pool, err = cli.Connect(ctx, db.url); err == nil {
-		err = migrate(ctx, db.pool, bothSets, io.Discard)
+		_, err = migrate(ctx, db.pool, bothSets)
 	}
 	if err != nil {
 		return nil, errors.Join(err, db.stop())

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -52,13 +51,13 @@ It exits with 0 only if every event that was published reached every subscriptio
 where delivered counts distinct events, and latency is from before a request is sent until the handler is called.`
 }
 
-func (c *demoCommand) run(ctx context.Context, stdout, stderr io.Writer) (err error) {
+func (c *demoCommand) Run(ctx context.Context, std *console) (err error) {
 	if err := c.check(); err != nil {
 		return &cli.UsageError{Err: err}
 	}
-	story := stdout
+	story := std.out
 	if c.JSON {
-		story = stderr
+		story = std.err
 	}
 	// The address first: if that is wrong, nothing has been started in vain.
 	listener, err := c.listen(story)
@@ -82,18 +81,20 @@ func (c *demoCommand) run(ctx context.Context, stdout, stderr io.Writer) (err er
 		}
 		defer pool.Close()
 		// Told, since the database is somebody's.
-		if err := migrate(ctx, pool, bothSets, story); err != nil {
+		migrated, err := migrate(ctx, pool, bothSets)
+		if err != nil {
 			return err
 		}
+		fmt.Fprint(story, migrated.text())
 	}
 
 	report, err := demo.Run(ctx, demo.Config{
 		Pool: pool, OwnURL: ownURL, Listener: listener, For: c.For, Rate: c.Rate, Workers: c.Workers, Out: story,
 		// What workers usually log would drown the story.
-		Logger: cli.Logging{LogLevel: "warn", LogFormat: "text"}.Logger(stderr),
+		Logger: cli.Logging{LogLevel: "warn", LogFormat: "text"}.Logger(std.err),
 	})
 	if c.JSON && report != nil { // also of a demo that did not succeed
-		err = errors.Join(err, json.NewEncoder(stdout).Encode(report))
+		err = errors.Join(err, std.print(report))
 	}
 	return err
 }

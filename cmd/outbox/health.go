@@ -11,12 +11,16 @@ import (
 
 type healthCommand struct {
 	URL string `arg:"" help:"What to ask, such as http://127.0.0.1:8080/readyz."`
+	asJSON
 }
 
 // Help is what "outbox health --help" explains.
 func (*healthCommand) Help() string {
-	return `Asks a producer, or a worker with --admin, and exits with 0 if the answer is 200. It is for health checks in containers that have
-no shell:
+	return `Asks a producer, or a worker with --admin, and exits with 0 if the answer is 200, and with 1 otherwise.
+
+	outbox health http://127.0.0.1:8080/readyz
+
+It is for health checks in containers that have no shell:
 
 	HEALTHCHECK CMD ["outbox", "health", "http://127.0.0.1:8080/readyz"]
 
@@ -28,10 +32,17 @@ const (
 	healthExcerpt = 1 << 10         // of an answer, in bytes
 )
 
-func (c *healthCommand) run(ctx context.Context) error {
+// A healthAnswer is what "outbox health --json" prints.
+type healthAnswer struct {
+	Healthy bool   `json:"healthy"`
+	Status  int    `json:"status"`
+	Answer  string `json:"answer"`
+}
+
+func (h *healthCommand) Run(ctx context.Context, c *console) error {
 	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, c.URL, nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, h.URL, nil)
 	if err != nil {
 		return fmt.Errorf("ask for health: %w", err)
 	}
@@ -40,9 +51,16 @@ func (c *healthCommand) run(ctx context.Context) error {
 		return fmt.Errorf("ask for health: %w", err)
 	}
 	defer func() { _ = response.Body.Close() }()
-	if response.StatusCode != http.StatusOK {
-		why, _ := io.ReadAll(io.LimitReader(response.Body, healthExcerpt)) // what there is of it
-		return fmt.Errorf("%s answers %s: %s", c.URL, response.Status, bytes.TrimSpace(why))
+	text, _ := io.ReadAll(io.LimitReader(response.Body, healthExcerpt)) // what there is of it
+	text = bytes.TrimSpace(text)
+	healthy := response.StatusCode == http.StatusOK
+	if h.JSON {
+		if err := c.print(healthAnswer{healthy, response.StatusCode, string(text)}); err != nil {
+			return err
+		}
+	}
+	if !healthy {
+		return fmt.Errorf("%s answers %s: %s", h.URL, response.Status, text)
 	}
 	return nil
 }

@@ -14,5 +14,5 @@ func TestMain(m *testing.M) {
 	if os.Getenv(asCommand) != "" {
 		main()
 	}
-	pgtest.Main(m)
+	pgtest.Main(m, removeBinary)
 }

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -16,6 +16,7 @@ import (
 
 type migrateCommand struct {
 	Set string `default:"both" enum:"both,outbox,signals" placeholder:"SET" help:"Which schema: outbox, signals (the producer's own table), or both, which is the default."`
+	asJSON
 	cli.Database
 }
 
@@ -35,8 +36,8 @@ nothing here. Workers refuse to start before. Stop the producers for that time.
 The same files work with tern itself: see the folders of migrations.`
 }
 
-func (c *migrateCommand) run(ctx context.Context, stdout io.Writer) error {
-	pool, err := cli.Connect(ctx, c.DatabaseURL)
+func (m *migrateCommand) Run(ctx context.Context, c *console) error {
+	pool, err := cli.Connect(ctx, m.DatabaseURL)
 	if err != nil {
 		return err
 	}
@@ -44,49 +45,84 @@ func (c *migrateCommand) run(ctx context.Context, stdout io.Writer) error {
 	sets := map[string][]migrations.Set{
 		"both": bothSets, "outbox": {migrations.Outbox}, "signals": {migrations.Signals},
 	}
-	return migrate(ctx, pool, sets[c.Set], stdout)
+	done, err := migrate(ctx, pool, sets[m.Set])
+	switch {
+	case err != nil:
+		return err
+	case m.JSON:
+		return c.print(done)
+	}
+	return c.write(done.text())
 }
 
 var bothSets = []migrations.Set{migrations.Outbox, migrations.Signals}
 
-// migrate brings the sets up to date and writes a line for each.
-func migrate(ctx context.Context, pool *pgxpool.Pool, sets []migrations.Set, report io.Writer) error {
+// A migrated is what became of a database.
+type migrated struct {
+	Sets    []migratedSet `json:"sets"`
+	Adopted bool          `json:"adopted"` // the log came from another cluster
+}
+
+type migratedSet struct {
+	Set      string `json:"set"`
+	Upgraded bool   `json:"upgraded"`
+	From     int32  `json:"from,omitempty"` // versions
+	To       int32  `json:"to,omitempty"`
+}
+
+// text has a line for each set.
+func (m *migrated) text() string {
+	var b strings.Builder
+	for _, set := range m.Sets {
+		if !set.Upgraded {
+			fmt.Fprintf(&b, "%s: up to date\n", set.Set)
+		} else {
+			fmt.Fprintf(&b, "%s: from version %d to %d\n", set.Set, set.From, set.To)
+		}
+		if set.Set == migrations.Outbox.String() && m.Adopted {
+			b.WriteString("outbox: came from another cluster, and was adopted\n")
+		}
+	}
+	return b.String()
+}
+
+// migrate brings the sets up to date.
+func migrate(ctx context.Context, pool *pgxpool.Pool, sets []migrations.Set) (*migrated, error) {
+	done := &migrated{Sets: []migratedSet{}}
 	// All over one connection: tern's lock is the session's.
-	return pool.AcquireFunc(ctx, func(pooled *pgxpool.Conn) error {
+	err := pool.AcquireFunc(ctx, func(pooled *pgxpool.Conn) error {
 		conn := pooled.Conn()
 		for _, set := range sets {
-			if err := upgrade(ctx, conn, set, report); err != nil {
-				return err
-			}
-			if set != migrations.Outbox {
-				continue
-			}
-			adopted, err := outbox.Adopt(ctx, conn)
+			one, err := upgrade(ctx, conn, set)
 			if err != nil {
 				return err
 			}
-			if adopted {
-				fmt.Fprintln(report, "outbox: came from another cluster, and was adopted")
+			done.Sets = append(done.Sets, one)
+			if set != migrations.Outbox {
+				continue
+			}
+			if done.Adopted, err = outbox.Adopt(ctx, conn); err != nil {
+				return err
 			}
 		}
 		return nil
 	})
+	return done, err
 }
 
 // upgrade brings one set up to date.
-func upgrade(ctx context.Context, conn *pgx.Conn, set migrations.Set, report io.Writer) error {
+func upgrade(ctx context.Context, conn *pgx.Conn, set migrations.Set) (migratedSet, error) {
 	// Who asks before may be overtaken by another process. What was missing then is there afterwards, by whoever's hand.
+	done := migratedSet{Set: set.String()}
 	var old *migrations.VersionError
 	if err := set.Check(ctx, conn); err != nil && !errors.As(err, &old) {
-		return err
+		return done, err
 	}
 	if err := set.Up(ctx, conn); err != nil {
-		return err
+		return done, err
 	}
-	if old == nil {
-		fmt.Fprintf(report, "%s: up to date\n", set)
-	} else {
-		fmt.Fprintf(report, "%s: from version %d to %d\n", set, old.Have, old.Want)
+	if old != nil {
+		done.Upgraded, done.From, done.To = true, old.Have, old.Want
 	}
-	return nil
+	return done, nil
 }

@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"io"
+	"os"
 
 	"github.com/signalbox-go/signalbox/internal/cli"
 )
@@ -22,33 +24,37 @@ Or piece by piece, in several terminals:
 
 With a database of your own, set DATABASE_URL and begin with "outbox migrate".
 
-In a checkout, run them as "go run ./cmd/outbox demo" and so on.`
+In a checkout, run them as "go run ./cmd/outbox demo" and so on.
+
+Every verb explains itself with examples: "outbox events tail --help". Those that print something print JSON with --json.
+` + exitCodes
 
 type flags struct {
-	Demo    demoCommand    `cmd:"" help:"Show everything at work: producer, database, workers, traffic."`
-	DB      dbCommand      `cmd:"" name:"db" help:"Run a PostgreSQL for trying things, with the schema, until Ctrl-C."`
-	Migrate migrateCommand `cmd:"" help:"Create or upgrade the schema in a database."`
-	Status  statusCommand  `cmd:"" help:"Tell how subscriptions and workers are doing."`
-	Health  healthCommand  `cmd:"" help:"Ask a producer or worker whether it can serve."`
+	Demo          demoCommand           `cmd:"" help:"Show everything at work: producer, database, workers, traffic."`
+	DB            dbCommand             `cmd:"" name:"db" help:"Run a PostgreSQL for trying things, with the schema, until Ctrl-C."`
+	Migrate       migrateCommand        `cmd:"" help:"Create or upgrade the schema in a database."`
+	Status        statusCommand         `cmd:"" help:"Tell how subscriptions and workers are doing."`
+	Doctor        doctorCommand         `cmd:"" help:"Look for what is wrong with a database, and say what to do."`
+	Events        eventsCommands        `cmd:"" help:"List events, show what became of one, follow them as they come."`
+	Subscriptions subscriptionsCommands `cmd:"" help:"List, create, pause, resume and delete subscriptions."`
+	Deliveries    deliveriesCommands    `cmd:"" help:"List what failed, and decide: retry, skip or discard."`
+	Replay        replayCommand         `cmd:"" help:"Have a subscription handle events again."`
+	Health        healthCommand         `cmd:"" help:"Ask a producer or worker whether it can serve."`
+	Completion    completionCommand     `cmd:"" help:"Print a script that completes this program's commands in a shell."`
+	Complete      completeCommand       `cmd:"" hidden:"" help:"Print what could come next, for the scripts of completion."`
 }
 
-// Run runs the command that args name.
+// Run runs the command that args name: kong calls the Run method of its struct.
 func Run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	var flags flags
 	chosen, err := cli.Parse("outbox", description, &flags, args, stdout)
 	if err != nil {
 		return err
 	}
-	switch chosen.Command() {
-	case "demo":
-		return flags.Demo.run(ctx, stdout, stderr)
-	case "db":
-		return flags.DB.run(ctx, stdout, stderr)
-	case "migrate":
-		return flags.Migrate.run(ctx, stdout)
-	case "health <url>":
-		return flags.Health.run(ctx)
-	default:
-		return flags.Status.run(ctx, stdout)
+	chosen.BindTo(ctx, (*context.Context)(nil))
+	err = withCode(chosen.Run(&console{in: os.Stdin, out: stdout, err: stderr}))
+	if usage := new(cli.UsageError); errors.As(err, &usage) {
+		usage.See = chosen.Selected().FullPath()
 	}
+	return err
 }

@@ -2,23 +2,20 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"io"
-	"maps"
-	"slices"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
+
 	"github.com/signalbox-go/signalbox/internal/cli"
-	"github.com/signalbox-go/signalbox/migrations"
 	"github.com/signalbox-go/signalbox/outbox"
 )
 
 type statusCommand struct {
-	JSON bool `name:"json" help:"Print one JSON object."`
+	Watch bool `short:"w" env:"-" help:"Go on until Ctrl-C, with a look each second."`
+	asJSON
 	cli.Database
 }
 
@@ -27,7 +24,8 @@ func (*statusCommand) Help() string {
 	return `Tells how far each subscription is behind, who works for it, and whether the doorbell is answered. It changes nothing.
 
 	outbox status
-	watch -n 1 outbox status
+	outbox status --watch                 # redraws on a terminal; Ctrl-C ends it
+	outbox status --watch --json          # a line each second
 	outbox status --json | jq '.subscriptions[] | select(.lag.seconds > 60) | .name'
 
 Lag counts events that a subscription has yet to read; ~ marks an estimate. Events that failed, or wait behind one that
@@ -35,30 +33,51 @@ did, are counted apart, as deliveries. The doorbell is armed while publishers ri
 many that a worker looks for them instead, and unattended when no worker is there to answer it.`
 }
 
-func (c *statusCommand) run(ctx context.Context, stdout io.Writer) error {
-	pool, err := cli.Connect(ctx, c.DatabaseURL)
+// watchInterval is how often a status is looked at.
+const watchInterval = time.Second
+
+func (s *statusCommand) Run(ctx context.Context, c *console) error {
+	pool, err := open(ctx, s.Database)
 	if err != nil {
 		return err
 	}
 	defer pool.Close()
-	// Else a missing table would have to tell that the schema is.
-	if err := migrations.Outbox.Check(ctx, pool); err != nil {
-		return err
+	if !s.Watch {
+		return s.look(ctx, c, pool)
 	}
+	screen := newScreen(c)
+	looks := time.NewTicker(watchInterval)
+	defer looks.Stop()
+	for {
+		if err := s.look(ctx, screen, pool); err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-looks.C:
+		}
+	}
+}
+
+// look prints the status once.
+func (s *statusCommand) look(ctx context.Context, c *console, pool *pgxpool.Pool) error {
 	status, err := outbox.ReadStatus(ctx, pool)
 	if err != nil {
 		return err
 	}
-	if c.JSON {
-		return json.NewEncoder(stdout).Encode(status)
+	if s.JSON {
+		return c.print(status)
 	}
 	// Ages are by the database's clock, which wrote the times.
 	var now time.Time
 	if err := pool.QueryRow(ctx, `select clock_timestamp()`).Scan(&now); err != nil {
 		return fmt.Errorf("read the database's clock: %w", err)
 	}
-	_, err = io.WriteString(stdout, statusText(status, now))
-	return err
+	return c.write(statusText(status, now))
 }
 
 // statusText is a status for people.
@@ -87,23 +106,10 @@ func statusText(s *outbox.Status, now time.Time) string {
 		})
 	}
 	fmt.Fprintf(&b, "\nThe doorbell is %s.\n", doorbellText(s.Doorbell))
-	return b.String()
-}
-
-// table aligns rows under a header. Empty cells get a dash.
-func table[T any](b *strings.Builder, header string, rows []T, cells func(T) []string) {
-	w := tabwriter.NewWriter(b, 0, 0, 3, ' ', 0)
-	fmt.Fprintln(w, header)
-	for _, row := range rows {
-		texts := cells(row)
-		for i := range texts {
-			if texts[i] == "" {
-				texts[i] = "-"
-			}
-		}
-		fmt.Fprintln(w, strings.Join(texts, "\t"))
+	if s.Log.OldestAt != nil {
+		fmt.Fprintf(&b, "The log begins with event %d, %s ago%s.\n", s.Log.OldestID, age(now.Sub(*s.Log.OldestAt)), heldText(s.Log.HeldBy))
 	}
-	_ = w.Flush() // a strings.Builder takes everything
+	return b.String()
 }
 
 func lagText(l outbox.Lag) string {
@@ -120,29 +126,15 @@ func behindText(l outbox.Lag) string {
 	return age(time.Duration(l.Seconds * float64(time.Second)))
 }
 
-// counts lists counts by name, and those of nobody under another one.
-func counts[N int | int64](byName map[string]N, nobody string) string {
-	var list []string
-	for _, name := range slices.Sorted(maps.Keys(byName)) {
-		label := printable(name)
-		if name == "" {
-			label = nobody
-		}
-		list = append(list, fmt.Sprintf("%s: %d", label, byName[name]))
+func heldText(by []string) string {
+	if len(by) == 0 {
+		return ""
 	}
-	return strings.Join(list, ", ")
-}
-
-// age rounds to what a person wants to know.
-func age(d time.Duration) string {
-	switch {
-	case d < 0: // the row was written between the two looks
-		return "0s"
-	case d < 10*time.Second:
-		return d.Round(100 * time.Millisecond).String()
-	default:
-		return d.Round(time.Second).String()
+	names := make([]string, len(by))
+	for i, name := range by {
+		names[i] = printable(name)
 	}
+	return ", which is yet to be settled by " + strings.Join(names, ", ")
 }
 
 func doorbellText(state string) string {
@@ -155,12 +147,4 @@ func doorbellText(state string) string {
 		return "unattended: no worker answers it"
 	}
 	return state
-}
-
-// printable is a name that somebody chose, without what could disturb a terminal or the table.
-func printable(name string) string {
-	if strings.ContainsFunc(name, func(r rune) bool { return !strconv.IsPrint(r) }) {
-		return strconv.Quote(name)
-	}
-	return name
 }

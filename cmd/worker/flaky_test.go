@@ -79,6 +79,9 @@ func TestFlaky(t *testing.T) {
 	}
 	failures := 0
 	for _, line := range r.await(t, "event failed and will be tried again", 1) {
+		if line.EventID == 0 || line.Topic == "" || line.Attempt == 0 {
+			t.Errorf("the log does not say which event failed: %+v", line)
+		}
 		if strings.Contains(line.Error, errOnDemand.Error()) {
 			failures++
 		}

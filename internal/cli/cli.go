@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,10 +22,23 @@ type Command func(ctx context.Context, args []string, stdout, stderr io.Writer) 
 var ErrHelp = errors.New("help was printed")
 
 // A UsageError says that the command line, or the environment in its place, is wrong.
-type UsageError struct{ Err error }
+type UsageError struct {
+	Err error
+	See string // the command whose help would help, such as "outbox status". Defaults to the program's
+}
 
 func (e *UsageError) Error() string { return e.Err.Error() }
 func (e *UsageError) Unwrap() error { return e.Err }
+
+// An ExitError ends a command with an exit code of its own: 3 where something that was named does not exist, 4 where something
+// was refused, or what the command's help says.
+type ExitError struct {
+	Code int
+	Err  error // what to print
+}
+
+func (e *ExitError) Error() string { return e.Err.Error() }
+func (e *ExitError) Unwrap() error { return e.Err }
 
 // Parse fills flags, a pointer to a struct with kong's tags, from args and from the environment: --log-level is
 // SIGNALBOX_LOG_LEVEL there unless its tag says otherwise. It returns a *[UsageError], or [ErrHelp] after printing the
@@ -48,7 +62,11 @@ func Parse(name, description string, flags any, args []string, stdout io.Writer,
 	case helped: // before the error, which may be about what help has made superfluous
 		return nil, ErrHelp
 	case err != nil:
-		return nil, &UsageError{err}
+		see := name
+		if at := new(kong.ParseError); errors.As(err, &at) && at.Context.Selected() != nil {
+			see = at.Context.Selected().FullPath()
+		}
+		return nil, &UsageError{Err: err, See: see}
 	}
 	return parsed, nil
 }
@@ -79,18 +97,22 @@ func Main(name string, run Command) {
 func report(ctx context.Context, name string, err error, stderr io.Writer) int {
 	var (
 		usage *UsageError
+		exit  *ExitError
 		stop  stopped
 	)
 	switch {
 	case err == nil, errors.Is(err, ErrHelp):
 		return 0
 	case errors.As(err, &usage):
-		fmt.Fprintf(stderr, "%s: error: %s (see %s --help)\n", name, oneLine(err), name)
+		fmt.Fprintf(stderr, "%s: error: %s (see %s --help)\n", name, oneLine(err), cmp.Or(usage.See, name))
 		return 2
 	case errors.Is(err, context.Canceled) && errors.As(context.Cause(ctx), &stop):
 		// It could not finish: a migration, say, or a start that waited for something.
 		fmt.Fprintf(stderr, "%s: %s\n", name, stop)
 		return stop.code()
+	case errors.As(err, &exit):
+		fmt.Fprintf(stderr, "%s: %s\n", name, oneLine(err))
+		return exit.Code
 	default:
 		fmt.Fprintf(stderr, "%s: %s\n", name, oneLine(err))
 		return 1

@@ -77,6 +77,7 @@ func TestMainExitCode(t *testing.T) {
 	}{
 		{"succeed", nil, 0, ""},
 		{"fail", nil, 1, "sample: one reason and another\n"},
+		{"refuse", nil, 4, "sample: delete: it is in use\n"},
 		{"misuse", nil, 2, "sample: error: unknown flag --nope (see sample --help)\n"},
 		{"drain", []syscall.Signal{syscall.SIGINT}, 0, ""},
 		{"drain", []syscall.Signal{syscall.SIGTERM}, 0, ""},

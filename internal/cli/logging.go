@@ -22,7 +22,7 @@ func (l Logging) Logger(w io.Writer) *slog.Logger {
 	if err := level.UnmarshalText([]byte(l.LogLevel)); err != nil {
 		level = slog.LevelInfo // the zero Logging; a flag is one of the enum
 	}
-	terminal := isTerminal(w)
+	terminal := IsTerminal(w)
 	if l.LogFormat == "json" || l.LogFormat != "text" && !terminal {
 		return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level}))
 	}
@@ -33,7 +33,8 @@ func (l Logging) Logger(w io.Writer) *slog.Logger {
 	}))
 }
 
-func isTerminal(w io.Writer) bool {
+// IsTerminal reports whether w, or what is read from, is a terminal, with a person behind it.
+func IsTerminal(w any) bool {
 	f, ok := w.(*os.File)
 	return ok && (isatty.IsTerminal(f.Fd()) || isatty.IsCygwinTerminal(f.Fd()))
 }

@@ -28,6 +28,8 @@ func sample(ctx context.Context, _ []string, stdout, _ io.Writer) error {
 		return nil
 	case "fail":
 		return errors.New("one reason\n\tand another")
+	case "refuse":
+		return fmt.Errorf("delete: %w", &cli.ExitError{Code: 4, Err: errors.New("it is in use")})
 	case "misuse":
 		return &cli.UsageError{Err: errors.New("unknown flag --nope")}
 	}

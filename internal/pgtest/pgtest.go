@@ -33,18 +33,24 @@ var (
 	privateSettings = map[string]string{"fsync": "off", "dynamic_shared_memory_type": "mmap", "max_prepared_transactions": "10"}
 )
 
-// Main runs the tests of a package, stops what they started, and then looks for goroutines that they leaked.
+// Main runs the tests of a package, stops what they started, cleans up, and then looks for goroutines that they leaked.
 // It does not return.
-func Main(m *testing.M) { goleak.VerifyTestMain(run{m}) }
+func Main(m *testing.M, cleanups ...func()) { goleak.VerifyTestMain(run{m, cleanups}) }
 
 // run puts the end of the cluster between the tests and goleak.
-type run struct{ m *testing.M }
+type run struct {
+	m        *testing.M
+	cleanups []func()
+}
 
 func (r run) Run() int {
 	code := r.m.Run()
 	if err := shared.stop(); err != nil {
 		fmt.Fprintln(os.Stderr, "pgtest:", err)
 		code = max(code, 1)
+	}
+	for _, cleanup := range r.cleanups {
+		cleanup()
 	}
 	return code
 }

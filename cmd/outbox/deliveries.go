@@ -1,0 +1,313 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/signalbox-go/signalbox/internal/cli"
+	"github.com/signalbox-go/signalbox/outbox"
+)
+
+type deliveriesCommands struct {
+	List    deliveriesListCommand    `cmd:"" help:"List deliveries that match a filter: dead letters, unless --state says otherwise."`
+	Show    deliveriesShowCommand    `cmd:"" help:"Show a delivery with its payload and each failure."`
+	Retry   deliveriesRetryCommand   `cmd:"" help:"Have deliveries tried again, with all their attempts."`
+	Skip    deliveriesSkipCommand    `cmd:"" help:"Set deliveries aside, with a reason."`
+	Discard deliveriesDiscardCommand `cmd:"" help:"Delete deliveries, payload and all."`
+}
+
+// deliveryFilter is the part of a verb's flags that chooses deliveries. Embed it. Like an eventFilter, it has no environment
+// variables.
+type deliveryFilter struct {
+	Subscription string   `env:"-" short:"s" required:"" placeholder:"NAME" help:"Of this subscription."`
+	State        []string `env:"-" default:"dead" enum:"retrying,running,dead,skipped,all" placeholder:"STATE" help:"In this state: retrying, running, dead (default), skipped or all; repeat for several."`
+	Topic        string   `env:"-" placeholder:"PATTERN" help:"Only this topic; * stands for one token, > for the rest."`
+	Key          string   `env:"-" placeholder:"KEY" help:"Only events of this key."`
+	Error        string   `env:"-" placeholder:"TEXT" help:"Only those whose last error has this in it."`
+	Since        moment   `env:"-" placeholder:"TIME" help:"Only what became a delivery from then on: a time, a day, or how long ago (1h30m, 7d)."`
+	Until        moment   `env:"-" placeholder:"TIME" help:"Only what became one before."`
+	ID           []int64  `env:"-" name:"id" placeholder:"ID" help:"Only of this event; repeat for several."`
+}
+
+var (
+	everyState = []outbox.State{outbox.Retrying, outbox.Running, outbox.Dead, outbox.Skipped}
+	// What runs is its worker's: nobody else can decide about it.
+	decidable = []outbox.State{outbox.Retrying, outbox.Dead, outbox.Skipped}
+)
+
+// filter is what the flags mean to the library. all are the states that all of them stand for.
+func (f *deliveryFilter) filter(all []outbox.State) outbox.DeliveryFilter {
+	var states []outbox.State
+	for _, state := range f.State {
+		if state == "all" {
+			states = all
+			break
+		}
+		states = append(states, outbox.State(state))
+	}
+	return outbox.DeliveryFilter{
+		Subscription: f.Subscription, States: states, IDs: f.ID, Topic: f.Topic, Key: f.Key, Error: f.Error,
+		Since: f.Since.Time, Until: f.Until.Time,
+	}
+}
+
+type deliveriesListCommand struct {
+	deliveryFilter
+	After int64 `env:"-" placeholder:"ID" help:"Go on behind this event, where the page before ended."`
+	Limit int   `env:"-" default:"100" help:"How many to list, 1 to 1000."`
+	asJSON
+	cli.Database
+}
+
+// Help is what "outbox deliveries list --help" explains.
+func (*deliveriesListCommand) Help() string {
+	return `Lists deliveries by the ids of their events, and says how to go on where there are more. A delivery is an event's own row for one
+subscription: it failed, is slow, or waits behind one of its key that did.
+
+	outbox deliveries list -s mails                       # dead letters
+	outbox deliveries list -s mails --state all --since 1h
+	outbox deliveries list -s mails --error 'connection refused' --json | jq '.deliveries[].event.id'
+
+The JSON object is {"deliveries": […], "next": id for --after, "done": whether that was the last page}.`
+}
+
+// A deliveryPage is what "outbox deliveries list --json" prints.
+type deliveryPage struct {
+	Deliveries []outbox.DeliveryRow `json:"deliveries"`
+	Next       int64                `json:"next"`
+	Done       bool                 `json:"done"`
+}
+
+func (l *deliveriesListCommand) Run(ctx context.Context, c *console) error {
+	if l.Limit < 1 || l.Limit > 1000 {
+		return &cli.UsageError{Err: fmt.Errorf("--limit is %d, 1 to 1000 are possible", l.Limit)}
+	}
+	pool, err := open(ctx, l.Database)
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	if _, err := subscription(ctx, pool, l.Subscription); err != nil {
+		return err
+	}
+	list, err := outbox.ListDeliveries(ctx, pool, l.filter(everyState), l.After, l.Limit+1)
+	if err != nil {
+		return err
+	}
+	page := deliveryPage{Deliveries: list[:min(len(list), l.Limit)], Next: l.After, Done: len(list) <= l.Limit}
+	if n := len(page.Deliveries); n > 0 {
+		page.Next = page.Deliveries[n-1].Event.ID
+	} else {
+		page.Deliveries = []outbox.DeliveryRow{}
+	}
+	switch {
+	case l.JSON:
+		return c.print(page)
+	case len(page.Deliveries) == 0:
+		return c.write("No delivery matches.\n")
+	}
+	var b strings.Builder
+	table(&b, "EVENT\tSTATE\tTOPIC\tKEY\tATTEMPTS\tSINCE\tLAST ERROR", page.Deliveries, func(d outbox.DeliveryRow) []string {
+		return []string{
+			strconv.FormatInt(d.Event.ID, 10), string(d.State), printable(d.Event.Topic), printable(d.Event.Key),
+			strconv.Itoa(d.Attempt), clock(d.CreatedAt), lastError(&d),
+		}
+	})
+	if !page.Done {
+		fmt.Fprintf(&b, "\nThere are more: go on with --after %d\n", page.Next)
+	}
+	return c.write(b.String())
+}
+
+type deliveriesShowCommand struct {
+	ID           int64  `arg:"" help:"The event's id."`
+	Subscription string `env:"-" short:"s" required:"" placeholder:"NAME" help:"Of this subscription."`
+	asJSON
+	cli.Database
+}
+
+// Help is what "outbox deliveries show --help" explains.
+func (*deliveriesShowCommand) Help() string {
+	return `Shows a delivery: the event with its payload and headers, and each failure with its time, its worker and its error.
+
+	outbox deliveries show 1234 -s mails
+	outbox deliveries show 1234 -s mails --json | jq -r '.failures[-1].error'
+
+It exits with 3 where the subscription has no delivery of that event: it was delivered, or is yet to be.`
+}
+
+func (s *deliveriesShowCommand) Run(ctx context.Context, c *console) error {
+	pool, err := open(ctx, s.Database)
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	if _, err := subscription(ctx, pool, s.Subscription); err != nil {
+		return err
+	}
+	f := outbox.DeliveryFilter{Subscription: s.Subscription, States: everyState, IDs: []int64{s.ID}}
+	list, err := outbox.ListDeliveries(ctx, pool, f, s.ID-1, 1)
+	switch {
+	case err != nil:
+		return err
+	case len(list) == 0:
+		return fmt.Errorf("%w of event %d for %q: \"outbox events show %d\" says what became of it", errUnknownDelivery, s.ID, s.Subscription, s.ID)
+	case s.JSON:
+		return c.print(list[0])
+	}
+	return c.write(deliveryText(&list[0]))
+}
+
+func deliveryText(d *outbox.DeliveryRow) string {
+	var b strings.Builder
+	writeEvent(&b, &d.Event)
+	due, holds := "", ""
+	if d.State == outbox.Retrying {
+		due = clock(d.DueAt)
+	}
+	if d.StopsKey {
+		holds = "the events of its key, until somebody decides"
+	}
+	b.WriteByte('\n')
+	fields(&b,
+		field{"State", string(d.State)},
+		field{"Attempts", strconv.Itoa(d.Attempt)},
+		field{"Since", clock(d.CreatedAt)},
+		field{"Next", due},
+		field{"Holds up", holds},
+	)
+	for _, f := range d.Failures {
+		fmt.Fprintf(&b, "\n%s  attempt %d  %s\n", clock(f.At), f.Attempt, dash(f.Worker))
+		for line := range strings.Lines(f.Error) {
+			fmt.Fprintf(&b, "    %s\n", excerpt(strings.TrimRight(line, "\n"), 1000))
+		}
+	}
+	return b.String()
+}
+
+// decideHelp is what the three verbs that decide have in common.
+const decideHelp = `
+Which ones, the filter says; "outbox deliveries list" takes the same and shows them. It says how many they are, and asks, or wants
+--yes. What is running stays as it is.`
+
+type deliveriesRetryCommand struct {
+	deliveryFilter
+	confirmation
+	asJSON
+	cli.Database
+}
+
+// Help is what "outbox deliveries retry --help" explains.
+func (*deliveriesRetryCommand) Help() string {
+	return `Has deliveries tried again, at once and with all their attempts, those of one key in order.
+
+	outbox deliveries retry -s mails --id 1234
+	outbox deliveries retry -s mails --error 'connection refused' --yes
+	outbox deliveries retry -s mails --state skipped --topic 'orders.>'
+` + decideHelp + ` With --id, it does not ask.`
+}
+
+func (r *deliveriesRetryCommand) Run(ctx context.Context, c *console) error {
+	return decision{
+		verb: "Retry", done: "will be tried again", json: "retried", certain: len(r.ID) > 0, do: outbox.RetryDeliveries,
+	}.run(ctx, c, r.Database, &r.deliveryFilter, r.confirmation, r.asJSON)
+}
+
+type deliveriesSkipCommand struct {
+	deliveryFilter
+	Reason string `env:"-" required:"" placeholder:"TEXT" help:"Why; it is kept with them."`
+	confirmation
+	asJSON
+	cli.Database
+}
+
+// Help is what "outbox deliveries skip --help" explains.
+func (*deliveriesSkipCommand) Help() string {
+	return `Sets deliveries aside for a reason, which is kept with them. Their keys go on. They stay until the log's retention is over, and can be
+retried until then.
+
+	outbox deliveries skip -s mails --id 1234 --reason 'customer is gone'
+	outbox deliveries skip -s mails --topic orders.test --reason 'tests' --yes
+` + decideHelp + ` With --id, it does not ask.`
+}
+
+func (s *deliveriesSkipCommand) Run(ctx context.Context, c *console) error {
+	skip := func(ctx context.Context, db outbox.DB, f outbox.DeliveryFilter) (int64, error) {
+		return outbox.SkipDeliveries(ctx, db, f, s.Reason)
+	}
+	return decision{
+		verb: "Skip", done: "set aside", json: "skipped", certain: len(s.ID) > 0, do: skip,
+	}.run(ctx, c, s.Database, &s.deliveryFilter, s.confirmation, s.asJSON)
+}
+
+type deliveriesDiscardCommand struct {
+	deliveryFilter
+	confirmation
+	asJSON
+	cli.Database
+}
+
+// Help is what "outbox deliveries discard --help" explains.
+func (*deliveriesDiscardCommand) Help() string {
+	return `Deletes deliveries with their payloads and failures. Their keys go on. Nobody can bring them back.
+
+	outbox deliveries discard -s mails --id 1234 --yes
+	outbox deliveries discard -s mails --state skipped --until 30d
+` + decideHelp
+}
+
+func (d *deliveriesDiscardCommand) Run(ctx context.Context, c *console) error {
+	return decision{
+		verb: "Discard", done: "discarded", json: "discarded", do: outbox.DiscardDeliveries,
+	}.run(ctx, c, d.Database, &d.deliveryFilter, d.confirmation, d.asJSON)
+}
+
+// A decision is what can be done about deliveries.
+type decision struct {
+	verb, done string // for people
+	json       string // its count in JSON
+	certain    bool   // does not ask
+	do         func(context.Context, outbox.DB, outbox.DeliveryFilter) (int64, error)
+}
+
+func (d decision) run(ctx context.Context, c *console, database cli.Database, chosen *deliveryFilter, sure confirmation, as asJSON) error {
+	if slices.Contains(chosen.State, string(outbox.Running)) {
+		return &cli.UsageError{Err: fmt.Errorf("--state running: nobody can decide about what its worker is handling")}
+	}
+	pool, err := open(ctx, database)
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	if _, err := subscription(ctx, pool, chosen.Subscription); err != nil {
+		return err
+	}
+	f := chosen.filter(decidable)
+	n, err := outbox.CountDeliveries(ctx, pool, f)
+	if err != nil {
+		return err
+	}
+	if n > 0 {
+		question := fmt.Sprintf("%s %s of %q", d.verb, plural(n, "delivery", "deliveries"), chosen.Subscription)
+		if !as.JSON && (sure.Yes || d.certain) {
+			fmt.Fprintf(c.err, "%s.\n", question)
+		}
+		sure.Yes = sure.Yes || d.certain
+		if err := c.confirm(ctx, sure, question); err != nil {
+			return err
+		}
+		if n, err = d.do(ctx, pool, f); err != nil {
+			return err
+		}
+	}
+	switch {
+	case as.JSON:
+		return c.print(map[string]any{"subscription": chosen.Subscription, d.json: n})
+	case n == 0:
+		return c.write("No delivery matches.\n")
+	}
+	return c.write(fmt.Sprintf("%s %s.\n", plural(n, "delivery", "deliveries"), d.done))
+}

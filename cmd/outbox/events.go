@@ -1,0 +1,201 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/signalbox-go/signalbox/internal/cli"
+	"github.com/signalbox-go/signalbox/outbox"
+)
+
+type eventsCommands struct {
+	List eventsListCommand `cmd:"" help:"List events that match a filter."`
+	Show eventsShowCommand `cmd:"" help:"Show an event, and what became of it in every subscription."`
+	Tail eventsTailCommand `cmd:"" help:"Follow events as they come, until Ctrl-C."`
+}
+
+// eventFilter is the part of a verb's flags that chooses events. Embed it. It has no environment variables: a filter that
+// nobody sees is a trap.
+type eventFilter struct {
+	Topic   string `env:"-" placeholder:"PATTERN" help:"Only this topic; * stands for one token, > for the rest."`
+	Key     string `env:"-" placeholder:"KEY" help:"Only events of this key."`
+	Payload string `env:"-" placeholder:"JSON" help:"Only events whose payload contains this JSON."`
+	Since   moment `env:"-" placeholder:"TIME" help:"Only what was published from then on: a time, a day, or how long ago (1h30m, 7d)."`
+	Until   moment `env:"-" placeholder:"TIME" help:"Only what was published before."`
+	MinID   int64  `env:"-" name:"min-id" placeholder:"ID" help:"Only events from this id on."`
+	MaxID   int64  `env:"-" name:"max-id" placeholder:"ID" help:"Only events up to this id."`
+}
+
+// filter is what the flags mean to the library.
+func (f *eventFilter) filter() outbox.EventFilter {
+	return outbox.EventFilter{
+		Topic: f.Topic, Key: f.Key, Since: f.Since.Time, Until: f.Until.Time, MinID: f.MinID, MaxID: f.MaxID,
+		Payload: json.RawMessage(f.Payload),
+	}
+}
+
+type eventsListCommand struct {
+	eventFilter
+	Newest bool  `env:"-" help:"Begin with the newest."`
+	After  int64 `env:"-" placeholder:"ID" help:"Go on behind this event, where the page before ended."`
+	Limit  int   `env:"-" default:"100" help:"How many to list, 1 to 1000."`
+	asJSON
+	cli.Database
+}
+
+// Help is what "outbox events list --help" explains.
+func (*eventsListCommand) Help() string {
+	return `Lists events of the log, oldest first, and says how to go on where there are more.
+
+	outbox events list --newest --limit 10
+	outbox events list --topic 'orders.>' --since 1h
+	outbox events list --key A-17 --payload '{"customer": {"country": "NO"}}'
+	outbox events list --min-id 1000 --max-id 1999 --json | jq '.events[].payload'
+
+Where few events of a large log match, it takes its time: a key, a time or ids spare it most of that. The JSON object is
+{"events": […], "next": id for --after, "done": whether that was the last page}.`
+}
+
+func (l *eventsListCommand) Run(ctx context.Context, c *console) error {
+	pool, err := open(ctx, l.Database)
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	page, err := l.page(ctx, pool)
+	switch {
+	case err != nil:
+		return err
+	case l.JSON:
+		return c.print(page)
+	case len(page.Events) == 0:
+		return c.write("No event matches.\n")
+	}
+	var b strings.Builder
+	table(&b, "ID\tPUBLISHED\tTOPIC\tKEY\tPAYLOAD", page.Events, func(e outbox.Event) []string {
+		return []string{strconv.FormatInt(e.ID, 10), clock(e.PublishedAt), printable(e.Topic), printable(e.Key), excerpt(string(e.Payload), 60)}
+	})
+	if !page.Done {
+		fmt.Fprintf(&b, "\nThere are more: go on with --after %d\n", page.Next)
+	}
+	return c.write(b.String())
+}
+
+// page returns a full page, however many of the library's that takes: each looks at a bounded part of the log.
+func (l *eventsListCommand) page(ctx context.Context, pool *pgxpool.Pool) (*outbox.EventPage, error) {
+	if l.Limit < 1 || l.Limit > 1000 {
+		return nil, &cli.UsageError{Err: fmt.Errorf("--limit is %d, 1 to 1000 are possible", l.Limit)}
+	}
+	p := outbox.Page{After: l.After, Newest: l.Newest, Limit: l.Limit}
+	all := &outbox.EventPage{Events: []outbox.Event{}}
+	for {
+		part, err := outbox.Events(ctx, pool, l.filter(), p)
+		if err != nil {
+			return nil, err
+		}
+		all.Events = append(all.Events, part.Events...)
+		all.Next, all.Done = part.Next, part.Done
+		if p.After, p.Limit = part.Next, l.Limit-len(all.Events); part.Done || p.Limit == 0 {
+			return all, nil
+		}
+	}
+}
+
+type eventsShowCommand struct {
+	ID int64 `arg:"" help:"The event's id."`
+	asJSON
+	cli.Database
+}
+
+// Help is what "outbox events show --help" explains.
+func (*eventsShowCommand) Help() string {
+	return `Shows an event with its payload and headers, and what became of it in every subscription:
+
+	pending     it is yet to be handled, or is right now
+	delivered   it was handled
+	retrying    it failed, and will be tried again
+	blocked     it waits behind an unfinished event of its key
+	running     it is being handled, and takes its time
+	dead        it was given up: see "outbox deliveries --help"
+	skipped     it was set aside
+	unmatched   its topic is none of the subscription's
+	earlier     it is older than where the subscription began
+
+	outbox events show 1234
+	outbox events show 1234 --json | jq '.fates[] | select(.fate == "dead") | .subscription'
+
+It exits with 3 where there is no such event: its transaction has not committed, or was rolled back, or it was deleted
+because of its age. A delivery outlives that, and is still shown.`
+}
+
+func (s *eventsShowCommand) Run(ctx context.Context, c *console) error {
+	pool, err := open(ctx, s.Database)
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	row, err := outbox.EventByID(ctx, pool, s.ID)
+	switch {
+	case err != nil:
+		return err
+	case s.JSON:
+		return c.print(row)
+	}
+	return c.write(eventText(row))
+}
+
+func eventText(row *outbox.EventRow) string {
+	var b strings.Builder
+	writeEvent(&b, &row.Event)
+	if row.Deleted {
+		b.WriteString("\nThe log does not have it any more. What is left:\n")
+	}
+	b.WriteByte('\n')
+	if len(row.Fates) == 0 {
+		b.WriteString("There is no subscription yet.\n")
+		return b.String()
+	}
+	table(&b, "SUBSCRIPTION\tFATE\tATTEMPTS\tLAST ERROR", row.Fates, func(f outbox.EventFate) []string {
+		cells := []string{printable(f.Subscription), string(f.Fate), "", ""}
+		if f.Delivery != nil {
+			cells[2], cells[3] = strconv.Itoa(f.Delivery.Attempt), lastError(f.Delivery)
+		}
+		return cells
+	})
+	return b.String()
+}
+
+// writeEvent writes all that is known of an event.
+func writeEvent(b *strings.Builder, e *outbox.Event) {
+	fields(b,
+		field{"Event", strconv.FormatInt(e.ID, 10)},
+		field{"Topic", printable(e.Topic)},
+		field{"Key", printable(e.Key)},
+		field{"Published", clock(e.PublishedAt)},
+		field{"Headers", headerText(e.Headers)},
+	)
+	fmt.Fprintf(b, "\n%s\n", indented(e.Payload))
+}
+
+func headerText(headers map[string]string) string {
+	var list []string
+	for name, value := range headers {
+		list = append(list, printable(name)+"="+printable(value))
+	}
+	slices.Sort(list)
+	return strings.Join(list, " ")
+}
+
+// lastError is the beginning of what failed last.
+func lastError(d *outbox.DeliveryRow) string {
+	if len(d.Failures) == 0 {
+		return ""
+	}
+	return excerpt(d.Failures[len(d.Failures)-1].Error, 80)
+}

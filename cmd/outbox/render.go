@@ -1,0 +1,125 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+	"unicode/utf8"
+)
+
+// table aligns rows under a header. Empty cells get a dash.
+func table[T any](b *strings.Builder, header string, rows []T, cells func(T) []string) {
+	w := tabwriter.NewWriter(b, 0, 0, 3, ' ', 0)
+	fmt.Fprintln(w, header)
+	for _, row := range rows {
+		texts := cells(row)
+		for i := range texts {
+			if texts[i] == "" {
+				texts[i] = "-"
+			}
+		}
+		fmt.Fprintln(w, strings.Join(texts, "\t"))
+	}
+	_ = w.Flush() // a strings.Builder takes everything
+}
+
+// A field is a line of what is shown of one thing.
+type field struct{ name, value string }
+
+// fields aligns what is known of one thing, and leaves out what is empty.
+func fields(b *strings.Builder, list ...field) {
+	w := tabwriter.NewWriter(b, 0, 0, 3, ' ', 0)
+	for _, f := range list {
+		if f.value != "" {
+			fmt.Fprintf(w, "%s\t%s\n", f.name, f.value)
+		}
+	}
+	_ = w.Flush()
+}
+
+// counts lists counts by name, and those of nobody under another one.
+func counts[N int | int64](byName map[string]N, nobody string) string {
+	var list []string
+	for _, name := range slices.Sorted(maps.Keys(byName)) {
+		label := printable(name)
+		if name == "" {
+			label = nobody
+		}
+		list = append(list, fmt.Sprintf("%s: %d", label, byName[name]))
+	}
+	return strings.Join(list, ", ")
+}
+
+// age rounds to what a person wants to know.
+func age(d time.Duration) string {
+	switch {
+	case d < 0: // the row was written between the two looks
+		return "0s"
+	case d < 10*time.Second:
+		return d.Round(100 * time.Millisecond).String()
+	default:
+		return d.Round(time.Second).String()
+	}
+}
+
+// clock is a time as --since and --until take it.
+func clock(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+
+// printable is a text that somebody chose, without what could disturb a terminal or the table.
+func printable(text string) string {
+	if strings.ContainsFunc(text, func(r rune) bool { return !strconv.IsPrint(r) }) {
+		return strconv.Quote(text)
+	}
+	return text
+}
+
+// excerpt is the beginning of a text, in one line.
+func excerpt(text string, most int) string {
+	text = strings.Map(func(r rune) rune {
+		if strconv.IsPrint(r) {
+			return r
+		}
+		return ' '
+	}, text)
+	if utf8.RuneCountInString(text) <= most {
+		return text
+	}
+	return string([]rune(text)[:most-1]) + "…"
+}
+
+// indented is JSON for people, without what could disturb a terminal.
+func indented(raw json.RawMessage) string {
+	var b bytes.Buffer
+	if json.Indent(&b, raw, "", "  ") != nil {
+		return printable(string(raw))
+	}
+	return strings.Map(func(r rune) rune {
+		if r == '\n' || strconv.IsPrint(r) {
+			return r
+		}
+		return '\uFFFD'
+	}, b.String())
+}
+
+// number has separators, for what may be in the millions.
+func number(n int64) string {
+	text := strconv.FormatInt(n, 10)
+	for i := len(text) - 3; i > 0 && text[i-1] != '-'; i -= 3 {
+		text = text[:i] + "," + text[i:]
+	}
+	return text
+}
+
+// plural counts things: "1 event", "2 events".
+func plural(n int64, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return number(n) + " " + many
+}

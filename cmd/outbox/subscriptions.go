@@ -1,0 +1,311 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/signalbox-go/signalbox/internal/cli"
+	"github.com/signalbox-go/signalbox/outbox"
+)
+
+type subscriptionsCommands struct {
+	List   subscriptionsListCommand   `cmd:"" help:"List all subscriptions."`
+	Show   subscriptionsShowCommand   `cmd:"" help:"Show a subscription: its topics, workers, lag and deliveries."`
+	Create subscriptionsCreateCommand `cmd:"" help:"Create a subscription anywhere in the log."`
+	Pause  subscriptionsPauseCommand  `cmd:"" help:"Have its workers stop handling events."`
+	Resume subscriptionsResumeCommand `cmd:"" help:"Have its workers go on."`
+	Delete subscriptionsDeleteCommand `cmd:"" help:"Delete a subscription with its cursors and deliveries."`
+}
+
+// subscription returns one by its name.
+func subscription(ctx context.Context, db outbox.DB, name string) (outbox.SubscriptionRow, error) {
+	list, err := outbox.Subscriptions(ctx, db)
+	if err != nil {
+		return outbox.SubscriptionRow{}, err
+	}
+	for _, s := range list {
+		if s.Name == name {
+			return s, nil
+		}
+	}
+	return outbox.SubscriptionRow{}, fmt.Errorf("%w %q", outbox.ErrUnknownSubscription, name)
+}
+
+type subscriptionsListCommand struct {
+	asJSON
+	cli.Database
+}
+
+// Help is what "outbox subscriptions list --help" explains.
+func (*subscriptionsListCommand) Help() string {
+	return `Lists all subscriptions by name. How far each is behind is in "outbox status".
+
+	outbox subscriptions list
+	outbox subscriptions list --json | jq -r '.subscriptions[] | select(.paused_at) | .name'`
+}
+
+func (l *subscriptionsListCommand) Run(ctx context.Context, c *console) error {
+	pool, err := open(ctx, l.Database)
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	list, err := outbox.Subscriptions(ctx, pool)
+	switch {
+	case err != nil:
+		return err
+	case l.JSON:
+		return c.print(map[string]any{"subscriptions": list})
+	case len(list) == 0:
+		return c.write("There is no subscription yet: a worker creates its own when it starts.\n")
+	}
+	var b strings.Builder
+	table(&b, "SUBSCRIPTION\tTOPICS\tCREATED\tSTATE\tWORKERS\tLANES", list, func(s outbox.SubscriptionRow) []string {
+		return []string{
+			printable(s.Name), printable(strings.Join(s.Topics, " ")), clock(s.CreatedAt), stateText(s),
+			printable(strings.Join(s.Workers, " ")), fmt.Sprintf("%d of %d", s.Owned, outbox.Lanes),
+		}
+	})
+	return c.write(b.String())
+}
+
+// stateText says what a subscription is in.
+func stateText(s outbox.SubscriptionRow) string {
+	switch {
+	case s.RewindTo != nil:
+		return fmt.Sprintf("goes back behind event %d", *s.RewindTo)
+	case s.PausedAt != nil:
+		return "paused"
+	case len(s.Workers) == 0:
+		return "not served"
+	}
+	return "served"
+}
+
+type subscriptionsShowCommand struct {
+	Name string `arg:"" help:"The subscription's name."`
+	asJSON
+	cli.Database
+}
+
+// Help is what "outbox subscriptions show --help" explains.
+func (*subscriptionsShowCommand) Help() string {
+	return `Shows a subscription: its topics, who serves it, how far it is behind, and how many deliveries it has in which state.
+
+	outbox subscriptions show mails
+	outbox subscriptions show mails --json | jq .lag.events`
+}
+
+// A subscriptionView is what "outbox subscriptions show --json" prints.
+type subscriptionView struct {
+	outbox.SubscriptionRow
+	Lag        outbox.Lag       `json:"lag"`
+	Deliveries map[string]int64 `json:"deliveries"`
+	Lanes      map[string]int   `json:"lanes"`
+}
+
+func (s *subscriptionsShowCommand) Run(ctx context.Context, c *console) error {
+	pool, err := open(ctx, s.Database)
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	row, err := subscription(ctx, pool, s.Name)
+	if err != nil {
+		return err
+	}
+	status, err := outbox.ReadStatus(ctx, pool)
+	if err != nil {
+		return err
+	}
+	view := subscriptionView{SubscriptionRow: row}
+	for _, one := range status.Subscriptions {
+		if one.Name == s.Name {
+			view.Lag, view.Deliveries, view.Lanes = one.Lag, one.Deliveries, one.Lanes
+		}
+	}
+	if s.JSON {
+		return c.print(view)
+	}
+	paused := ""
+	if row.PausedAt != nil {
+		paused = clock(*row.PausedAt)
+	}
+	var b strings.Builder
+	fields(&b,
+		field{"Subscription", printable(row.Name)},
+		field{"Id", strconv.Itoa(int(row.ID))},
+		field{"Topics", printable(strings.Join(row.Topics, " "))},
+		field{"Created", clock(row.CreatedAt)},
+		field{"State", stateText(row)},
+		field{"Paused", paused},
+		field{"Workers", printable(strings.Join(row.Workers, " "))},
+		field{"Lanes", counts(view.Lanes, "nobody")},
+		field{"Lag", lagText(view.Lag) + " events"},
+		field{"Behind", behindText(view.Lag)},
+		field{"Deliveries", counts(view.Deliveries, "")},
+	)
+	return c.write(b.String())
+}
+
+type subscriptionsCreateCommand struct {
+	Name   string   `arg:"" help:"The subscription's name."`
+	Topics []string `env:"-" required:"" placeholder:"PATTERN" help:"Topics that it sees; repeat for several. * stands for one token, > for the rest."`
+	From   place    `env:"-" default:"beginning" placeholder:"PLACE" help:"Where it begins: beginning (default) of what the log still has, now, an id, a time, or how long ago (7d)."`
+	asJSON
+	cli.Database
+}
+
+// Help is what "outbox subscriptions create --help" explains.
+func (*subscriptionsCreateCommand) Help() string {
+	return `Creates a subscription. A worker would do that when it starts, at the beginning of the log; this begins it anywhere.
+
+	outbox subscriptions create mails --topics 'orders.*' --topics accounts.closed
+	outbox subscriptions create search --topics '>' --from now
+	outbox subscriptions create audit --topics '>' --from 2026-01-31T12:00:00Z
+
+Nothing is lost from then on, whether or not a worker is there: the log is kept for it. One that exists with the same topics
+stays as it is, wherever it stands; one with others is refused.`
+}
+
+func (s *subscriptionsCreateCommand) Run(ctx context.Context, c *console) error {
+	pool, err := open(ctx, s.Database)
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	list, err := outbox.Subscriptions(ctx, pool)
+	if err != nil {
+		return err
+	}
+	created := true
+	for _, have := range list {
+		created = created && have.Name != s.Name
+	}
+	made, err := outbox.Subscribe(ctx, pool, s.Name, s.Topics, s.From.position)
+	if err != nil {
+		return err
+	}
+	if s.JSON {
+		return c.print(map[string]any{"name": made.Name, "topics": made.Topics, "created": created})
+	}
+	if !created {
+		return c.write(fmt.Sprintf("%s exists with these topics, and stays as it is.\n", printable(made.Name)))
+	}
+	return c.write(fmt.Sprintf("%s is created, and begins at: %s.\n", printable(made.Name), s.From.argument))
+}
+
+type subscriptionsPauseCommand struct {
+	Name string `arg:"" help:"The subscription's name."`
+	asJSON
+	cli.Database
+}
+
+// Help is what "outbox subscriptions pause --help" explains.
+func (*subscriptionsPauseCommand) Help() string {
+	return `Has the workers of a subscription stop handling its events, within about a second; what they are handling they finish. Nothing is
+lost: the log is kept for it, however long that is. Other subscriptions go on.
+
+	outbox subscriptions pause mails`
+}
+
+func (s *subscriptionsPauseCommand) Run(ctx context.Context, c *console) error {
+	return administer(ctx, c, s.Database, s.asJSON, s.Name, outbox.Pause, "is paused")
+}
+
+type subscriptionsResumeCommand struct {
+	Name string `arg:"" help:"The subscription's name."`
+	asJSON
+	cli.Database
+}
+
+// Help is what "outbox subscriptions resume --help" explains.
+func (*subscriptionsResumeCommand) Help() string {
+	return `Has the workers of a paused subscription go on where they were, at once.
+
+	outbox subscriptions resume mails`
+}
+
+func (s *subscriptionsResumeCommand) Run(ctx context.Context, c *console) error {
+	return administer(ctx, c, s.Database, s.asJSON, s.Name, outbox.Resume, "goes on")
+}
+
+// administer changes a subscription, and says so.
+func administer(ctx context.Context, c *console, database cli.Database, as asJSON, name string, change func(context.Context, outbox.DB, string) error, changed string) error {
+	pool, err := open(ctx, database)
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	if err := change(ctx, pool, name); err != nil {
+		return err
+	}
+	if as.JSON {
+		row, err := subscription(ctx, pool, name)
+		if err != nil {
+			return err
+		}
+		return c.print(row)
+	}
+	return c.write(fmt.Sprintf("%s %s.\n", printable(name), changed))
+}
+
+type subscriptionsDeleteCommand struct {
+	Name  string `arg:"" help:"The subscription's name."`
+	Force bool   `env:"-" help:"Also while workers serve it."`
+	confirmation
+	asJSON
+	cli.Database
+}
+
+// Help is what "outbox subscriptions delete --help" explains.
+func (*subscriptionsDeleteCommand) Help() string {
+	return `Deletes a subscription with its cursors and deliveries, dead letters included. Nobody can bring them back. It asks, or wants --yes.
+
+	outbox subscriptions delete mails
+	outbox subscriptions delete mails --yes
+
+While live workers serve it, it is refused with exit code 4: stop them first. With --force it is deleted nevertheless; a worker
+that is told the topics creates it anew.`
+}
+
+func (s *subscriptionsDeleteCommand) Run(ctx context.Context, c *console) error {
+	pool, err := open(ctx, s.Database)
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	question, err := s.question(ctx, pool)
+	if err != nil {
+		return err
+	}
+	if err := c.confirm(ctx, s.confirmation, question); err != nil {
+		return err
+	}
+	if err := outbox.DeleteSubscription(ctx, pool, s.Name, s.Force); err != nil {
+		return err
+	}
+	if s.JSON {
+		return c.print(map[string]any{"name": s.Name, "deleted": true})
+	}
+	return c.write(fmt.Sprintf("%s is deleted.\n", printable(s.Name)))
+}
+
+// question says what would go. That workers are in the way is said before anybody is asked.
+func (s *subscriptionsDeleteCommand) question(ctx context.Context, pool *pgxpool.Pool) (string, error) {
+	row, err := subscription(ctx, pool, s.Name)
+	if err != nil {
+		return "", err
+	}
+	if len(row.Workers) > 0 && !s.Force {
+		return "", &outbox.ServedError{Name: s.Name, Workers: row.Workers}
+	}
+	n, err := outbox.CountDeliveries(ctx, pool, outbox.DeliveryFilter{
+		Subscription: s.Name, States: []outbox.State{outbox.Retrying, outbox.Running, outbox.Dead, outbox.Skipped},
+	})
+	return fmt.Sprintf("Delete subscription %q with %s", s.Name, plural(n, "delivery", "deliveries")), err
+}

@@ -101,7 +101,7 @@ func (b *batch) work(ctx context.Context, group *conc.WaitGroup, x executor) {
 		defer end()
 		now := time.Since(b.begun)
 		for n := b.taken.Add(1) - 1; n < int64(len(b.heads)); n = b.taken.Add(1) - 1 {
-			parked := false
+			var parked bool
 			if now, parked = b.runChain(b.heads[n], now, lend, x); parked {
 				return // the runner has begun another goroutine in its place
 			}

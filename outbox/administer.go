@@ -63,9 +63,9 @@ func Resume(ctx context.Context, db DB, name string) error {
 }
 
 // administer changes a subscription and tells the workers, which then ask for their shares.
-func administer(ctx context.Context, db DB, name, what, sql string, args ...any) error {
+func administer(ctx context.Context, db DB, name, what, sql string) error {
 	tag, err := db.Exec(ctx, `with changed as (`+sql+` returning 1)
-		select pg_notify('`+Channel+`', '`+lanesPayload+`') from changed`, append([]any{name}, args...)...)
+		select pg_notify('`+Channel+`', '`+lanesPayload+`') from changed`, name)
 	if err == nil && tag.RowsAffected() == 0 {
 		err = ErrUnknownSubscription
 	}

@@ -111,6 +111,49 @@ func CountDeliveries(ctx context.Context, db DB, f DeliveryFilter) (int64, error
 	return n, nil
 }
 
+// A DeliveryGroup is what failed with the same error.
+type DeliveryGroup struct {
+	Error  string `json:"error"`  // the first line of the last failure; "" for those without one
+	Events int64  `json:"events"` // how many of them
+	First  int64  `json:"first"`  // id of the first event
+	Last   int64  `json:"last"`   // id of the last event
+}
+
+// GroupDeliveries returns the deliveries that match by the first line of their last failure, the most frequent first, up to
+// limit groups. It looks at no more than the 10,000 first ones that match; partial says that there may be more. Safe for
+// concurrent use as far as db is.
+func GroupDeliveries(ctx context.Context, db DB, f DeliveryFilter, limit int) (groups []DeliveryGroup, partial bool, err error) {
+	args, err := f.args(groupScan, limit)
+	if err != nil {
+		return nil, false, err
+	}
+	rows, _ := db.Query(ctx, `
+		with matching as materialized (
+		    select d.event_id, coalesce(split_part(d.errors -> -1 ->> 'error', E'\n', 1), '') as error
+		    from outbox.deliveries d
+		    where `+filterSQL+`
+		    order by d.event_id
+		    limit $9
+		)
+		select m.error, count(*), min(m.event_id), max(m.event_id), (select count(*) from matching) = $9
+		from matching m
+		group by m.error
+		order by count(*) desc, m.error
+		limit $10`, args...)
+	var g DeliveryGroup
+	_, err = pgx.ForEachRow(rows, []any{&g.Error, &g.Events, &g.First, &g.Last, &partial}, func() error {
+		groups = append(groups, g)
+		return nil
+	})
+	if err != nil {
+		return nil, false, fmt.Errorf("group deliveries: %w", err)
+	}
+	return groups, partial, nil
+}
+
+// groupScan is how many deliveries are grouped.
+const groupScan = 10_000
+
 // RetryDeliveries has the deliveries that match tried again, at once and with all their attempts, and returns how many. Those of
 // one key are tried in order, and what is behind them in their key waits. What is running stays as it is.
 func RetryDeliveries(ctx context.Context, db DB, f DeliveryFilter) (int64, error) {

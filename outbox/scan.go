@@ -139,6 +139,44 @@ func (s *scan) args(above, upTo int64, rows int, more ...any) []any {
 	return append([]any{from, upTo, rows, s.regex, s.filter.Key, optional(s.filter.Since), optional(s.filter.Until), payload}, more...)
 }
 
+// countSQL counts what is wanted among the first rows of a scan that the subscription $9 with the topics $10 has settled: its
+// cursors have passed it, and wait for it no more.
+func (s *scan) countSQL() string {
+	return `
+with cursors as materialized (` + cursorsSQL + `
+    where l.subscription_id = $9
+), scanned as materialized (
+    select s.id, s.wanted and s.topic ~ $10::text and ` + passedSQL + ` as wanted
+    from (` + s.sql(false) + `) s
+)
+select count(*), count(*) filter (where s.wanted), coalesce(min(s.id), 0), coalesce(max(s.id), 0), (select max(c.after_id) from cursors c)
+from scanned s`
+}
+
+// passedSQL is true when a subscription has settled the event s: its cursor has passed it, and does not wait for its
+// transaction.
+const passedSQL = `
+exists (select from cursors c
+        where c.lane = s.lane and s.id <= c.after_id
+          and not (s.id > (select k.floor from outbox.cluster k)
+                   and (c.pending @> s.xid::text::bigint or c.late @> s.xid::text::bigint and s.id > c.late_after_id)))`
+
+// count returns how many events of the scan a subscription has settled.
+func (s *scan) count(ctx context.Context, tx pgx.Tx, of Subscription) (n Estimate, err error) {
+	var scanned, wanted, first, last, cursor int64
+	err = tx.QueryRow(ctx, s.countSQL(), s.args(s.above, s.upTo, lagScan, of.ID, topics(of.Topics).regex())...).
+		Scan(&scanned, &wanted, &first, &last, &cursor)
+	if err != nil {
+		return n, err
+	}
+	n.Events = wanted
+	if n.Estimated = scanned >= lagScan && last < min(cursor, s.upTo); n.Estimated {
+		// As dense as in the ids that were looked at, also in those up to where the cursors are.
+		n.Events = max(wanted, int64(float64(wanted)*float64(min(cursor, s.upTo)-first+1)/float64(last-first+1)))
+	}
+	return n, nil
+}
+
 // optional returns nil for no time.
 func optional(t time.Time) *time.Time {
 	if t.IsZero() {

@@ -146,6 +146,12 @@ func (s *session) pulse(ctx context.Context, candidate bool) (elected bool, err 
 		share := p.Shares[s.subs[i].ID]
 		r.wake.add(func(w *wakeup) { w.pulse, w.fair, w.free = &p, share.Fair, share.Free })
 	}
+	if p.Rewinding {
+		select {
+		case s.rewinding <- struct{}{}:
+		default:
+		}
+	}
 	s.w.serving.Store(true)
 	return p.Sentinel, nil
 }

@@ -22,61 +22,75 @@ const (
 	thoroughEvery = time.Hour
 )
 
-// keepHouse is the sentinel's share of the chores that nobody waits for: it deletes what has expired.
+// keepHouse is the sentinel's share of the chores that nobody waits for: it deletes what has expired, and completes rewinds
+// whose callers are gone.
 func (s *session) keepHouse(ctx context.Context, log *slog.Logger) error {
 	conn, _, err := s.w.connect.open(ctx, outbox.SessionName(s.id, "housekeeping"))
 	if err != nil {
 		return err
 	}
 	defer shut(conn)
-	retention := s.w.cfg.Retention
-	if retention < 0 {
-		<-ctx.Done()
-		return ctx.Err()
+	h := housekeeper{conn: conn, keep: s.w.cfg.Retention, rewinding: s.rewinding}
+	var rounds <-chan time.Time
+	if h.keep >= 0 {
+		ticker := time.NewTicker(min(trimEvery, max(s.w.cfg.PollInterval, h.keep/100)))
+		defer ticker.Stop()
+		rounds = ticker.C
 	}
-	rounds := time.NewTicker(min(trimEvery, max(s.w.cfg.PollInterval, retention/100)))
-	defer rounds.Stop()
-	var thorough time.Time // when the last round looked from the very beginning
 	for {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-rounds.C:
+		if err := h.rest(ctx, rounds); err != nil {
+			return err
 		}
-		t := trimmer{conn: conn, keep: retention, thorough: time.Since(thorough) >= thoroughEvery}
-		err := t.round(ctx)
-		switch {
+		h.deleted = 0
+		switch err := h.trim(ctx); {
 		case errors.Is(err, outbox.ErrBusy):
 			log.Debug("will delete expired events later", "error", err)
 		case err != nil:
 			return err
-		case t.thorough:
-			thorough = time.Now()
 		}
-		if t.deleted > 0 {
-			log.Debug("deleted expired events", "deleted", t.deleted)
+		if h.deleted > 0 {
+			log.Debug("deleted expired events", "deleted", h.deleted)
 		}
 	}
 }
 
-// A trimmer deletes what has expired.
-type trimmer struct {
-	conn     *pgx.Conn
-	keep     time.Duration
-	thorough bool
-	deleted  int
+// A housekeeper does the chores, one at a time.
+type housekeeper struct {
+	conn      *pgx.Conn
+	keep      time.Duration
+	rewinding <-chan struct{} // has a token when a subscription is to go back
+	searched  time.Time       // when a round last looked from the very beginning
+	deleted   int
 }
 
-// round deletes until nothing is left that has expired.
-func (t *trimmer) round(ctx context.Context) error {
-	lanes, err := outbox.ExpiredLanes(ctx, t.conn, t.keep, t.thorough)
+// rest waits, but for rewinds.
+func (h *housekeeper) rest(ctx context.Context, until <-chan time.Time) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-until:
+			return nil
+		case <-h.rewinding:
+			if err := outbox.FinishRewinds(ctx, h.conn); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// trim deletes until nothing is left that has expired.
+func (h *housekeeper) trim(ctx context.Context) error {
+	begun := time.Now()
+	thorough := begun.Sub(h.searched) >= thoroughEvery
+	lanes, err := outbox.ExpiredLanes(ctx, h.conn, h.keep, thorough)
 	if err != nil {
 		return err
 	}
 	for len(lanes) > 0 {
 		var more []int16
 		for _, lane := range lanes {
-			n, err := t.chunk(ctx, func() (int, error) { return outbox.Trim(ctx, t.conn, lane, t.keep, trimChunk, t.thorough) })
+			n, err := h.chunk(ctx, func() (int, error) { return outbox.Trim(ctx, h.conn, lane, h.keep, trimChunk, thorough) })
 			if err != nil {
 				return err
 			}
@@ -86,26 +100,24 @@ func (t *trimmer) round(ctx context.Context) error {
 		}
 		lanes = more
 	}
-	for {
-		n, err := t.chunk(ctx, func() (int, error) { return outbox.TrimSkipped(ctx, t.conn, t.keep, trimChunk) })
-		if err != nil || n < trimChunk {
+	for n := trimChunk; n == trimChunk; {
+		if n, err = h.chunk(ctx, func() (int, error) { return outbox.TrimSkipped(ctx, h.conn, h.keep, trimChunk) }); err != nil {
 			return err
 		}
 	}
+	if thorough {
+		h.searched = begun
+	}
+	return nil
 }
 
 // chunk deletes something, and rests in proportion.
-func (t *trimmer) chunk(ctx context.Context, del func() (int, error)) (int, error) {
+func (h *housekeeper) chunk(ctx context.Context, del func() (int, error)) (int, error) {
 	begun := time.Now()
 	n, err := del()
-	t.deleted += n
+	h.deleted += n
 	if err != nil || n == 0 {
 		return n, err
 	}
-	select {
-	case <-ctx.Done():
-		return n, ctx.Err()
-	case <-time.After(trimRest * time.Since(begun)):
-		return n, nil
-	}
+	return n, h.rest(ctx, time.After(trimRest*time.Since(begun)))
 }

@@ -24,8 +24,9 @@ type session struct {
 	runners []*runner
 	subs    []outbox.Subscription
 
-	trigger atomic.Int64  // notifications that publishers sent, for the sentinel
-	rang    chan struct{} // has a token when trigger grew
+	trigger   atomic.Int64  // notifications that publishers sent, for the sentinel
+	rang      chan struct{} // has a token when trigger grew
+	rewinding chan struct{} // has a token when a subscription is to go back, for the sentinel
 }
 
 // departed has the ids of sessions that could not evict themselves, because the database was away.
@@ -43,7 +44,7 @@ func (d *departed) evict(ctx context.Context, conn *pgx.Conn) error {
 
 // session joins, serves and leaves. It reports whether it came to serve.
 func (w *Worker) session(ctx context.Context, left *departed) (served bool, err error) {
-	s := &session{w: w, rang: make(chan struct{}, 1)}
+	s := &session{w: w, rang: make(chan struct{}, 1), rewinding: make(chan struct{}, 1)}
 	if s.control, s.direct, err = w.connect.open(ctx, "signalbox worker: control"); err != nil {
 		return false, err
 	}

@@ -1,0 +1,146 @@
+package worker_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/signalbox-go/signalbox/internal/pgtest"
+	"github.com/signalbox-go/signalbox/outbox"
+	"github.com/signalbox-go/signalbox/worker"
+)
+
+// TestReplayEvents replays some of what was handled, in chunks, one of them twice: a key's events come in order, dead and
+// skipped ones among them, and nothing else does.
+func TestReplayEvents(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	db := pgtest.New(t)
+	first := newLedger()
+	s := worker.Subscription{Name: "s", Topics: []string{"test.*"}}
+	stop := start(t, db.Pool, worker.Config{}, s, func(_ context.Context, e *worker.Event[payload]) error {
+		first.add(e)
+		switch e.Payload.N {
+		case 30:
+			return worker.DeadLetter(errors.New("no"))
+		case 31:
+			return worker.Skip("no")
+		}
+		return nil
+	})
+	for n := range 50 { // ids 1 to 100, in turn
+		publish(t, db.Pool, "a", n, n+1)
+		publish(t, db.Pool, "b", n, n+1)
+	}
+	if _, err := db.Pool.Exec(ctx, `insert into outbox.events (topic, key, payload) values ('other', 'a', '{"n": 7}')`); err != nil {
+		t.Fatal(err)
+	}
+	first.waitFor(t, 100)
+	eventually(t, 20*time.Second, "all is settled", func() bool { return settledAll(t, db.Pool) })
+	if err := outbox.Pause(ctx, db.Pool, "s"); err != nil { // so that the replayed ones are all there when the first is handled
+		t.Fatal(err)
+	}
+	waitOwned(t, db, "s", 0)
+	publish(t, db.Pool, "a", 50, 51) // it has yet to come, and is not replayed
+	replay := func(f outbox.EventFilter, want, limit int) (chunks int) {
+		t.Helper()
+		if n, err := outbox.CountReplay(ctx, db.Pool, "s", f); err != nil || n != (outbox.Estimate{Events: int64(want)}) {
+			t.Errorf("%+v: counted %+v, %v; want %d", f, n, err, want)
+		}
+		total, after := 0, int64(0)
+		for done := false; !done; chunks++ {
+			var n int
+			var err error
+			before := after
+			if n, after, done, err = outbox.ReplayEvents(ctx, db.Pool, "s", f, after, limit); err != nil {
+				t.Fatal(err)
+			}
+			total += n
+			if chunks == 1 { // once more: an interrupted caller does not know
+				again, last, _, err := outbox.ReplayEvents(ctx, db.Pool, "s", f, before, limit)
+				if err != nil || again != n || last != after {
+					t.Errorf("repeated, it took %d up to %d, %v; want %d up to %d", again, last, err, n, after)
+				}
+			}
+		}
+		if total != want {
+			t.Errorf("%+v: took %d, want %d", f, total, want)
+		}
+		return chunks
+	}
+	if chunks := replay(outbox.EventFilter{Key: "a", MinID: 21}, 40, 7); chunks != 6 {
+		t.Errorf("40 events in chunks of 7 were %d", chunks)
+	}
+	replay(outbox.EventFilter{Payload: json.RawMessage(`{"n": 5}`)}, 2, 100)
+	replay(outbox.EventFilter{Topic: "other"}, 0, 100)
+	replay(outbox.EventFilter{Since: time.Now().Add(time.Hour)}, 0, 100)
+	stop()
+
+	second := newLedger()
+	if err := outbox.Resume(ctx, db.Pool, "s"); err != nil {
+		t.Fatal(err)
+	}
+	start(t, db.Pool, worker.Config{}, s, record(second))
+	second.waitFor(t, 40+2+1)
+	eventually(t, 20*time.Second, "all is settled", func() bool { return settledAll(t, db.Pool) })
+	byKey := map[string][]int{}
+	for _, e := range second.all() {
+		byKey[e.Key] = append(byKey[e.Key], e.Payload.N)
+	}
+	want := map[string][]int{"a": {5}, "b": {5}}
+	for n := 10; n <= 50; n++ {
+		want["a"] = append(want["a"], n)
+	}
+	if !cmp.Equal(byKey, want) {
+		t.Errorf("replayed %v, want %v", byKey, want)
+	}
+	left, err := outbox.CountDeliveries(ctx, db.Pool, outbox.DeliveryFilter{Subscription: "s", States: []outbox.State{outbox.Dead, outbox.Skipped}})
+	if err != nil || left != 2 { // those of key b
+		t.Errorf("%d dead or skipped ones are left, %v; want 2", left, err)
+	}
+	for _, c := range []struct {
+		name  string
+		f     outbox.EventFilter
+		limit int
+		want  error
+	}{
+		{"unknown", outbox.EventFilter{}, 1, outbox.ErrUnknownSubscription},
+		{"s", outbox.EventFilter{Topic: "a..b"}, 1, outbox.ErrInvalidFilter},
+		{"s", outbox.EventFilter{}, 0, outbox.ErrInvalidFilter},
+		{"s", outbox.EventFilter{}, 10_001, outbox.ErrInvalidFilter},
+	} {
+		if _, _, _, err := outbox.ReplayEvents(ctx, db.Pool, c.name, c.f, 0, c.limit); !errors.Is(err, c.want) {
+			t.Errorf("%+v: got %v, want %v", c, err, c.want)
+		}
+	}
+}
+
+// TestReplayUnderWay replays while the worker is at work: it notices at once, and new events of a key wait for the replayed.
+func TestReplayUnderWay(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	db := pgtest.New(t)
+	l := newLedger()
+	start(t, db.Pool, worker.Config{}, worker.Subscription{Name: "s", Topics: everything}, record(l))
+	publish(t, db.Pool, "k", 0, 2000)
+	l.waitFor(t, 2000)
+	eventually(t, 20*time.Second, "all is settled", func() bool { return settledAll(t, db.Pool) })
+	for after, done := int64(0), false; !done; {
+		var err error
+		if _, after, done, err = outbox.ReplayEvents(ctx, db.Pool, "s", outbox.EventFilter{Key: "k"}, after, 300); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var again []int
+	for _, e := range l.waitFor(t, 4000)[2000:] {
+		again = append(again, e.Payload.N)
+	}
+	if !slices.IsSorted(again) || len(again) != 2000 {
+		t.Errorf("%d were replayed, in order: %v", len(again), slices.IsSorted(again))
+	}
+}

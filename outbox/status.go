@@ -54,8 +54,16 @@ type WorkerStatus struct {
 // ReadStatus collects a Status. It looks at no more than lagScan events of each subscription, so it is quick however far
 // one is behind.
 func ReadStatus(ctx context.Context, db DB) (*Status, error) {
+	return readStatus(ctx, db, func(id int32, counts map[string]int64) error {
+		return countBy(ctx, db, counts, `
+			select d.state, count(*) from outbox.deliveries d where d.subscription_id = $1 group by d.state`, id)
+	})
+}
+
+// readStatus collects a Status. count counts the deliveries of a subscription by state.
+func readStatus(ctx context.Context, db DB, count func(id int32, counts map[string]int64) error) (*Status, error) {
 	s := &Status{Subscriptions: []SubscriptionStatus{}, Workers: []WorkerStatus{}, Log: LogStatus{HeldBy: []string{}}}
-	if err := s.readSubscriptions(ctx, db); err != nil {
+	if err := s.readSubscriptions(ctx, db, count); err != nil {
 		return nil, fmt.Errorf("read subscriptions: %w", err)
 	}
 	if err := s.readWorkers(ctx, db); err != nil {
@@ -145,7 +153,7 @@ select count(*), count(*) filter (where s.wanted),
        (select coalesce(sum(greatest(h.last_value - c.after_id, 0)), 0)::bigint / $4 from cursors c, outbox.events_id_seq h)
 from scanned s`
 
-func (s *Status) readSubscriptions(ctx context.Context, db DB) error {
+func (s *Status) readSubscriptions(ctx context.Context, db DB, count func(id int32, counts map[string]int64) error) error {
 	rows, _ := db.Query(ctx, `select s.id, s.name, s.topics from outbox.subscriptions s order by s.name`)
 	type subscription struct {
 		ID     int32
@@ -167,8 +175,7 @@ func (s *Status) readSubscriptions(ctx context.Context, db DB) error {
 			status.Lag.Estimated = true
 			status.Lag.Events = max(wanted, int64(float64(beyond)*float64(wanted)/float64(scanned)))
 		}
-		if err := countBy(ctx, db, status.Deliveries, `
-			select d.state, count(*) from outbox.deliveries d where d.subscription_id = $1 group by d.state`, sub.ID); err != nil {
+		if err := count(sub.ID, status.Deliveries); err != nil {
 			return err
 		}
 		if err := countBy(ctx, db, status.Lanes, `

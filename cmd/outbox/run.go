@@ -29,6 +29,7 @@ type flags struct {
 	DB      dbCommand      `cmd:"" name:"db" help:"Run a PostgreSQL for trying things, with the schema, until Ctrl-C."`
 	Migrate migrateCommand `cmd:"" help:"Create or upgrade the schema in a database."`
 	Status  statusCommand  `cmd:"" help:"Tell how subscriptions and workers are doing."`
+	UI      uiCommand      `cmd:"" name:"ui" help:"Serve the dashboard: what happens, what failed, and what to do about it."`
 	Health  healthCommand  `cmd:"" help:"Ask a producer or worker whether it can serve."`
 }
 
@@ -46,6 +47,8 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return flags.DB.run(ctx, stdout, stderr)
 	case "migrate":
 		return flags.Migrate.run(ctx, stdout)
+	case "ui":
+		return flags.UI.run(ctx, stdout, stderr)
 	case "health <url>":
 		return flags.Health.run(ctx)
 	default:

@@ -31,6 +31,9 @@ func (p *eventsPage) Filtered() bool {
 
 func (h *Handler) events(ctx context.Context, r *http.Request) (*view, error) {
 	q := r.URL.Query()
+	if id := strings.TrimSpace(q.Get("id")); id != "" {
+		return nil, elsewhere(link("event", "id", id))
+	}
 	p := &eventsPage{
 		Topic: strings.TrimSpace(q.Get("topic")), Key: q.Get("key"), Since: q.Get("since"), Until: q.Get("until"), Contains: strings.TrimSpace(q.Get("contains")),
 	}

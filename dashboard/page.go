@@ -87,6 +87,11 @@ func asset(w http.ResponseWriter, r *http.Request) {
 
 func versioned(name string) string { return name + "?v=" + assets[name].version }
 
+// elsewhere is another page that is meant, instead of an error.
+type elsewhere string
+
+func (e elsewhere) Error() string { return "see " + string(e) }
+
 // A pageFunc collects what a page shows.
 type pageFunc func(context.Context, *http.Request) (*view, error)
 
@@ -99,6 +104,11 @@ func (h *Handler) page(collect pageFunc) http.Handler {
 			return
 		}
 		v, err := h.collect(r, collect)
+		if next := elsewhere(""); errors.As(err, &next) {
+			w.Header().Set("Location", string(next))
+			w.WriteHeader(http.StatusSeeOther)
+			return
+		}
 		if err != nil {
 			h.fail(w, r, err)
 			return
@@ -158,6 +168,8 @@ func explain(err error) *fault {
 		return badRequest(err.Error())
 	case errors.As(err, &refused) && (refused.Code == "3F000" || refused.Code == "42P01" || refused.Code == "42703"):
 		return &fault{http.StatusServiceUnavailable, "The schema does not fit", `The tables are not as this dashboard knows them: run "outbox migrate".`}
+	case errors.As(err, &refused) && strings.HasPrefix(refused.Code, "22"): // a text with a zero byte, say
+		return badRequest(refused.Message)
 	case errors.As(err, &refused) && refused.Code == "42501":
 		return &fault{http.StatusServiceUnavailable, "The dashboard's role may not do that", "PostgreSQL says: " + refused.Message + "."}
 	case errors.Is(err, context.DeadlineExceeded):

@@ -129,7 +129,8 @@ func useKeyboard(t *testing.T, b window) {
 	b.until("the second is selected", `document.querySelectorAll('.picks input[name=id]')[1].checked && document.querySelector('#picked').innerText === '1'`)
 	b.press("r")
 	b.says("Retry 1 dead event of mails?")
-	b.press("\r") // the button has the focus
+	b.until("the button has the focus", `document.activeElement.id === 'confirm'`)
+	b.press("\r")
 	b.says("1 event will be tried again now.")
 	b.press("/")
 	b.until("the filter has the focus", `document.activeElement.name === 'topic'`)

@@ -90,12 +90,12 @@ func (b window) text() string {
 	return text
 }
 
-// until waits until an expression is true. Pages may come and go meanwhile.
+// until waits until an expression is true, on a page whose scripts have run. Pages may come and go meanwhile.
 func (b window) until(what, expression string) {
 	b.Helper()
 	deadline := time.Now().Add(30 * time.Second)
 	for {
-		so, err := chromedp.Run(b.ctx, chromedp.Evaluate[bool]("!!("+expression+")"))
+		so, err := chromedp.Run(b.ctx, chromedp.Evaluate[bool]("document.readyState === 'complete' && !!("+expression+")"))
 		if err == nil && so {
 			return
 		}
@@ -112,10 +112,16 @@ func (b window) says(text string) {
 	b.until("the page says "+text, fmt.Sprintf("document.body?.innerText.includes(%q)", text))
 }
 
-// click clicks on the first element that matches a CSS selector.
+// click clicks on the first element that matches a CSS selector. An update may replace the element just then: it tries again.
 func (b window) click(selector string) {
 	b.Helper()
-	b.do("click "+selector, chromedp.Click(chromedp.CSS(selector)))
+	var err error
+	for range 5 {
+		if err = chromedp.Do(b.ctx, chromedp.Click(chromedp.CSS(selector))); err == nil {
+			return
+		}
+	}
+	b.Fatalf("click %s: %v; the page says:\n%s", selector, err, b.text())
 }
 
 // scheme has the system of a tab be light or dark.

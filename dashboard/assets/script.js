@@ -42,6 +42,14 @@
     if (banner.textContent !== why) banner.textContent = why
   }
 
+  // A click or a keystroke is one thing, from its beginning to its end.
+  let pressed = false, touched = 0
+  addEventListener('pointerdown', () => { pressed = true }, true)
+  for (const event of ['pointerup', 'pointercancel', 'blur']) {
+    addEventListener(event, () => { pressed = false; touched = Date.now() }, true)
+  }
+  addEventListener('keydown', () => { touched = Date.now() }, true)
+
   // Nobody's selection or typing is taken away: what came meanwhile is shown when it is over.
   function busy() {
     const selection = getSelection()
@@ -51,17 +59,33 @@
       (live.contains(focus) && focus.matches('input:not([type=checkbox])'))
   }
 
+  // morph makes the children of one element like those of another. What is alike stays, with its focus and scroll position.
+  function morph(from, to) {
+    const old = [...from.childNodes], wanted = [...to.childNodes]
+    for (let i = 0; i < Math.max(old.length, wanted.length); i++) {
+      const a = old[i], b = wanted[i]
+      if (!b) a.remove()
+      else if (!a) from.append(b)
+      else if (a.nodeName !== b.nodeName || a.id !== b.id) a.replaceWith(b)
+      else if (a.nodeType !== Node.ELEMENT_NODE) { if (a.data !== b.data) a.data = b.data }
+      else {
+        for (const { name } of [...a.attributes]) if (!b.hasAttribute(name)) a.removeAttribute(name)
+        for (const { name, value } of b.attributes) if (a.getAttribute(name) !== value) a.setAttribute(name, value)
+        morph(a, b)
+      }
+    }
+  }
+
   function apply() {
-    if (held) return
-    if (waiting === null) return
+    if (held || waiting === null) return
     if (busy()) return show('held', 'waits for you')
-    const focus = document.activeElement
-    const id = live.contains(focus) ? focus.id : ''
+    if (pressed || Date.now() - touched < 300) return setTimeout(apply, 100)
     const place = here()
     // A stream is the server's own page, rendered and escaped as the first time.
-    live.innerHTML = waiting
+    const next = document.createElement('div')
+    next.innerHTML = waiting
     waiting = null
-    if (id) document.getElementById(id)?.focus({ preventScroll: true })
+    morph(live, next)
     enhance()
     if (place !== '') mark(rows().find((row) => key(row) === place), false)
     show('on', 'live')

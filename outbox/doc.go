@@ -27,5 +27,13 @@
 // A worker that is dead is evicted ([Evict]): its row goes, which fences off whatever it still tries to settle, and its lanes
 // are free for others. One worker, the sentinel, does that, and answers the [Bell].
 //
+// # How it is looked after
+//
+// Operators list, pause and resume subscriptions ([Subscriptions], [Pause], [Resume], [DeleteSubscription]), look at the log and at
+// what became of an event ([Events], [EventByID]), have events handled again ([Rewind] for all from a [Position] on,
+// [ReplayEvents] for some), and decide about what failed ([ListDeliveries], [GroupDeliveries], [RetryDeliveries],
+// [SkipDeliveries], [DiscardDeliveries]). The sentinel deletes what is old and settled by everybody ([Trim]). [ReadStatus]
+// says how all of that is doing.
+//
 // The package has no goroutines. Member and Bell are for a single goroutine each, and own their connections.
 package outbox

@@ -90,16 +90,15 @@ select x.n from expired x`
 // remove.
 //
 // A subscription that is created at the same time reads what is left, and whoever creates one waits for the chunk to be
-// deleted. So limit the chunk to a few thousand. It returns ErrBusy when somebody creates or changes a subscription in a
-// transaction that takes longer than a second.
+// deleted. So limit the chunk to a few thousand. It returns ErrBusy when somebody takes longer than a second to create one.
 func Trim(ctx context.Context, db Beginner, lane int16, keep time.Duration, limit int, thorough bool) (deleted int, err error) {
 	err = scanning(ctx, db, func(tx pgx.Tx) error {
-		// Nobody subscribes, or goes back in the log, between what is looked at and what is deleted. Statements before the lock
-		// have no say: the snapshot that counts is taken after it.
+		// Nobody looks for a place to begin, and then asks for it, between what is looked at here and what is deleted. The
+		// snapshot that counts is taken after the lock.
 		if _, err := tx.Exec(ctx, `set local lock_timeout = '1s'`); err != nil {
 			return err
 		}
-		if _, err := tx.Exec(ctx, `lock table outbox.subscriptions in share mode`); err != nil {
+		if _, err := tx.Exec(ctx, `select pg_advisory_xact_lock($1::integer, $2::integer)`, lockClass, lockTrim); err != nil {
 			return err
 		}
 		return tx.QueryRow(ctx, trimSQL, keep, lane, limit, thorough).Scan(&deleted)
@@ -108,6 +107,13 @@ func Trim(ctx context.Context, db Beginner, lane int16, keep time.Duration, limi
 		return 0, fmt.Errorf("delete expired events of lane %d: %w", lane, busy(err))
 	}
 	return deleted, nil
+}
+
+// keepLog has nothing deleted until the transaction ends: what it finds in the log is still there when it asks for it. It takes
+// no transaction id.
+func keepLog(ctx context.Context, tx pgx.Tx) error {
+	_, err := tx.Exec(ctx, `select pg_advisory_xact_lock_shared($1::integer, $2::integer)`, lockClass, lockTrim)
+	return err
 }
 
 // busy turns the error of a lock's timeout into ErrBusy.

@@ -1,6 +1,7 @@
 package outbox_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -131,7 +132,7 @@ func TestTrim(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := subscribing.Exec(ctx, `insert into outbox.subscriptions (name, topics) values ('new', '{a}')`); err != nil {
+	if _, err := outbox.Subscribe(ctx, within{subscribing}, "new", []string{"a"}, outbox.FromBeginning); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := outbox.Trim(ctx, db.Pool, 0, time.Hour, 1, false); !errors.Is(err, outbox.ErrBusy) {
@@ -156,6 +157,11 @@ func TestTrim(t *testing.T) {
 		t.Errorf("deleted %d, %v, want the skipped one", n, err)
 	}
 }
+
+// within has what begins a transaction begin a savepoint in one.
+type within struct{ tx pgx.Tx }
+
+func (w within) BeginTx(ctx context.Context, _ pgx.TxOptions) (pgx.Tx, error) { return w.tx.Begin(ctx) }
 
 // TestTrimInChunks deletes from all lanes, a hundred events at a time.
 func TestTrimInChunks(t *testing.T) {

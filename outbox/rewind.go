@@ -63,8 +63,7 @@ func planRewind(ctx context.Context, tx pgx.Tx, name string, to Position) (n Est
 // ErrUnknownSubscription where there is none of that name. Safe for concurrent use as far as db is.
 func Rewind(ctx context.Context, db Beginner, name string, to Position) (n Estimate, err error) {
 	err = scanning(ctx, db, func(tx pgx.Tx) error {
-		// Before it looks at the log: see create.
-		if _, err := tx.Exec(ctx, `lock table outbox.subscriptions in row exclusive mode`); err != nil {
+		if err := keepLog(ctx, tx); err != nil {
 			return err
 		}
 		var after int64

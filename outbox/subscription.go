@@ -110,8 +110,7 @@ func find(ctx context.Context, tx pgx.Tx, name string) (s Subscription, err erro
 
 // create adds a subscription and its lanes, unless somebody else did so just now.
 func create(ctx context.Context, tx pgx.Tx, name string, topics []string, start Position) error {
-	// Before it looks at the log: what it finds there is not deleted any more. See Trim. No transaction id is taken.
-	if _, err := tx.Exec(ctx, `lock table outbox.subscriptions in row exclusive mode`); err != nil {
+	if err := keepLog(ctx, tx); err != nil {
 		return err
 	}
 	after, pending, err := start.cursor(ctx, tx)

@@ -14,6 +14,7 @@ const (
 	lockClass       = 7446925
 	lockBell        = 1 // see Bell; also in the trigger function outbox.ring
 	lockSentinel    = 2 // held by the worker that is the sentinel
+	lockTrim        = 3 // exclusive while events are deleted, shared by those who ask the log for a place to begin
 	workerLockClass = lockClass + 1
 )
 

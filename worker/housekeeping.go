@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/signalbox-go/signalbox/outbox"
 )
@@ -45,6 +46,9 @@ func (s *session) keepHouse(ctx context.Context, log *slog.Logger) error {
 		switch err := h.trim(ctx); {
 		case errors.Is(err, outbox.ErrBusy):
 			log.Debug("will delete expired events later", "error", err)
+		case forbidden(err):
+			log.Warn("may not delete expired events, so the log grows: grant that to the worker, or have it keep everything", "error", err)
+			rounds = nil
 		case err != nil:
 			return err
 		}
@@ -52,6 +56,13 @@ func (s *session) keepHouse(ctx context.Context, log *slog.Logger) error {
 			log.Debug("deleted expired events", "deleted", h.deleted)
 		}
 	}
+}
+
+// forbidden reports whether the worker's role lacks a privilege: it can do without chores.
+func forbidden(err error) bool {
+	var pgErr *pgconn.PgError
+	const insufficientPrivilege = "42501"
+	return errors.As(err, &pgErr) && pgErr.Code == insufficientPrivilege
 }
 
 // A housekeeper does the chores, one at a time.
@@ -72,7 +83,7 @@ func (h *housekeeper) rest(ctx context.Context, until <-chan time.Time) error {
 		case <-until:
 			return nil
 		case <-h.rewinding:
-			if err := outbox.FinishRewinds(ctx, h.conn); err != nil {
+			if err := outbox.FinishRewinds(ctx, h.conn); err != nil && !forbidden(err) { // whoever asked goes on
 				return err
 			}
 		}

@@ -97,9 +97,10 @@ type deadLettersPage struct {
 	Tabs    []tab // subscriptions
 	Pills   []tab // states
 	Groups  []group
-	Partial bool // the groups are of the first ones only
+	Partial bool // Count and Groups are of the first 20,000 only
+	Short   bool // the search stopped before the page was full
 	Rows    []outbox.DeliveryRow
-	Count   int64  // how many match, up to outbox.GlanceMost + 1
+	Count   int64  // how many match
 	Next    string // where the list goes on; "" at its end
 	First   string // where it begins; "" if that is here
 	Clear   string // without the filter
@@ -179,32 +180,34 @@ func (p *deadLettersPage) load(ctx context.Context, db DB, q url.Values, after i
 	if err != nil {
 		return err
 	}
-	if p.Rows, err = outbox.ListDeliveries(ctx, db, filter, after, pageRows+1); err != nil {
-		return err
-	}
-	groups, partial, err := outbox.GroupDeliveries(ctx, db, filter, groupRows)
+	all, err := outbox.LookAtDeliveries(ctx, db, filter, 0, pageRows)
 	if err != nil {
 		return err
 	}
-	p.Partial = partial
-	for _, g := range groups {
-		p.Count += g.Events
+	here := all
+	if after > 0 {
+		if here, err = outbox.LookAtDeliveries(ctx, db, filter, after, pageRows); err != nil {
+			return err
+		}
+		p.First = withQuery("deadletters", without(q, "after"))
+	}
+	p.Count, p.Partial = all.Count, !all.Done
+	for _, g := range all.Groups[:min(len(all.Groups), groupRows)] {
 		p.Groups = append(p.Groups, group{g, withQuery("deadletters", with(without(q, "after"), "error", g.Error))})
 	}
-	switch {
-	case partial:
-		p.Count = outbox.GlanceMost + 1
-	case len(groups) == groupRows: // there may be others
-		if p.Count, err = outbox.CountDeliveriesTo(ctx, db, filter, outbox.GlanceMost+1); err != nil {
+	next := here.Last
+	if len(here.IDs) > 0 {
+		filter.IDs = here.IDs
+		if p.Rows, err = outbox.ListDeliveries(ctx, db, filter, here.IDs[0]-1, pageRows); err != nil {
 			return err
 		}
 	}
-	if len(p.Rows) > pageRows {
-		p.Rows = p.Rows[:pageRows]
-		p.Next = withQuery("deadletters", with(q, "after", strconv.FormatInt(p.Rows[pageRows-1].Event.ID, 10)))
+	more := here.Count > pageRows
+	if more {
+		next = here.IDs[pageRows-1]
 	}
-	if after > 0 {
-		p.First = withQuery("deadletters", without(q, "after"))
+	if p.Short = !more && !here.Done; more || p.Short {
+		p.Next = withQuery("deadletters", with(q, "after", strconv.FormatInt(next, 10)))
 	}
 	if p.Narrowed() {
 		p.Clear = link("deadletters", "subscription", p.Subscription, "state", p.State)

@@ -71,12 +71,20 @@ func (c *uiCommand) run(ctx context.Context, stdout, stderr io.Writer) error {
 		return err
 	}
 	defer context.AfterFunc(ctx, handler.Close)()
-	fmt.Fprintf(stdout, "The dashboard is at http://%s/\n", listener.Addr())
+	fmt.Fprintf(stdout, "The dashboard is at http://%s/\n", reachable(listener.Addr()))
 	return cli.Serve(ctx, listener, handler)
 }
 
 // loopbackHosts are the names under which a browser on this machine asks for it.
 var loopbackHosts = []string{"localhost", "127.0.0.1", "::1"}
+
+// reachable is an address for a browser on this machine.
+func reachable(address net.Addr) string {
+	if tcp, ok := address.(*net.TCPAddr); ok && tcp.IP.IsUnspecified() {
+		return fmt.Sprintf("localhost:%d", tcp.Port)
+	}
+	return address.String()
+}
 
 // loopback reports whether only this machine reaches an address.
 func loopback(address net.Addr) bool {

@@ -20,7 +20,7 @@ func TestBrowser(t *testing.T) {
 		"Selection": keepSelection, "Recovers": recoverByItself, "Token": logIn, "ReadOnly": lookOnly, "NoScripts": withoutScripts, "Quiet": runNothingElse,
 	} {
 		t.Run(name, func(t *testing.T) {
-			test(t, newWindow(t, browser))
+			test(t, newWindow(browser, t))
 		})
 	}
 }

@@ -57,11 +57,11 @@ func startBrowser(t *testing.T) context.Context {
 // A window is one of the browser that shares nothing with others, such as cookies.
 type window struct {
 	*testing.T
-	ctx context.Context
+	ctx context.Context // which is what chromedp calls a tab
 }
 
 // newWindow opens one. What is done in it ends after a minute.
-func newWindow(t *testing.T, browser context.Context) window {
+func newWindow(browser context.Context, t *testing.T) window {
 	t.Helper()
 	ctx, cancel := chromedp.NewContext(browser, chromedp.WithNewBrowserContext())
 	t.Cleanup(cancel)

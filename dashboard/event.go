@@ -1,6 +1,7 @@
 package dashboard
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"net/http"
@@ -52,6 +53,10 @@ func (h *Handler) event(ctx context.Context, r *http.Request) (*view, error) {
 	for _, name := range slices.Sorted(maps.Keys(row.Event.Headers)) {
 		p.Headers = append(p.Headers, header{name, row.Event.Headers[name]})
 	}
+	// What needs attention comes first.
+	slices.SortStableFunc(row.Fates, func(a, b outbox.EventFate) int {
+		return cmp.Compare(attention(b), attention(a))
+	})
 	for _, f := range row.Fates {
 		line := fateLine{EventFate: f, Steps: steps(row.Event.PublishedAt, f)}
 		if d := f.Delivery; d != nil && d.State != outbox.Running {
@@ -60,6 +65,17 @@ func (h *Handler) event(ctx context.Context, r *http.Request) (*view, error) {
 		p.Fates = append(p.Fates, line)
 	}
 	return &view{Title: "Event " + num(id), Nav: "events", Template: "event", Data: p, Live: true}, nil
+}
+
+// attention is more for an event that a subscription did not simply handle.
+func attention(f outbox.EventFate) int {
+	switch {
+	case f.Fate == outbox.FateDead:
+		return 2
+	case f.Delivery != nil:
+		return 1
+	}
+	return 0
 }
 
 // steps is what happened to an event in a subscription, in order.

@@ -103,8 +103,10 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	secure(w.Header())
 	switch {
 	case !h.access.host(r):
-		h.fail(w, r, &fault{http.StatusMisdirectedRequest, "This dashboard does not answer under that name",
-			"It listens for this machine alone. Open it as http://localhost, with its port; to have it under another name, give it a token."})
+		h.fail(w, r, &fault{
+			http.StatusMisdirectedRequest, "This dashboard does not answer under that name",
+			"It listens for this machine alone. Open it as http://localhost, with its port; to have it under another name, give it a token.",
+		})
 	case r.URL.Path == "": // mounted without its slash, where relative links would lead elsewhere
 		w.Header().Set("Location", path.Base(r.RequestURI)+"/")
 		w.WriteHeader(http.StatusMovedPermanently)

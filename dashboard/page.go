@@ -185,6 +185,9 @@ func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	f := explain(err)
 	if f.Status == http.StatusServiceUnavailable {
+		if known := (*fault)(nil); r.Method != http.MethodGet && !errors.As(err, &known) {
+			f = &fault{f.Status, f.Title, "Go back, and look whether it was done before you try again."}
+		}
 		h.config.Logger.Warn("dashboard page failed", "page", r.URL.Path, "error", err)
 	}
 	h.render(w, r, f.Status, &view{

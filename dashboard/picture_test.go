@@ -41,7 +41,7 @@ func TestPictures(t *testing.T) {
 	browser := startBrowser(t)
 	for _, look := range []string{"light", "dark"} {
 		for name, page := range pages {
-			b := newWindow(t, browser)
+			b := newWindow(browser, t)
 			b.do(name, scheme(look), chromedp.EmulateViewport(1180, 760), chromedp.Navigate(s.url+page), chromedp.Sleep(300*time.Millisecond))
 			b.take(filepath.Join(folder, "dashboard-"+name+"-"+look+".png"), chromedp.CaptureScreenshot())
 			if all && look == "light" {

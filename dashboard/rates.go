@@ -39,7 +39,8 @@ func (r *rates) marked(ctx context.Context, db outbox.DB) ([]outbox.Mark, error)
 			kept = append(kept, m)
 		}
 	}
-	r.marks, r.taken = append(kept, mark), time.Now()
+	kept = append(kept, mark)
+	r.marks, r.taken = kept, time.Now()
 	return r.marks, nil
 }
 

@@ -211,7 +211,7 @@ func (s *site) fill(t *testing.T) {
 		case e.ID%97 == 0:
 			return errors.New("smtp mail.example:25: connection refused\ngoroutine 41: mails.send(order)\n\tmails/send.go:88")
 		case e.ID%331 == 0:
-			return worker.DeadLetter(fmt.Errorf("customer %s has no address", e.Key))
+			return worker.DeadLetter(errors.New("the customer has no address"))
 		case e.ID%405 == 0:
 			return worker.RetryAfter(7*time.Minute, errors.New("rate limited: 429 Too Many Requests"))
 		case e.ID%707 == 0:

@@ -130,7 +130,7 @@ func (h *Handler) deadLetters(ctx context.Context, r *http.Request) (*view, erro
 	if err != nil {
 		return nil, err
 	}
-	status, err := h.status.get(ctx, h.db)
+	status, err := h.status.get(ctx, h.db, h.every)
 	if err != nil {
 		return nil, err
 	}

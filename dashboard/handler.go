@@ -64,6 +64,7 @@ type Handler struct {
 	router http.Handler
 	rates  rates
 	status cached
+	every  time.Duration // a page is looked at anew
 
 	closed  chan struct{}
 	close   func()
@@ -88,7 +89,7 @@ func NewHandler(db DB, config Config) (*Handler, error) {
 	if config.Actor == nil {
 		config.Actor = basicUser
 	}
-	h := &Handler{db: db, config: config, closed: make(chan struct{}), streams: make(chan struct{}, mostStreams)}
+	h := &Handler{db: db, config: config, every: refresh, closed: make(chan struct{}), streams: make(chan struct{}, mostStreams)}
 	h.close = sync.OnceFunc(func() { close(h.closed) })
 	h.access = newAccess(config)
 	h.router = h.routes()

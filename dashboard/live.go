@@ -25,7 +25,7 @@ func (h *Handler) stream(w http.ResponseWriter, r *http.Request, collect pageFun
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("X-Accel-Buffering", "no") // a proxy must not wait for more
 
-	looks := time.NewTicker(refresh)
+	looks := time.NewTicker(h.every)
 	defer looks.Stop()
 	var (
 		last string

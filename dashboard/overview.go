@@ -66,11 +66,11 @@ func (h *Handler) overview(ctx context.Context, _ *http.Request) (*view, error) 
 
 // look reads what the overview and the pages about subscriptions show.
 func (h *Handler) look(ctx context.Context) (*outbox.Status, []outbox.Mark, []subscriptionLine, error) {
-	status, err := h.status.get(ctx, h.db)
+	status, err := h.status.get(ctx, h.db, h.every)
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	marks, err := h.rates.marked(ctx, h.db)
+	marks, err := h.rates.marked(ctx, h.db, h.every)
 	if err != nil {
 		return nil, nil, nil, err
 	}

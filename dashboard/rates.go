@@ -22,11 +22,11 @@ type rates struct {
 }
 
 // marked takes a mark if it is time, and returns those there are, the oldest first.
-func (r *rates) marked(ctx context.Context, db outbox.DB) ([]outbox.Mark, error) {
+func (r *rates) marked(ctx context.Context, db outbox.DB, every time.Duration) ([]outbox.Mark, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	// Several who watch share the marks of whoever looks first.
-	if time.Since(r.taken) < refresh*3/4 {
+	if time.Since(r.taken) < every*3/4 {
 		return r.marks, nil
 	}
 	mark, err := outbox.ReadMark(ctx, db)
@@ -127,10 +127,10 @@ type cached struct {
 }
 
 // get returns a Status that is no older than half of the time between two looks. The caller must not change it.
-func (c *cached) get(ctx context.Context, db DB) (*outbox.Status, error) {
+func (c *cached) get(ctx context.Context, db DB, every time.Duration) (*outbox.Status, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.status != nil && time.Since(c.at) < refresh/2 {
+	if c.status != nil && time.Since(c.at) < every/2 {
 		return c.status, nil
 	}
 	status, err := outbox.Glance(ctx, db)

@@ -41,6 +41,7 @@ func serve(t *testing.T, db *pgtest.DB, config Config) *site {
 	if s.handler, err = NewHandler(db.Pool, config); err != nil {
 		t.Fatal(err)
 	}
+	s.handler.every = 200 * time.Millisecond // tests have no patience
 	mux := http.NewServeMux()
 	mux.Handle("/ops/outbox/", http.StripPrefix("/ops/outbox", s.handler))
 	server := httptest.NewServer(mux)
@@ -274,6 +275,7 @@ func (s *site) fill(t *testing.T) {
 // imagine makes up the last two minutes, which would take two minutes.
 func (s *site) imagine(t *testing.T) {
 	t.Helper()
+	s.handler.every = refresh
 	now, err := outbox.ReadMark(t.Context(), s.Pool)
 	if err != nil {
 		t.Fatal(err)

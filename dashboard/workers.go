@@ -26,7 +26,7 @@ type served struct {
 }
 
 func (h *Handler) workers(ctx context.Context, _ *http.Request) (*view, error) {
-	status, err := h.status.get(ctx, h.db)
+	status, err := h.status.get(ctx, h.db, h.every)
 	if err != nil {
 		return nil, err
 	}

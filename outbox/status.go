@@ -32,7 +32,7 @@ type SubscriptionStatus struct {
 	Topics     []string         `json:"topics"`
 	Lag        Lag              `json:"lag"`
 	Deliveries map[string]int64 `json:"deliveries"` // by state
-	Blocked    int64            `json:"blocked"`    // of those in state retrying, how many wait behind an earlier one of their key
+	Blocked    int64            `json:"blocked"`    // of those in state retrying, how many wait behind an earlier one of their key; not counted at a Glance
 	Lanes      map[string]int   `json:"lanes"`      // how many lanes by name of their owner; "" for those without
 }
 
@@ -56,8 +56,19 @@ type WorkerStatus struct {
 // ReadStatus collects a Status. It looks at no more than lagScan events of each subscription, so it is quick however far
 // one is behind.
 func ReadStatus(ctx context.Context, db DB) (*Status, error) {
+	return readStatus(ctx, db, func(id int32, s *SubscriptionStatus) error {
+		if err := countBy(ctx, db, s.Deliveries, `
+			select d.state, count(*) from outbox.deliveries d where d.subscription_id = $1 group by d.state`, id); err != nil {
+			return err
+		}
+		return db.QueryRow(ctx, blockedSQL, id).Scan(&s.Blocked)
+	})
+}
+
+// readStatus collects a Status. count counts the deliveries of a subscription.
+func readStatus(ctx context.Context, db DB, count func(id int32, s *SubscriptionStatus) error) (*Status, error) {
 	s := &Status{Subscriptions: []SubscriptionStatus{}, Workers: []WorkerStatus{}, Log: LogStatus{HeldBy: []string{}}}
-	if err := s.readSubscriptions(ctx, db); err != nil {
+	if err := s.readSubscriptions(ctx, db, count); err != nil {
 		return nil, fmt.Errorf("read subscriptions: %w", err)
 	}
 	if err := s.readWorkers(ctx, db); err != nil {
@@ -162,7 +173,7 @@ from (select count(*) filter (where d.state = 'retrying') as waiting, min(d.even
       where d.subscription_id = $1 and d.key is not null and (d.state in ('retrying', 'running') or d.stops_key)
       group by d.key) k`
 
-func (s *Status) readSubscriptions(ctx context.Context, db DB) error {
+func (s *Status) readSubscriptions(ctx context.Context, db DB, count func(id int32, s *SubscriptionStatus) error) error {
 	rows, _ := db.Query(ctx, `select s.id, s.name, s.topics from outbox.subscriptions s order by s.name`)
 	type subscription struct {
 		ID     int32
@@ -184,11 +195,7 @@ func (s *Status) readSubscriptions(ctx context.Context, db DB) error {
 			status.Lag.Estimated = true
 			status.Lag.Events = max(wanted, int64(float64(beyond)*float64(wanted)/float64(scanned)))
 		}
-		if err := countBy(ctx, db, status.Deliveries, `
-			select d.state, count(*) from outbox.deliveries d where d.subscription_id = $1 group by d.state`, sub.ID); err != nil {
-			return err
-		}
-		if err := db.QueryRow(ctx, blockedSQL, sub.ID).Scan(&status.Blocked); err != nil {
+		if err := count(sub.ID, &status); err != nil {
 			return err
 		}
 		if err := countBy(ctx, db, status.Lanes, `

@@ -11,7 +11,7 @@ import (
 func TestComplete(t *testing.T) {
 	t.Parallel()
 	for line, want := range map[string][]string{
-		"":                                      {"completion", "db", "deliveries", "demo", "doctor", "events", "health", "migrate", "replay", "status", "subscriptions"},
+		"":                                      {"completion", "db", "deliveries", "demo", "doctor", "events", "health", "migrate", "replay", "status", "subscriptions", "ui"},
 		"ev":                                    {"events"},
 		"events ":                               {"list", "show", "tail"},
 		"subscriptions pau":                     {"pause"},

@@ -65,6 +65,11 @@ func (c *demoCommand) Run(ctx context.Context, std *console) (err error) {
 		return err
 	}
 	defer func() { _ = listener.Close() }() // closed before, unless something fails
+	board, err := net.Listen("tcp", anyPort)
+	if err != nil {
+		return fmt.Errorf("listen for the dashboard: %w", err)
+	}
+	defer func() { _ = board.Close() }()
 
 	var ownURL string
 	var pool *pgxpool.Pool
@@ -89,7 +94,7 @@ func (c *demoCommand) Run(ctx context.Context, std *console) (err error) {
 	}
 
 	report, err := demo.Run(ctx, demo.Config{
-		Pool: pool, OwnURL: ownURL, Listener: listener, For: c.For, Rate: c.Rate, Workers: c.Workers, Out: story,
+		Pool: pool, OwnURL: ownURL, Listener: listener, Dashboard: board, For: c.For, Rate: c.Rate, Workers: c.Workers, Out: story,
 		// What workers usually log would drown the story.
 		Logger: cli.Logging{LogLevel: "warn", LogFormat: "text"}.Logger(std.err),
 	})

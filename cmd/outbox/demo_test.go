@@ -51,7 +51,7 @@ func TestDemo(t *testing.T) {
 				return
 			}
 			checkResult(t, parseResult(t, stdout.String()))
-			for _, want := range []string{"psql 'postgres://postgres:", "curl -X POST http://127.0.0.1:", "log-1", "audit-2", "✔ Every published event reached every subscription"} {
+			for _, want := range []string{"psql 'postgres://postgres:", "curl -X POST http://127.0.0.1:", "log-1", "audit-2", "dashboard  http://127.0.0.1:", "✔ Every published event reached every subscription"} {
 				if !strings.Contains(story.String(), want) {
 					t.Errorf("the story lacks %q:\n%s", want, &story)
 				}

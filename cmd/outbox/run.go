@@ -39,6 +39,7 @@ type flags struct {
 	Subscriptions subscriptionsCommands `cmd:"" help:"List, create, pause, resume and delete subscriptions."`
 	Deliveries    deliveriesCommands    `cmd:"" help:"List what failed, and decide: retry, skip or discard."`
 	Replay        replayCommand         `cmd:"" help:"Have a subscription handle events again."`
+	UI            uiCommand             `cmd:"" name:"ui" help:"Serve the dashboard: what happens, what failed, and what to do about it."`
 	Health        healthCommand         `cmd:"" help:"Ask a producer or worker whether it can serve."`
 	Completion    completionCommand     `cmd:"" help:"Print a script that completes this program's commands in a shell."`
 	Complete      completeCommand       `cmd:"" hidden:"" help:"Print what could come next, for the scripts of completion."`

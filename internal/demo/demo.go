@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/signalbox-go/signalbox/dashboard"
 	"github.com/signalbox-go/signalbox/internal/cli"
 	"github.com/signalbox-go/signalbox/producer"
 )
@@ -30,6 +31,9 @@ type Config struct {
 
 	// Listener is where the producer serves. Run closes it. Required.
 	Listener net.Listener
+
+	// Dashboard is where the dashboard serves, on this machine alone. Run closes it. Required.
+	Dashboard net.Listener
 
 	// For is how long traffic is sent. 0 means until the context is cancelled.
 	For time.Duration
@@ -66,7 +70,10 @@ type demo struct {
 // An [ErrIncomplete] says that an event did not reach every subscription; the report comes with it. With any other
 // error there is no report.
 func Run(ctx context.Context, cfg Config) (_ *Report, err error) {
-	defer func() { _ = cfg.Listener.Close() }() // where serving never began
+	defer func() { // where serving never began
+		_ = cfg.Listener.Close()
+		_ = cfg.Dashboard.Close()
+	}()
 	cfg.Logger = cmp.Or(cfg.Logger, slog.Default())
 	cfg.Patience = cmp.Or(cfg.Patience, 10*time.Second)
 	if cfg.Out == nil {
@@ -85,6 +92,10 @@ func Run(ctx context.Context, cfg Config) (_ *Report, err error) {
 	if d.crew, err = d.hire(names); err != nil {
 		return nil, err
 	}
+	board, err := d.board()
+	if err != nil {
+		return nil, err
+	}
 	d.introduce(names)
 
 	// Workers outlive ctx: what is published still has to arrive. The first one to fail ends the show.
@@ -94,6 +105,10 @@ func Run(ctx context.Context, cfg Config) (_ *Report, err error) {
 	for _, m := range d.crew {
 		group.Go(func() error { return m.worker.Run(serving) })
 	}
+	group.Go(func() error {
+		defer context.AfterFunc(serving, board.Close)()
+		return cli.Serve(serving, cfg.Dashboard, board)
+	})
 	err = d.play(ctx, failed, names)
 	// The books are closed only after the last handler has returned: a late duplicate counts.
 	dismiss()
@@ -106,6 +121,13 @@ func Run(ctx context.Context, cfg Config) (_ *Report, err error) {
 	report := d.ledger.report()
 	d.conclude(report)
 	return report, report.verdict()
+}
+
+// board is the dashboard. In somebody's database, nobody may change anything: the demo asks for no password.
+func (d *demo) board() (*dashboard.Handler, error) {
+	return dashboard.NewHandler(d.cfg.Pool, dashboard.Config{
+		Logger: d.cfg.Logger, ReadOnly: d.cfg.OwnURL == "", Hosts: []string{"localhost", "127.0.0.1"},
+	})
 }
 
 // play runs the show, with the workers at work until failed is cancelled.

@@ -29,8 +29,12 @@ func config(t *testing.T, pool *pgxpool.Pool) Config {
 	if err != nil {
 		t.Fatal(err)
 	}
+	board, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
 	return Config{
-		Pool: pool, Listener: listener, For: time.Second, Rate: 50, Workers: 2,
+		Pool: pool, Listener: listener, Dashboard: board, For: time.Second, Rate: 50, Workers: 2,
 		Logger: slog.New(slog.NewTextHandler(t.Output(), nil)), Out: t.Output(), Patience: 20 * time.Second,
 	}
 }
@@ -313,4 +317,28 @@ func TestCannotBegin(t *testing.T) {
 			t.Error("the port is still open")
 		}
 	})
+}
+
+// The dashboard is there for as long as the demo runs, and changes nothing in somebody's database.
+func TestDashboard(t *testing.T) {
+	t.Parallel()
+	cfg := config(t, pgtest.New(t).Pool)
+	done := make(chan error, 1)
+	go func() {
+		_, err := Run(t.Context(), cfg)
+		done <- err
+	}()
+	site := siteOf(cfg.Dashboard.Addr())
+	response, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Get(site + "/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	var page bytes.Buffer
+	if _, err := page.ReadFrom(response.Body); err != nil || response.StatusCode != http.StatusOK || !strings.Contains(page.String(), "read-only") {
+		t.Errorf("%s, %v\n%s", response.Status, err, &page)
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
 }

@@ -23,6 +23,7 @@ func (d *demo) introduce(names []string) {
 	}
 	d.out.say("  producer   %s. Send a signal of your own:", site)
 	d.out.say("             curl -X POST %s/ingest", site)
+	d.out.say("  dashboard  %s/ shows all of it, for as long as the demo runs.", siteOf(d.cfg.Dashboard.Addr()))
 	for i, label := range labels {
 		var workers []string
 		for _, m := range d.crew[i*d.cfg.Workers:][:d.cfg.Workers] {

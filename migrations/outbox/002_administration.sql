@@ -16,8 +16,12 @@ insert into outbox.trimmed (lane) select l from pg_catalog.generate_series(0, 63
 -- Skipped deliveries expire after the log's retention, by when they were skipped.
 create index deliveries_skipped on outbox.deliveries (due_at) where state = 'skipped';
 
+-- Deliveries that wait for a decision: counted and listed by state, however many others there are.
+create index deliveries_decide on outbox.deliveries (subscription_id, state, event_id) where state in ('dead', 'skipped');
+
 ---- create above / drop below ----
 
+drop index outbox.deliveries_decide;
 drop index outbox.deliveries_skipped;
 drop table outbox.trimmed;
 alter table outbox.subscriptions drop column paused_at, drop column rewind_to, drop column begins_after;

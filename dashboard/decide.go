@@ -1,0 +1,138 @@
+package dashboard
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"github.com/signalbox-go/signalbox/outbox"
+)
+
+// A decision is what can be done about deliveries.
+type decision struct {
+	Name    string // "retry", "skip" or "discard"
+	Verb    string // on buttons
+	Promise string // what it does
+	run     func(context.Context, outbox.DB, outbox.DeliveryFilter, string) (int64, error)
+}
+
+var decisions = map[string]decision{
+	"retry": {"retry", "Retry", "They are tried again at once, with all their attempts, in the order of their keys.", func(ctx context.Context, db outbox.DB, f outbox.DeliveryFilter, _ string) (int64, error) {
+		return outbox.RetryDeliveries(ctx, db, f)
+	}},
+	"skip": {"skip", "Skip", "They are set aside and kept with your reason. Their keys go on.", outbox.SkipDeliveries},
+	"discard": {"discard", "Discard", "They are deleted with their payloads and errors. Nobody can bring them back.", func(ctx context.Context, db outbox.DB, f outbox.DeliveryFilter, _ string) (int64, error) {
+		return outbox.DiscardDeliveries(ctx, db, f)
+	}},
+}
+
+// readDecision reads what is to be done about which deliveries. Everything that matches is meant only where "-all" says so: not
+// when somebody forgot to select.
+func readDecision(q url.Values) (d decision, f deliveryForm, err error) {
+	name, all := strings.CutSuffix(q.Get("do"), "-all")
+	d, ok := decisions[name]
+	if !ok {
+		return d, f, badRequest(fmt.Sprintf("%q is no decision: there are retry, skip and discard", name))
+	}
+	if f, err = readDeliveryForm(q); err != nil {
+		return d, f, err
+	}
+	switch {
+	case all:
+		f.IDs = nil
+	case len(f.IDs) == 0:
+		err = badRequest("nothing is selected: go back and tick what is meant, or choose everything that matches")
+	}
+	return d, f, err
+}
+
+// confirmPage says what a decision would do.
+type confirmPage struct {
+	deliveryForm
+	Decision decision
+	Count    int64 // up to outbox.GlanceMost + 1
+	Examples []outbox.DeliveryRow
+	Back     string
+}
+
+// examples is how many of the deliveries a decision is about are shown.
+const examples = 5
+
+func (h *Handler) confirm(ctx context.Context, r *http.Request) (*view, error) {
+	decision, form, err := readDecision(r.URL.Query())
+	if err != nil {
+		return nil, err
+	}
+	filter, err := form.filter()
+	if err != nil {
+		return nil, err
+	}
+	p := &confirmPage{deliveryForm: form, Decision: decision, Back: back(form)}
+	// "2h ago" means now, and not when somebody has made up his mind.
+	p.Since, p.Until = fixed(filter.Since), fixed(filter.Until)
+	if p.Count, err = outbox.CountDeliveriesTo(ctx, h.db, filter, outbox.GlanceMost+1); err != nil {
+		return nil, err
+	}
+	if p.Examples, err = outbox.ListDeliveries(ctx, h.db, filter, 0, examples); err != nil {
+		return nil, err
+	}
+	return &view{Title: decision.Verb, Nav: "deadletters", Template: "confirm", Data: p}, nil
+}
+
+func (h *Handler) decide(ctx context.Context, r *http.Request) (string, error) {
+	decision, form, err := readDecision(r.PostForm)
+	if err != nil {
+		return "", err
+	}
+	filter, err := form.filter()
+	if err != nil {
+		return "", err
+	}
+	reason := strings.TrimSpace(r.PostFormValue("reason"))
+	if decision.Name == "skip" && reason == "" {
+		return "", badRequest("skipped events are kept with a reason: go back and give one")
+	}
+	n, err := decision.run(ctx, h.db, filter, reason)
+	if err != nil {
+		return "", err
+	}
+	h.audit(r, decision.Name, "filter", form.query().Encode(), "reason", reason, "count", n)
+	form.IDs = nil
+	next := back(form)
+	return next + "&" + url.Values{"done": {decision.Name}, "n": {strconv.FormatInt(n, 10)}}.Encode(), nil
+}
+
+// back is the list from which a decision was asked for.
+func back(f deliveryForm) string {
+	f.IDs = nil
+	return withQuery("deadletters", f.query())
+}
+
+// notice says once what was done. It is made from a few known words: a link from elsewhere cannot have it say anything
+// else.
+func notice(q url.Values) string {
+	n, err := strconv.ParseInt(q.Get("n"), 10, 64)
+	events := num(n) + " " + plural(n, "event", "events")
+	switch {
+	case q.Get("done") == "pause":
+		return "Paused. Its workers finish what they are handling, and let go of it within about a second."
+	case q.Get("done") == "resume":
+		return "Resumed. Its workers go on where they were."
+	case err != nil || n < 0:
+		return ""
+	}
+	switch q.Get("done") {
+	case "retry":
+		return events + " will be tried again now."
+	case "skip":
+		return events + " " + plural(n, "was", "were") + " skipped."
+	case "discard":
+		return events + " " + plural(n, "was", "were") + " discarded."
+	case "replay":
+		return events + " " + plural(n, "is", "are") + " replayed."
+	}
+	return ""
+}

@@ -1,0 +1,20 @@
+// Package dashboard shows an outbox in a browser: how fast events come and go, how far each subscription is, what became
+// of an event, and what failed. What failed can be retried, skipped or discarded there, and subscriptions be paused,
+// resumed and replayed.
+//
+//	d, err := dashboard.NewHandler(pool, dashboard.Config{})
+//	…
+//	mux.Handle("/outbox/", http.StripPrefix("/outbox", d))
+//
+// It is one [Handler] to mount below any path. All links are relative, so it need not know where it is, and pages are
+// complete without scripts. A browser that has scripts asks for the same page as a stream of server-sent events, and gets
+// what changed of it every two seconds, for as long as somebody looks.
+//
+//	GET /deadletters                              the page
+//	GET /deadletters  Accept: text/event-stream   what is in its middle, whenever that changes
+//
+// The package has no goroutines of its own. Rates come from marks that are taken while somebody looks. No page counts
+// or reads more than a bounded number of rows.
+//
+// Whoever reaches it sees every payload and may decide about every event: see [Config] for how to close it.
+package dashboard

@@ -1,0 +1,128 @@
+package dashboard
+
+import (
+	"cmp"
+	"context"
+	"maps"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/signalbox-go/signalbox/outbox"
+)
+
+// eventPage is an event with what became of it.
+type eventPage struct {
+	*outbox.EventRow
+	Payload []token
+	Cut     bool // the payload is longer than what is shown
+	Bytes   int
+	Headers []header
+	Fates   []fateLine
+}
+
+type header struct{ Name, Value string }
+
+// A fateLine is what became of the event in a subscription, with its history.
+type fateLine struct {
+	outbox.EventFate
+	Steps []step
+	Link  string // to decide about it; "" where there is nothing to decide
+}
+
+// A step is an entry of a timeline.
+type step struct {
+	Kind   string // "published", "failed", "waits", "runs", "dead", "skipped", or "done"
+	At     time.Time
+	Text   string
+	Error  string // all of it
+	Worker string
+}
+
+func (h *Handler) event(ctx context.Context, r *http.Request) (*view, error) {
+	id, err := parseID("event", r.FormValue("id"))
+	if err != nil {
+		return nil, err
+	}
+	row, err := outbox.EventByID(ctx, h.db, id)
+	if err != nil {
+		return nil, err
+	}
+	p := &eventPage{EventRow: row, Bytes: len(row.Event.Payload)}
+	p.Payload, p.Cut = highlight(row.Event.Payload)
+	for _, name := range slices.Sorted(maps.Keys(row.Event.Headers)) {
+		p.Headers = append(p.Headers, header{name, row.Event.Headers[name]})
+	}
+	// What needs attention comes first.
+	slices.SortStableFunc(row.Fates, func(a, b outbox.EventFate) int {
+		return cmp.Compare(attention(b), attention(a))
+	})
+	for _, f := range row.Fates {
+		line := fateLine{EventFate: f, Steps: steps(row.Event.PublishedAt, f)}
+		if d := f.Delivery; d != nil && d.State != outbox.Running {
+			line.Link = link("confirm", "subscription", f.Subscription, "state", d.State, "id", id)
+		}
+		p.Fates = append(p.Fates, line)
+	}
+	return &view{Title: "Event " + num(id), Nav: "events", Template: "event", Data: p, Live: true}, nil
+}
+
+// attention is more for an event that a subscription did not simply handle.
+func attention(f outbox.EventFate) int {
+	switch {
+	case f.Fate == outbox.FateDead:
+		return 2
+	case f.Delivery != nil:
+		return 1
+	}
+	return 0
+}
+
+// steps is what happened to an event in a subscription, in order.
+func steps(published time.Time, f outbox.EventFate) []step {
+	if f.Delivery == nil {
+		return nil
+	}
+	d := f.Delivery
+	list := []step{{Kind: "published", At: published, Text: "Published"}}
+	for i, failure := range d.Failures {
+		s := step{Kind: "failed", At: failure.At, Worker: failure.Worker, Error: failure.Error, Text: "Attempt " + num(failure.Attempt) + " failed"}
+		if i == len(d.Failures)-1 && d.State == outbox.Skipped {
+			s.Kind, s.Text = "skipped", "Skipped"
+		}
+		list = append(list, s)
+	}
+	switch f.Fate {
+	case outbox.FateDead:
+		list = append(list, step{Kind: "dead", Text: "Given up: it waits for somebody to decide"})
+		if d.StopsKey {
+			list[len(list)-1].Text += ", and its key with it"
+		}
+	case outbox.FateBlocked:
+		list = append(list, step{Kind: "waits", Text: "Waits for an earlier event of its key"})
+	case outbox.FateRetrying:
+		list = append(list, step{Kind: "waits", At: d.DueAt, Text: "Attempt " + num(d.Attempt+1) + " is due"})
+	case outbox.FateRunning:
+		list = append(list, step{Kind: "runs", Text: "Attempt " + num(d.Attempt) + " is running"})
+	}
+	return list
+}
+
+// payload answers with an event's payload alone, as a file.
+func (h *Handler) payload(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), pageTimeout)
+	defer cancel()
+	id, err := parseID("event", r.FormValue("id"))
+	if err != nil {
+		h.fail(w, r, err)
+		return
+	}
+	row, err := outbox.EventByID(ctx, h.db, id)
+	if err != nil {
+		h.fail(w, r, err)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Disposition", `attachment; filename="event-`+r.FormValue("id")+`.json"`)
+	_, _ = w.Write(row.Event.Payload)
+}

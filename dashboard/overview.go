@@ -1,0 +1,90 @@
+package dashboard
+
+import (
+	"context"
+	"net/http"
+	"slices"
+
+	"github.com/signalbox-go/signalbox/outbox"
+)
+
+// overview is how everything is doing.
+type overview struct {
+	In, Out       spark
+	Oldest        float64 // age in seconds of the oldest event that a subscription has yet to read
+	OldestOf      string  // that subscription
+	Dead          int64
+	Retrying      int64
+	Doorbell      string
+	Log           outbox.LogStatus
+	Workers       []outbox.WorkerStatus
+	Subscriptions []subscriptionLine
+	Silent        bool // nothing was ever published
+}
+
+// A subscriptionLine is a subscription in a list.
+type subscriptionLine struct {
+	outbox.SubscriptionRow
+	Lag        outbox.Lag
+	Deliveries map[string]int64 // by state, up to outbox.GlanceMost + 1
+	Out        spark
+}
+
+// Condition says in a word what is up with the subscription.
+func (l subscriptionLine) Condition() string {
+	switch {
+	case l.RewindTo != nil:
+		return "replaying"
+	case l.PausedAt != nil:
+		return "paused"
+	case len(l.Workers) == 0:
+		return "unserved"
+	case l.Owned < outbox.Lanes:
+		return "starting"
+	}
+	return "serving"
+}
+
+func (h *Handler) overview(ctx context.Context, _ *http.Request) (*view, error) {
+	status, marks, lines, err := h.look(ctx)
+	if err != nil {
+		return nil, err
+	}
+	o := &overview{
+		In: draw(marks, published), Out: draw(marks, settled), Doorbell: status.Doorbell, Log: status.Log, Workers: status.Workers,
+		Subscriptions: lines, Silent: marks[len(marks)-1].Last == 0,
+	}
+	for _, s := range lines {
+		o.Dead += s.Deliveries[string(outbox.Dead)]
+		o.Retrying += s.Deliveries[string(outbox.Retrying)]
+		if s.Lag.Seconds > o.Oldest {
+			o.Oldest, o.OldestOf = s.Lag.Seconds, s.Name
+		}
+	}
+	return &view{Title: "Overview", Nav: "overview", Template: "overview", Data: o, Live: true}, nil
+}
+
+// look reads what the overview and the pages about subscriptions show.
+func (h *Handler) look(ctx context.Context) (*outbox.Status, []outbox.Mark, []subscriptionLine, error) {
+	status, err := h.status.get(ctx, h.db, h.every)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	marks, err := h.rates.marked(ctx, h.db, h.every)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	rows, err := outbox.Subscriptions(ctx, h.db)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	var lines []subscriptionLine
+	for _, row := range rows {
+		line := subscriptionLine{SubscriptionRow: row, Out: draw(marks, settledBy(row.Name))}
+		if i := slices.IndexFunc(status.Subscriptions, func(s outbox.SubscriptionStatus) bool { return s.Name == row.Name }); i >= 0 {
+			line.Lag, line.Deliveries = status.Subscriptions[i].Lag, status.Subscriptions[i].Deliveries
+		}
+		lines = append(lines, line)
+	}
+	return status, marks, lines, nil
+}

@@ -1,0 +1,219 @@
+package dashboard
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+
+	"github.com/signalbox-go/signalbox/outbox"
+)
+
+// blockedKeys is how many keys a page lists.
+const blockedKeys = 20
+
+// subscriptionPage is one subscription.
+type subscriptionPage struct {
+	subscriptionLine
+	Lanes   []laneCell
+	Owners  []ownerOfLanes
+	Blocked []outbox.BlockedKey
+}
+
+// ReplaysFrom is the event that a replay, for which RewindTo waits, begins with.
+func (p *subscriptionPage) ReplaysFrom() int64 { return *p.RewindTo + 1 }
+
+// A laneCell is a lane in the picture of all of them.
+type laneCell struct {
+	outbox.LaneRow
+	Shade int // tells owners apart, from 1; 0 for nobody
+}
+
+// ownerOfLanes is a worker with how many lanes it owns.
+type ownerOfLanes struct {
+	Name  string
+	Lanes int
+	Shade int
+}
+
+// shades is how many the style sheet has.
+const shades = 6
+
+func (h *Handler) subscription(ctx context.Context, r *http.Request) (*view, error) {
+	name := r.FormValue("name")
+	_, _, lines, err := h.look(ctx)
+	if err != nil {
+		return nil, err
+	}
+	i := slices.IndexFunc(lines, func(l subscriptionLine) bool { return l.Name == name })
+	if i < 0 {
+		return nil, outbox.ErrUnknownSubscription
+	}
+	p := &subscriptionPage{subscriptionLine: lines[i]}
+	lanes, err := outbox.LaneRows(ctx, h.db, name)
+	if err != nil {
+		return nil, err
+	}
+	for _, lane := range lanes {
+		cell := laneCell{LaneRow: lane}
+		if lane.Owner != "" {
+			n := slices.IndexFunc(p.Owners, func(o ownerOfLanes) bool { return o.Name == lane.Owner })
+			if n < 0 {
+				n = len(p.Owners)
+				p.Owners = append(p.Owners, ownerOfLanes{Name: lane.Owner, Shade: n%shades + 1})
+			}
+			p.Owners[n].Lanes++
+			cell.Shade = p.Owners[n].Shade
+		}
+		p.Lanes = append(p.Lanes, cell)
+	}
+	if p.Blocked, err = outbox.BlockedKeys(ctx, h.db, name, blockedKeys); err != nil {
+		return nil, err
+	}
+	return &view{Title: name, Nav: "overview", Template: "subscription", Data: p, Live: true}, nil
+}
+
+func (h *Handler) pause(ctx context.Context, r *http.Request) (string, error) {
+	return h.administer(ctx, r, "pause", outbox.Pause)
+}
+
+func (h *Handler) resume(ctx context.Context, r *http.Request) (string, error) {
+	return h.administer(ctx, r, "resume", outbox.Resume)
+}
+
+func (h *Handler) administer(ctx context.Context, r *http.Request, what string, do func(context.Context, outbox.DB, string) error) (string, error) {
+	name := r.PostFormValue("name")
+	if err := do(ctx, h.db, name); err != nil {
+		return "", err
+	}
+	h.audit(r, what, "subscription", name)
+	return link("subscription", "name", name, "done", what), nil
+}
+
+// replayForm is what to replay to a subscription.
+type replayForm struct {
+	Name       string
+	From       string
+	Until      string
+	Topic, Key string
+}
+
+func readReplay(r *http.Request) replayForm {
+	return replayForm{
+		Name: r.FormValue("name"), From: r.FormValue("from"), Until: r.FormValue("until"), Topic: r.FormValue("topic"), Key: r.FormValue("key"),
+	}
+}
+
+// Filtered is true when only some events are wanted. Else the subscription's cursors go back.
+func (f replayForm) Filtered() bool { return f.Topic != "" || f.Key != "" || f.Until != "" }
+
+// position is where everything is replayed from.
+func (f replayForm) position() (outbox.Position, error) {
+	from, err := parsePlace("from", f.From)
+	switch {
+	case err != nil:
+		return outbox.Position{}, err
+	case !from.at.IsZero():
+		return outbox.FromTime(from.at), nil
+	case from.id != 0:
+		return outbox.FromID(from.id), nil
+	}
+	return outbox.FromBeginning, nil
+}
+
+// filter is which events are replayed.
+func (f replayForm) filter() (outbox.EventFilter, error) {
+	from, err := parsePlace("from", f.From)
+	if err != nil {
+		return outbox.EventFilter{}, err
+	}
+	until, err := parsePlace("until", f.Until)
+	if err != nil {
+		return outbox.EventFilter{}, err
+	}
+	return outbox.EventFilter{Topic: f.Topic, Key: f.Key, Since: from.at, MinID: from.id, Until: until.at, MaxID: until.id}, nil
+}
+
+// replayPage says what a replay would do.
+type replayPage struct {
+	replayForm
+	Count outbox.Estimate
+}
+
+func (h *Handler) confirmReplay(ctx context.Context, r *http.Request) (*view, error) {
+	p := &replayPage{replayForm: readReplay(r)}
+	var err error
+	if p.Filtered() {
+		var filter outbox.EventFilter
+		if filter, err = p.filter(); err == nil {
+			p.Count, err = outbox.CountReplay(ctx, h.db, p.Name, filter)
+		}
+	} else {
+		var position outbox.Position
+		if position, err = p.position(); err == nil {
+			p.Count, err = outbox.CountRewind(ctx, h.db, p.Name, position)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &view{Title: "Replay " + p.Name, Nav: "overview", Template: "replay", Data: p}, nil
+}
+
+// replayChunk is how many events are replayed in one go.
+const replayChunk = 5000
+
+func (h *Handler) replay(ctx context.Context, r *http.Request) (string, error) {
+	f := readReplay(r)
+	if !f.Filtered() {
+		position, err := f.position()
+		if err != nil {
+			return "", err
+		}
+		n, err := h.rewind(ctx, f.Name, position)
+		if err != nil {
+			return "", err
+		}
+		h.audit(r, "replay", "subscription", f.Name, "from", f.From, "count", n.Events, "estimated", n.Estimated)
+		return link("subscription", "name", f.Name, "done", "replay", "n", n.Events), nil
+	}
+	filter, err := f.filter()
+	if err != nil {
+		return "", err
+	}
+	var (
+		total int
+		last  int64
+	)
+	for done := false; !done; {
+		var n int
+		n, last, done, err = outbox.ReplayEvents(ctx, h.db, f.Name, filter, last, replayChunk)
+		total += n
+		if err != nil && total > 0 {
+			h.audit(r, "replay", "subscription", f.Name, "filter", f, "count", total, "error", err)
+			return "", &fault{http.StatusServiceUnavailable, "Only a part was replayed", fmt.Sprintf(
+				"%s %s came before the database failed. Replay again from %d.", num(total), plural(total, "event", ""), last+1)}
+		}
+		if err != nil {
+			return "", err
+		}
+	}
+	h.audit(r, "replay", "subscription", f.Name, "filter", f, "count", total)
+	return link("subscription", "name", f.Name, "done", "replay", "n", total), nil
+}
+
+// rewind asks for a rewind, and does not wait for handlers that take their time: the sentinel does the rest.
+func (h *Handler) rewind(ctx context.Context, name string, to outbox.Position) (outbox.Estimate, error) {
+	soon, cancel := context.WithTimeout(ctx, pageTimeout)
+	defer cancel()
+	n, err := outbox.Rewind(soon, h.db, name, to)
+	if !errors.Is(err, context.DeadlineExceeded) {
+		return n, err
+	}
+	list, unknown := outbox.Subscriptions(ctx, h.db)
+	if unknown == nil && slices.ContainsFunc(list, func(s outbox.SubscriptionRow) bool { return s.Name == name && s.RewindTo != nil }) {
+		err = nil
+	}
+	return n, err
+}

@@ -1,0 +1,46 @@
+package dashboard
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/signalbox-go/signalbox/outbox"
+)
+
+// workersPage is who works.
+type workersPage struct {
+	Doorbell string
+	Workers  []workerLine
+}
+
+// A workerLine is a worker with its lanes.
+type workerLine struct {
+	outbox.WorkerStatus
+	Serves []served
+}
+
+// served is a subscription with how many of its lanes a worker owns. Workers of the same name share the number.
+type served struct {
+	Subscription string
+	Lanes        int
+}
+
+func (h *Handler) workers(ctx context.Context, _ *http.Request) (*view, error) {
+	status, err := h.status.get(ctx, h.db, h.every)
+	if err != nil {
+		return nil, err
+	}
+	lanes := map[string]map[string]int{}
+	for _, s := range status.Subscriptions {
+		lanes[s.Name] = s.Lanes
+	}
+	p := &workersPage{Doorbell: status.Doorbell}
+	for _, w := range status.Workers {
+		line := workerLine{WorkerStatus: w}
+		for _, name := range w.Subscriptions {
+			line.Serves = append(line.Serves, served{name, lanes[name][w.Name]})
+		}
+		p.Workers = append(p.Workers, line)
+	}
+	return &view{Title: "Workers", Nav: "workers", Template: "workers", Data: p, Live: true}, nil
+}

@@ -1,0 +1,72 @@
+package outbox
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// A DeliveryLook is what a look at some deliveries found.
+type DeliveryLook struct {
+	IDs    []int64         // of the events of those that match, the first ones by id
+	Count  int64           // how many match
+	Groups []DeliveryGroup // those by their error, the most frequent ones first
+	Last   int64           // id of the last one that was looked at: where the next look goes on
+	Done   bool            // there are no others to look at
+}
+
+// LookAtDeliveries looks at no more than the 20,000 deliveries in the states of a filter that come after an id, and says which
+// of them match: up to limit of their ids, and as many groups. So it takes some milliseconds, however many there are and
+// however few match; only those that are retrying are looked for among all of the subscription's. Safe for concurrent use.
+func LookAtDeliveries(ctx context.Context, db Beginner, f DeliveryFilter, after int64, limit int) (look DeliveryLook, err error) {
+	args, err := f.args(after, scanRows, limit)
+	if err != nil {
+		return look, err
+	}
+	var looked int
+	err = scanning(ctx, db, func(tx pgx.Tx) error {
+		return tx.QueryRow(ctx, f.lookSQL(), args...).Scan(&looked, &look.Last, &look.Count, &look.IDs, &look.Groups)
+	})
+	if err != nil {
+		return look, fmt.Errorf("look at deliveries: %w", err)
+	}
+	look.Done = looked < scanRows
+	return look, nil
+}
+
+// lookSQL names the states, so that the planner sees which index has them: deliveries_decide those that are dead or skipped,
+// deliveries_owner those that run. Else it is deliveries_pkey.
+func (f DeliveryFilter) lookSQL() string {
+	states := []string{quoteLiteral(string(Dead))}
+	if len(f.States) > 0 {
+		states = nil
+		for _, state := range f.States {
+			states = append(states, quoteLiteral(string(state)))
+		}
+	}
+	scope := "d.subscription_id"
+	if slices.Equal(f.States, []State{Running}) {
+		scope = "d.owner is not null and d.subscription_id + 0" // + 0: not by deliveries_pkey
+	}
+	return `
+with looked as materialized (
+    select d.event_id, ` + filterSQL + ` as wanted, coalesce(split_part(d.errors -> -1 ->> 'error', E'\n', 1), '') as error
+    from outbox.deliveries d
+    where ` + scope + ` = (select s.id from outbox.subscriptions s where s.name = $1)
+      and d.state in (` + strings.Join(states, ", ") + `) and d.event_id > $9
+    order by d.event_id
+    limit $10
+)
+select (select count(*) from looked), (select coalesce(max(l.event_id), $9) from looked l), (select count(*) from looked l where l.wanted),
+       array(select l.event_id from looked l where l.wanted order by l.event_id limit $11),
+       (select coalesce(jsonb_agg(g), '[]')
+        from (select l.error, count(*) as events, min(l.event_id) as first, max(l.event_id) as last
+              from looked l
+              where l.wanted
+              group by l.error
+              order by 2 desc, 1
+              limit $11) g)`
+}

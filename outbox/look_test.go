@@ -1,0 +1,178 @@
+package outbox_test
+
+import (
+	"errors"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/signalbox-go/signalbox/internal/pgtest"
+	"github.com/signalbox-go/signalbox/outbox"
+)
+
+// watched is an outbox with deliveries in every state: those of s by event id, and one of another subscription.
+func watched(t *testing.T) *pgtest.DB {
+	t.Helper()
+	db := pgtest.New(t)
+	for _, name := range []string{"s", "other"} {
+		if _, err := outbox.Subscribe(t.Context(), db.Pool, name, []string{">"}, outbox.FromBeginning); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, err := db.Pool.Exec(t.Context(), `
+		insert into outbox.workers (name, direct) values ('w', false);
+		insert into outbox.deliveries (subscription_id, event_id, lane, topic, key, payload, headers, published_at, state, attempt, due_at, owner, stops_key, errors)
+		select case when id = 99 then 2 else 1 end, id, 7, 'a.x', key, '{}', '{}', now(), state, 3, now(), case when state = 'running' then 1 end, stops,
+		       case when error = '' then '[]' else jsonb_build_array(jsonb_build_object('attempt', 3, 'at', now(), 'worker', 'w', 'error', error || E'\nand more')) end
+		from (values (1, 'a', 'dead', true, 'refused'), (2, 'a', 'retrying', false, ''), (3, 'a', 'retrying', false, ''), (4, 'b', 'dead', false, 'unknown'),
+		             (5, 'c', 'running', false, ''), (6, null, 'running', false, ''), (7, null, 'retrying', false, 'refused'), (8, 'd', 'skipped', false, 'told so'),
+		             (9, null, 'dead', false, 'refused'), (10, 'c', 'retrying', false, ''), (99, 'a', 'dead', false, 'refused')) as v (id, key, state, stops, error)`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return db
+}
+
+func TestGlance(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	db := watched(t)
+	read := func() map[string]int64 {
+		t.Helper()
+		s, err := outbox.Glance(ctx, db.Pool)
+		if err != nil || len(s.Subscriptions) != 2 {
+			t.Fatalf("%+v, %v", s, err)
+		}
+		return s.Subscriptions[1].Deliveries
+	}
+	exact, err := outbox.ReadStatus(ctx, db.Pool)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(exact.Subscriptions[1].Deliveries, read()); diff != "" {
+		t.Errorf("it differs from the exact status: %s", diff)
+	}
+	if _, err := db.Pool.Exec(ctx, `
+		insert into outbox.deliveries (subscription_id, event_id, lane, topic, key, payload, headers, published_at, state, due_at)
+		select 1, 100 + n, 7, 'a.x', case when n % 2 = 0 then 'k' end, '{}', '{}', now(), case when n <= 10050 then 'dead' else 'retrying' end, now()
+		from generate_series(1, 40100) n`); err != nil {
+		t.Fatal(err)
+	}
+	if got := read(); got["dead"] != outbox.GlanceMost+1 || got["retrying"] != outbox.GlanceMost+1 || got["running"] != 2 || got["skipped"] != 1 {
+		t.Errorf("of many: %v", got)
+	}
+}
+
+func TestLookAtDeliveries(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	db := watched(t)
+	for name, test := range map[string]struct {
+		filter outbox.DeliveryFilter
+		after  int64
+		want   []int64
+	}{
+		"dead":       {outbox.DeliveryFilter{}, 0, []int64{1, 4, 9}},
+		"later":      {outbox.DeliveryFilter{}, 4, []int64{9}},
+		"by error":   {outbox.DeliveryFilter{Error: "refused"}, 0, []int64{1, 9}},
+		"by key":     {outbox.DeliveryFilter{Key: "b"}, 0, []int64{4}},
+		"by topic":   {outbox.DeliveryFilter{Topic: "b.>"}, 0, []int64{}},
+		"retrying":   {outbox.DeliveryFilter{States: []outbox.State{outbox.Retrying}}, 0, []int64{2, 3, 7, 10}},
+		"running":    {outbox.DeliveryFilter{States: []outbox.State{outbox.Running}}, 0, []int64{5, 6}},
+		"skipped":    {outbox.DeliveryFilter{States: []outbox.State{outbox.Skipped}}, 0, []int64{8}},
+		"two states": {outbox.DeliveryFilter{States: []outbox.State{outbox.Skipped, outbox.Dead}}, 0, []int64{1, 4, 8, 9}},
+	} {
+		test.filter.Subscription = "s"
+		look, err := outbox.LookAtDeliveries(ctx, db.Pool, test.filter, test.after, 10)
+		if err != nil || !slices.Equal(look.IDs, test.want) || look.Count != int64(len(test.want)) || !look.Done {
+			t.Errorf("%s: %+v, %v; want %v", name, look, err, test.want)
+		}
+	}
+	look, err := outbox.LookAtDeliveries(ctx, db.Pool, outbox.DeliveryFilter{Subscription: "s"}, 0, 2)
+	want := []outbox.DeliveryGroup{{Error: "refused", Events: 2, First: 1, Last: 9}, {Error: "unknown", Events: 1, First: 4, Last: 4}}
+	if diff := cmp.Diff(want, look.Groups); err != nil || diff != "" || len(look.IDs) != 2 || look.Count != 3 || look.Last != 9 {
+		t.Errorf("%+v, %v\n%s", look, err, diff)
+	}
+	if _, err := outbox.LookAtDeliveries(ctx, db.Pool, outbox.DeliveryFilter{}, 0, 2); !errors.Is(err, outbox.ErrInvalidFilter) {
+		t.Errorf("without a subscription: %v", err)
+	}
+
+	// Where there are more than are looked at, it goes on from Last.
+	if _, err := db.Pool.Exec(ctx, `
+		insert into outbox.deliveries (subscription_id, event_id, lane, topic, payload, headers, published_at, state, due_at, errors)
+		select 1, 100 + n, 7, 'a.x', '{}', '{}', now(), 'dead', now(), jsonb_build_array(jsonb_build_object('error', case when n = 20100 then 'rare' else 'usual' end))
+		from generate_series(1, 20100) n`); err != nil {
+		t.Fatal(err)
+	}
+	rare := outbox.DeliveryFilter{Subscription: "s", Error: "rare"}
+	first, err := outbox.LookAtDeliveries(ctx, db.Pool, rare, 0, 2)
+	if err != nil || first.Done || len(first.IDs) != 0 || first.Count != 0 {
+		t.Fatalf("%+v, %v", first, err)
+	}
+	if rest, err := outbox.LookAtDeliveries(ctx, db.Pool, rare, first.Last, 2); err != nil || !rest.Done || !slices.Equal(rest.IDs, []int64{20200}) {
+		t.Errorf("%+v, %v", rest, err)
+	}
+	for most, want := range map[int64]int64{10: 10, 50000: 20103} {
+		if n, err := outbox.CountDeliveriesTo(ctx, db.Pool, outbox.DeliveryFilter{Subscription: "s"}, most); err != nil || n != want {
+			t.Errorf("up to %d: %d, %v", most, n, err)
+		}
+	}
+}
+
+func TestBlockedKeys(t *testing.T) {
+	t.Parallel()
+	db := watched(t)
+	list, err := outbox.BlockedKeys(t.Context(), db.Pool, "s", 10)
+	if err != nil || len(list) != 2 {
+		t.Fatalf("%+v, %v", list, err)
+	}
+	if a := list[0]; a.Key != "a" || a.Head != 1 || a.State != outbox.Dead || a.Waiting != 2 || a.Attempt != 3 || a.Error != "refused\nand more" {
+		t.Errorf("the longest is %+v", a)
+	}
+	if c := list[1]; c.Key != "c" || c.Head != 5 || c.State != outbox.Running || c.Waiting != 1 {
+		t.Errorf("then comes %+v", c)
+	}
+	if one, err := outbox.BlockedKeys(t.Context(), db.Pool, "s", 1); err != nil || len(one) != 1 {
+		t.Errorf("%+v, %v", one, err)
+	}
+}
+
+func TestMarks(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	db := pgtest.New(t)
+	empty, err := outbox.ReadMark(ctx, db.Pool)
+	if err != nil || empty.Last != 0 || len(empty.Settled) != 0 || time.Since(empty.At).Abs() > time.Hour {
+		t.Errorf("of nothing: %+v, %v", empty, err)
+	}
+	s, err := outbox.Subscribe(ctx, db.Pool, "s", []string{">"}, outbox.FromBeginning)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 64 {
+		publishOne(t, db.Pool, "")
+	}
+	before, err := outbox.ReadMark(ctx, db.Pool)
+	if err != nil || before.Last != 64 || before.Settled["s"] != 0 {
+		t.Errorf("of what is to be read: %+v, %v", before, err)
+	}
+	m, _ := member(t, db, s)
+	settle(t, m, 64)
+	after, err := outbox.ReadMark(ctx, db.Pool)
+	if err != nil || after.Last != 64 || after.Settled["s"] != 64 || !after.At.After(before.At) {
+		t.Errorf("of what was read: %+v, %v", after, err)
+	}
+	publishOne(t, db.Pool, "")
+	lanes, err := outbox.LaneRows(ctx, db.Pool, "s")
+	if err != nil || len(lanes) != outbox.Lanes {
+		t.Fatalf("%d lanes, %v", len(lanes), err)
+	}
+	if want := (outbox.LaneRow{Lane: 5, Owner: t.Name(), AfterID: 64, Behind: 1}); lanes[5] != want {
+		t.Errorf("%+v, want %+v", lanes[5], want)
+	}
+	if none, err := outbox.LaneRows(ctx, db.Pool, "unknown"); err != nil || len(none) != 0 {
+		t.Errorf("of an unknown one: %v, %v", none, err)
+	}
+}

@@ -19,8 +19,9 @@ func main() {
 	only := flag.String("bug", "", "only bugs whose name matches this regular expression")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx, *only); err != nil {
+	err := run(ctx, *only)
+	stop()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "sabotage:", err)
 		os.Exit(1)
 	}
@@ -45,8 +46,12 @@ func run(ctx context.Context, only string) error {
 			continue
 		}
 		if !sound[b.test()] {
-			if caught, _, err := try(ctx, root, bug{pkg: b.pkg, run: b.run}); err != nil || caught {
-				return fmt.Errorf("%s does not pass on the sound tree: %w", b.test(), err)
+			caught, _, err := try(ctx, root, bug{pkg: b.pkg, run: b.run})
+			if err != nil {
+				return fmt.Errorf("%s on the sound tree: %w", b.test(), err)
+			}
+			if caught {
+				return fmt.Errorf("%s fails on the sound tree", b.test())
 			}
 			sound[b.test()] = true
 		}
@@ -82,7 +87,7 @@ func try(ctx context.Context, root string, b bug) (caught bool, took time.Durati
 	if err != nil {
 		return false, 0, err
 	}
-	defer os.RemoveAll(dir) //nolint:errcheck // it is in the system's folder for temporary files
+	defer os.RemoveAll(dir)
 	if err := copyTree(ctx, root, dir); err != nil {
 		return false, 0, err
 	}

@@ -12,7 +12,7 @@ import (
 // Advisory locks of a database have two numbers. The first is the project's, or that plus one for workers' ids.
 const (
 	lockClass       = 7446925
-	lockBell        = 1 // see Bell; also in the trigger function outbox.ring
+	lockBell        = 1 // see Bell; also in the trigger doorbell
 	lockSentinel    = 2 // held by the worker that is the sentinel
 	lockTrim        = 3 // exclusive while events are deleted, shared by those who ask the log for a place to begin
 	workerLockClass = lockClass + 1

@@ -11,7 +11,7 @@ import (
 const (
 	// busyRate is how many notifications a second publishers may send before the sentinel spares them that and looks for
 	// itself. quietRate is how few transactions may publish before it lets them ring again.
-	busyRate, quietRate = 100, 50
+	busyRate, quietRate = 300, 150
 
 	armedLook = 50 * time.Millisecond // over which notifications are counted
 	quietLook = 100 * time.Millisecond

@@ -65,6 +65,7 @@ func TestDoctorFinds(t *testing.T) {
 		"replica trigger":    {`alter table outbox.events enable replica trigger doorbell`, "trigger", "is disabled", nil},
 		"dropped trigger":    {`drop trigger doorbell on outbox.events`, "trigger", "create trigger doorbell after insert", nil},
 		"trigger for rows":   {`create or replace trigger doorbell after insert on outbox.events for each row execute function outbox.ring()`, "trigger", "is not what the schema made it", nil},
+		"always ringing":     {`create or replace trigger doorbell after insert on outbox.events for each statement execute function outbox.ring()`, "trigger", "is not what the schema made it", nil},
 		"changed function":   {`create or replace function outbox.ring() returns trigger language plpgsql as 'begin return null; end'`, "trigger", "outbox.ring was changed", nil},
 		"missing function":   {`drop function outbox.fence(bigint, integer)`, "trigger", "outbox.fence is missing", nil},
 		"cached sequence":    {`alter sequence outbox.events_id_seq cache 20`, "sequence", "caches 20 ids", nil},

@@ -81,29 +81,32 @@ func checkSequence(ctx context.Context, p *patient) ([]Finding, error) {
 
 // Bodies of the functions that the schema brings, by name. A test compares them with the migrations.
 var functions = map[string]string{
-	"ring":  "2fff25369965be7d343e36ddd8186ceb",
+	"ring":  "b72883fbd8eee7f39bf9e74c43095bef",
 	"fence": "eb4a73746579fdcf5569236aa3ecb416",
 }
 
 const functionRemedy = "Restore it from the migrations of this version (folder migrations/outbox, \"create or replace function outbox.%s\")."
 
+// doorbell is what makes the trigger ring, and only when somebody sleeps.
+const doorbell = "when (not pg_try_advisory_xact_lock_shared(7446925, 1)) execute function outbox.ring()"
+
 func checkTrigger(ctx context.Context, p *patient) ([]Finding, error) {
 	var (
-		enabled, calls string
-		kind           int16
-		found          []Finding
+		enabled, calls, whole string
+		kind                  int16
+		found                 []Finding
 	)
 	const after, insert = 0, 1 << 2 // bits of pg_trigger.tgtype: a statement's, after it, of an insert
 	err := p.conn.QueryRow(ctx, `
-		select t.tgenabled::text, t.tgtype, t.tgfoid::regproc::text
+		select t.tgenabled::text, t.tgtype, t.tgfoid::regproc::text, pg_get_triggerdef(t.oid)
 		from pg_trigger t
-		where t.tgrelid = 'outbox.events'::regclass and t.tgname = 'doorbell'`).Scan(&enabled, &kind, &calls)
+		where t.tgrelid = 'outbox.events'::regclass and t.tgname = 'doorbell'`).Scan(&enabled, &kind, &calls, &whole)
 	const consequence = "workers do not hear of events, and find them only when they look for themselves, once a second."
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		found = append(found, Finding{
 			"The trigger doorbell of outbox.events is missing: " + consequence,
-			"Run: create trigger doorbell after insert on outbox.events for each statement execute function outbox.ring()",
+			"Run: create trigger doorbell after insert on outbox.events for each statement " + doorbell,
 		})
 	case err != nil:
 		return nil, err
@@ -112,10 +115,10 @@ func checkTrigger(ctx context.Context, p *patient) ([]Finding, error) {
 			"The trigger doorbell of outbox.events is disabled: " + consequence,
 			"Run: alter table outbox.events enable trigger doorbell. Unless it is disabled for two-phase commits: then leave it.",
 		})
-	case kind != after|insert || calls != "outbox.ring":
+	case kind != after|insert || calls != "outbox.ring" || !strings.Contains(whole, "(NOT pg_try_advisory_xact_lock_shared(7446925, 1))"):
 		found = append(found, Finding{
 			"The trigger doorbell of outbox.events is not what the schema made it.",
-			"Run: create or replace trigger doorbell after insert on outbox.events for each statement execute function outbox.ring()",
+			"Run: create or replace trigger doorbell after insert on outbox.events for each statement " + doorbell,
 		})
 	}
 	rows, _ := p.conn.Query(ctx, `

@@ -137,15 +137,16 @@ $$;
 -- The doorbell. While workers sleep, the sentinel holds this advisory lock exclusively, so that every publishing transaction
 -- fails to share it and notifies. While they are busy it does not, and publishers send nothing: the sentinel looks for itself.
 -- A NOTIFY in every commit would make publishers wait for each other's fsync.
+-- The condition is the trigger's, not the function's: while nobody has to ring, no function is called.
 create function outbox.ring() returns trigger language plpgsql as $$
 begin
-    if not pg_catalog.pg_try_advisory_xact_lock_shared(7446925, 1) then
-        perform pg_catalog.pg_notify('new_signals', '');
-    end if;
+    perform pg_catalog.pg_notify('new_signals', '');
     return null;
 end
 $$;
-create trigger doorbell after insert on outbox.events for each statement execute function outbox.ring();
+create trigger doorbell after insert on outbox.events for each statement
+    when (not pg_catalog.pg_try_advisory_xact_lock_shared(7446925, 1))
+    execute function outbox.ring();
 
 ---- create above / drop below ----
 

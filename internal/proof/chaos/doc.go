@@ -34,7 +34,8 @@
 //   - phantom: in a line, in a delivery or among the effects, and not committed, or of a topic that was not asked for;
 //   - duplicates: successes beyond the first. Each is possible only if the one before it was not recorded, so there must be no more
 //     than successes that were not recorded when their worker's session ended. Which those are is known from triggers that
-//     copy what workers settle, in the same transaction: a success in a line before its session's last settle was recorded;
+//     copy what workers settle, in the same transaction: a success in a line before its session's last settle but one was recorded (the
+//     last may have been under way while its window was handled);
 //   - order: of a key, no event is handled with success for the first time before an earlier one that was acknowledged before
 //     the later one was begun. A key has one publisher, which waits for its answer, so that is all earlier ones but the unknown.
 //     Those that are kept do not count: what is behind a dead letter goes on;

@@ -38,12 +38,15 @@ create function chaos.note_lane() returns trigger language plpgsql as $$
 begin insert into chaos.lanes select new.*, clock_timestamp(); return null; end $$;
 create trigger chaos_lane after update on outbox.lanes for each row execute function chaos.note_lane();`
 
-// sessionsSQL has a row for each session and subscription: when it began, and when its last window was settled. Claims write
-// progress, too, and settle nothing: they cover what was settled before, so they do no harm.
+// sessionsSQL has a row for each session and subscription: when it began, and when it settled for the last time but one. A settle may
+// be under way while the next window is handled, and does not cover that; the one after it does. Claims write progress, too,
+// and settle nothing: they come after a settle of all that was handled, so they do no harm.
 const sessionsSQL = `
-select j.name, j.worker_id, j.at, s.name, max(p.at)
+select j.name, j.worker_id, j.at, s.name, (array_agg(p.at order by p.at desc))[2]
 from chaos.joined j
-left join chaos.settled p on p.owner = j.worker_id
+left join (select p.owner, p.subscription_id, max(p.at) as at
+           from chaos.settled p
+           group by p.owner, p.subscription_id, p.xmin::text) p on p.owner = j.worker_id
 left join outbox.subscriptions s on s.id = p.subscription_id
 group by j.name, j.worker_id, j.at, s.name
 order by j.worker_id`
@@ -71,7 +74,7 @@ func readSessions(ctx context.Context, db *pgxpool.Pool) ([]session, error) {
 			sessions, current = append(sessions, one), worker
 		}
 		for s := range subscriptions {
-			if sub != nil && *sub == subscriptions[s].name {
+			if sub != nil && settled != nil && *sub == subscriptions[s].name {
 				sessions[len(sessions)-1].settled[s] = mono(*settled)
 			}
 		}

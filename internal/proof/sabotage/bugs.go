@@ -102,7 +102,7 @@ var bugs = []bug{
 	{
 		name: "window not put back", harm: "forgets a window that was read ahead when lanes change hands: loses its events",
 		edits: []edit{{"worker/ahead.go", "		r.member.PutBack(r.ahead.window)\n", ""}},
-		pkg:   "./worker", run: "TestProcesses|TestOrderThroughEverything",
+		pkg:   "./worker", run: "TestBacklogIsShared",
 	},
 	{
 		name: "tried out of order", harm: "tries what waits behind a failed event of its key: breaks order by key",

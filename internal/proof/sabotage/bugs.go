@@ -84,8 +84,8 @@ var bugs = []bug{
 	{
 		name: "settled too early", harm: "records a window before its handlers have returned: a kill loses it",
 		edits: []edit{{
-			"worker/turn.go", "	if r.member.Suspect && len(window.Events) > 0 {\n",
-			"	if err := r.settle(ctx); err != nil {\n		return false, err\n	}\n	if r.member.Suspect && len(window.Events) > 0 {\n",
+			"worker/turn.go", "	if suspect && len(window.Events) > 0 {\n",
+			"	if err := r.settle(ctx); err != nil {\n		return false, err\n	}\n	if suspect && len(window.Events) > 0 {\n",
 		}},
 		pkg: "./worker", run: "TestKilledInWindow",
 	},

@@ -87,9 +87,7 @@ func ListDeliveries(ctx context.Context, db DB, f DeliveryFilter, after int64, l
 		e := &d.Event
 		err = row.Scan(&e.ID, &e.lane, &e.Topic, &e.Key, (*[]byte)(&e.Payload), &headers, &e.PublishedAt,
 			&d.State, &d.StopsKey, &d.Attempt, &d.DueAt, &d.Failures, &d.CreatedAt)
-		if err == nil && len(headers) > 2 {
-			e.Headers = parseHeaders(headers)
-		}
+		e.Headers = parseHeaders(headers)
 		return d, err
 	})
 	if err != nil {

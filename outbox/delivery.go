@@ -55,7 +55,7 @@ func (m *Member) Lines(ctx context.Context, lanes []int16) ([]Line, error) {
 // a run; of those without a key, the first that are due. Index deliveries_line has a key's line in order, and
 // deliveries_due those without one, so the cost is that of what is returned, whatever waits behind.
 //
-// Of those whose worker died while they ran, it takes few at a time: should one kill this worker too, it costs others no attempts.
+// Of those whose worker died while they ran, it takes few at a time: should one kill this worker too, it costs few others an attempt.
 //
 // A second and later attempt is counted here, before its handler starts, so that one which kills its process counts. First
 // attempts are only noted in the member's row, all in one: nobody else works the lane, and should this worker die, they
@@ -161,7 +161,8 @@ type Suspects struct {
 }
 
 // ClaimDue takes what may run now of the given lines, up to limit of each. It returns those deliveries, sorted by id, and for
-// each line that still has something to wait for a Line with Due set and Count zero. Of suspects it takes only some. What was claimed must be settled before the next claim, or be Running by then.
+// each line that still has something to wait for a Line with Due set and Count zero. Of suspects it takes only some. What was
+// claimed must be settled before the next claim, or be Running by then.
 func (m *Member) ClaimDue(ctx context.Context, lines []Line, limit int, suspects Suspects) (due []Delivery, waiting []Line, err error) {
 	if len(lines) == 0 {
 		return nil, nil, nil
@@ -198,8 +199,6 @@ func scanDelivery(row pgx.CollectableRow) (Delivery, error) {
 	)
 	e := &d.Event
 	err := row.Scan(&e.ID, &e.lane, &e.Topic, &e.Key, (*[]byte)(&e.Payload), &headers, &e.PublishedAt, &d.Attempt, &d.Suspect, &d.Running)
-	if err == nil && len(headers) > 2 {
-		e.Headers = parseHeaders(headers)
-	}
+	e.Headers = parseHeaders(headers)
 	return d, err
 }

@@ -67,9 +67,7 @@ func Events(ctx context.Context, db Beginner, f EventFilter, p Page) (*EventPage
 			page.Next, page.Done = e.ID, place < scanRows
 			if wanted {
 				next := e
-				if len(headers) > 2 {
-					next.Headers = parseHeaders(headers)
-				}
+				next.Headers = parseHeaders(headers)
 				page.Events = append(page.Events, next)
 				page.Done = page.Done && len(page.Events) < p.Limit
 			}

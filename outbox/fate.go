@@ -77,7 +77,7 @@ func EventByID(ctx context.Context, db DB, id int64) (*EventRow, error) {
 		xid     int64
 	)
 	err := db.QueryRow(ctx, eventSQL, id, Lanes).Scan(&e.ID, &e.lane, &e.Topic, &e.Key, &e.Payload, &headers, &e.PublishedAt, &xid)
-	if err == nil && len(headers) > 2 {
+	if err == nil {
 		e.Headers = parseHeaders(headers)
 	}
 	if errors.Is(err, pgx.ErrNoRows) {

@@ -320,9 +320,7 @@ func (m *Member) collect(rows pgx.Rows, lanes []int16, after []int64, take []int
 			ID: id, Topic: topic, Key: arena.text(raw[4]), Payload: arena.bytes(raw[5]),
 			PublishedAt: time.UnixMicro(published).UTC(), lane: lane,
 		}
-		if len(raw[6]) > 2 {
-			e.Headers = parseHeaders(raw[6])
-		}
+		e.Headers = parseHeaders(raw[6])
 		count++
 		bytes += len(raw[3]) + len(raw[4]) + len(raw[5]) + len(raw[6]) + 64
 		got.events = append(got.events, e)
@@ -385,8 +383,11 @@ const microsecondsTo2000 = 946684800 * 1e6
 
 // parseHeaders accepts what SQL publishers may have put there: values that are no strings become their JSON text. Nested ten
 // thousand deep, which PostgreSQL takes and encoding/json does not, they all become one, without a name: an event that no
-// reader takes would stop its lane.
+// reader takes would stop its lane. Of none it makes nil.
 func parseHeaders(raw []byte) map[string]string {
+	if len(raw) <= len("{}") {
+		return nil
+	}
 	var values map[string]json.RawMessage
 	if json.Unmarshal(raw, &values) != nil {
 		return map[string]string{"": string(raw)}

@@ -28,7 +28,7 @@ func (*signalbox) Info() Info {
 		Offers: Offers{
 			Fanout: "yes", Order: "yes, with handlers in parallel, through retries", ExactlyOnce: "yes (HandleTx, HandleBatchTx)",
 			Takeover: "about 2 s, detected", LostWakeup: "polls each second", HeldSnapshot: "no row is updated at the rate of the traffic",
-			DeadLetters: "yes", Replay: "a new subscription reads the log from its beginning",
+			DeadLetters: "yes", Replay: "yes: a subscription from a time or an id, or the events that match a filter",
 		},
 	}
 }

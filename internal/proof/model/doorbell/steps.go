@@ -5,7 +5,7 @@ import "fmt"
 // The steps. Each says which code it mirrors. What is one statement there, and needs no lock that it might wait for, is one step
 // here; what happens between two of them is for the others to choose.
 
-// ---- publishers: outbox.Publish, or any insert, and the trigger outbox.ring ----
+// ---- publishers: outbox.Publish, or any insert, and the trigger doorbell ----
 
 // begin takes a snapshot at repeatable read. Locks are not part of it, and so it matters to FlagInTable alone.
 func (m *model) begin(s state, p int, to func(state)) {
@@ -180,7 +180,7 @@ func (m *model) giveUp(s state, c int, to func(state)) {
 }
 
 // giveUpLate is the same a moment later: the timeout strikes when the lock has been granted, before the session has noticed.
-// PostgreSQL then reports the timeout, and the session has the lock all the same. So Arm has to unlock after a timeout.
+// PostgreSQL then reports the timeout, and the session has the lock all the same. So Arm unlocks after a timeout.
 func (m *model) giveUpLate(s state, c int, to func(state)) {
 	if me := &s.sentinels[c]; me.phase == granted {
 		if me.phase = late; m.broken == KeepLateGrant {

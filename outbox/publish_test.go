@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/signalbox-go/signalbox/internal/pgtest"
 	"github.com/signalbox-go/signalbox/outbox"
@@ -17,40 +18,74 @@ import (
 
 func TestPublish(t *testing.T) {
 	t.Parallel()
-	db := pgtest.New(t)
 	events := []outbox.Event{
 		{Topic: "a.b", Key: "k", Payload: json.RawMessage(`{"n": 1}`), Headers: map[string]string{"trace": "x"}},
 		{Topic: "a.c", Payload: json.RawMessage(`null`)},
 		{Topic: "ünïcode", Key: "ключ", Payload: json.RawMessage(`"\ud83d\ude00 \\u0000"`)},
 	}
-	stored, err := outbox.Publish(t.Context(), db.Pool, events...)
-	if err != nil {
-		t.Fatal(err)
+	// One event goes by a statement of its own.
+	for _, size := range []int{1, len(events)} {
+		t.Run(fmt.Sprintf("%d at once", size), func(t *testing.T) {
+			t.Parallel()
+			db := pgtest.New(t)
+			var stored []outbox.Event
+			for some := range slices.Chunk(events, size) {
+				published, err := outbox.Publish(t.Context(), db.Pool, some...)
+				if err != nil {
+					t.Fatal(err)
+				}
+				stored = append(stored, published...)
+			}
+			rows, _ := db.Pool.Query(t.Context(), `
+				select id, topic, coalesce(key, '') as key, payload, nullif(headers, '{}') as headers, published_at from outbox.events order by id`)
+			found, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (e outbox.Event, err error) {
+				err = row.Scan(&e.ID, &e.Topic, &e.Key, &e.Payload, &e.Headers, &e.PublishedAt)
+				return e, err
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			ignoreLane := cmp.FilterPath(func(p cmp.Path) bool { return p.Last().String() == ".lane" }, cmp.Ignore())
+			sameJSON := cmp.Transformer("decode", func(raw json.RawMessage) (v any) {
+				if err := json.Unmarshal(raw, &v); err != nil {
+					t.Error(err)
+				}
+				return v
+			})
+			if diff := cmp.Diff(stored, found, ignoreLane, sameJSON); diff != "" {
+				t.Errorf("returned is not what is stored:\n%s", diff)
+			}
+			if !slices.IsSortedFunc(stored, func(a, b outbox.Event) int { return int(a.ID - b.ID) }) {
+				t.Error("ids do not rise in the order of the events")
+			}
+			if events[0].ID != 0 {
+				t.Error("the caller's events were changed")
+			}
+		})
 	}
-	rows, _ := db.Pool.Query(t.Context(), `
-		select id, topic, coalesce(key, '') as key, payload, nullif(headers, '{}') as headers, published_at from outbox.events order by id`)
-	found, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (e outbox.Event, err error) {
-		err = row.Scan(&e.ID, &e.Topic, &e.Key, &e.Payload, &e.Headers, &e.PublishedAt)
-		return e, err
-	})
-	if err != nil {
-		t.Fatal(err)
+}
+
+// TestPublishInSQL sends what a service in any language may: parameters of pgx, and what is no event.
+func TestPublishInSQL(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	insert := func(args ...any) error {
+		_, err := db.Pool.Exec(t.Context(), `insert into outbox.events (topic, key, payload, headers) values ($1, $2, $3, $4::jsonb)`, args...)
+		return err
 	}
-	ignoreLane := cmp.FilterPath(func(p cmp.Path) bool { return p.Last().String() == ".lane" }, cmp.Ignore())
-	sameJSON := cmp.Transformer("decode", func(raw json.RawMessage) (v any) {
-		if err := json.Unmarshal(raw, &v); err != nil {
-			t.Error(err)
+	type name string
+	if err := insert(name("a"), (*string)(nil), map[string]any{"n": 1}, map[string]string{"trace": "x"}); err != nil {
+		t.Error(err)
+	}
+	for what, err := range map[string]error{
+		"topic_check":   insert("", "k", "1", "{}"),
+		"key_check":     insert("a", strings.Repeat("x", outbox.MaxKeyBytes+1), "1", "{}"),
+		"headers_check": insert("a", "k", "1", "[]"),
+	} {
+		var refused *pgconn.PgError
+		if !errors.As(err, &refused) || refused.ConstraintName != what {
+			t.Errorf("got %v, want a violation of %s", err, what)
 		}
-		return v
-	})
-	if diff := cmp.Diff(stored, found, ignoreLane, sameJSON); diff != "" {
-		t.Errorf("returned is not what is stored:\n%s", diff)
-	}
-	if !slices.IsSortedFunc(stored, func(a, b outbox.Event) int { return int(a.ID - b.ID) }) {
-		t.Error("ids do not rise in the order of the events")
-	}
-	if events[0].ID != 0 {
-		t.Error("the caller's events were changed")
 	}
 }
 

@@ -12,20 +12,25 @@ create table outbox.cluster (
 );
 insert into outbox.cluster (system_identifier) select system_identifier from pg_catalog.pg_control_system();
 
+-- Domains, not checks of the table: each statement would parse a check's expression anew, and most insert a single row.
+create domain outbox.topic   as text  check (value <> '' and octet_length(value) <= 255);
+create domain outbox.key     as text  check (value <> '' and octet_length(value) <= 1024);
+create domain outbox.headers as jsonb check (jsonb_typeof(value) = 'object');
+
 create table outbox.events (
     -- FIRST: defaults are evaluated in column order, so an event's transaction has its xid before the event has its id.
     -- Readers conclude from an id they have passed that its xid precedes theirs. Never move this column.
-    xid          xid8        not null default pg_catalog.pg_current_xact_id(),
+    xid          xid8           not null default pg_catalog.pg_current_xact_id(),
     -- CACHE 1 for the same reason: a session that cached ids would hand out old ones late.
-    id           bigint      not null generated always as identity (cache 1),
-    lane         smallint    not null generated always as
-                             (case when key is null then id % 64 else pg_catalog.hashtext(key) & 63 end) stored,
-    topic        text        not null check (topic <> '' and octet_length(topic) <= 255),
-    key          text        check (key <> '' and octet_length(key) <= 1024),
-    payload      jsonb       not null,
-    headers      jsonb       not null default '{}' check (jsonb_typeof(headers) = 'object'),
+    id           bigint         not null generated always as identity (cache 1),
+    -- By its key, or else by its id. The expression is parsed with each statement: the shorter, the cheaper.
+    lane         smallint       not null generated always as (coalesce(pg_catalog.hashtext(key), id) & 63) stored,
+    topic        outbox.topic   not null,
+    key          outbox.key,
+    payload      jsonb          not null,
+    headers      outbox.headers not null default '{}',
     -- Not clock_timestamp(): a volatile default would keep COPY from inserting in bulk.
-    published_at timestamptz not null default pg_catalog.statement_timestamp()
+    published_at timestamptz    not null default pg_catalog.statement_timestamp()
 ) with (
     -- Rows never change: vacuum only freezes them and sets the visibility map, the earlier the cheaper.
     autovacuum_freeze_min_age = 0,

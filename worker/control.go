@@ -98,6 +98,9 @@ func (s *session) listen(ctx context.Context, until time.Time) error {
 		default:
 			return fmt.Errorf("listen: %w", err)
 		}
+		if n.PID == s.ringer.Load() {
+			continue
+		}
 		ring := outbox.ParseRing(n.Payload)
 		if n.Payload == "" {
 			s.trigger.Add(1)

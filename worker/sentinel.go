@@ -15,7 +15,7 @@ const (
 
 	armedLook = 50 * time.Millisecond // over which notifications are counted
 	quietLook = 100 * time.Millisecond
-	probeTick = 5 * time.Millisecond
+	probeTick = 4 * time.Millisecond
 	armingFor = 200 * time.Millisecond // that a request for the bell's lock stays in the queue
 )
 
@@ -36,10 +36,14 @@ func (s *session) sentinel(ctx context.Context, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	// What this session hears over probe, its runners have heard already: a second wake-up would have them read for nothing.
+	s.ringer.Store(probe.PgConn().PID())
+	defer s.ringer.Store(0)
 	// Nobody knows what the last sentinel left.
 	if err := outbox.RingAll(ctx, probe); err != nil {
 		return err
 	}
+	s.ring(outbox.ParseRing(""))
 	for {
 		if err := s.poll(ctx, bell); err != nil {
 			return err
@@ -113,7 +117,7 @@ func (s *session) probe(ctx context.Context, bell *outbox.Bell) (publishers int,
 	if err != nil {
 		return 0, err
 	}
-	s.ring(ring) // its own runners need not wait for the notification
+	s.ring(ring) // its own runners do not wait for the notification
 	return publishers, nil
 }
 

@@ -26,6 +26,7 @@ type session struct {
 
 	trigger   atomic.Int64  // notifications that publishers sent, for the sentinel
 	rang      chan struct{} // has a token when trigger grew
+	ringer    atomic.Uint32 // the backend over which this session rings as the sentinel: it has told its own runners itself
 	rewinding chan struct{} // has a token when a subscription is to go back, for the sentinel
 }
 

@@ -30,7 +30,8 @@ func bulk() scenario {
 			Title:  "Bulk",
 			Method: `Two publishers commit transactions of 1,000 events each, through the fastest way of each system, while a worker in the
 same process handles them. Alone, nobody handles them. "Raw insert" copies the same rows into Signalbox's table with pgx and nothing else.`,
-			Columns: []report.Column{{Key: "out", Title: "out/s"}, {Key: "in", Title: "in/s"}, {Key: "backlog", Title: "backlog"}},
+			Columns: append([]report.Column{{Key: "out", Title: "out/s"}, {Key: "in", Title: "in/s"}, {Key: "backlog", Title: "backlog"}},
+				costColumns("event")...),
 		},
 		cells: func(e *env) []cell {
 			cells := []cell{
@@ -95,16 +96,24 @@ func (e *env) bulkCell(s systems.System, publish func(context.Context, pgx.Tx, [
 		if err == nil {
 			err = pause(publishing, min(time.Second, e.Duration/8))
 		}
+		var spent costs
+		if err == nil {
+			spent, err = e.costs(ctx)
+		}
 		if err == nil {
 			in, out, start := committed.Load(), handled.Load(), time.Now()
 			m.begin()
 			err = pause(publishing, e.Duration/3)
 			m.end()
 			seconds := time.Since(start).Seconds()
-			m.set("in", float64(committed.Load()-in)/seconds)
+			n := float64(committed.Load() - in)
+			m.set("in", n/seconds)
 			if working {
 				m.set("out", float64(handled.Load()-out)/seconds)
 				m.set("backlog", float64(max(0, committed.Load()-handled.Load())))
+			}
+			if err == nil {
+				err = e.cost(ctx, m, spent, n)
 			}
 		}
 		cancel()

@@ -27,7 +27,8 @@ from when the first events were handled to the last one, without those first; "s
 Slow systems get fewer events: rates are compared. "Raw select"
 reads the columns of Signalbox's events once, in no order, over one connection of pgx, and scans them into Go variables: about the most that
 any reader in Go could do.`,
-			Columns: []report.Column{{Key: "rate", Title: "events/s"}, {Key: "start", Title: "start ms"}, {Key: "events", Title: "events"}},
+			Columns: append([]report.Column{{Key: "rate", Title: "events/s"}, {Key: "start", Title: "start ms"}, {Key: "events", Title: "events"}},
+				costColumns("event")...),
 		},
 		cells: func(e *env) []cell {
 			cells := []cell{{processesCase(1), rawSelect, e.rawSelect}}
@@ -86,6 +87,10 @@ func (e *env) drained(ctx context.Context, m *measurement, d *database, s system
 		return err
 	}
 	defer c.kill()
+	spent, err := e.costs(ctx)
+	if err != nil {
+		return err
+	}
 	m.begin()
 	start := time.Now()
 	if err := c.begin(); err != nil {
@@ -94,6 +99,9 @@ func (e *env) drained(ctx context.Context, m *measurement, d *database, s system
 	end, err := c.handle(ctx, n)
 	m.end()
 	if err != nil {
+		return err
+	}
+	if err := e.cost(ctx, m, spent, float64(n)); err != nil {
 		return err
 	}
 	if err := c.stop(); err != nil {
@@ -125,6 +133,10 @@ func (e *env) rawSelect(ctx context.Context, m *measurement) error {
 		return err
 	}
 	defer conn.Close(ctx)
+	spent, err := e.costs(ctx)
+	if err != nil {
+		return err
+	}
 	m.begin()
 	start := time.Now()
 	rows, _ := conn.Query(ctx, `select e.id, e.topic, e.key, e.payload, e.headers, e.published_at from outbox.events e`)
@@ -146,7 +158,7 @@ func (e *env) rawSelect(ctx context.Context, m *measurement) error {
 	}
 	m.set("rate", float64(n)/took.Seconds())
 	m.set("events", float64(n))
-	return nil
+	return e.cost(ctx, m, spent, float64(n))
 }
 
 // batch is how many events a transaction of a bulk load has.

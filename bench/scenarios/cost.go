@@ -1,0 +1,52 @@
+package scenarios
+
+import (
+	"context"
+	"os"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/signalbox-go/signalbox/bench/measure"
+	"github.com/signalbox-go/signalbox/bench/report"
+)
+
+// costColumns are what m.cost sets.
+func costColumns(unit string) []report.Column {
+	return []report.Column{
+		{Key: "server", Title: "server µs/" + unit}, {Key: "clients", Title: "clients µs/" + unit}, {Key: "wal", Title: "WAL bytes/" + unit},
+	}
+}
+
+// costs are what was spent until some moment.
+type costs struct {
+	server, all float64 // seconds of the processor: of PostgreSQL, and of it and everything else that the run started
+	wal         float64 // bytes
+}
+
+func (e *env) costs(ctx context.Context) (c costs, err error) {
+	conn, err := pgx.Connect(ctx, e.Server.URL("postgres"))
+	if err != nil {
+		return c, err
+	}
+	defer conn.Close(ctx)
+	if err = conn.QueryRow(ctx, `select (pg_current_wal_insert_lsn() - '0/0')::float8`).Scan(&c.wal); err != nil {
+		return c, err
+	}
+	if c.server, err = measure.TreeTime(e.Server.Pid()); err != nil {
+		return c, err
+	}
+	c.all, err = measure.TreeTime(os.Getpid())
+	return c, err
+}
+
+// cost sets what each of n things has cost since before. A rate that the processors limit is their number divided by this.
+func (e *env) cost(ctx context.Context, m *measurement, before costs, n float64) error {
+	after, err := e.costs(ctx)
+	if err != nil {
+		return err
+	}
+	m.set("server", 1e6*(after.server-before.server)/n)
+	m.set("clients", 1e6*(after.all-before.all-after.server+before.server)/n)
+	m.set("wal", (after.wal-before.wal)/n)
+	return nil
+}

@@ -126,7 +126,7 @@ func TestPages(t *testing.T) {
 	if to := s.get(t, "events?id=1").Header.Get("Location"); to != "event?id=1" {
 		t.Errorf("an id leads to %q", to)
 	}
-	s.get(t, "event?id=1").check(t, "event", 200, "A-17", "!<script>alert", `<span class="number">-1500</span>`, `<span class="word">null</span>`,
+	s.get(t, "event?id=1").check(t, "event", 200, "A-17", "!<script>alert", `<span class="number">-1.5e3</span>`, `<span class="word">null</span>`,
 		`<span class="key">&#34;text&#34;</span>`, "Attempt 3 failed", "<summary", "no &lt;such&gt; customer", "stack of it", "Given up", "do=retry")
 	s.get(t, "event?id=2").check(t, "another topic", 200, "unmatched")
 	raw := s.get(t, "payload?id=1")

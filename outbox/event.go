@@ -27,7 +27,7 @@ type Event struct {
 	// Key is what must stay in order, such as an aggregate's id. Events of one key are handled one after the other, in
 	// the order in which they were published. Empty means that the event has none and is never held back.
 	Key string `json:"key,omitempty"`
-	// Payload is any JSON value. It is stored as jsonb, which keeps what it means and not how it is written. Required.
+	// Payload is any JSON value that PostgreSQL could also take for jsonb. It is kept as it is written. Required.
 	Payload json.RawMessage `json:"payload"`
 	// Headers travel beside the payload: a trace id, a content type. Defaults to none.
 	Headers map[string]string `json:"headers,omitempty"`
@@ -82,7 +82,7 @@ func (e *Event) check(index int) error {
 	case !json.Valid(e.Payload) || !utf8.Valid(e.Payload):
 		return refuse("payload", "is not valid JSON")
 	case !storableEscapes(e.Payload):
-		return refuse("payload", `has a string with \u0000 or half a surrogate pair, which PostgreSQL cannot store`)
+		return refuse("payload", `has a string with \u0000 or half a surrogate pair, which no jsonb can hold`)
 	}
 	size := 0
 	for name, value := range e.Headers {
@@ -101,7 +101,7 @@ func storableText(s string) bool {
 	return utf8.ValidString(s) && bytes.IndexByte([]byte(s), 0) < 0
 }
 
-// storableEscapes reports whether a jsonb column can hold the valid JSON text raw: \u0000 and lone surrogates are
+// storableEscapes reports whether a jsonb value can hold the valid JSON text raw: \u0000 and lone surrogates are
 // legal JSON and illegal there.
 func storableEscapes(raw []byte) bool {
 	expectLow := false

@@ -203,3 +203,31 @@ func TestFates(t *testing.T) {
 		t.Errorf("got %v, want ErrUnknownEvent", err)
 	}
 }
+
+// TestPayloadsThatAreNoJSONB are delivered as they are, and match no filter, instead of stopping who looks for others.
+func TestPayloadsThatAreNoJSONB(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	odd := []string{`"\u0000"`, `{"n": 1e200000}`, `"\ud83d"`, `{"n":  1}`}
+	for _, payload := range odd {
+		if _, err := db.Pool.Exec(t.Context(), `insert into outbox.events (topic, payload) values ('a', $1)`, payload); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if ids := pages(t, db, outbox.EventFilter{Payload: json.RawMessage(`{"n": 1}`)}, outbox.Page{}); len(ids) != 1 {
+		t.Errorf("found events %v, want one", ids)
+	}
+	m, _ := member(t, db, subscribe(t, db, "a"))
+	w, err := m.Read(t.Context(), 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, e := range w.Events {
+		if string(e.Payload) != odd[i] {
+			t.Errorf("the payload %s was read as %s", odd[i], e.Payload)
+		}
+	}
+	if len(w.Events) != len(odd) {
+		t.Errorf("read %d events of %d", len(w.Events), len(odd))
+	}
+}

@@ -27,14 +27,14 @@ type Copier interface {
 // break the readers' proof. The arrays come apart in order, so the ids rise in the order of the events.
 const publishSQL = `
 insert into outbox.events (topic, key, payload, headers)
-select e.topic, nullif(e.key, ''), e.payload::jsonb, coalesce(e.headers::jsonb, '{}')
+select e.topic, nullif(e.key, ''), e.payload::json, coalesce(e.headers::jsonb, '{}')
 from unnest($1::text[], $2::text[], $3::text[], $4::text[]) as e (topic, key, payload, headers)
 returning id, published_at`
 
 // The same for a single event, as most transactions have: arrays and their scan would cost half as much as the insert.
 const publishOneSQL = `
 insert into outbox.events (topic, key, payload, headers)
-values ($1::text, nullif($2::text, ''), $3::text::jsonb, coalesce($4::text::jsonb, '{}'))
+values ($1::text, nullif($2::text, ''), $3::text::json, coalesce($4::text::jsonb, '{}'))
 returning id, published_at`
 
 // Publish appends events to the log and returns them with their ids and times, in the same order.

@@ -19,7 +19,7 @@ import (
 func TestPublish(t *testing.T) {
 	t.Parallel()
 	events := []outbox.Event{
-		{Topic: "a.b", Key: "k", Payload: json.RawMessage(`{"n": 1}`), Headers: map[string]string{"trace": "x"}},
+		{Topic: "a.b", Key: "k", Payload: json.RawMessage(`{"n":  1.0, "a": [1e3 ]}`), Headers: map[string]string{"trace": "x"}},
 		{Topic: "a.c", Payload: json.RawMessage(`null`)},
 		{Topic: "ünïcode", Key: "ключ", Payload: json.RawMessage(`"\ud83d\ude00 \\u0000"`)},
 	}
@@ -46,13 +46,7 @@ func TestPublish(t *testing.T) {
 				t.Fatal(err)
 			}
 			ignoreLane := cmp.FilterPath(func(p cmp.Path) bool { return p.Last().String() == ".lane" }, cmp.Ignore())
-			sameJSON := cmp.Transformer("decode", func(raw json.RawMessage) (v any) {
-				if err := json.Unmarshal(raw, &v); err != nil {
-					t.Error(err)
-				}
-				return v
-			})
-			if diff := cmp.Diff(stored, found, ignoreLane, sameJSON); diff != "" {
+			if diff := cmp.Diff(stored, found, ignoreLane); diff != "" {
 				t.Errorf("returned is not what is stored:\n%s", diff)
 			}
 			if !slices.IsSortedFunc(stored, func(a, b outbox.Event) int { return int(a.ID - b.ID) }) {

@@ -92,7 +92,7 @@ with head as materialized (
 select 0::smallint as kind, h.id, 0::smallint as lane,
        h.snapshot::text as topic,
        case when h.id > $12::bigint then pg_current_xact_id()::text end as key,
-       case when (select count(*) from late) > $11::integer then to_jsonb((select max(l.id) from late l)) end as payload,
+       case when (select count(*) from late) > $11::integer then to_json((select max(l.id) from late l)) end as payload,
        case when h.clean then '{}'::jsonb end as headers,
        null::timestamptz as published_at
 from head h

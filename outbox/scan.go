@@ -119,7 +119,7 @@ func (s *scan) sql(newest bool) string {
     select e.*, row_number() over (order by e.id` + order + `) as place,
            ($4::text = '' or e.topic ~ $4::text) and ($5::text = '' or e.key = $5::text)
            and ($6::timestamptz is null or e.published_at >= $6::timestamptz) and ($7::timestamptz is null or e.published_at < $7::timestamptz)
-           and ($8::jsonb is null or e.payload @> $8::jsonb) as wanted
+           and ($8::jsonb is null or outbox.as_jsonb(e.payload) @> $8::jsonb) as wanted
     from (select * from (` + strings.Join(arms, " union all") + `
     ) e order by e.id` + order + `
     limit $3::integer) e`

@@ -125,8 +125,8 @@ const matchingSQL = `
 select e.id
 from unnest($1::smallint[], $2::bigint[]) as u (lane, id)
 cross join lateral (select e.id, e.payload from outbox.events e where e.lane = u.lane and e.id = u.id limit 1) e
-where ($3::jsonb is null or e.payload @> $3::jsonb)
-  and ($4::text is null or coalesce(jsonb_path_query_first(e.payload, $4::text::jsonpath, '{}', true), 'null') not in ('null', 'false'))`
+where ($3::jsonb is null or outbox.as_jsonb(e.payload) @> $3::jsonb)
+  and ($4::text is null or coalesce(jsonb_path_query_first(outbox.as_jsonb(e.payload), $4::text::jsonpath, '{}', true), 'null') not in ('null', 'false'))`
 
 // matching returns those of events whose payloads match.
 func (t *Tail) matching(ctx context.Context, events []Event) ([]Event, error) {

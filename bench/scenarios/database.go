@@ -37,7 +37,7 @@ create table public.plain (
     id         bigint      primary key generated always as identity,
     topic      text        not null,
     key        text,
-    payload    jsonb       not null,
+    payload    json        not null,
     created_at timestamptz not null default now()
 );
 create table public.effects (event_id bigint primary key, payload jsonb not null)`

@@ -38,7 +38,7 @@ func (queue) Setup(ctx context.Context, pool *pgxpool.Pool) error {
 		    id         bigint      primary key generated always as identity,
 		    topic      text        not null,
 		    key        text,
-		    payload    jsonb       not null,
+		    payload    json        not null,
 		    created_at timestamptz not null default now()
 		)`)
 	return err

@@ -18,6 +18,14 @@ type DeliveryLook struct {
 	Done   bool            // there are no others to look at
 }
 
+// A DeliveryGroup is what failed with the same error.
+type DeliveryGroup struct {
+	Error  string `json:"error"`  // the first line of the last failure; "" for those without one
+	Events int64  `json:"events"` // how many of them
+	First  int64  `json:"first"`  // id of the first event
+	Last   int64  `json:"last"`   // id of the last event
+}
+
 // LookAtDeliveries looks at no more than the 20,000 deliveries in the states of a filter that come after an id, and says which
 // of them match: up to limit of their ids, and as many groups. So it takes some milliseconds, however many there are and
 // however few match; only those that are retrying are looked for among all of the subscription's. Safe for concurrent use.

@@ -2,22 +2,16 @@ package main
 
 import (
 	"fmt"
-	"html"
-	"io"
 	"math/rand/v2"
 	"net"
-	"net/http"
 	"net/url"
 	"os"
-	"os/exec"
 	"regexp"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
-
-	"github.com/creack/pty"
 )
 
 // TestTutorial does what docs/tutorial.md says, as a person would, and wants to see what that promises. In it,
@@ -154,196 +148,6 @@ func (r *reader) leave() {
 			<-terminal.done
 		}
 	}
-}
-
-// browse opens an address, follows a link or presses a button, or waits until a page has a text.
-func (r *reader) browse(address, name, text string) {
-	r.Helper()
-	switch {
-	case address != "":
-		r.open(http.MethodGet, address, nil)
-	case name != "":
-		r.clicked++
-		r.click(name)
-	case r.at == nil:
-		r.Fatalf("%q is to be read, and no page is open", text)
-	default:
-		deadline := time.Now().Add(30 * time.Second)
-		for !strings.Contains(visible(r.page), text) {
-			if time.Now().After(deadline) {
-				r.Fatalf("%s does not say %q:\n%s", r.at, text, visible(r.page))
-			}
-			time.Sleep(100 * time.Millisecond)
-			r.open(http.MethodGet, r.at.String(), nil) // a page that is watched updates itself
-		}
-	}
-}
-
-var (
-	form   = regexp.MustCompile(`(?s)<form method="(\w+)" action="([^"]*)"[^>]*>(.*?)</form>`)
-	hidden = regexp.MustCompile(`<input type="hidden" name="([^"]*)" value="([^"]*)">`)
-)
-
-// click chooses a link or a button by what is written on it.
-func (r *reader) click(name string) {
-	r.Helper()
-	text := `[^>]*>\s*` + regexp.QuoteMeta(name) + `\s*</`
-	if link := regexp.MustCompile(`<a [^>]*\bhref="([^"]*)"` + text + `a>`).FindStringSubmatch(r.page); link != nil {
-		r.open(http.MethodGet, html.UnescapeString(link[1]), nil)
-		return
-	}
-	button := regexp.MustCompile(`<button\b` + text + `button>`)
-	for _, f := range form.FindAllStringSubmatch(r.page, -1) {
-		if button.MatchString(f[3]) {
-			fields := url.Values{}
-			for _, field := range hidden.FindAllStringSubmatch(f[3], -1) {
-				fields.Add(html.UnescapeString(field[1]), html.UnescapeString(field[2]))
-			}
-			r.open(strings.ToUpper(f[1]), html.UnescapeString(f[2]), fields)
-			return
-		}
-	}
-	r.Fatalf("%s has neither a link nor a button %q:\n%s", r.at, name, visible(r.page))
-}
-
-// open goes to an address, which may be relative to where it is, and to where that leads.
-func (r *reader) open(method, address string, fields url.Values) {
-	r.Helper()
-	if r.at == nil {
-		r.at = new(url.URL)
-	}
-	to, err := r.at.Parse(address)
-	if err != nil {
-		r.Fatal(err)
-	}
-	request, err := http.NewRequestWithContext(r.Context(), method, to.String(), strings.NewReader(fields.Encode()))
-	if err != nil {
-		r.Fatal(err)
-	}
-	if fields != nil {
-		request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	}
-	response, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(request)
-	if err != nil {
-		r.Fatal(err)
-	}
-	defer func() { _ = response.Body.Close() }()
-	body, err := io.ReadAll(response.Body)
-	if err != nil || response.StatusCode != http.StatusOK {
-		r.Fatalf("%s answers %s, %v:\n%s", to, response.Status, err, visible(string(body)))
-	}
-	r.at, r.page = response.Request.URL, string(body)
-}
-
-var tag = regexp.MustCompile(`<[^>]*>`)
-
-// visible is what a person reads on a page.
-func visible(page string) string {
-	_, body, _ := strings.Cut(page, "<body")
-	return strings.Join(strings.Fields(html.UnescapeString(tag.ReplaceAllString("<body"+body, " "))), " ")
-}
-
-// A terminal is one in which a person types.
-type terminal struct {
-	cmd    *exec.Cmd
-	tty    *os.File
-	screen growing
-	done   chan struct{} // closed when the command has ended
-	seen   int           // up to where the screen was read
-}
-
-func (w *terminal) busy() bool {
-	if w.cmd == nil {
-		return false
-	}
-	select {
-	case <-w.done:
-		return false
-	default:
-		return true
-	}
-}
-
-func (w *terminal) start(t *testing.T, env []string, commands string) {
-	t.Helper()
-	*w = terminal{cmd: exec.Command("bash", "-c", commands), done: make(chan struct{})}
-	w.cmd.Dir, w.cmd.Env = "../..", env
-	var err error
-	if w.tty, err = pty.StartWithSize(w.cmd, &pty.Winsize{Rows: 24, Cols: 200}); err != nil {
-		t.Fatal(err)
-	}
-	go func() {
-		_, _ = io.Copy(&w.screen, w.tty) // Linux says EIO when the last writer is gone
-		_ = w.cmd.Wait()
-		_ = w.tty.Close()
-		close(w.done)
-	}()
-}
-
-// Compiling everything for the first time takes its time, on a busy machine too.
-const patience = 3 * time.Minute
-
-// ends waits until the commands have ended.
-func (w *terminal) ends(t *testing.T) {
-	t.Helper()
-	select {
-	case <-w.done:
-	case <-time.After(patience):
-		t.Fatalf("%q does not end:\n%s", w.cmd.Args[2], w.text())
-	}
-}
-
-// interrupt presses Ctrl-C where something runs. What go run returns then says nothing of the program.
-func (w *terminal) interrupt(t *testing.T) {
-	t.Helper()
-	if !w.busy() {
-		return
-	}
-	if _, err := w.tty.WriteString("\x03"); err != nil {
-		t.Fatal(err)
-	}
-	w.ends(t)
-}
-
-var colour = regexp.MustCompile("\x1b\\[[0-9;]*m")
-
-// text is what is on the screen, in black and white.
-func (w *terminal) text() string {
-	return strings.ReplaceAll(colour.ReplaceAllString(w.screen.String(), ""), "\r\n", "\n")
-}
-
-// misses waits until the lines of a text are below those that were read. It returns the one that does not come, or "".
-func (w *terminal) misses(text string) string {
-	deadline := time.Now().Add(patience)
-	for line := range strings.SplitSeq(text, "\n") {
-		want := like(line)
-		for {
-			ended := !w.busy() // before the look: nothing comes after that
-			screen := w.text()
-			if found := want.FindStringIndex(screen[w.seen:]); found != nil {
-				w.seen += found[1]
-				break
-			}
-			if ended || time.Now().After(deadline) {
-				return line
-			}
-			time.Sleep(20 * time.Millisecond)
-		}
-	}
-	return ""
-}
-
-// like matches lines with the same words. An ellipsis stands for anything.
-func like(line string) *regexp.Regexp {
-	var parts []string
-	for part := range strings.SplitSeq(strings.TrimSpace(line), "…") {
-		words := strings.Fields(part)
-		for i := range words {
-			words[i] = regexp.QuoteMeta(words[i])
-		}
-		parts = append(parts, strings.Join(words, `[ \t]+`))
-	}
-	return regexp.MustCompile(`(?m)^[ \t]*` + strings.Join(parts, `.*?`) + `[ \t]*$`)
 }
 
 // freePort finds one below those that systems give to outgoing connections: until it is used, nobody gets it by chance.

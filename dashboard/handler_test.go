@@ -269,6 +269,21 @@ func TestAdminister(t *testing.T) {
 	s.get(t, "workers").check(t, "workers", 200, "mails-1", "sentinel", "64</b>")
 }
 
+// What was read and waits for another attempt is no lag, and nothing to be content with either.
+func TestReadIsNotHandled(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, Config{})
+	s.subscribe(t, "mails", "orders.*")
+	s.bury(t, "mails", 1, 3, "refused")
+	const waiting = "everything was read, not all of it handled"
+	s.get(t, "").check(t, "overview", 200, "everything was read", "!"+waiting)
+	s.get(t, "subscription?name=mails").check(t, "subscription", 200, "everything was read", "!"+waiting)
+	s.exec(t, `update outbox.deliveries set state = 'retrying'`)
+	s.handler.status.forget()
+	s.get(t, "").check(t, "overview", 200, waiting, "not part of the lag")
+	s.get(t, "subscription?name=mails").check(t, "subscription", 200, waiting)
+}
+
 func TestReadOnly(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, Config{ReadOnly: true})

@@ -26,7 +26,7 @@ type overview struct {
 type subscriptionLine struct {
 	outbox.SubscriptionRow
 	Lag        outbox.Lag
-	Deliveries map[string]int64 // by state, up to outbox.GlanceMost + 1
+	Deliveries map[string]int64 // by state, as of an outbox.Glance
 	Out        spark
 }
 

@@ -46,10 +46,38 @@ and ($6 = '' or position($6 in d.errors -> -1 ->> 'error') > 0)
 and ($7::timestamptz is null or d.created_at >= $7)
 and ($8::timestamptz is null or d.created_at < $8)`
 
+// check refuses what chooses nothing, or what the server would refuse without saying which field it means.
+func (f DeliveryFilter) check() error {
+	const unstorable = "%w: %s is not UTF-8 text without zero bytes"
+	switch {
+	case f.Subscription == "":
+		return fmt.Errorf("%w: it names no subscription", ErrInvalidFilter)
+	case !storableText(f.Subscription):
+		return fmt.Errorf(unstorable, ErrInvalidFilter, "subscription")
+	case !storableText(f.Key):
+		return fmt.Errorf(unstorable, ErrInvalidFilter, "key")
+	case !storableText(f.Error):
+		return fmt.Errorf(unstorable, ErrInvalidFilter, "error")
+	}
+	for _, state := range f.States {
+		switch state {
+		case Retrying, Running, Dead, Skipped:
+		default:
+			return fmt.Errorf("%w: there is no state %q", ErrInvalidFilter, string(state))
+		}
+	}
+	if f.Topic != "" {
+		if fault := patternFault(f.Topic); fault != "" {
+			return fmt.Errorf("%w: topic %s", ErrInvalidFilter, fault)
+		}
+	}
+	return nil
+}
+
 // args are the parameters of filterSQL, followed by more.
 func (f DeliveryFilter) args(more ...any) ([]any, error) {
-	if f.Subscription == "" {
-		return nil, fmt.Errorf("%w: it names no subscription", ErrInvalidFilter)
+	if err := f.check(); err != nil {
+		return nil, err
 	}
 	states := []string{string(Dead)}
 	if len(f.States) > 0 {
@@ -60,9 +88,6 @@ func (f DeliveryFilter) args(more ...any) ([]any, error) {
 	}
 	regex := ""
 	if f.Topic != "" {
-		if fault := patternFault(f.Topic); fault != "" {
-			return nil, fmt.Errorf("%w: topic %s", ErrInvalidFilter, fault)
-		}
 		regex = topics{f.Topic}.regex()
 	}
 	return append([]any{f.Subscription, states, f.IDs, regex, f.Key, f.Error, optional(f.Since), optional(f.Until)}, more...), nil
@@ -108,49 +133,6 @@ func CountDeliveries(ctx context.Context, db DB, f DeliveryFilter) (int64, error
 	}
 	return n, nil
 }
-
-// A DeliveryGroup is what failed with the same error.
-type DeliveryGroup struct {
-	Error  string `json:"error"`  // the first line of the last failure; "" for those without one
-	Events int64  `json:"events"` // how many of them
-	First  int64  `json:"first"`  // id of the first event
-	Last   int64  `json:"last"`   // id of the last event
-}
-
-// GroupDeliveries returns the deliveries that match by the first line of their last failure, the most frequent first, up to
-// limit groups. It looks at no more than the 10,000 first ones that match; partial says that there may be more. Safe for
-// concurrent use as far as db is.
-func GroupDeliveries(ctx context.Context, db DB, f DeliveryFilter, limit int) (groups []DeliveryGroup, partial bool, err error) {
-	args, err := f.args(groupScan, limit)
-	if err != nil {
-		return nil, false, err
-	}
-	rows, _ := db.Query(ctx, `
-		with matching as materialized (
-		    select d.event_id, coalesce(split_part(d.errors -> -1 ->> 'error', E'\n', 1), '') as error
-		    from outbox.deliveries d
-		    where `+filterSQL+`
-		    order by d.event_id
-		    limit $9
-		)
-		select m.error, count(*), min(m.event_id), max(m.event_id), (select count(*) from matching) = $9
-		from matching m
-		group by m.error
-		order by count(*) desc, m.error
-		limit $10`, args...)
-	var g DeliveryGroup
-	_, err = pgx.ForEachRow(rows, []any{&g.Error, &g.Events, &g.First, &g.Last, &partial}, func() error {
-		groups = append(groups, g)
-		return nil
-	})
-	if err != nil {
-		return nil, false, fmt.Errorf("group deliveries: %w", err)
-	}
-	return groups, partial, nil
-}
-
-// groupScan is how many deliveries are grouped.
-const groupScan = 10_000
 
 // RetryDeliveries has the deliveries that match tried again, at once and with all their attempts, and returns how many. Those of
 // one key are tried in order, and what is behind them in their key waits. What is running stays as it is.

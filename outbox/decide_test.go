@@ -1,46 +1,41 @@
 package outbox_test
 
 import (
-	"slices"
+	"errors"
+	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/signalbox-go/signalbox/internal/pgtest"
 	"github.com/signalbox-go/signalbox/outbox"
 )
 
-// TestGroupDeliveries groups by the first line of the last error, and looks at 10,000 deliveries at most.
-func TestGroupDeliveries(t *testing.T) {
+// TestInvalidDeliveryFilters says which field it is, where the server would only say that some text is wrong.
+func TestInvalidDeliveryFilters(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
-	db := pgtest.New(t)
-	if _, err := outbox.Subscribe(ctx, db.Pool, "s", []string{">"}, outbox.FromBeginning); err != nil {
-		t.Fatal(err)
-	}
-	add := func(from, to int, failures string) {
-		t.Helper()
-		_, err := db.Pool.Exec(ctx, `
-			insert into outbox.deliveries (subscription_id, event_id, lane, topic, payload, headers, published_at, state, due_at, errors)
-			select 1, i, i % 64, 'a', '1', '{}', now(), 'dead', now(), $3::jsonb from generate_series($1::integer, $2::integer) i`,
-			from, to, failures)
-		if err != nil {
-			t.Fatal(err)
+	db := pgtest.New(t).Pool
+	for says, f := range map[string]outbox.DeliveryFilter{
+		"it names no subscription":                          {},
+		"subscription is not UTF-8 text without zero bytes": {Subscription: "s\x00"},
+		"there is no state \"gone\"":                        {Subscription: "s", States: []outbox.State{outbox.Dead, "gone"}},
+		"there is no state \"dead\\x00\"":                   {Subscription: "s", States: []outbox.State{"dead\x00"}},
+		"topic is not UTF-8 text without zero bytes":        {Subscription: "s", Topic: "a.\x00"},
+		"key is not UTF-8 text without zero bytes":          {Subscription: "s", Key: "\xff"},
+		"error is not UTF-8 text without zero bytes":        {Subscription: "s", Error: "refused\x00"},
+	} {
+		calls := map[string]func() error{
+			"list":    func() error { _, err := outbox.ListDeliveries(ctx, db, f, 0, 1); return err },
+			"count":   func() error { _, err := outbox.CountDeliveries(ctx, db, f); return err },
+			"look":    func() error { _, err := outbox.LookAtDeliveries(ctx, db, f, 0, 1); return err },
+			"retry":   func() error { _, err := outbox.RetryDeliveries(ctx, db, f); return err },
+			"skip":    func() error { _, err := outbox.SkipDeliveries(ctx, db, f, "r"); return err },
+			"discard": func() error { _, err := outbox.DiscardDeliveries(ctx, db, f); return err },
+		}
+		for name, call := range calls {
+			if err := call(); !errors.Is(err, outbox.ErrInvalidFilter) || !strings.Contains(fmt.Sprint(err), says) {
+				t.Errorf("%s: got %v, want %q", name, err, says)
+			}
 		}
 	}
-	expect := func(limit int, wantPartial bool, want ...outbox.DeliveryGroup) {
-		t.Helper()
-		groups, partial, err := outbox.GroupDeliveries(ctx, db.Pool, outbox.DeliveryFilter{Subscription: "s"}, limit)
-		if err != nil || partial != wantPartial || !slices.Equal(groups, want) {
-			t.Errorf("got %+v, partial %v, %v; want %+v", groups, partial, err, want)
-		}
-	}
-	expect(10, false)
-	add(1, 3, `[{"error": "first"}, {"error": "refused\nat line 1"}]`)
-	add(4, 5, `[{"error": "refused"}]`)
-	add(6, 7, `[{"error": "first"}]`)
-	add(8, 8, `[]`)
-	refused, first := outbox.DeliveryGroup{Error: "refused", Events: 5, First: 1, Last: 5}, outbox.DeliveryGroup{Error: "first", Events: 2, First: 6, Last: 7}
-	expect(10, false, refused, first, outbox.DeliveryGroup{Events: 1, First: 8, Last: 8})
-	expect(1, false, refused)
-	add(9, 12000, `[{"error": "again"}]`)
-	expect(1, true, outbox.DeliveryGroup{Error: "again", Events: 9992, First: 9, Last: 10000})
 }

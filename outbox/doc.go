@@ -31,7 +31,7 @@
 //
 // Operators list, pause and resume subscriptions ([Subscriptions], [Pause], [Resume], [DeleteSubscription]), look at the log and at
 // what became of an event ([Events], [EventByID]), have events handled again ([Rewind] for all from a [Position] on,
-// [ReplayEvents] for some), and decide about what failed ([ListDeliveries], [GroupDeliveries], [RetryDeliveries],
+// [ReplayEvents] for some), and decide about what failed ([ListDeliveries], [LookAtDeliveries], [RetryDeliveries],
 // [SkipDeliveries], [DiscardDeliveries]). The sentinel deletes what is old and settled by everybody ([Trim]). [ReadStatus]
 // says how all of that is doing.
 //

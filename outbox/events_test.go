@@ -82,7 +82,7 @@ func TestEvents(t *testing.T) {
 			}
 		}
 	}
-	for _, f := range []outbox.EventFilter{{Topic: "a..b"}, {Payload: json.RawMessage("{")}, {Key: "\x00"}} {
+	for _, f := range []outbox.EventFilter{{Topic: "a..b"}, {Topic: "a\x00"}, {Payload: json.RawMessage("{")}, {Payload: json.RawMessage("\"\xff\"")}, {Key: "\x00"}} {
 		if _, err := outbox.Events(ctx, db.Pool, f, outbox.Page{}); !errors.Is(err, outbox.ErrInvalidFilter) {
 			t.Errorf("%+v: got %v, want ErrInvalidFilter", f, err)
 		}

@@ -9,6 +9,9 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
+// LookMost is how many deliveries [LookAtDeliveries] looks at.
+const LookMost = scanRows
+
 // A DeliveryLook is what a look at some deliveries found.
 type DeliveryLook struct {
 	IDs    []int64         // of the events of those that match, the first ones by id
@@ -18,11 +21,19 @@ type DeliveryLook struct {
 	Done   bool            // there are no others to look at
 }
 
-// LookAtDeliveries looks at no more than the 20,000 deliveries in the states of a filter that come after an id, and says which
+// A DeliveryGroup is what failed with the same error.
+type DeliveryGroup struct {
+	Error  string `json:"error"`  // the first line of the last failure; "" for those without one
+	Events int64  `json:"events"` // how many of them
+	First  int64  `json:"first"`  // id of the first event
+	Last   int64  `json:"last"`   // id of the last event
+}
+
+// LookAtDeliveries looks at no more than LookMost deliveries in the states of a filter that come after an id, and says which
 // of them match: up to limit of their ids, and as many groups. So it takes some milliseconds, however many there are and
 // however few match; only those that are retrying are looked for among all of the subscription's. Safe for concurrent use.
 func LookAtDeliveries(ctx context.Context, db Beginner, f DeliveryFilter, after int64, limit int) (look DeliveryLook, err error) {
-	args, err := f.args(after, scanRows, limit)
+	args, err := f.args(after, LookMost, limit)
 	if err != nil {
 		return look, err
 	}
@@ -33,7 +44,7 @@ func LookAtDeliveries(ctx context.Context, db Beginner, f DeliveryFilter, after 
 	if err != nil {
 		return look, fmt.Errorf("look at deliveries: %w", err)
 	}
-	look.Done = looked < scanRows
+	look.Done = looked < LookMost
 	return look, nil
 }
 

@@ -39,29 +39,40 @@ func TestGlance(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	db := watched(t)
-	read := func() map[string]int64 {
+	read := func() outbox.SubscriptionStatus {
 		t.Helper()
 		s, err := outbox.Glance(ctx, db.Pool)
 		if err != nil || len(s.Subscriptions) != 2 {
 			t.Fatalf("%+v, %v", s, err)
 		}
-		return s.Subscriptions[1].Deliveries
+		return s.Subscriptions[1]
 	}
 	exact, err := outbox.ReadStatus(ctx, db.Pool)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(exact.Subscriptions[1].Deliveries, read()); diff != "" {
+	if diff := cmp.Diff(exact.Subscriptions[1], read()); diff != "" || read().Blocked != 3 {
 		t.Errorf("it differs from the exact status: %s", diff)
 	}
-	if _, err := db.Pool.Exec(ctx, `
-		insert into outbox.deliveries (subscription_id, event_id, lane, topic, key, payload, headers, published_at, state, due_at)
-		select 1, 100 + n, 7, 'a.x', case when n % 2 = 0 then 'k' end, '{}', '{}', now(), case when n <= 10050 then 'dead' else 'retrying' end, now()
-		from generate_series(1, 40100) n`); err != nil {
-		t.Fatal(err)
+	fill := func(from, to int, state string, stops bool) {
+		t.Helper()
+		if _, err := db.Pool.Exec(ctx, `
+			insert into outbox.deliveries (subscription_id, event_id, lane, topic, key, payload, headers, published_at, state, due_at, stops_key)
+			select 1, n, 7, 'a.x', case when n % 2 = 0 then 'k' || n % 10 end, '{}', '{}', now(), $3, now(), $4
+			from generate_series($1::integer, $2::integer) n`, from, to, state, stops); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if got := read(); got["dead"] != outbox.GlanceMost+1 || got["retrying"] != outbox.GlanceMost+1 || got["running"] != 2 || got["skipped"] != 1 {
-		t.Errorf("of many: %v", got)
+	// Dead ones that stop their keys are in the way of those that are retrying, and do not hide them.
+	fill(1_000, 26_999, "dead", true)
+	fill(30_000, 33_999, "retrying", false)
+	got := read()
+	if got.Deliveries["dead"] != outbox.GlanceMost+1 || got.Deliveries["retrying"] != 4004 || got.Blocked != 2003 || got.Deliveries["running"] != 2 || got.Deliveries["skipped"] != 1 {
+		t.Errorf("of many that are dead: %v, %d blocked", got.Deliveries, got.Blocked)
+	}
+	fill(40_000, 79_999, "retrying", false)
+	if got := read(); got.Deliveries["retrying"] <= outbox.GlanceMost || got.Blocked <= outbox.GlanceMost-10 {
+		t.Errorf("of many that are retrying: %v, %d blocked", got.Deliveries, got.Blocked)
 	}
 }
 

@@ -219,6 +219,12 @@ func TestPlans(t *testing.T) {
 			want:  []string{"deliveries: Index Scan deliveries_line", "deliveries: Index Scan deliveries_due", "deliveries: Index Scan deliveries_owner"},
 			pages: 50,
 		},
+		{
+			name: "glance", setup: scanSetup, sql: glanceSQL,
+			args:  func() []any { return []any{sub.ID, GlanceMost + 1} },
+			want:  []string{"deliveries: Index Scan deliveries_decide", "deliveries: Index Scan deliveries_line", "deliveries: Index Scan deliveries_due", "deliveries: Index Scan deliveries_owner"},
+			pages: 3 * (GlanceMost + 200), // whatever else there is
+		},
 	}
 	conns := make([]*pgx.Conn, len(queries))
 	for i, q := range queries {
@@ -266,7 +272,10 @@ func TestPlans(t *testing.T) {
 		from generate_series(1, 100000) i
 		union all
 		select $1::integer, -i, 5, 't', 'long', '1'::jsonb, '{}'::jsonb, now(), 'retrying', now()
-		from generate_series(100001, 200000) i`, sub.ID)
+		from generate_series(100001, 200000) i
+		union all
+		select $1::integer, -i, 5, 't', 'key-' || i, '1'::jsonb, '{}'::jsonb, now(), 'dead', now()
+		from generate_series(200001, 300000) i`, sub.ID)
 
 	check := func(when string) {
 		for i, q := range queries {

@@ -30,9 +30,10 @@ type LogStatus struct {
 type SubscriptionStatus struct {
 	Name       string           `json:"name"`
 	Topics     []string         `json:"topics"`
+	PausedAt   *time.Time       `json:"paused_at"` // nil while it is not paused
 	Lag        Lag              `json:"lag"`
 	Deliveries map[string]int64 `json:"deliveries"` // by state
-	Blocked    int64            `json:"blocked"`    // of those in state retrying, how many wait behind an earlier one of their key; not counted at a Glance
+	Blocked    int64            `json:"blocked"`    // of those in state retrying, how many wait behind an earlier one of their key
 	Lanes      map[string]int   `json:"lanes"`      // how many lanes by name of their owner; "" for those without
 }
 
@@ -174,18 +175,19 @@ from (select count(*) filter (where d.state = 'retrying') as waiting, min(d.even
       group by d.key) k`
 
 func (s *Status) readSubscriptions(ctx context.Context, db DB, count func(id int32, s *SubscriptionStatus) error) error {
-	rows, _ := db.Query(ctx, `select s.id, s.name, s.topics from outbox.subscriptions s order by s.name`)
+	rows, _ := db.Query(ctx, `select s.id, s.name, s.topics, s.paused_at from outbox.subscriptions s order by s.name`)
 	type subscription struct {
 		ID     int32
 		Name   string
 		Topics []string
+		Paused *time.Time
 	}
 	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[subscription])
 	if err != nil {
 		return err
 	}
 	for _, sub := range list {
-		status := SubscriptionStatus{Name: sub.Name, Topics: sub.Topics, Deliveries: map[string]int64{}, Lanes: map[string]int{}}
+		status := SubscriptionStatus{Name: sub.Name, Topics: sub.Topics, PausedAt: sub.Paused, Deliveries: map[string]int64{}, Lanes: map[string]int{}}
 		var scanned, wanted, beyond int64
 		err := db.QueryRow(ctx, lagSQL, sub.ID, topics(sub.Topics).regex(), lagScan, Lanes).Scan(&scanned, &wanted, &status.Lag.Seconds, &beyond)
 		if err != nil {

@@ -13,6 +13,7 @@ import (
 
 type deliveriesCommands struct {
 	List    deliveriesListCommand    `cmd:"" help:"List deliveries that match a filter: dead letters, unless --state says otherwise."`
+	Groups  deliveriesGroupsCommand  `cmd:"" help:"List what failed by its error, the most frequent first."`
 	Show    deliveriesShowCommand    `cmd:"" help:"Show a delivery with its payload and each failure."`
 	Retry   deliveriesRetryCommand   `cmd:"" help:"Have deliveries tried again, with all their attempts."`
 	Skip    deliveriesSkipCommand    `cmd:"" help:"Set deliveries aside, with a reason."`

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"net/url"
@@ -10,7 +11,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/signalbox-go/signalbox/internal/doctor"
+	"github.com/signalbox-go/signalbox/internal/embeddedpg"
 	"github.com/signalbox-go/signalbox/internal/pgtest"
 	"github.com/signalbox-go/signalbox/outbox"
 )
@@ -140,6 +144,61 @@ func TestDoctorFindsOldTransactions(t *testing.T) {
 	if found, _ := examine(t, db.URL, "--old-transaction", "10ms"); strings.Contains(fmt.Sprint(found["transactions"]), fmt.Sprint(pid)) {
 		t.Errorf("afterwards: %v", found)
 	}
+}
+
+// A transaction that was prepared and forgotten holds vacuum back, without a session.
+func TestDoctorFindsPreparedTransactions(t *testing.T) {
+	t.Parallel()
+	url := ownServer(t).URL("postgres")
+	conn, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close(context.Background()) }()
+	const plant = `begin; insert into outbox.events (topic, payload) values ('t', '1'); prepare transaction 'Ada''s order'`
+	if _, err := conn.PgConn().Exec(t.Context(), plant).ReadAll(); err != nil {
+		t.Fatal(err)
+	}
+	const remedy = `rollback prepared 'Ada''s order'`
+	eventually(t, "it is found", func() bool {
+		found, code := examine(t, url, "--old-transaction", "10ms")
+		said := fmt.Sprint(found["transactions"])
+		return code == 1 && len(found) == 1 && strings.Contains(said, `"Ada's order" of role postgres is prepared for`) && strings.Contains(said, remedy)
+	})
+	if found, code := examine(t, url, "--old-transaction", "1h"); code != 0 {
+		t.Errorf("of a young one: %v", found)
+	}
+	if _, err := conn.Exec(t.Context(), remedy); err != nil {
+		t.Errorf("what it says to do fails: %v", err)
+	}
+	if found, code := examine(t, url, "--old-transaction", "10ms"); code != 0 {
+		t.Errorf("afterwards: %v", found)
+	}
+}
+
+// Somebody who is connected to a replica is told that, and what can be seen there is looked at.
+func TestDoctorFindsReplica(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Standby(t, ownServer(t)).URL("postgres")
+	found, code := examine(t, url)
+	said := fmt.Sprint(found["server"])
+	if code != 1 || len(found) != 1 || !strings.Contains(said, "The server is a replica") || !strings.Contains(said, "Point DATABASE_URL at the primary") {
+		t.Errorf("exit code %d: %v", code, found)
+	}
+	got := execute(t, url, "doctor")
+	if got.code != 1 || strings.Count(got.stdout, "✘") != 1 || strings.Count(got.stdout, "✔") != 8 || !strings.Contains(got.stdout, "connection: not looked at, the server is a replica") {
+		t.Errorf("%+v", got)
+	}
+}
+
+// ownServer is one with the schema for this test alone, which may have standbys and prepared transactions.
+func ownServer(t *testing.T) *embeddedpg.Server {
+	t.Helper()
+	server := pgtest.Server(t)
+	if got := execute(t, server.URL("postgres"), "migrate"); got.code != 0 {
+		t.Fatalf("migrate: %+v", got)
+	}
+	return server
 }
 
 func TestDoctorCannotLook(t *testing.T) {

@@ -22,6 +22,8 @@ type statusCommand struct {
 // Help is what "outbox status --help" explains.
 func (*statusCommand) Help() string {
 	return `Tells how far each subscription is behind, who works for it, and whether the doorbell is answered. It changes nothing.
+First come, after !, the things that somebody should look at: subscriptions that are paused or have no worker, dead letters, and
+who keeps the log from being deleted.
 
 	outbox status
 	outbox status --watch                 # redraws on a terminal; Ctrl-C ends it
@@ -29,7 +31,7 @@ func (*statusCommand) Help() string {
 	outbox status --json | jq '.subscriptions[] | select(.lag.seconds > 60) | .name'
 
 Lag counts events that a subscription has yet to read; ~ marks an estimate. Events that failed, or wait behind one that
-did, are counted apart, as deliveries. The doorbell is armed while publishers ring it themselves, polling while they are so
+did (blocked), are counted apart, as deliveries. The doorbell is armed while publishers ring it themselves, polling while they are so
 many that a worker looks for them instead, and unattended when no worker is there to answer it.`
 }
 
@@ -83,11 +85,14 @@ func (s *statusCommand) look(ctx context.Context, c *console, pool *pgxpool.Pool
 // statusText is a status for people.
 func statusText(s *outbox.Status, now time.Time) string {
 	var b strings.Builder
+	if lines := attention(s, now); len(lines) > 0 {
+		b.WriteString("! " + strings.Join(lines, "\n! ") + "\n\n")
+	}
 	if len(s.Subscriptions) == 0 {
 		b.WriteString("There is no subscription yet: a worker creates its own when it starts.\n")
 	} else {
 		table(&b, "SUBSCRIPTION\tTOPICS\tLAG\tBEHIND\tDELIVERIES\tLANES", s.Subscriptions, func(s outbox.SubscriptionStatus) []string {
-			return []string{printable(s.Name), printable(strings.Join(s.Topics, " ")), lagText(s.Lag), behindText(s.Lag), counts(s.Deliveries, ""), counts(s.Lanes, "nobody")}
+			return []string{printable(s.Name), printable(strings.Join(s.Topics, " ")), lagText(s.Lag), behindText(s.Lag), deliveriesText(s), counts(s.Lanes, "nobody")}
 		})
 	}
 	b.WriteByte('\n')

@@ -59,6 +59,9 @@ func TestStatus(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if want := "! log has 2 dead letters: outbox deliveries groups -s log\n\nSUBSCRIPTION"; !strings.HasPrefix(stdout, want) {
+		t.Errorf("it does not begin with %q:\n%s", want, stdout)
+	}
 	for _, want := range [][]string{
 		{"SUBSCRIPTION", "TOPICS", "LAG", "BEHIND", "DELIVERIES", "LANES"},
 		{"audit", "signals.>", "0", "-", "-", "nobody: 64"},
@@ -71,6 +74,10 @@ func TestStatus(t *testing.T) {
 		}
 	}
 
+	succeed(t, db, "subscriptions", "pause", "log")
+	if text := succeed(t, db, "status"); !strings.HasPrefix(text, "! log has been paused for ") {
+		t.Errorf("it does not say that it is paused:\n%s", text)
+	}
 	stdout, err = run(t, "status", "--json", "--database-url", db.URL)
 	var status outbox.Status
 	if err != nil || strings.Count(stdout, "\n") != 1 || json.Unmarshal([]byte(stdout), &status) != nil {
@@ -80,6 +87,9 @@ func TestStatus(t *testing.T) {
 		t.Fatalf("status: %+v", status)
 	}
 	log := status.Subscriptions[1]
+	if audit := status.Subscriptions[0]; audit.PausedAt != nil || log.PausedAt == nil {
+		t.Errorf("paused: %v, %v", audit.PausedAt, log.PausedAt)
+	}
 	if log.Lag.Events != 30 || log.Lag.Seconds <= 0 || log.Lag.Estimated {
 		t.Errorf("lag: %+v", log.Lag)
 	}
@@ -109,13 +119,16 @@ func hasRow(table string, cells []string) bool {
 
 func TestStatusText(t *testing.T) {
 	t.Parallel()
-	now := time.Date(2030, 1, 1, 12, 0, 0, 0, time.UTC)
+	now := time.Date(2030, 1, 1, 14, 0, 0, 0, time.UTC)
+	noon := now.Add(-2 * time.Hour)
 	status := &outbox.Status{
 		Subscriptions: []outbox.SubscriptionStatus{
 			{
 				Name: "audit", Topics: []string{"signals.>", "alarms.*"}, Lag: outbox.Lag{Events: 123456, Estimated: true, Seconds: 3725.4},
-				Deliveries: map[string]int64{"running": 1, "dead": 20}, Lanes: map[string]int{"b": 32, "a": 30, "": 2},
+				Deliveries: map[string]int64{"running": 1, "dead": 20, "retrying": 1205}, Blocked: 1203, Lanes: map[string]int{"b": 32, "a": 30, "": 2},
 			},
+			{Name: "idle", Topics: []string{">"}, Lanes: map[string]int{"": 64}},
+			{Name: "mails", Topics: []string{">"}, PausedAt: &noon, Deliveries: map[string]int64{"dead": 1}, Lanes: map[string]int{"": 64}},
 			{Name: "two\nlines", Topics: []string{">"}, Lag: outbox.Lag{Events: 1, Seconds: 0.25}, Lanes: map[string]int{"a": 64}},
 		},
 		Workers: []outbox.WorkerStatus{
@@ -123,10 +136,21 @@ func TestStatusText(t *testing.T) {
 			{ID: 12, Name: "b", StartedAt: now.Add(-5 * time.Second), SeenAt: now.Add(time.Millisecond)},
 		},
 		Doorbell: "armed",
+		Log:      outbox.LogStatus{OldestID: 17, OldestAt: &noon, HeldBy: []string{"mails", "two\nlines"}, LastID: 200},
 	}
 	const want = `
+! audit has 20 dead letters: outbox deliveries groups -s audit
+! audit has events behind failed ones of their keys: 1,203 events wait
+! mails has been paused for 2h0m0s: outbox subscriptions resume mails
+! mails has 1 dead letter: outbox deliveries groups -s mails
+! mails has yet to settle event 17, which is 2h0m0s old: the log is kept for it
+! "two\nlines" has no worker, and 1 event waits
+! "two\nlines" has yet to settle event 17, which is 2h0m0s old: the log is kept for it
+
 SUBSCRIPTION   TOPICS               LAG       BEHIND    DELIVERIES            LANES
-audit          signals.> alarms.*   ~123456   1h2m5s    dead: 20, running: 1  nobody: 2, a: 30, b: 32
+audit          signals.> alarms.*   ~123456   1h2m5s    blocked: 1203, dead: 20, retrying: 2, running: 1  nobody: 2, a: 30, b: 32
+idle           >                    0         -         -                     nobody: 64
+mails          >                    0         -         dead: 1               nobody: 64
 "two\nlines"   >                    1         300ms     -                     a: 64
 
 WORKER   ID   SUBSCRIPTIONS   UP        SEEN        ROLE
@@ -134,6 +158,7 @@ a        7    audit x         26h0m0s   400ms ago   sentinel
 b        12   -               5s        0s ago      -
 
 The doorbell is armed: publishers ring it.
+The log begins with event 17, 2h0m0s ago, which is yet to be settled by mails, "two\nlines".
 `
 	// The width of columns is tabwriter's affair.
 	squeeze := func(s string) string { return strings.Join(strings.Fields(s), " ") }

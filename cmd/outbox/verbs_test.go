@@ -99,6 +99,7 @@ func TestVerbsRefuse(t *testing.T) {
 		{"subscriptions", "resume", "s"},
 		{"subscriptions", "delete", "s", "--yes"},
 		{"deliveries", "list", "-s", "s"},
+		{"deliveries", "groups", "-s", "s"},
 		{"deliveries", "show", "1", "-s", "s"},
 		{"deliveries", "retry", "-s", "s", "--yes"},
 		{"deliveries", "skip", "-s", "s", "--reason", "r", "--yes"},

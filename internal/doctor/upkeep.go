@@ -3,6 +3,7 @@ package doctor
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -49,7 +50,7 @@ func checkTransactions(ctx context.Context, p *patient) ([]Finding, error) {
 	_, err = pgx.ForEachRow(rows, []any{&gid, &owner, &seconds}, func() error {
 		found = append(found, Finding{
 			fmt.Sprintf("The transaction %q of role %s is prepared for %s, and neither committed nor rolled back. Vacuum cannot remove what was deleted since.", gid, owner, rounded(seconds)),
-			"Have its coordinator finish it, or decide: commit prepared '…', or rollback prepared '…'.",
+			fmt.Sprintf("Have its coordinator finish it, or decide: commit prepared %[1]s, or rollback prepared %[1]s", "'"+strings.ReplaceAll(gid, "'", "''")+"'"),
 		})
 		return nil
 	})

@@ -388,6 +388,30 @@ func TestStateIsShared(t *testing.T) {
 	await(t, registry, map[string]float64{"signalbox_log_ids_total": 1}) // soon it looks again
 }
 
+// TestManyDeliveries has more deliveries than are counted: those that there are few of are still counted exactly.
+func TestManyDeliveries(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	if _, err := outbox.Subscribe(t.Context(), db.Pool, "s", []string{">"}, outbox.FromBeginning); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.Pool.Exec(t.Context(), `
+		insert into outbox.deliveries (subscription_id, event_id, lane, topic, key, payload, headers, published_at, state, due_at)
+		select 1, n, 7, 'a.x', case when n <= 6 then 'k' end, '{}', '{}', now(), case when n <= 8 then 'retrying' when n = 9 then 'skipped' else 'dead' end, now()
+		from generate_series(1, 25000) n`); err != nil {
+		t.Fatal(err)
+	}
+	_, registry := registered(t, metrics.Config{Pool: db.Pool})
+	wrong := differences(values(t, registry), map[string]float64{
+		"signalbox_up": 1,
+		`signalbox_deliveries{state="dead",subscription="s"}`: outbox.GlanceMost + 1, `signalbox_deliveries{state="skipped",subscription="s"}`: 1,
+		`signalbox_deliveries{state="retrying",subscription="s"}`: 3, `signalbox_deliveries{state="blocked",subscription="s"}`: 5,
+	})
+	if wrong != "" {
+		t.Error(wrong)
+	}
+}
+
 // TestPublisherMayNotLook has a role that may publish and read nothing: the database is up, and its state is left out.
 func TestPublisherMayNotLook(t *testing.T) {
 	t.Parallel()

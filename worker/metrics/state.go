@@ -34,7 +34,7 @@ var (
 		"Age of the oldest event that the subscription has yet to read, by the database's clock; 0 if there is none.", []string{"subscription"}, nil)
 	deliveries = prometheus.NewDesc("signalbox_deliveries",
 		"Events with a row of their own: to be tried again (retrying), behind an earlier one of their key (blocked), slow (running), given up "+
-			"(dead), or set aside (skipped).", []string{"subscription", "state"}, nil)
+			"(dead), or set aside (skipped). Exact up to 10,000, retrying and blocked together; a higher number is a lower bound.", []string{"subscription", "state"}, nil)
 	paused = prometheus.NewDesc("signalbox_subscription_paused",
 		"1 while the subscription is paused, else 0.", []string{"subscription"}, nil)
 	subscriptionWorkers = prometheus.NewDesc("signalbox_subscription_workers",
@@ -134,7 +134,7 @@ func (s *outboxState) read() ([]prometheus.Metric, error) {
 		if _, err = tx.Exec(ctx, `select set_config('statement_timeout', $1, true)`, timeout); err != nil {
 			return err
 		}
-		if status, err = outbox.ReadStatus(ctx, tx); err != nil {
+		if status, err = outbox.Glance(ctx, nested{tx}); err != nil {
 			return err
 		}
 		subscriptions, err = outbox.Subscriptions(ctx, tx)
@@ -145,6 +145,12 @@ func (s *outboxState) read() ([]prometheus.Metric, error) {
 	}
 	return describe(status, subscriptions), nil
 }
+
+// nested has a transaction begin those inside of it, which share its snapshot.
+type nested struct{ pgx.Tx }
+
+// BeginTx sets a savepoint. The options are those of the transaction.
+func (n nested) BeginTx(ctx context.Context, _ pgx.TxOptions) (pgx.Tx, error) { return n.Begin(ctx) }
 
 // describe makes metrics of a status.
 func describe(status *outbox.Status, subscriptions []outbox.SubscriptionRow) []prometheus.Metric {

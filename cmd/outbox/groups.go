@@ -1,0 +1,106 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/signalbox-go/signalbox/internal/cli"
+	"github.com/signalbox-go/signalbox/outbox"
+)
+
+type deliveriesGroupsCommand struct {
+	deliveryFilter
+	Limit int `env:"-" default:"20" help:"How many errors to list, 1 to 1000."`
+	asJSON
+	cli.Database
+}
+
+// Help is what "outbox deliveries groups --help" explains.
+func (*deliveriesGroupsCommand) Help() string {
+	return `Lists what failed by its error, the most frequent first: the first line of the last failure, how many have it, and the first and
+the last event of them. It counts all that match, however many there are.
+
+	outbox deliveries groups -s mails
+	outbox deliveries groups -s mails --state retrying --since 1h
+	outbox deliveries groups -s mails --json | jq -r '.groups[0].error'
+
+Of one of them, "outbox deliveries retry -s mails --error '…'" has all tried again. The JSON object is {"groups": […],
+"deliveries": how many match, "errors": how many different ones they have}.`
+}
+
+// deliveryGroups is what "outbox deliveries groups --json" prints.
+type deliveryGroups struct {
+	Groups     []outbox.DeliveryGroup `json:"groups"`
+	Deliveries int64                  `json:"deliveries"`
+	Errors     int                    `json:"errors"`
+}
+
+func (g *deliveriesGroupsCommand) Run(ctx context.Context, c *console) error {
+	if g.Limit < 1 || g.Limit > 1000 {
+		return &cli.UsageError{Err: fmt.Errorf("--limit is %d, 1 to 1000 are possible", g.Limit)}
+	}
+	pool, err := open(ctx, g.Database)
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	if _, err := subscription(ctx, pool, g.Subscription); err != nil {
+		return err
+	}
+	all, err := groupDeliveries(ctx, pool, g.filter(everyState))
+	if err != nil {
+		return err
+	}
+	all.Groups = all.Groups[:min(len(all.Groups), g.Limit)]
+	switch {
+	case g.JSON:
+		return c.print(all)
+	case all.Deliveries == 0:
+		return c.write("No delivery matches.\n")
+	}
+	var b strings.Builder
+	table(&b, "DELIVERIES\tFIRST\tLAST\tERROR", all.Groups, func(group outbox.DeliveryGroup) []string {
+		text := excerpt(group.Error, 120)
+		if text == "" {
+			text = "(never tried)"
+		}
+		return []string{number(group.Events), strconv.FormatInt(group.First, 10), strconv.FormatInt(group.Last, 10), text}
+	})
+	if more := all.Errors - len(all.Groups); more > 0 {
+		fmt.Fprintf(&b, "\nAnd %s: --limit lists more\n", plural(int64(more), "other error", "other errors"))
+	}
+	return c.write(b.String())
+}
+
+// groupDeliveries adds up what look after look finds.
+func groupDeliveries(ctx context.Context, db outbox.Beginner, f outbox.DeliveryFilter) (deliveryGroups, error) {
+	var all deliveryGroups
+	byError := map[string]outbox.DeliveryGroup{}
+	for after := int64(0); ; {
+		look, err := outbox.LookAtDeliveries(ctx, db, f, after, outbox.LookMost)
+		if err != nil {
+			return all, err
+		}
+		all.Deliveries += look.Count
+		for _, found := range look.Groups {
+			if known, ok := byError[found.Error]; ok { // whose events come before
+				found.First, found.Events = known.First, found.Events+known.Events
+			}
+			byError[found.Error] = found
+		}
+		if after = look.Last; look.Done {
+			break
+		}
+	}
+	all.Errors = len(byError)
+	all.Groups = slices.AppendSeq([]outbox.DeliveryGroup{}, maps.Values(byError))
+	slices.SortFunc(all.Groups, func(a, b outbox.DeliveryGroup) int {
+		return cmp.Or(cmp.Compare(b.Events, a.Events), strings.Compare(a.Error, b.Error))
+	})
+	return all, nil
+}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/signalbox-go/signalbox/bench/report"
 	"github.com/signalbox-go/signalbox/bench/systems"
+	"github.com/signalbox-go/signalbox/outbox"
 	"github.com/signalbox-go/signalbox/worker"
 )
 
@@ -96,21 +97,25 @@ the hooks of worker/metrics, which count and time each event.`,
 
 // operatedDrain is the drain of scenario 3.
 func (e *env) operatedDrain(o work, open bool) func(context.Context, *measurement) error {
-	return func(ctx context.Context, m *measurement) (err error) {
+	return func(ctx context.Context, m *measurement) error {
 		ours, n := e.Systems[0], int64(e.Events)
 		d, err := e.filled(ctx, ours, n)
 		if err != nil {
 			return err
 		}
 		defer d.close()
-		if open {
-			v, err := d.view(ctx)
-			if err != nil {
-				return err
-			}
-			defer func() { err = errors.Join(err, v.close()) }()
+		if !open {
+			return e.drained(ctx, m, d, ours, 1, o, n)
 		}
-		return e.drained(ctx, m, d, ours, 1, o, n)
+		// The worker would create it, but somebody looks at it before.
+		if _, err := outbox.Subscribe(ctx, d.pool, systems.DefaultSubscription, []string{systems.Topic}, outbox.FromBeginning); err != nil {
+			return err
+		}
+		v, err := d.view(ctx)
+		if err != nil {
+			return err
+		}
+		return errors.Join(e.drained(ctx, m, d, ours, 1, o, n), v.close())
 	}
 }
 

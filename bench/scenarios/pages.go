@@ -41,7 +41,7 @@ var dashboardPages = []string{
 	"deadletters?subscription={subscription}&error={error}", "deadletters?subscription={subscription}&key={key}",
 	"deadletters?subscription={subscription}&error=nowhere", "deadletters?subscription={subscription}&state=retrying",
 	"confirm?subscription={subscription}&do=retry-all", "confirm?subscription={subscription}&do=retry-all&error={error}",
-	"replay?name={subscription}&from=beginning", "replay?name={subscription}&from=1h&key={key}",
+	"replay?name={subscription}", "replay?name={subscription}&from=1h&key={key}",
 }
 
 // commands are those that list or show, with what they are asked for most.
@@ -50,7 +50,7 @@ var commands = []string{
 	"events list", "events list --newest", "events list --after {middle}", "events list --key {key}", "events list --topic bench.* --since 1h --newest",
 	"events show {middle}", "events show {dead}",
 	"subscriptions list", "subscriptions show {subscription}",
-	"deliveries list -s {subscription}", "deliveries list -s {subscription} --after {dead}", "deliveries list -s {subscription} --error {error}",
+	"deliveries list -s {subscription}", "deliveries list -s {subscription} --after {dead}", "deliveries list -s {subscription} --error {error}", "deliveries list -s {subscription} --error nowhere",
 	"deliveries list -s {subscription} --key {key}", "deliveries list -s {subscription} --state all", "deliveries list -s {subscription} --since 1h",
 	"deliveries show {dead} -s {subscription}",
 	"replay {subscription} --from beginning", "replay {subscription} --key {key} --since 1h",

@@ -25,11 +25,13 @@ const (
 	operatedRate = 1000 // events a second
 	// otherSubscription is what is replayed to.
 	otherSubscription = "other"
+	replayRate        = 5000 // events a second, where a replay has one
 
 	quietCase       = "1000/s: nothing else"
 	retentionCase   = "1000/s: retention deletes"
 	replayCase      = "1000/s: a replay to another subscription"
 	replayApartCase = "1000/s: a replay to one in another process"
+	replayRatedCase = "1000/s: a replay of 5000/s"
 	rewindCase      = "1000/s: another subscription goes back"
 	viewedCase      = "1000/s: the dashboard is open"
 
@@ -49,8 +51,8 @@ func operating() scenario {
 			Method: `What operators do, beside a steady stream of 1,000 events a second, as in scenario 2, and beside a drain, as in scenario 3. The stream
 has a log of a backlog's size behind it, which the stream's subscription and another one have handled; one worker serves both. Latency is the stream's, for as
 long as it goes on. "Retention deletes" that log, and no event of the stream. "A replay" is the command outbox replay with a filter, as fast as it can: it
-is interrupted on its way and goes on with the command that it prints; "goes back" is the same with --from beginning. Both count only if every event
-of the log was handled again. "The dashboard is open" in three browsers that watch the overview, and each opens another page each second. "Metrics" are
+is interrupted on its way and goes on with the command that it prints. One "of 5000/s" has that --rate, and is over when a steady state is; "goes back" is
+all of the log with --from beginning. They count only if every event that they are about was handled again. "The dashboard is open" in three browsers that watch the overview, and each opens another page each second. "Metrics" are
 the hooks of worker/metrics, which count and time each event.`,
 			Columns: []report.Column{
 				{Key: "p99", Title: "p99 ms"},
@@ -72,6 +74,7 @@ the hooks of worker/metrics, which count and time each event.`,
 				{retentionCase, e.operatedCell(stream{old: true}, (*operated).trimmed)},
 				{replayCase, e.operatedCell(stream{}, (*operated).replayed)},
 				{replayApartCase, e.operatedCell(stream{apart: true}, (*operated).replayed)},
+				{replayRatedCase, e.operatedCell(stream{}, (*operated).replayedSlowly)},
 				{rewindCase, e.operatedCell(stream{}, (*operated).rewound)},
 				{viewedCase, e.operatedCell(stream{}, (*operated).viewed)},
 				{drainAloneCase, e.operatedDrain(work{}, false)},
@@ -83,7 +86,7 @@ the hooks of worker/metrics, which count and time each event.`,
 			return cells
 		},
 	}
-	for _, name := range []string{retentionCase, replayCase, replayApartCase, rewindCase, viewedCase} {
+	for _, name := range []string{retentionCase, replayCase, replayApartCase, replayRatedCase, rewindCase, viewedCase} {
 		s.targets = append(s.targets,
 			report.Target{What: name + ": p50", Of: ours(name, "p50"), Against: []report.Ref{ours(quietCase, "p50")}, AtMost: 1.25, Unit: "of that beside nothing"},
 			report.Target{What: name + ": p99", Of: ours(name, "p99"), Against: []report.Ref{ours(quietCase, "p99")}, AtMost: 2, Unit: "of that beside nothing"})
@@ -344,7 +347,7 @@ func (o *operated) replayed(ctx context.Context) error {
 	if o.events < many { // so slow that there is something to interrupt
 		args = append(args, "--rate", strconv.FormatInt(o.events, 10))
 	}
-	return o.replay(ctx, func() error {
+	return o.replay(ctx, o.events, func() error {
 		first, err := o.command(ctx, args, func() bool { return o.again() > o.events/4 })
 		if err != nil {
 			return err
@@ -367,16 +370,25 @@ func (o *operated) replayed(ctx context.Context) error {
 	})
 }
 
+// replayedSlowly has the command replay so much of the log that it takes as long as a steady state is measured.
+func (o *operated) replayedSlowly(ctx context.Context) error {
+	n := min(o.events, int64(replayRate*o.env.Duration.Seconds()))
+	return o.replay(ctx, n, func() error {
+		_, err := o.command(ctx, []string{"--max-id", strconv.FormatInt(n, 10), "--rate", strconv.Itoa(replayRate)}, nil)
+		return err
+	})
+}
+
 // rewound has the other subscription go back to the beginning.
 func (o *operated) rewound(ctx context.Context) error {
-	return o.replay(ctx, func() error {
+	return o.replay(ctx, o.events, func() error {
 		_, err := o.command(ctx, []string{"--from", "beginning"}, nil)
 		return err
 	})
 }
 
-// replay measures until every event of the log was handled again, once do has asked for that.
-func (o *operated) replay(ctx context.Context, do func() error) error {
+// replay measures until n events of the log were handled again, once do has asked for that.
+func (o *operated) replay(ctx context.Context, n int64, do func() error) error {
 	if _, err := o.env.tool(ctx); err != nil { // which takes its time to build
 		return err
 	}
@@ -385,9 +397,9 @@ func (o *operated) replay(ctx context.Context, do func() error) error {
 		if err := do(); err != nil {
 			return err
 		}
-		return progress(ctx, o.events, o.again, func() error { return nil })
+		return progress(ctx, n, o.again, func() error { return nil })
 	})
-	o.m.set("beside", float64(o.events)/time.Since(start).Seconds())
+	o.m.set("beside", float64(n)/time.Since(start).Seconds())
 	return err
 }
 

@@ -231,9 +231,20 @@ func (l *largeLog) handle(ctx context.Context, d *database, n int64) error {
 	go func() { done <- w.Run(working) }()
 	l.env.atEnd(func() {
 		cancel()
-		<-done
+		if err := <-done; err != nil {
+			l.env.Progress("the worker of the large log: %v", err)
+		}
 	})
-	if err := progress(ctx, n, handled.Load, func() error { return nil }); err != nil {
+	err = progress(ctx, n, handled.Load, func() error {
+		select {
+		case err := <-done:
+			done <- err
+			return fmt.Errorf("its worker ended: %w", err)
+		default:
+			return nil
+		}
+	})
+	if err != nil {
 		return err
 	}
 	var failed error

@@ -50,7 +50,7 @@ func operating() scenario {
 			Title:  "Operating",
 			Method: `What operators do, beside a steady stream of 1,000 events a second, as in scenario 2, and beside a drain, as in scenario 3. The stream
 has a log of a backlog's size behind it, which the stream's subscription and another one have handled; one worker serves both. Latency is the stream's, for as
-long as it goes on. "Retention deletes" that log, and no event of the stream. "A replay" is the command outbox replay with a filter, as fast as it can: it
+long as it goes on. "Retention deletes" that log, and no event of the stream. "A replay" is the command outbox replay with a filter, at its own pace: it
 is interrupted on its way and goes on with the command that it prints. One "of 5000/s" has that --rate, and is over when a steady state is; "goes back" is
 all of the log with --from beginning. They count only if every event that they are about was handled again. "The dashboard is open" in three browsers that watch the overview, and each opens another page each second. "Metrics" are
 the hooks of worker/metrics, which count and time each event.`,

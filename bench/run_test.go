@@ -35,7 +35,7 @@ func TestRun(t *testing.T) {
 	t.Parallel()
 	folder := t.TempDir()
 	var stdout, stderr bytes.Buffer
-	args := strings.Fields("--scenarios 1,2,3,4,5,6,8,10,11 --systems queue --events 2000 --rounds 1 --duration 100ms --held 1s --kills 1 --json --out " + folder)
+	args := strings.Fields("--scenarios 1,2,3,4,5,6,8,10,11,12,13 --systems queue --events 2000 --rounds 1 --duration 100ms --held 1s --kills 1 --json --out " + folder)
 	if err := Run(t.Context(), args, &stdout, &stderr); err != nil {
 		t.Fatalf("%v\n%s", err, stderr.String())
 	}
@@ -50,7 +50,7 @@ func TestRun(t *testing.T) {
 		}
 		measured[s.Scenario]++
 	}
-	if len(measured) != 9 {
+	if len(measured) != 11 {
 		t.Errorf("samples by scenario: %v", measured)
 	}
 	// A target about a case or system that is not measured would never be judged.
@@ -75,7 +75,7 @@ func TestRun(t *testing.T) {
 
 func TestRefuses(t *testing.T) {
 	t.Parallel()
-	for _, args := range []string{"--scenarios 12", "--systems rabbit", "--events 1", "--rounds 0", "--duration 1ms", "--held 1ms", "--kills 0", "--nonsense"} {
+	for _, args := range []string{"--scenarios 99", "--systems rabbit", "--events 1", "--rounds 0", "--duration 1ms", "--held 1ms", "--kills 0", "--nonsense"} {
 		var usage *cli.UsageError
 		if err := Run(t.Context(), strings.Fields(args), &bytes.Buffer{}, &bytes.Buffer{}); !errors.As(err, &usage) {
 			t.Errorf("%s: got %v", args, err)

@@ -202,9 +202,9 @@ func (r *runner) recordAll(ctx context.Context, jobs []job) {
 
 // record notes what became of a job that has been handled, or parked.
 func (r *runner) record(ctx context.Context, j *job) {
-	now := time.Now()
 	id := lineID{j.event.Lane(), j.event.Key}
 	if j.state.Load() == parked {
+		now := time.Now()
 		r.owes(now)
 		if hook := r.cfg.Hooks.Parked; hook != nil {
 			hook(r.sub.Name, j.event)
@@ -229,8 +229,9 @@ func (r *runner) record(ctx context.Context, j *job) {
 		hook(a)
 	}
 	if u == nil && !j.delivery {
-		return
+		return // as nearly all: so far, no clock was read
 	}
+	now := time.Now()
 	r.owes(now)
 	blocks := r.blocks(u)
 	switch {

@@ -58,7 +58,7 @@ func copyRaw(ctx context.Context, tx pgx.Tx, events []systems.Event) error {
 	return err
 }
 
-func (e *env) bulkCell(s systems.System, publish func(context.Context, pgx.Tx, []systems.Event) error, working bool) func(context.Context, *measurement) error {
+func (e *env) bulkCell(s systems.System, publish bulkFunc, working bool) func(context.Context, *measurement) error {
 	return func(ctx context.Context, m *measurement) (err error) {
 		d, err := e.open(ctx, s)
 		if err != nil {

@@ -5,12 +5,16 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/signalbox-go/signalbox/bench/systems"
+	"github.com/signalbox-go/signalbox/worker/metrics"
 )
 
 // WorkerRole is the first argument of a worker process.
@@ -24,6 +28,8 @@ type Child struct {
 	Subscriptions []string      `help:"Whom to deliver to." default:"bench"`
 	Sleep         time.Duration `help:"How long a handler takes."`
 	Each          bool          `help:"Tell of each event, not only how many there were."`
+	Distinct      int64         `help:"Count each of the first so many events once, and no others."`
+	Metrics       bool          `help:"Have Signalbox's metrics count and time each event."`
 }
 
 // A message is a line from a child.
@@ -51,6 +57,12 @@ func (c *Child) Run(ctx context.Context, stdin io.Reader, stdout io.Writer) erro
 	if err := pool.Ping(ctx); err != nil {
 		return err
 	}
+	counted := func() error { return nil }
+	var handled atomic.Int64
+	if c.Metrics {
+		m := metrics.New(metrics.Config{Pool: pool})
+		s, counted = systems.WithHooks(m.Hooks()), func() error { return checkCounted(m, handled.Load()) }
+	}
 	out := &teller{out: json.NewEncoder(stdout)}
 	if err := out.tell(message{Ready: true}); err != nil {
 		return err
@@ -66,7 +78,7 @@ func (c *Child) Run(ctx context.Context, stdin io.Reader, stdout io.Writer) erro
 		cancel()
 	}()
 
-	var handled atomic.Int64
+	once := newDistinct(c.Distinct)
 	changed, working := make(chan struct{}, 1), make(chan struct{})
 	told := make(chan error, 1)
 	go func() { told <- out.count(&handled, changed, working) }()
@@ -79,7 +91,9 @@ func (c *Child) Run(ctx context.Context, stdin io.Reader, stdout io.Writer) erro
 		if c.Sleep > 0 {
 			time.Sleep(c.Sleep)
 		}
-		handled.Add(1)
+		if c.Distinct == 0 || once.add(sequence(payload)) {
+			handled.Add(1)
+		}
 		select {
 		case changed <- struct{}{}:
 		default:
@@ -87,7 +101,48 @@ func (c *Child) Run(ctx context.Context, stdin io.Reader, stdout io.Writer) erro
 		return nil
 	})
 	close(working)
-	return errors.Join(err, <-told)
+	return errors.Join(err, <-told, counted())
+}
+
+// checkCounted returns an error unless a Metrics has counted so many delivered events.
+func checkCounted(m *metrics.Metrics, want int64) error {
+	registry := prometheus.NewRegistry()
+	if err := registry.Register(m); err != nil {
+		return err
+	}
+	families, err := registry.Gather()
+	if err != nil {
+		return err
+	}
+	delivered := 0.0
+	for _, f := range families {
+		for _, series := range f.GetMetric() {
+			if f.GetName() == "signalbox_delivered_total" {
+				delivered += series.GetCounter().GetValue()
+			}
+		}
+	}
+	if delivered != float64(want) {
+		return fmt.Errorf("metrics counted %v events, and %d were handled", delivered, want)
+	}
+	return nil
+}
+
+// distinct knows which of the first events there were.
+type distinct struct {
+	seen  []atomic.Bool
+	count atomic.Int64
+}
+
+func newDistinct(n int64) *distinct { return &distinct{seen: make([]atomic.Bool, n)} }
+
+// add returns whether it is the first time.
+func (d *distinct) add(n int64) bool {
+	if n >= int64(len(d.seen)) || !d.seen[n].CompareAndSwap(false, true) {
+		return false
+	}
+	d.count.Add(1)
+	return true
 }
 
 // teller writes messages of several goroutines.

@@ -3,6 +3,7 @@ package scenarios
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -16,6 +17,17 @@ type env struct {
 	Config
 	templates map[string]bool // names of databases that have a system's schema
 	count     int             // of databases made
+	outbox    string          // where the command is, once it is built
+	ends      []func()        // what to do when the run ends, the last one first
+}
+
+// atEnd has something done when the run ends.
+func (e *env) atEnd(do func()) { e.ends = append(e.ends, do) }
+
+func (e *env) end() {
+	for _, do := range slices.Backward(e.ends) {
+		do()
+	}
 }
 
 // Connections of a pool: those of 32 publishers, and some for workers that take theirs from it.

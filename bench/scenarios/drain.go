@@ -166,6 +166,11 @@ const batch = 1000
 
 // filled returns a database with a backlog of n events.
 func (e *env) filled(ctx context.Context, s systems.System, n int64) (*database, error) {
+	return e.filledBy(ctx, s, n, s.Publish)
+}
+
+// filledBy is filled for events that are published in a way of their own.
+func (e *env) filledBy(ctx context.Context, s systems.System, n int64, publish bulkFunc) (*database, error) {
 	d, err := e.open(ctx, s)
 	if err != nil {
 		return nil, err
@@ -173,7 +178,7 @@ func (e *env) filled(ctx context.Context, s systems.System, n int64) (*database,
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.SetLimit(2)
 	for from := int64(0); from < n; from += batch {
-		group.Go(func() error { return publishBatch(groupCtx, d, s, from, min(from+batch, n)) })
+		group.Go(func() error { return publishBatch(groupCtx, d, publish, from, min(from+batch, n)) })
 	}
 	if err = group.Wait(); err == nil {
 		err = d.calm(ctx)
@@ -185,7 +190,10 @@ func (e *env) filled(ctx context.Context, s systems.System, n int64) (*database,
 	return d, nil
 }
 
+// A bulkFunc writes many events in a transaction.
+type bulkFunc func(ctx context.Context, tx pgx.Tx, events []systems.Event) error
+
 // publishBatch publishes events in one transaction.
-func publishBatch(ctx context.Context, d *database, s systems.System, from, to int64) error {
-	return pgx.BeginFunc(ctx, d.pool, func(tx pgx.Tx) error { return s.Publish(ctx, tx, events(from, to)) })
+func publishBatch(ctx context.Context, d *database, publish bulkFunc, from, to int64) error {
+	return pgx.BeginFunc(ctx, d.pool, func(tx pgx.Tx) error { return publish(ctx, tx, events(from, to)) })
 }

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -32,6 +33,8 @@ type process struct {
 type work struct {
 	subscriptions []string      // Defaults to one
 	sleep         time.Duration // of each handler
+	metrics       bool          // tell Prometheus
+	distinct      int64         // count each of the first so many events once, and no others; 0 for all that is handled
 }
 
 // stopPatience is how long a process may take to finish what it began.
@@ -47,6 +50,12 @@ func (e *env) startProcess(ctx context.Context, d *database, s systems.System, o
 	args := []string{WorkerRole, "--system", s.Info().Name, "--sleep", o.sleep.String()}
 	if len(o.subscriptions) > 0 {
 		args = append(args, "--subscriptions", strings.Join(o.subscriptions, ","))
+	}
+	if o.metrics {
+		args = append(args, "--metrics")
+	}
+	if o.distinct > 0 {
+		args = append(args, "--distinct", strconv.FormatInt(o.distinct, 10))
 	}
 	if each != nil {
 		args = append(args, "--each")
@@ -191,29 +200,43 @@ const stuckAfter = time.Minute
 
 // handle waits until they have handled n events, and returns when that was.
 func (c crew) handle(ctx context.Context, n int64) (time.Time, error) {
-	for last, since := int64(-1), time.Now(); ; {
-		handled := c.handled()
-		if handled >= n {
-			at := int64(0)
-			for _, p := range c {
-				at = max(at, p.at.Load())
-			}
-			return time.Unix(0, at), nil
-		}
-		if handled != last {
-			last, since = handled, time.Now()
-		} else if time.Since(since) > stuckAfter {
-			return time.Time{}, fmt.Errorf("only %d of %d events are handled, and none for %v", handled, n, stuckAfter)
-		}
+	err := progress(ctx, n, c.handled, func() error {
 		for _, p := range c {
 			select {
 			case <-p.ended:
-				return time.Time{}, fmt.Errorf("a worker process ended: %w", p.err)
+				return fmt.Errorf("a worker process ended: %w", p.err)
 			default:
 			}
 		}
+		return nil
+	})
+	if err != nil {
+		return time.Time{}, err
+	}
+	at := int64(0)
+	for _, p := range c {
+		at = max(at, p.at.Load())
+	}
+	return time.Unix(0, at), nil
+}
+
+// progress waits until n events are handled. It gives up when there are no more of them for a while, or when something is wrong.
+func progress(ctx context.Context, n int64, handled func() int64, wrong func() error) error {
+	for last, since := int64(-1), time.Now(); ; {
+		now := handled()
+		if now >= n {
+			return nil
+		}
+		if now != last {
+			last, since = now, time.Now()
+		} else if time.Since(since) > stuckAfter {
+			return fmt.Errorf("only %d of %d events are handled, and none for %v", now, n, stuckAfter)
+		}
+		if err := wrong(); err != nil {
+			return err
+		}
 		if err := pause(ctx, time.Millisecond); err != nil {
-			return time.Time{}, err
+			return err
 		}
 	}
 }

@@ -51,6 +51,7 @@ type cell struct {
 func all() []scenario {
 	return []scenario{
 		publishCost(), steadyState(), drain(), bulk(), fanOut(), heldSnapshot(), idle(), takeover(), scale(), memory(), transactional(),
+		operating(), pages(),
 	}
 }
 
@@ -76,6 +77,7 @@ func List() []string {
 // in the result.
 func Run(ctx context.Context, cfg Config, numbers []int, result *report.Result) error {
 	e := &env{Config: cfg, templates: map[string]bool{}}
+	defer e.end()
 	start := time.Now()
 	for _, s := range all() {
 		if !slices.Contains(numbers, s.Number) {

@@ -141,12 +141,17 @@ func (s *span) report(m *measurement) {
 
 // observe measures a running service for d.
 func (s *service) observe(ctx context.Context, d time.Duration) (*span, error) {
+	return s.observeWhile(func() error { return pause(ctx, d) })
+}
+
+// observeWhile measures a running service for as long as do takes.
+func (s *service) observeWhile(do func() error) (*span, error) {
 	latencies := measure.NewLatencies()
 	s.latencies.Store(latencies)
 	start := time.Now()
 	committed, handled := s.committed.Load(), s.handled.Load()
 	s.from.Store(start.UnixNano())
-	if err := pause(ctx, d); err != nil {
+	if err := do(); err != nil {
 		return nil, err
 	}
 	s.from.Store(0)

@@ -19,7 +19,10 @@ const Signalbox = "signalbox"
 // copyFrom is from how many events on a transaction copies them, instead of inserting them.
 const copyFrom = 100
 
-type signalbox struct{}
+type signalbox struct{ hooks worker.Hooks }
+
+// WithHooks returns Signalbox with hooks in its workers.
+func WithHooks(hooks worker.Hooks) System { return &signalbox{hooks} }
 
 func (*signalbox) Info() Info {
 	return Info{
@@ -56,8 +59,8 @@ func (*signalbox) Publish(ctx context.Context, tx pgx.Tx, events []Event) error 
 	return err
 }
 
-func (*signalbox) Run(ctx context.Context, pool *pgxpool.Pool, subscriptions []string, handle Handler) error {
-	w, err := worker.New(pool, worker.Config{Logger: quiet})
+func (s *signalbox) Run(ctx context.Context, pool *pgxpool.Pool, subscriptions []string, handle Handler) error {
+	w, err := worker.New(pool, worker.Config{Logger: quiet, Hooks: s.hooks})
 	if err != nil {
 		return err
 	}

@@ -19,7 +19,7 @@ type replayCommand struct {
 	Subscription string `arg:"" help:"The subscription's name."`
 	From         place  `env:"-" placeholder:"PLACE" help:"Go back there: an id, a time, how long ago (7d), or the beginning. Not with a filter."`
 	eventFilter
-	Rate  int   `env:"-" default:"0" placeholder:"N" help:"With a filter, at most so many events a second; 0 for as fast as possible."`
+	Rate  int   `env:"-" default:"0" placeholder:"N" help:"With a filter, at most so many events a second. 0, the default, rests for as long as it works, so that others hardly notice."`
 	After int64 `env:"-" placeholder:"ID" help:"With a filter, go on behind this event, where a replay was interrupted."`
 	confirmation
 	asJSON
@@ -172,14 +172,16 @@ func (r *replayCommand) events(ctx context.Context, c *console, pool *pgxpool.Po
 	)
 	for !done && ctx.Err() == nil {
 		var took int
+		started := time.Now()
 		took, last, done, err = r.chunk(ctx, pool, f, last, limit)
 		if err != nil {
 			break
 		}
 		total += int64(took)
 		bar.add(took)
-		if r.Rate > 0 && !done {
-			pause(ctx, time.Until(begun.Add(time.Duration(float64(total)/float64(r.Rate)*float64(time.Second)))))
+		if !done {
+			now := time.Now()
+			pause(ctx, r.rest(total, now.Sub(begun), now.Sub(started)))
 		}
 	}
 	bar.end()
@@ -193,6 +195,15 @@ func (r *replayCommand) events(ctx context.Context, c *console, pool *pgxpool.Po
 		return c.print(replayed{Subscription: r.Subscription, Events: total, Done: true})
 	}
 	return c.write(fmt.Sprintf("%s will be handled again by %s.\n", plural(total, "event", "events"), printable(r.Subscription)))
+}
+
+// rest is how long to wait when so many events were taken since the beginning, in so much time, and the last chunk took its part of
+// that. Without a rate, what is new has the server to itself for half of the time: its latency is worth more than a replay's end.
+func (r *replayCommand) rest(total int64, since, chunk time.Duration) time.Duration {
+	if r.Rate == 0 {
+		return chunk
+	}
+	return time.Duration(float64(total)/float64(r.Rate)*float64(time.Second)) - since
 }
 
 // chunk takes the next events. An interrupt waits for it: half a chunk taken, and not known, would be taken once more.

@@ -37,6 +37,9 @@ type runner struct {
 	handlers conc.WaitGroup
 	parked   map[int64]*job // by event id
 
+	reading chan struct{} // of all runners of the worker: has a token while one of them looks for what is new
+	atEnd   bool          // whether the last read found all there was
+
 	fair    int // lanes that this worker should own
 	limit   int // events of the next window
 	trusted int // suspects to begin at once
@@ -178,6 +181,22 @@ func (r *runner) sleep(drain context.Context) {
 	case <-r.wake.ready: // the next turn takes what there is
 	case <-timer.C:
 	}
+}
+
+// read reads the next window. Runners at the end of the log take turns: an event wakes them all, and ten reads at once would
+// leave publishers no processor at high rates, while each takes ten times as long. One that waits finds more when it is its turn.
+func (r *runner) read(ctx context.Context) (*outbox.Window, error) {
+	if r.atEnd {
+		select {
+		case r.reading <- struct{}{}:
+			defer func() { <-r.reading }()
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	window, err := r.member.Read(ctx, r.limit)
+	r.atEnd = err == nil && !window.More()
+	return window, err
 }
 
 // handled notes that a window is handled and waits to be settled.

@@ -125,6 +125,7 @@ func (s *session) serve(parent context.Context) error {
 	beating, rest := context.WithCancel(abort)
 	defer rest()
 
+	reading := make(chan struct{}, 1)
 	for i, sub := range s.subs {
 		registered := s.w.subscriptions[i]
 		var options []func(*pgx.ConnConfig)
@@ -143,7 +144,7 @@ func (s *session) serve(parent context.Context) error {
 		}
 		s.runners = append(s.runners, &runner{
 			log: log.With("subscription", sub.Name), worker: s.w.cfg.Name, cfg: s.w.cfg,
-			sub: registered, member: outbox.NewMember(conn, s.id, sub), wake: newWakeups(),
+			sub: registered, reading: reading, member: outbox.NewMember(conn, s.id, sub), wake: newWakeups(),
 			backlog: newBacklog(), parked: map[int64]*job{}, loadedAt: time.Now(), limit: s.w.cfg.Concurrency,
 		})
 	}

@@ -35,7 +35,7 @@ func (r *runner) turn(ctx context.Context, read bool, due []outbox.Line) (more b
 		window = r.ahead.window
 		r.ahead = nil
 	case read:
-		if window, err = r.member.Read(ctx, r.limit); err != nil {
+		if window, err = r.read(ctx); err != nil {
 			return false, err
 		}
 	}

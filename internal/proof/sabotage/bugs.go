@@ -48,14 +48,14 @@ var bugs = []bug{
 	{
 		name: "column order", harm: "an event takes its id before its transaction has an xid: loses events",
 		edits: []edit{
-			{schema, "    xid          xid8        not null default pg_catalog.pg_current_xact_id(),\n", ""},
-			{schema, "    lane         smallint    not null generated", "    xid          xid8        not null default pg_catalog.pg_current_xact_id(),\n    lane         smallint    not null generated"},
+			{schema, "    xid          xid8           not null default pg_catalog.pg_current_xact_id(),\n", ""},
+			{schema, "    lane         smallint       not null generated", "    xid          xid8           not null default pg_catalog.pg_current_xact_id(),\n    lane         smallint       not null generated"},
 		},
 		pkg: "./migrations", run: "TestLoadBearingFacts",
 	},
 	{
 		name: "sequence cache", harm: "a session hands out old ids late: loses events",
-		edits: []edit{{schema, "id           bigint      not null generated always as identity (cache 1)", "id           bigint      not null generated always as identity (cache 50)"}},
+		edits: []edit{{schema, "id           bigint         not null generated always as identity (cache 1)", "id           bigint         not null generated always as identity (cache 50)"}},
 		pkg:   "./outbox", run: "TestStress",
 	},
 	{

@@ -37,7 +37,7 @@ bench: ## Compare with other systems, in short: under 6 minutes, with nothing el
 	cd bench && $(GO) run . --scenarios 1,2,3 --systems river,watermill --events 200000 --rounds 3 --duration 2s
 
 .PHONY: bench-full
-bench-full: ## Compare everything with everybody, as published: about three hours.
+bench-full: ## Compare everything with everybody, as published: three to four hours.
 	cd bench && $(GO) run .
 
 .PHONY: bench-test

@@ -25,7 +25,7 @@ fsync and synchronous_commit on.
 
 	bench --scenarios 3 --systems river        # one scenario, Signalbox against River
 	bench --scenarios 2 --duration 30s         # latency, each state for 30 s
-	bench                                      # everything: about three hours
+	bench                                      # everything: three to four hours
 
 Results go into the folder of --out: results.md to read, results.json, and a picture for each scenario. Nothing else should run on the
 machine meanwhile; the report says how much did. Interrupted, it reports what it has.

@@ -17,6 +17,8 @@ const (
 	// settleIdle is the same for progress that passed nothing but events of other topics: a crash would only look at them
 	// again.
 	settleIdle = time.Second
+	// readPatience is how long a runner waits until another one has read.
+	readPatience = 50 * time.Millisecond
 	// reloadEvery is how often the backlog is checked against the database, in case a notification was missed.
 	reloadEvery = time.Minute
 	// settleTimeout bounds a settle, which goes on when everything else is told to stop.
@@ -190,6 +192,7 @@ func (r *runner) read(ctx context.Context) (*outbox.Window, error) {
 		select {
 		case r.reading <- struct{}{}:
 			defer func() { <-r.reading }()
+		case <-time.After(readPatience): // whoever reads hangs: that is no reason to wait with it
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -508,45 +507,6 @@ func attempt(topic string) worker.Attempt {
 	now := time.Now()
 	e := &outbox.Event{Topic: topic, Payload: json.RawMessage(`{}`), PublishedAt: now.Add(-time.Second)}
 	return worker.Attempt{Subscription: "s", Event: e, Number: 1, Took: time.Millisecond, Ended: now}
-}
-
-// TestDurations holds the histograms of durations against one of Prometheus' own that is told the same.
-func TestDurations(t *testing.T) {
-	t.Parallel()
-	m, registry := registered(t, metrics.Config{})
-	var took []time.Duration
-	for _, seconds := range []float64{0, .00001, .0001, .00011, .0005, .001, .005, .0049, 300, 300.001, 1000, .1, .1, .05, 59, 60, 61, 1, 0} {
-		took = append(took, time.Duration(seconds*float64(time.Second)))
-	}
-	published := time.Now()
-	for _, d := range took {
-		e := &outbox.Event{Topic: "a.x", PublishedAt: published}
-		m.Hooks().Attempt(worker.Attempt{Subscription: "s", Event: e, Number: 1, Took: d, Ended: published.Add(d)})
-	}
-	for _, name := range []string{"signalbox_attempt_duration_seconds", "signalbox_delivery_latency_seconds"} {
-		got := gather(t, registry)[name].GetMetric()[0].GetHistogram()
-		var bounds []float64
-		for _, b := range got.GetBucket() {
-			bounds = append(bounds, b.GetUpperBound())
-		}
-		reference := prometheus.NewHistogram(prometheus.HistogramOpts{Name: "reference", Help: "Reference.", Buckets: bounds})
-		for _, d := range took {
-			reference.Observe(d.Seconds())
-		}
-		var want dto.Metric
-		if err := reference.Write(&want); err != nil {
-			t.Fatal(err)
-		}
-		for i, b := range want.GetHistogram().GetBucket() {
-			if n := got.GetBucket()[i].GetCumulativeCount(); n != b.GetCumulativeCount() {
-				t.Errorf("%s has %d up to %v s, want %d", name, n, b.GetUpperBound(), b.GetCumulativeCount())
-			}
-		}
-		sum, wanted := got.GetSampleSum(), want.GetHistogram().GetSampleSum()
-		if got.GetSampleCount() != uint64(len(took)) || math.Abs(sum-wanted) > 1e-6 || got.GetCreatedTimestamp() == nil {
-			t.Errorf("%s: %d with the sum %v, want %d with %v", name, got.GetSampleCount(), sum, len(took), wanted)
-		}
-	}
 }
 
 // TestNamesThatAreNoText has two subscriptions whose labels are the same.

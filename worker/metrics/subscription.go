@@ -1,8 +1,6 @@
 package metrics
 
 import (
-	"sync"
-
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/signalbox-go/signalbox/outbox"
@@ -13,12 +11,8 @@ import (
 type families struct {
 	delivered, failed, dead, skipped *prometheus.CounterVec // by subscription and topic
 
-	parked                   *prometheus.CounterVec   // by subscription
-	windowEvents, windowTook *prometheus.HistogramVec // by subscription
-
-	took, latency *tallies // by subscription
-
-	subscriptions map[string]*subscription // by label
+	parked                                  *prometheus.CounterVec   // by subscription
+	took, latency, windowEvents, windowTook *prometheus.HistogramVec // by subscription
 }
 
 func newFamilies() *families {
@@ -29,7 +23,6 @@ func newFamilies() *families {
 		return prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: name, Help: help, Buckets: buckets}, []string{"subscription"})
 	}
 	return &families{
-		subscriptions: map[string]*subscription{},
 		delivered: counter("signalbox_delivered_total",
 			"Events that this worker's handlers handled. One that is handled again after a fault counts again.", "subscription", "topic"),
 		failed: counter("signalbox_failed_total",
@@ -41,10 +34,10 @@ func newFamilies() *families {
 			"Events that this worker's handlers skipped.", "subscription", "topic"),
 		parked: counter("signalbox_parked_total",
 			"Events that took longer than ParkAfter, so that their window went on without them.", "subscription"),
-		took: newTallies("signalbox_attempt_duration_seconds",
+		took: histogram("signalbox_attempt_duration_seconds",
 			"Time in the handler, one observation for each attempt at an event; of events that are handled together, the time for all of them.",
 			.0001, .0005, .001, .005, .01, .05, .1, .5, 1, 5, 10, 30, 60, 300),
-		latency: newTallies("signalbox_delivery_latency_seconds",
+		latency: histogram("signalbox_delivery_latency_seconds",
 			"From when an event was published until its handler succeeded, retries included. It compares two clocks: published_at is when the "+
 				"publishing statement began, before its commit, by the database's; the end is by this worker's.",
 			.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200),
@@ -61,26 +54,20 @@ func (f *families) collectors() []prometheus.Collector {
 	return []prometheus.Collector{f.delivered, f.failed, f.dead, f.skipped, f.parked, f.took, f.latency, f.windowEvents, f.windowTook}
 }
 
-// A subscription has the metrics of one: looked up once, so that an event costs one uncontended lock and a few additions.
+// A subscription has the metrics of one: looked up once, so that an event costs a few atomic additions.
 type subscription struct {
-	parked                   prometheus.Counter
-	windowEvents, windowTook prometheus.Observer
-	topics                   *named[outcomes]
-
-	mu            sync.Mutex // held to observe: nobody else does, but for another worker of the process that has the same subscription
-	took, latency *tally
+	parked                                  prometheus.Counter
+	took, latency, windowEvents, windowTook prometheus.Observer
+	topics                                  *named[outcomes]
 }
 
 // outcomes are the counters of one topic in one subscription.
 type outcomes struct{ delivered, failed, dead, skipped prometheus.Counter }
 
-// subscription returns that of a label. It is not called by several at once.
 func (f *families) subscription(name string, maxTopics int) *subscription {
-	if s := f.subscriptions[name]; s != nil {
-		return s // of another name, which is no UTF-8 in another way
-	}
-	s := &subscription{
-		parked:       f.parked.WithLabelValues(name),
+	return &subscription{
+		parked: f.parked.WithLabelValues(name),
+		took:   f.took.WithLabelValues(name), latency: f.latency.WithLabelValues(name),
 		windowEvents: f.windowEvents.WithLabelValues(name), windowTook: f.windowTook.WithLabelValues(name),
 		topics: newNamed(maxTopics, func(topic string) outcomes {
 			return outcomes{
@@ -89,25 +76,18 @@ func (f *families) subscription(name string, maxTopics int) *subscription {
 			}
 		}),
 	}
-	s.took, s.latency = f.took.add(name, &s.mu), f.latency.add(name, &s.mu)
-	f.subscriptions[name] = s
-	return s
 }
 
 func (m *Metrics) attempt(a worker.Attempt) {
 	s := m.subscriptions.get(a.Subscription)
 	o := s.topics.get(a.Event.Topic)
-	s.mu.Lock()
 	if !a.Ended.IsZero() {
-		s.took.observe(a.Took)
+		s.took.Observe(a.Took.Seconds())
 	}
-	if a.State == "" {
-		s.latency.observe(max(0, a.Ended.Sub(a.Event.PublishedAt)))
-	}
-	s.mu.Unlock()
 	switch a.State {
 	case "":
 		o.delivered.Inc()
+		s.latency.Observe(max(0, a.Ended.Sub(a.Event.PublishedAt).Seconds()))
 	case outbox.Skipped:
 		o.skipped.Inc()
 	case outbox.Dead:

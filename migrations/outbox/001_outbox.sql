@@ -131,7 +131,7 @@ create index deliveries_owner on outbox.deliveries (owner) where owner is not nu
 
 -- A payload to look into. Not all JSON can be jsonb (numbers without end, the zero character): what cannot is null, and matches
 -- nothing, instead of stopping whoever looks for others.
-create function outbox.as_jsonb(payload json) returns jsonb language plpgsql immutable strict parallel safe as $$
+create function outbox.as_jsonb(payload json) returns jsonb language plpgsql immutable strict as $$
 begin
     return payload::jsonb;
 exception when data_exception or program_limit_exceeded then

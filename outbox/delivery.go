@@ -122,8 +122,12 @@ select c.event_id, c.lane, c.topic, coalesce(c.key, ''), c.payload, c.headers, c
 from counted c
 union all
 select d.event_id, d.lane, d.topic, coalesce(d.key, ''), d.payload, d.headers, d.published_at, d.attempt, d.suspect, false
-from outbox.deliveries d
-where d.subscription_id = $2 and d.event_id in (select f.event_id from firsts f)`
+from firsts f
+cross join lateral (select d.* from outbox.deliveries d where d.subscription_id = $2 and d.event_id = f.event_id limit 1) d`
+
+// freshPlans has the statements behind it planned for the table as it is. The table grows and empties within seconds: a plan that is kept from when it
+// was empty looks for each delivery among all of them, until the next vacuum.
+const freshPlans = `select set_config('plan_cache_mode', 'force_custom_plan', true)`
 
 // waitingSQL returns for each line when to look again, or nothing where nothing is left of it. What runs elsewhere, parked by the
 // lane's owner before, is looked at again once a second, and so is a head that stops its key: nobody tells that such an event
@@ -173,6 +177,7 @@ func (m *Member) ClaimDue(ctx context.Context, lines []Line, limit int, suspects
 	}
 	err = m.inTx(ctx, func(batch *pgx.Batch) {
 		batch.Queue(readSetup)
+		batch.Queue(freshPlans)
 		batch.Queue(claimDueSQL, m.worker, m.subscription, lanes, keys, limit, suspects.Together, suspects.Limit, suspects.Alone).Query(func(rows pgx.Rows) (err error) {
 			due, err = pgx.CollectRows(rows, scanDelivery)
 			return err

@@ -156,6 +156,9 @@ func (m *Member) didSettle(s *Settlement, next settledState) {
 
 // queue adds the statements that record s. next is what the member has to remember once they are committed.
 func (m *Member) queue(batch *pgx.Batch, s *Settlement, next *settledState) {
+	if len(s.Unfinished)+len(s.Parked)+len(s.Failed)+len(s.Delivered) > 0 {
+		batch.Queue(freshPlans)
+	}
 	// In this order: an event may get its row, be parked and end in one settlement.
 	if u := unfinishedColumns(s.Unfinished); len(u.ids) > 0 {
 		batch.Queue(unfinishedSQL, m.worker, m.subscription, u.ids, u.lanes, u.states, u.stops, u.attempts, u.delays, u.errors)

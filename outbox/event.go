@@ -79,7 +79,7 @@ func (e *Event) check(index int) error {
 		return refuse("payload", "is missing")
 	case len(e.Payload) > MaxPayloadBytes:
 		return refuse("payload", fmt.Sprintf("is %d bytes long, at most %d are allowed: store it elsewhere and publish a reference", len(e.Payload), MaxPayloadBytes))
-	case !json.Valid(e.Payload) || !utf8.Valid(e.Payload):
+	case !validJSON(e.Payload):
 		return refuse("payload", "is not valid JSON")
 	case !storableEscapes(e.Payload):
 		return refuse("payload", `has a string with \u0000 or half a surrogate pair, which no jsonb can hold`)
@@ -100,6 +100,12 @@ func (e *Event) check(index int) error {
 func storableText(s string) bool {
 	return utf8.ValidString(s) && bytes.IndexByte([]byte(s), 0) < 0
 }
+
+// validJSON reports whether raw is JSON text, which is UTF-8.
+func validJSON(raw []byte) bool { return json.Valid(raw) && utf8.Valid(raw) }
+
+// storableJSON reports whether raw is JSON that a jsonb value can hold.
+func storableJSON(raw []byte) bool { return validJSON(raw) && storableEscapes(raw) }
 
 // storableEscapes reports whether a jsonb value can hold the valid JSON text raw: \u0000 and lone surrogates are
 // legal JSON and illegal there.

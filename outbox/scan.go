@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -63,7 +62,7 @@ func newScan(ctx context.Context, tx pgx.Tx, f EventFilter) (*scan, error) {
 		}
 		s.regex = topics{f.Topic}.regex()
 	}
-	if len(f.Payload) > 0 && (!json.Valid(f.Payload) || !utf8.Valid(f.Payload) || !storableEscapes(f.Payload)) {
+	if len(f.Payload) > 0 && !storableJSON(f.Payload) {
 		return nil, fmt.Errorf("%w: payload is not JSON that PostgreSQL can store", ErrInvalidFilter)
 	}
 	if !storableText(f.Key) {

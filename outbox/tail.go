@@ -52,7 +52,7 @@ func NewTail(ctx context.Context, conn *pgx.Conn, cfg TailConfig) (*Tail, error)
 	}
 	t := &Tail{key: cfg.Key}
 	if len(cfg.Payload) > 0 {
-		if !json.Valid(cfg.Payload) || !storableEscapes(cfg.Payload) {
+		if !storableJSON(cfg.Payload) {
 			return nil, fmt.Errorf("%w: payload is not JSON that PostgreSQL can store", ErrInvalidFilter)
 		}
 		text := string(cfg.Payload)

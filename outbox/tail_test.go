@@ -130,10 +130,11 @@ func TestTailFilters(t *testing.T) {
 		cfg  outbox.TailConfig
 		want error
 	}{
-		"topic":   {outbox.TailConfig{Topic: "a..b"}, outbox.ErrInvalidFilter},
-		"payload": {outbox.TailConfig{Payload: json.RawMessage(`{`)}, outbox.ErrInvalidFilter},
-		"path":    {outbox.TailConfig{Path: "$.n >"}, outbox.ErrInvalidFilter},
-		"id":      {outbox.TailConfig{Start: outbox.FromID(99)}, outbox.ErrInvalidPosition},
+		"topic":    {outbox.TailConfig{Topic: "a..b"}, outbox.ErrInvalidFilter},
+		"payload":  {outbox.TailConfig{Payload: json.RawMessage(`{`)}, outbox.ErrInvalidFilter},
+		"no UTF-8": {outbox.TailConfig{Payload: json.RawMessage("\"\xff\"")}, outbox.ErrInvalidFilter},
+		"path":     {outbox.TailConfig{Path: "$.n >"}, outbox.ErrInvalidFilter},
+		"id":       {outbox.TailConfig{Start: outbox.FromID(99)}, outbox.ErrInvalidPosition},
 	} {
 		if _, err := outbox.NewTail(t.Context(), db.Conn(t), test.cfg); !errors.Is(err, test.want) {
 			t.Errorf("%s: %v, want %v", name, err, test.want)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -129,6 +130,9 @@ cross join lateral (select d.* from outbox.deliveries d where d.subscription_id 
 // was empty looks for each delivery among all of them, until the next vacuum.
 const freshPlans = `select set_config('plan_cache_mode', 'force_custom_plan', true)`
 
+// claimSetup is readSetup with fresh plans.
+var claimSetup = strings.ReplaceAll(readSetup, "force_generic_plan", "force_custom_plan")
+
 // waitingSQL returns for each line when to look again, or nothing where nothing is left of it. What runs elsewhere, parked by the
 // lane's owner before, is looked at again once a second, and so is a head that stops its key: nobody tells that such an event
 // has failed, or that its worker has died.
@@ -176,8 +180,7 @@ func (m *Member) ClaimDue(ctx context.Context, lines []Line, limit int, suspects
 		lanes[i], keys[i] = l.Lane, l.Key
 	}
 	err = m.inTx(ctx, func(batch *pgx.Batch) {
-		batch.Queue(readSetup)
-		batch.Queue(freshPlans)
+		batch.Queue(claimSetup)
 		batch.Queue(claimDueSQL, m.worker, m.subscription, lanes, keys, limit, suspects.Together, suspects.Limit, suspects.Alone).Query(func(rows pgx.Rows) (err error) {
 			due, err = pgx.CollectRows(rows, scanDelivery)
 			return err

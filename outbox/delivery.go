@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -56,6 +55,10 @@ func (m *Member) Lines(ctx context.Context, lanes []int16) ([]Line, error) {
 // a run; of those without a key, the first that are due. Index deliveries_line has a key's line in order, and
 // deliveries_due those without one, so the cost is that of what is returned, whatever waits behind.
 //
+// Its plan is generic, and may be from when the table was empty: tens of thousands of deliveries come and go within seconds. So
+// there must be one way only to find a row. A key is a range to be ordered by, or the primary key would do as well, which has
+// all of the subscription's events in order; rows are looked up one by one, with a limit, and changed by where they are.
+//
 // Of those whose worker died while they ran, it takes few at a time: should one kill this worker too, it costs few others an attempt.
 //
 // A second and later attempt is counted here, before its handler starts, so that one which kills its process counts. First
@@ -73,14 +76,15 @@ with busy as materialized ( -- keys of which one runs already: it may be behind 
         select d.event_id, d.attempt, d.suspect,
                bool_and(d.state = 'retrying' and d.due_at <= clock_timestamp()
                         and (d.place = 1 or d.attempt = 0 and not d.suspect and not d.suspect_head))
-                   over (order by d.event_id) as ready
-        from (select d.*, row_number() over (order by d.event_id) as place, first_value(d.suspect) over (order by d.event_id) as suspect_head
-              from (select d.event_id, d.state, d.due_at, d.attempt, d.suspect
+                   over (order by d.key, d.event_id) as ready
+        from (select d.*, row_number() over line as place, first_value(d.suspect) over line as suspect_head
+              from (select d.key, d.event_id, d.state, d.due_at, d.attempt, d.suspect
                     from outbox.deliveries d
-                    where d.subscription_id = $2 and d.lane = k.lane and d.key = k.key and (d.state in ('retrying', 'running') or d.stops_key)
-                    order by d.event_id
+                    where d.subscription_id = $2 and d.lane = k.lane and d.key between k.key and k.key
+                      and (d.state in ('retrying', 'running') or d.stops_key)
+                    order by d.key, d.event_id
                     limit $5) d -- before anything looks at all of them
-             ) d
+              window line as (order by d.key, d.event_id)) d
     ) r
     where k.key <> '' and r.ready
       and not exists (select from busy b where b.lane = k.lane and b.key = k.key)
@@ -108,15 +112,20 @@ with busy as materialized ( -- keys of which one runs already: it may be behind 
     from (select r.event_id, r.attempt, row_number() over (order by r.attempt >= $6, r.event_id) as place from ready r where r.suspect) s
     where s.attempt < $6 and s.place <= $7 or s.place = 1 and s.attempt >= $6 and $8
 ), locked as materialized (
-    select d.event_id
-    from outbox.deliveries d
-    where d.subscription_id = $2 and d.event_id in (select c.event_id from chosen c) and d.state = 'retrying'
-    for update skip locked
-), counted as (
+    select d.ctid
+    from chosen c
+    cross join lateral (
+        select d.ctid
+        from outbox.deliveries d
+        where d.subscription_id = $2 and d.event_id = c.event_id and d.state = 'retrying'
+        limit 1
+        for update skip locked
+    ) d
+), counted as ( -- one that has changed since the statement began is not found, and claimed another time
     update outbox.deliveries d
     set state = 'running', owner = $1, attempt = d.attempt + 1
     from locked l
-    where d.subscription_id = $2 and d.event_id = l.event_id
+    where d.ctid = l.ctid
     returning d.event_id, d.lane, d.topic, d.key, d.payload, d.headers, d.published_at, d.attempt, d.suspect, true as running
 )
 select c.event_id, c.lane, c.topic, coalesce(c.key, ''), c.payload, c.headers, c.published_at, c.attempt, c.suspect, c.running
@@ -125,13 +134,6 @@ union all
 select d.event_id, d.lane, d.topic, coalesce(d.key, ''), d.payload, d.headers, d.published_at, d.attempt, d.suspect, false
 from firsts f
 cross join lateral (select d.* from outbox.deliveries d where d.subscription_id = $2 and d.event_id = f.event_id limit 1) d`
-
-// freshPlans has the statements behind it planned for the table as it is. The table grows and empties within seconds: a plan that is kept from when it
-// was empty looks for each delivery among all of them, until the next vacuum.
-const freshPlans = `select set_config('plan_cache_mode', 'force_custom_plan', true)`
-
-// claimSetup is readSetup with fresh plans.
-var claimSetup = strings.ReplaceAll(readSetup, "force_generic_plan", "force_custom_plan")
 
 // waitingSQL returns for each line when to look again, or nothing where nothing is left of it. What runs elsewhere, parked by the
 // lane's owner before, is looked at again once a second, and so is a head that stops its key: nobody tells that such an event
@@ -147,8 +149,9 @@ from unnest($2::smallint[], $3::text[]) as k (lane, key)
 cross join lateral (
     (select case when d.state = 'retrying' then d.due_at - clock_timestamp() else interval '1s' end as due
      from outbox.deliveries d
-     where k.key <> '' and d.subscription_id = $1 and d.lane = k.lane and d.key = k.key and (d.state in ('retrying', 'running') or d.stops_key)
-     order by d.event_id
+     where k.key <> '' and d.subscription_id = $1 and d.lane = k.lane and d.key between k.key and k.key
+       and (d.state in ('retrying', 'running') or d.stops_key)
+     order by d.key, d.event_id
      limit 1)
     union all
     (select d.due_at - clock_timestamp()
@@ -180,7 +183,7 @@ func (m *Member) ClaimDue(ctx context.Context, lines []Line, limit int, suspects
 		lanes[i], keys[i] = l.Lane, l.Key
 	}
 	err = m.inTx(ctx, func(batch *pgx.Batch) {
-		batch.Queue(claimSetup)
+		batch.Queue(readSetup)
 		batch.Queue(claimDueSQL, m.worker, m.subscription, lanes, keys, limit, suspects.Together, suspects.Limit, suspects.Alone).Query(func(rows pgx.Rows) (err error) {
 			due, err = pgx.CollectRows(rows, scanDelivery)
 			return err

@@ -50,25 +50,31 @@ type hotQuery struct {
 	pages int      // that it may look at, at most
 }
 
-// prepare makes a generic plan, as the first executions on a fresh database do.
+// prepare makes the query's plan, as the first executions on a fresh database do. A generic one stays until there are new statistics.
 func (q hotQuery) prepare(t *testing.T, conn *pgx.Conn) {
 	t.Helper()
-	mustExec(t, conn, strings.ReplaceAll(q.setup, "true)", "false)"))
 	mustExec(t, conn, "set plan_cache_mode = force_generic_plan")
+	mustExec(t, conn, strings.ReplaceAll(q.setup, "true)", "false)"))
 	types := make([]string, len(q.args()))
 	for i, arg := range q.args() {
 		types[i] = sqlType(arg)
 	}
 	mustExec(t, conn, fmt.Sprintf("prepare %s (%s) as %s", q.name, strings.Join(types, ", "), q.sql))
+	mustExec(t, conn, "explain "+q.execute())
+}
+
+// execute is the statement that runs the prepared query.
+func (q hotQuery) execute() string {
+	values := make([]string, len(q.args()))
+	for i, arg := range q.args() {
+		values[i] = sqlLiteral(arg)
+	}
+	return fmt.Sprintf("execute %s (%s)", q.name, strings.Join(values, ", "))
 }
 
 // explain runs the prepared query and returns what it did.
 func (q hotQuery) explain(t *testing.T, conn *pgx.Conn) planNode {
 	t.Helper()
-	values := make([]string, len(q.args()))
-	for i, arg := range q.args() {
-		values[i] = sqlLiteral(arg)
-	}
 	ctx := context.Background()
 	tx, err := conn.Begin(ctx)
 	if err != nil {
@@ -76,8 +82,7 @@ func (q hotQuery) explain(t *testing.T, conn *pgx.Conn) planNode {
 	}
 	defer tx.Rollback(ctx) //nolint:errcheck // it may write
 	var raw []byte
-	err = tx.QueryRow(ctx, fmt.Sprintf("explain (analyze, buffers, format json) execute %s (%s)", q.name, strings.Join(values, ", ")),
-		pgx.QueryExecModeSimpleProtocol).Scan(&raw)
+	err = tx.QueryRow(ctx, "explain (analyze, buffers, format json) "+q.execute(), pgx.QueryExecModeSimpleProtocol).Scan(&raw)
 	if err != nil {
 		t.Fatalf("%s: %v", q.name, err)
 	}
@@ -162,6 +167,18 @@ func TestPlans(t *testing.T) {
 	if _, err := m.Claim(ctx, Lanes); err != nil {
 		t.Fatal(err)
 	}
+	// Where deliveries come and go: those of another subscription, when statistics were taken, and none when plans are made.
+	mustExec(t, control, `
+		with other as (insert into outbox.subscriptions (name, topics) values ('other', '{>}') returning id)
+		insert into outbox.deliveries (subscription_id, event_id, lane, topic, key, payload, headers, published_at, state, due_at)
+		select o.id, i, i % 64, 't', 'key-' || i, '1', '{}', now(), 'retrying', now() from other o, generate_series(1, 5000) i`)
+	mustExec(t, control, "analyze outbox.deliveries")
+	mustExec(t, control, "delete from outbox.deliveries")
+	mustExec(t, control, "vacuum outbox.deliveries") // which truncates it
+	some := make([]int64, 512) // ids of deliveries
+	for i := range some {
+		some[i] = -int64(1 + 100*i)
+	}
 	var pendingXids []int64
 	queries := []hotQuery{
 		{
@@ -189,7 +206,7 @@ func TestPlans(t *testing.T) {
 			pages: 64*8 + 3*lagScan,
 		},
 		{
-			name: "unfinished", setup: readSetup, sql: unfinishedSQL,
+			name: "unfinished", setup: settleSetup, sql: unfinishedSQL,
 			args: func() []any {
 				return []any{
 					worker, sub.ID,
@@ -206,15 +223,33 @@ func TestPlans(t *testing.T) {
 			pages: 100,
 		},
 		{
-			name: "claim_due", setup: claimSetup, sql: claimDueSQL,
+			name: "claim_due", setup: readSetup, sql: claimDueSQL,
 			args: func() []any {
 				return []any{worker, sub.ID, []int16{1, 2, 5}, []string{"key-1", "", "long"}, int32(64), int32(2), int32(64), true}
 			},
-			want:  []string{"deliveries: Index Scan deliveries_line", "deliveries: Index Scan deliveries_due", "deliveries: Index Scan deliveries_pkey", "deliveries: Index Scan deliveries_owner"},
+			want:  []string{"deliveries: Index Scan deliveries_line", "deliveries: Index Scan deliveries_due", "deliveries: Index Scan deliveries_pkey", "deliveries: Tid Scan", "deliveries: Index Scan deliveries_owner"},
 			pages: 3*8 + 3*64*8, // whatever waits behind
 		},
 		{
-			name: "waiting", setup: claimSetup, sql: waitingSQL,
+			name: "delivered", setup: settleSetup, sql: deliveredSQL,
+			args:  func() []any { return []any{worker, sub.ID, some} },
+			want:  []string{"deliveries: Index Scan deliveries_pkey"},
+			pages: 8 * len(some), // with those of what is deleted
+		},
+		{
+			name: "failed", setup: settleSetup, sql: failedSQL,
+			args: func() []any {
+				states, stops, attempts, delays, errors := make([]string, len(some)), make([]bool, len(some)), make([]int32, len(some)), make([]time.Duration, len(some)), make([]string, len(some))
+				for i := range some {
+					states[i], errors[i] = "retrying", "[]"
+				}
+				return []any{worker, sub.ID, some, states, stops, attempts, delays, errors}
+			},
+			want:  []string{"deliveries: Index Scan deliveries_pkey"},
+			pages: 40 * len(some), // with those of the new versions, in five indexes
+		},
+		{
+			name: "waiting", setup: readSetup, sql: waitingSQL,
 			args:  func() []any { return []any{sub.ID, []int16{1, 2, 5}, []string{"key-1", "", "long"}, worker} },
 			want:  []string{"deliveries: Index Scan deliveries_line", "deliveries: Index Scan deliveries_due", "deliveries: Index Scan deliveries_owner"},
 			pages: 50,
@@ -267,14 +302,14 @@ func TestPlans(t *testing.T) {
 	}
 	mustExec(t, control, fill, 500_001, 1_000_000)
 	mustExec(t, control, `
-		insert into outbox.deliveries (subscription_id, event_id, lane, topic, key, payload, headers, published_at, state, due_at)
-		select $1::integer, -i, i % 64, 't', case when i % 3 > 0 then 'key-' || i % 1000 end, '1'::jsonb, '{}'::jsonb, now(), 'retrying', now()
+		insert into outbox.deliveries (subscription_id, event_id, lane, topic, key, payload, headers, published_at, state, due_at, attempt)
+		select $1::integer, -i, i % 64, 't', case when i % 3 > 0 then 'key-' || i % 1000 end, '1'::jsonb, '{}'::jsonb, now(), 'retrying', now(), i / 100 % 2
 		from generate_series(1, 100000) i
 		union all
-		select $1::integer, -i, 5, 't', 'long', '1'::jsonb, '{}'::jsonb, now(), 'retrying', now()
+		select $1::integer, -i, 5, 't', 'long', '1'::jsonb, '{}'::jsonb, now(), 'retrying', now(), 0
 		from generate_series(100001, 200000) i
 		union all
-		select $1::integer, -i, 5, 't', 'key-' || i, '1'::jsonb, '{}'::jsonb, now(), 'dead', now()
+		select $1::integer, -i, 5, 't', 'key-' || i, '1'::jsonb, '{}'::jsonb, now(), 'dead', now(), 10
 		from generate_series(200001, 300000) i`, sub.ID)
 
 	check := func(when string) {

@@ -31,21 +31,40 @@ type Line struct {
 // Lane returns the event's lane.
 func (e *Event) Lane() int16 { return e.lane }
 
+// linesSQL does not look at what is dead or skipped, however much that is: index deliveries_line has what is unfinished of keys,
+// deliveries_due what is to be tried again of events without one, and deliveries_owner what runs of them.
 const linesSQL = `
 select d.lane, coalesce(d.key, ''), count(*), count(*) filter (where d.decided_at is not null and d.attempt = 0)
-from outbox.deliveries d
-where d.subscription_id = $1 and d.lane = any ($2::smallint[])
-  and (d.state in ('retrying', 'running') or d.stops_key and d.key is not null)
+from (
+    select d.lane, d.key, d.decided_at, d.attempt
+    from outbox.deliveries d
+    where d.subscription_id = $1 and d.key is not null and (d.state in ('retrying', 'running') or d.stops_key)
+    union all
+    select d.lane, d.key, d.decided_at, d.attempt
+    from outbox.deliveries d
+    where d.subscription_id = $1 and d.key is null and d.state = 'retrying'
+    union all
+    select d.lane, d.key, d.decided_at, d.attempt
+    from outbox.deliveries d
+    where d.subscription_id + 0 = $1 and d.key is null and d.owner is not null -- + 0: by index deliveries_owner, which has only those
+) d
+where d.lane = any ($2::smallint[])
 group by d.lane, d.key`
 
 // Lines returns what is unfinished in lanes that the member has just claimed. Their Due is not looked up: it is zero.
-func (m *Member) Lines(ctx context.Context, lanes []int16) ([]Line, error) {
-	rows, _ := m.conn.Query(ctx, linesSQL, m.subscription, lanes)
-	lines, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (l Line, err error) {
-		err = row.Scan(&l.Lane, &l.Key, &l.Count, &l.Again)
-		return l, err
+func (m *Member) Lines(ctx context.Context, lanes []int16) (lines []Line, err error) {
+	batch := &pgx.Batch{}
+	batch.Queue("begin isolation level read committed")
+	batch.Queue(readSetup)
+	batch.Queue(linesSQL, m.subscription, lanes).Query(func(rows pgx.Rows) (err error) {
+		lines, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (l Line, err error) {
+			err = row.Scan(&l.Lane, &l.Key, &l.Count, &l.Again)
+			return l, err
+		})
+		return err
 	})
-	if err != nil {
+	batch.Queue("commit")
+	if err := m.conn.SendBatch(ctx, batch).Close(); err != nil {
 		return nil, fmt.Errorf("load unfinished deliveries: %w", err)
 	}
 	return lines, nil

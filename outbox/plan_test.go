@@ -231,6 +231,18 @@ func TestPlans(t *testing.T) {
 			pages: 3*8 + 3*64*8, // whatever waits behind
 		},
 		{
+			name: "lines", setup: readSetup, sql: linesSQL,
+			args: func() []any {
+				lanes := make([]int16, Lanes)
+				for i := range lanes {
+					lanes[i] = int16(i)
+				}
+				return []any{sub.ID, lanes}
+			},
+			want:  []string{"deliveries: Index Scan deliveries_line", "deliveries: Index Scan deliveries_due", "deliveries: Index Scan deliveries_owner"},
+			pages: 250_000, // of 200,000 unfinished ones, without what is dead
+		},
+		{
 			name: "delivered", setup: settleSetup, sql: deliveredSQL,
 			args:  func() []any { return []any{worker, sub.ID, some} },
 			want:  []string{"deliveries: Index Scan deliveries_pkey"},

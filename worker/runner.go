@@ -21,6 +21,9 @@ const (
 	readPatience = 50 * time.Millisecond
 	// reloadEvery is how often the backlog is checked against the database, in case a notification was missed.
 	reloadEvery = time.Minute
+	// reloadRest is how many times as long as that took it goes on with what it knows, if something is due, when others change more:
+	// a replay does with each chunk.
+	reloadRest = 10
 	// settleTimeout bounds a settle, which goes on when everything else is told to stop.
 	settleTimeout = 10 * time.Second
 )
@@ -52,7 +55,10 @@ type runner struct {
 	owed      outbox.Settlement
 	settleAt  time.Time // when to record it at the latest
 	settledAt time.Time
-	loadedAt  time.Time
+
+	stale    bool // somebody has changed deliveries since the backlog was loaded
+	loadedAt time.Time
+	loadTook time.Duration
 }
 
 // run serves until drain is cancelled, then settles and gives its lanes back. The statements and handlers get ctx.
@@ -72,16 +78,18 @@ func (r *runner) run(drain, ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if w.reload || time.Since(r.loadedAt) > reloadEvery {
+		r.stale = r.stale || w.reload
+		due := r.backlog.dueLines(time.Now(), dueLines)
+		if r.reloadIsDue(len(due) > 0) {
 			freed, err := r.reload(ctx)
 			if err != nil {
 				return err
 			}
 			read = read || freed
+			due = r.backlog.dueLines(time.Now(), dueLines)
 		}
 		read = read || changed || w.ring&r.mask() != 0 || w.pulse != nil && r.member.Unread(*w.pulse)
 
-		due := r.backlog.dueLines(time.Now(), dueLines)
 		if !read && len(due) == 0 {
 			if r.settleIsDue() {
 				if err := r.settle(ctx); err != nil {
@@ -145,17 +153,29 @@ func (r *runner) rebalance(ctx context.Context, free bool) (bool, error) {
 	return false, nil
 }
 
+// reloadIsDue reports whether to look at the deliveries anew, busy with those that it knows or not.
+func (r *runner) reloadIsDue(busy bool) bool {
+	rest := reloadEvery
+	if r.stale {
+		if rest = min(rest, r.loadTook); busy {
+			rest = min(reloadEvery, reloadRest*r.loadTook)
+		}
+	}
+	return time.Since(r.loadedAt) >= rest
+}
+
 // reload looks at the deliveries in its lanes anew, because somebody else has changed some: retried dead letters, or
 // discarded what a key waits for. It reports whether lanes may be read again that were held.
 func (r *runner) reload(ctx context.Context) (bool, error) {
 	if err := r.settle(ctx); err != nil {
 		return false, err
 	}
+	start := time.Now()
 	lines, err := r.member.Lines(ctx, r.member.Lanes())
 	if err != nil {
 		return false, err
 	}
-	r.loadedAt = time.Now()
+	r.stale, r.loadedAt, r.loadTook = false, time.Now(), time.Since(start)
 	r.backlog = newBacklog()
 	r.backlog.load(lines)
 	for _, j := range r.parked {
@@ -175,6 +195,9 @@ func (r *runner) sleep(drain context.Context) {
 	}
 	if !r.owed.Empty() {
 		wait = min(wait, time.Until(r.settleAt))
+	}
+	if r.stale {
+		wait = min(wait, time.Until(r.loadedAt.Add(r.loadTook)))
 	}
 	timer := time.NewTimer(max(0, wait))
 	defer timer.Stop()

@@ -32,21 +32,24 @@ type Line struct {
 func (e *Event) Lane() int16 { return e.lane }
 
 // linesSQL does not look at what is dead or skipped, however much that is: index deliveries_line has what is unfinished of keys,
-// deliveries_due what is to be tried again of events without one, and deliveries_owner what runs of them.
+// deliveries_due what is to be tried again of events without one, and deliveries_owner what runs of them. It needs no order, but
+// asked for theirs, PostgreSQL uses these.
 const linesSQL = `
 select d.lane, coalesce(d.key, ''), count(*), count(*) filter (where d.decided_at is not null and d.attempt = 0)
 from (
-    select d.lane, d.key, d.decided_at, d.attempt
-    from outbox.deliveries d
-    where d.subscription_id = $1 and d.key is not null and (d.state in ('retrying', 'running') or d.stops_key)
+    (select d.lane, d.key, d.decided_at, d.attempt
+     from outbox.deliveries d
+     where d.subscription_id = $1 and d.key is not null and (d.state in ('retrying', 'running') or d.stops_key)
+     order by d.lane, d.key)
     union all
-    select d.lane, d.key, d.decided_at, d.attempt
-    from outbox.deliveries d
-    where d.subscription_id = $1 and d.key is null and d.state = 'retrying'
+    (select d.lane, d.key, d.decided_at, d.attempt
+     from outbox.deliveries d
+     where d.subscription_id = $1 and d.key is null and d.state = 'retrying'
+     order by d.lane, d.due_at)
     union all
-    select d.lane, d.key, d.decided_at, d.attempt
-    from outbox.deliveries d
-    where d.subscription_id + 0 = $1 and d.key is null and d.owner is not null -- + 0: by index deliveries_owner, which has only those
+    (select d.lane, d.key, d.decided_at, d.attempt
+     from outbox.deliveries d
+     where d.subscription_id + 0 = $1 and d.key is null and d.owner is not null) -- + 0: by index deliveries_owner, which has only those
 ) d
 where d.lane = any ($2::smallint[])
 group by d.lane, d.key`
@@ -74,9 +77,9 @@ func (m *Member) Lines(ctx context.Context, lanes []int16) (lines []Line, err er
 // a run; of those without a key, the first that are due. Index deliveries_line has a key's line in order, and
 // deliveries_due those without one, so the cost is that of what is returned, whatever waits behind.
 //
-// Its plan is generic, and may be from when the table was empty: tens of thousands of deliveries come and go within seconds. So
-// there must be one way only to find a row. A key is a range to be ordered by, or the primary key would do as well, which has
-// all of the subscription's events in order; rows are looked up one by one, with a limit, and changed by where they are.
+// Its plan may be from when there was no delivery at all: they come and go by tens of thousands within seconds. So each table has
+// one way only to be read, with readSetup. A key is a range to be ordered by: with an equation the primary key, which has all of
+// the subscription's events in order, would look as good as deliveries_line. For the arrays see deliveredSQL.
 //
 // Of those whose worker died while they ran, it takes few at a time: should one kill this worker too, it costs few others an attempt.
 //
@@ -119,32 +122,28 @@ with busy as materialized ( -- keys of which one runs already: it may be behind 
     ) r
     where k.key = ''
 ), firsts as materialized (
-    select r.event_id from ready r where r.attempt = 0 and not r.suspect
+    select array[$2::integer] as subscription_id, r.event_id from ready r where r.attempt = 0 and not r.suspect
 ), noted as (
     update outbox.members m
     set trying = (select coalesce(array_agg(f.event_id), '{}') from firsts f)
     where m.worker_id = $1 and m.subscription_id = $2 and (m.trying <> '{}' or exists (select from firsts))
 ), chosen as materialized (
-    select r.event_id from ready r where r.attempt > 0 and not r.suspect
+    select array[$2::integer] as subscription_id, r.event_id from ready r where r.attempt > 0 and not r.suspect
     union all
-    select s.event_id
+    select array[$2], s.event_id
     from (select r.event_id, r.attempt, row_number() over (order by r.attempt >= $6, r.event_id) as place from ready r where r.suspect) s
     where s.attempt < $6 and s.place <= $7 or s.place = 1 and s.attempt >= $6 and $8
 ), locked as materialized (
-    select d.ctid
+    select c.subscription_id, c.event_id
     from chosen c
-    cross join lateral (
-        select d.ctid
-        from outbox.deliveries d
-        where d.subscription_id = $2 and d.event_id = c.event_id and d.state = 'retrying'
-        limit 1
-        for update skip locked
-    ) d
-), counted as ( -- one that has changed since the statement began is not found, and claimed another time
+    join outbox.deliveries d on d.subscription_id = any (c.subscription_id) and d.event_id = c.event_id
+    where d.state = 'retrying'
+    for update of d skip locked
+), counted as (
     update outbox.deliveries d
     set state = 'running', owner = $1, attempt = d.attempt + 1
     from locked l
-    where d.ctid = l.ctid
+    where d.subscription_id = any (l.subscription_id) and d.event_id = l.event_id
     returning d.event_id, d.lane, d.topic, d.key, d.payload, d.headers, d.published_at, d.attempt, d.suspect, true as running
 )
 select c.event_id, c.lane, c.topic, coalesce(c.key, ''), c.payload, c.headers, c.published_at, c.attempt, c.suspect, c.running
@@ -152,7 +151,7 @@ from counted c
 union all
 select d.event_id, d.lane, d.topic, coalesce(d.key, ''), d.payload, d.headers, d.published_at, d.attempt, d.suspect, false
 from firsts f
-cross join lateral (select d.* from outbox.deliveries d where d.subscription_id = $2 and d.event_id = f.event_id limit 1) d`
+join outbox.deliveries d on d.subscription_id = any (f.subscription_id) and d.event_id = f.event_id`
 
 // waitingSQL returns for each line when to look again, or nothing where nothing is left of it. What runs elsewhere, parked by the
 // lane's owner before, is looked at again once a second, and so is a head that stops its key: nobody tells that such an event

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -80,26 +79,23 @@ from unnest($3::bigint[], $4::smallint[], $5::text[], $6::boolean[], $7::integer
 join outbox.events e on e.lane = u.lane and e.id = u.id
 on conflict (subscription_id, event_id) do nothing`
 
-// settleSetup is readSetup, but for having the statements behind it planned for the table as it is. Deliveries come and go by tens of
-// thousands within seconds: a plan that is kept from when there were none reads all of them to find one.
-var settleSetup = strings.ReplaceAll(readSetup, "force_generic_plan", "force_custom_plan")
-
 // A delivery is its worker's by its owner or, while it is tried for the first time, by its lane's: behind the fence nobody else
 // works that. What somebody has decided about one meanwhile stands.
 //
-// The ids bring their subscription along, row by row. To a planner that knows it to be one, reading all that the subscription has
-// looks cheaper than a look-up for each id, as long as its statistics are of when that was little.
+// Its plan may be from when there was no delivery at all, so a look-up for each id must be the only way to find them. Asked for one
+// subscription, PostgreSQL could as well compare all that it has with each id; and with plain equations of both columns, all there
+// is in the order of the primary key. Arrays have no order, and these come with the ids.
 const deliveredSQL = `
 with settled as materialized (
-    select $2::integer as subscription_id, u.id from unnest($3::bigint[]) as u (id)
+    select array[$2::integer] as subscription_id, u.id from unnest($3::bigint[]) as u (id)
 )
 delete from outbox.deliveries d
 using settled s
-where d.subscription_id = s.subscription_id and d.event_id = s.id and (d.owner = $1 or d.owner is null and d.state = 'retrying')`
+where d.subscription_id = any (s.subscription_id) and d.event_id = s.id and (d.owner = $1 or d.owner is null and d.state = 'retrying')`
 
 const failedSQL = `
 with settled as materialized ( -- as in deliveredSQL
-    select $2::integer as subscription_id, u.*
+    select array[$2::integer] as subscription_id, u.id, u.state, u.stops_key, u.attempt, u.delay, u.errors
     from unnest($3::bigint[], $4::text[], $5::boolean[], $6::integer[], $7::interval[], $8::text[])
          as u (id, state, stops_key, attempt, delay, errors)
 )
@@ -107,7 +103,7 @@ update outbox.deliveries d
 set state = s.state, stops_key = s.stops_key, owner = case when s.state = 'running' then $1::bigint end, suspect = false, attempt = s.attempt,
     due_at = clock_timestamp() + s.delay, errors = d.errors || s.errors::jsonb
 from settled s
-where d.subscription_id = s.subscription_id and d.event_id = s.id and (d.owner = $1 or d.owner is null and d.state = 'retrying')`
+where d.subscription_id = any (s.subscription_id) and d.event_id = s.id and (d.owner = $1 or d.owner is null and d.state = 'retrying')`
 
 // settledState is what a member remembers of its rows in outbox.progress.
 type settledState struct {
@@ -173,7 +169,7 @@ func (m *Member) didSettle(s *Settlement, next settledState) {
 // queue adds the statements that record s. next is what the member has to remember once they are committed.
 func (m *Member) queue(batch *pgx.Batch, s *Settlement, next *settledState) {
 	if len(s.Unfinished)+len(s.Parked)+len(s.Failed)+len(s.Delivered) > 0 {
-		batch.Queue(settleSetup)
+		batch.Queue(readSetup)
 	}
 	// In this order: an event may get its row, be parked and end in one settlement.
 	if u := unfinishedColumns(s.Unfinished); len(u.ids) > 0 {

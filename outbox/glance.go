@@ -37,8 +37,8 @@ func Glance(ctx context.Context, db interface {
 
 // Each arm has an index that leads to its rows, and stops at the limit: deliveries_decide those that are dead or skipped,
 // deliveries_line those with a key, deliveries_due those without, and deliveries_owner what runs. deliveries_line has a key's
-// line in order: all but its head are blocked. What is not retrying there is walked past; a lane gets few of those, because it is
-// not read further with more than 1,000 unfinished.
+// line in order: all but its head are blocked. What is not retrying there is walked past; there is little of that, heads that run or
+// stop their keys.
 const glanceSQL = `
 select d.state, count(*), count(*) filter (where d.blocked)
 from ((select d.state, false as blocked from outbox.deliveries d where d.subscription_id = $1 and d.state = 'dead' order by d.event_id limit $2)

@@ -42,8 +42,8 @@ func CountReplay(ctx context.Context, db Beginner, name string, f EventFilter) (
 //
 // The events become deliveries, with all their attempts. One that is to be retried or runs stays as it is, so a chunk may be
 // repeated; one that is dead or skipped is tried again. The events of a key are handled in order, among themselves and with
-// those of the key that are unfinished. A lane with more than 1,000 unfinished deliveries is not read further until
-// there are fewer than 500, so a large replay delays what is new: to have everything handled again, use [Rewind].
+// those of the key that are unfinished; new events of a key wait for them, those of other keys do not. To have everything handled
+// again, [Rewind] is faster.
 //
 // limit is from 1 to 10,000. A call looks at no more than 20,000 events, so n may be less than limit, or 0, without being
 // done. It returns ErrUnknownSubscription where there is no subscription of that name, and an error that is
@@ -94,12 +94,12 @@ with cursors as materialized (` + cursorsSQL + `
     order by s.id
     limit $11
 ), replayed as (
-    insert into outbox.deliveries as d (subscription_id, event_id, lane, topic, key, payload, headers, published_at, state, due_at)
-    select $9, s.id, s.lane, s.topic, s.key, s.payload, s.headers, s.published_at, 'retrying', clock_timestamp()
+    insert into outbox.deliveries as d (subscription_id, event_id, lane, topic, key, payload, headers, published_at, state, due_at, decided_at)
+    select $9, s.id, s.lane, s.topic, s.key, s.payload, s.headers, s.published_at, 'retrying', clock_timestamp(), clock_timestamp()
     from scanned s
     where s.taken
     on conflict (subscription_id, event_id) do update
-    set state = 'retrying', stops_key = false, suspect = false, attempt = 0, due_at = excluded.due_at
+    set state = 'retrying', stops_key = false, suspect = false, attempt = 0, due_at = excluded.due_at, decided_at = excluded.decided_at
     where d.state in ('dead', 'skipped')
 )
 select count(*) filter (where s.taken), coalesce(max(s.id), 0), coalesce(max(s.place), 0) = $3::integer

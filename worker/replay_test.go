@@ -144,3 +144,89 @@ func TestReplayUnderWay(t *testing.T) {
 		t.Errorf("%d were replayed, in order: %v", len(again), slices.IsSorted(again))
 	}
 }
+
+// TestReplayHoldsNothing replays more of a key than a lane may have stuck, and its first event takes long: an event of another key
+// in the lane does not wait for that.
+func TestReplayHoldsNothing(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	db := pgtest.New(t)
+	var neighbour string
+	err := db.Pool.QueryRow(ctx, `
+		select 'n' || i from generate_series(1, 10000) i where hashtext('n' || i) & 63 = hashtext('k') & 63 limit 1`).Scan(&neighbour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, gate, replaying := newLedger(), make(chan struct{}), make(chan struct{})
+	s := worker.Subscription{Name: "s", Topics: everything, ParkAfter: 20 * time.Millisecond}
+	start(t, db.Pool, worker.Config{}, s, func(_ context.Context, e *worker.Event[payload]) error {
+		select {
+		case <-replaying:
+			if e.Key == "k" {
+				<-gate
+			}
+		default:
+		}
+		l.add(e)
+		return nil
+	})
+	const n = 3000
+	publish(t, db.Pool, "k", 0, n)
+	l.waitFor(t, n)
+	eventually(t, 20*time.Second, "all is settled", func() bool { return settledAll(t, db.Pool) })
+	close(replaying)
+	if _, _, _, err := outbox.ReplayEvents(ctx, db.Pool, "s", outbox.EventFilter{}, 0, n); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, 20*time.Second, "the first runs", func() bool {
+		running, err := outbox.CountDeliveries(ctx, db.Pool, outbox.DeliveryFilter{Subscription: "s", States: []outbox.State{outbox.Running}})
+		return err == nil && running == 1
+	})
+	publish(t, db.Pool, neighbour, n, n+1)
+	if last := l.waitFor(t, n + 1)[n]; last.Key != neighbour {
+		t.Errorf("event %d of %s came before that of %s", last.Payload.N, last.Key, neighbour)
+	}
+	close(gate)
+	l.waitFor(t, 2*n+1)
+}
+
+// TestOutageHoldsLane has the first event of a key fail until its handler's needs are back: the events behind it do not all become
+// deliveries, other lanes go on, and in the end everything is handled in order.
+func TestOutageHoldsLane(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	db := pgtest.New(t)
+	l, back := newLedger(), make(chan struct{})
+	s := worker.Subscription{Name: "s", Topics: everything, Retry: worker.Retry{First: 10 * time.Millisecond, Longest: 10 * time.Millisecond, Attempts: 1_000_000}}
+	start(t, db.Pool, worker.Config{}, s, func(_ context.Context, e *worker.Event[payload]) error {
+		select {
+		case <-back:
+		default:
+			if e.Key == "k" {
+				return errors.New("out of order")
+			}
+		}
+		l.add(e)
+		return nil
+	})
+	const n, others = 20_000, 20
+	publish(t, db.Pool, "k", 0, n)
+	for i := range others { // each by a read of its own
+		publish(t, db.Pool, "other", i, i+1)
+		l.waitFor(t, i+1)
+	}
+	waiting, err := outbox.CountDeliveries(ctx, db.Pool, outbox.DeliveryFilter{Subscription: "s", States: []outbox.State{outbox.Retrying, outbox.Running}})
+	if err != nil || waiting == 0 || waiting > n*3/4 {
+		t.Errorf("%d deliveries, %v; want at most %d", waiting, err, n*3/4)
+	}
+	close(back)
+	var order []int
+	for _, e := range l.waitFor(t, n+others) {
+		if e.Key == "k" {
+			order = append(order, e.Payload.N)
+		}
+	}
+	if !slices.IsSorted(order) {
+		t.Error("the key's events came out of order")
+	}
+}

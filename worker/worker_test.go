@@ -51,14 +51,16 @@ func (l *ledger) waitFor(t *testing.T, n int) []worker.Event[payload] {
 	t.Helper()
 	deadline := time.After(30 * time.Second)
 	for {
-		events := l.all()
-		if len(events) >= n {
-			return events
+		l.mu.Lock()
+		handled := len(l.events)
+		l.mu.Unlock()
+		if handled >= n {
+			return l.all()
 		}
 		select {
 		case <-l.grew:
 		case <-deadline:
-			t.Fatalf("%d of %d events were handled", len(events), n)
+			t.Fatalf("%d of %d events were handled", handled, n)
 		}
 	}
 }

@@ -118,7 +118,7 @@ create table outbox.deliveries (
     stops_key       boolean     not null default false, -- dead, and its key waits until somebody decides
     errors          jsonb       not null default '[]', -- one object an attempt: attempt, at, worker, error
     created_at      timestamptz not null default pg_catalog.statement_timestamp(),
-    decided_at      timestamptz,                       -- when somebody last had it retried or skipped
+    decided_at      timestamptz,                       -- when somebody last had it retried, replayed or skipped
     primary key (subscription_id, event_id)
 ) with (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 500);
 -- The line of unfinished deliveries of one key, in publish order: only its head may run.

@@ -42,8 +42,8 @@ func CountReplay(ctx context.Context, db Beginner, name string, f EventFilter) (
 //
 // The events become deliveries, with all their attempts. One that is to be retried or runs stays as it is, so a chunk may be
 // repeated; one that is dead or skipped is tried again. The events of a key are handled in order, among themselves and with
-// those of the key that are unfinished; new events of a key wait for them, those of other keys do not. To have everything handled
-// again, [Rewind] is faster.
+// those of the key that are unfinished. Once their worker has noticed, new events of a key wait for them; those of other keys do
+// not. To have everything handled again, [Rewind] is faster.
 //
 // limit is from 1 to 10,000. A call looks at no more than 20,000 events, so n may be less than limit, or 0, without being
 // done. It returns ErrUnknownSubscription where there is no subscription of that name, and an error that is

@@ -46,6 +46,16 @@ and ($6 = '' or position($6 in d.errors -> -1 ->> 'error') > 0)
 and ($7::timestamptz is null or d.created_at >= $7)
 and ($8::timestamptz is null or d.created_at < $8)`
 
+// chosenSQL takes the deliveries that match, but for what runs and what is just being settled or begun: a decision that waited for a
+// settle while that waited for the decision would be one deadlock, and the worker's session the price.
+const chosenSQL = `
+with chosen as materialized (
+    select d.subscription_id, d.event_id
+    from outbox.deliveries d
+    where ` + filterSQL + ` and d.state <> 'running'
+    for update of d skip locked
+), decided as (`
+
 // check refuses what chooses nothing, or what the server would refuse without saying which field it means.
 func (f DeliveryFilter) check() error {
 	const unstorable = "%w: %s is not UTF-8 text without zero bytes"
@@ -140,7 +150,8 @@ func RetryDeliveries(ctx context.Context, db DB, f DeliveryFilter) (int64, error
 	return decide(ctx, db, f, "retry deliveries", `
 		update outbox.deliveries d
 		set state = 'retrying', stops_key = false, suspect = false, attempt = 0, due_at = clock_timestamp(), decided_at = clock_timestamp()
-		where `+filterSQL+` and d.state <> 'running'`)
+		from chosen c
+		where d.subscription_id = c.subscription_id and d.event_id = c.event_id`)
 }
 
 // SkipDeliveries sets the deliveries that match aside for a reason, which is kept with them, and returns how many. Their keys go
@@ -150,14 +161,17 @@ func SkipDeliveries(ctx context.Context, db DB, f DeliveryFilter, reason string)
 		update outbox.deliveries d
 		set state = 'skipped', stops_key = false, suspect = false, due_at = clock_timestamp(), decided_at = clock_timestamp(),
 		    errors = d.errors || jsonb_build_object('attempt', d.attempt, 'at', clock_timestamp(), 'worker', '', 'error', $9::text)
-		where `+filterSQL+` and d.state <> 'running'`, shortenReason(reason))
+		from chosen c
+		where d.subscription_id = c.subscription_id and d.event_id = c.event_id`, shortenReason(reason))
 }
 
 // DiscardDeliveries deletes the deliveries that match, with their payloads, and returns how many. Their keys go on. What is
 // running stays as it is.
 func DiscardDeliveries(ctx context.Context, db DB, f DeliveryFilter) (int64, error) {
 	return decide(ctx, db, f, "discard deliveries", `
-		delete from outbox.deliveries d where `+filterSQL+` and d.state <> 'running'`)
+		delete from outbox.deliveries d
+		using chosen c
+		where d.subscription_id = c.subscription_id and d.event_id = c.event_id`)
 }
 
 // decide runs a statement and tells the workers, in the same transaction if db is one: so they look once it is committed.
@@ -167,7 +181,7 @@ func decide(ctx context.Context, db DB, f DeliveryFilter, what, sql string, more
 		return 0, err
 	}
 	var n int64
-	err = db.QueryRow(ctx, `with decided as (`+sql+` returning 1), told as (select count(*) as n from decided)
+	err = db.QueryRow(ctx, chosenSQL+sql+` returning 1), told as (select count(*) as n from decided)
 		select t.n from told t, pg_notify('`+Channel+`', '`+deliveriesPayload+`')`, args...).Scan(&n)
 	if err != nil {
 		return 0, fmt.Errorf("%s: %w", what, err)

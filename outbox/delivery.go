@@ -95,11 +95,12 @@ with busy as materialized ( -- keys of which one runs already: it may be behind 
     select r.*
     from unnest($3::smallint[], $4::text[]) as k (lane, key)
     cross join lateral (
-        select d.event_id, d.attempt, d.suspect,
+        select d.event_id, d.attempt, d.suspect, d.tried_head,
                bool_and(d.state = 'retrying' and d.due_at <= clock_timestamp()
                         and (d.place = 1 or d.attempt = 0 and not d.suspect and not d.suspect_head))
                    over (order by d.key, d.event_id) as ready
-        from (select d.*, row_number() over line as place, first_value(d.suspect) over line as suspect_head
+        from (select d.*, row_number() over line as place, first_value(d.suspect) over line as suspect_head,
+                     first_value(case when d.attempt > 0 then d.event_id end) over line as tried_head
               from (select d.key, d.event_id, d.state, d.due_at, d.attempt, d.suspect
                     from outbox.deliveries d
                     where d.subscription_id = $2 and d.lane = k.lane and d.key between k.key and k.key
@@ -114,19 +115,13 @@ with busy as materialized ( -- keys of which one runs already: it may be behind 
     select r.*, true
     from unnest($3::smallint[], $4::text[]) as k (lane, key)
     cross join lateral (
-        select d.event_id, d.attempt, d.suspect
+        select d.event_id, d.attempt, d.suspect, null::bigint
         from outbox.deliveries d
         where d.subscription_id = $2 and d.lane = k.lane and d.key is null and d.state = 'retrying' and d.due_at <= clock_timestamp()
         order by d.due_at
         limit $5
     ) r
     where k.key = ''
-), firsts as materialized (
-    select array[$2::integer] as subscription_id, r.event_id from ready r where r.attempt = 0 and not r.suspect
-), noted as (
-    update outbox.members m
-    set trying = (select coalesce(array_agg(f.event_id), '{}') from firsts f)
-    where m.worker_id = $1 and m.subscription_id = $2 and (m.trying <> '{}' or exists (select from firsts))
 ), chosen as materialized (
     select array[$2::integer] as subscription_id, r.event_id from ready r where r.attempt > 0 and not r.suspect
     union all
@@ -139,6 +134,14 @@ with busy as materialized ( -- keys of which one runs already: it may be behind 
     join outbox.deliveries d on d.subscription_id = any (c.subscription_id) and d.event_id = c.event_id
     where d.state = 'retrying'
     for update of d skip locked
+), firsts as materialized ( -- what is behind a head that somebody decides about right now waits for that
+    select array[$2::integer] as subscription_id, r.event_id
+    from ready r
+    where r.attempt = 0 and not r.suspect and (r.tried_head is null or r.tried_head in (select l.event_id from locked l))
+), noted as (
+    update outbox.members m
+    set trying = (select coalesce(array_agg(f.event_id), '{}') from firsts f)
+    where m.worker_id = $1 and m.subscription_id = $2 and (m.trying <> '{}' or exists (select from firsts))
 ), counted as (
     update outbox.deliveries d
     set state = 'running', owner = $1, attempt = d.attempt + 1
@@ -153,7 +156,8 @@ select d.event_id, d.lane, d.topic, coalesce(d.key, ''), d.payload, d.headers, d
 from firsts f
 join outbox.deliveries d on d.subscription_id = any (f.subscription_id) and d.event_id = f.event_id`
 
-// waitingSQL returns for each line when to look again, or nothing where nothing is left of it. What runs elsewhere, parked by the
+// waitingSQL returns for each line when to look again and how much is left of it, as far as a claim looks and one more, or nothing
+// where nothing is left. What runs elsewhere, parked by the
 // lane's owner before, is looked at again once a second, and so is a head that stops its key: nobody tells that such an event
 // has failed, or that its worker has died.
 const waitingSQL = `
@@ -162,21 +166,24 @@ with elsewhere as materialized ( -- lanes with events without a key that others 
     from outbox.deliveries d
     where d.owner is not null and d.owner <> $4 and d.subscription_id + 0 = $1 and d.key is null -- + 0: by index deliveries_owner, which has only those
 )
-select k.lane, k.key, min(r.due)
+select k.lane, k.key, min(r.due), count(*)
 from unnest($2::smallint[], $3::text[]) as k (lane, key)
 cross join lateral (
-    (select case when d.state = 'retrying' then d.due_at - clock_timestamp() else interval '1s' end as due
-     from outbox.deliveries d
-     where k.key <> '' and d.subscription_id = $1 and d.lane = k.lane and d.key between k.key and k.key
-       and (d.state in ('retrying', 'running') or d.stops_key)
-     order by d.key, d.event_id
-     limit 1)
+    (select case when row_number() over (order by d.key, d.event_id) > 1 then null
+                 when d.state = 'retrying' then d.due_at - clock_timestamp()
+                 else interval '1s' end as due
+     from (select d.key, d.event_id, d.state, d.due_at
+           from outbox.deliveries d
+           where k.key <> '' and d.subscription_id = $1 and d.lane = k.lane and d.key between k.key and k.key
+             and (d.state in ('retrying', 'running') or d.stops_key)
+           order by d.key, d.event_id
+           limit $5 + 1) d)
     union all
     (select d.due_at - clock_timestamp()
      from outbox.deliveries d
      where k.key = '' and d.subscription_id = $1 and d.lane = k.lane and d.key is null and d.state = 'retrying'
      order by d.due_at
-     limit 1)
+     limit $5 + 1)
     union all
     select interval '1s' from elsewhere e where k.key = '' and e.lane = k.lane
 ) r
@@ -190,8 +197,8 @@ type Suspects struct {
 }
 
 // ClaimDue takes what may run now of the given lines, up to limit of each. It returns those deliveries, sorted by id, and for
-// each line that still has something to wait for a Line with Due set and Count zero. Of suspects it takes only some. What was
-// claimed must be settled before the next claim, or be Running by then.
+// each line that still has something to wait for a Line with its Due, and a Count that stops at one more than the limit. Of suspects
+// it takes only some. What was claimed must be settled before the next claim, or be Running by then.
 func (m *Member) ClaimDue(ctx context.Context, lines []Line, limit int, suspects Suspects) (due []Delivery, waiting []Line, err error) {
 	if len(lines) == 0 {
 		return nil, nil, nil
@@ -206,9 +213,9 @@ func (m *Member) ClaimDue(ctx context.Context, lines []Line, limit int, suspects
 			due, err = pgx.CollectRows(rows, scanDelivery)
 			return err
 		})
-		batch.Queue(waitingSQL, m.subscription, lanes, keys, m.worker).Query(func(rows pgx.Rows) (err error) {
+		batch.Queue(waitingSQL, m.subscription, lanes, keys, m.worker, limit).Query(func(rows pgx.Rows) (err error) {
 			waiting, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (l Line, err error) {
-				err = row.Scan(&l.Lane, &l.Key, &l.Due)
+				err = row.Scan(&l.Lane, &l.Key, &l.Due, &l.Count)
 				return l, err
 			})
 			return err

@@ -53,6 +53,14 @@ func (b *backlog) stuck(id lineID, n int) {
 	l.stuck = n
 }
 
+// atLeast notes that there are so many deliveries of a line. Somebody may have had some tried again, and nobody has told yet: counted
+// for less, the line would be gone, and its key free, while some are left of it.
+func (b *backlog) atLeast(id lineID, n int) {
+	if l := b.lines[id]; l != nil {
+		l.count = max(l.count, n)
+	}
+}
+
 // failed notes that one of a line's deliveries was tried in vain.
 func (b *backlog) failed(id lineID) {
 	if l := b.lines[id]; l != nil {

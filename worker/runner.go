@@ -179,9 +179,14 @@ func (r *runner) reload(ctx context.Context) (bool, error) {
 	r.backlog = newBacklog()
 	r.backlog.load(lines)
 	for _, j := range r.parked {
-		if id := (lineID{j.event.Lane(), j.event.Key}); id.key != "" {
-			r.backlog.wait(id, time.Now().Add(never)) // until it returns
+		id := lineID{j.event.Lane(), j.event.Key}
+		if id.key == "" || r.mask()&(1<<id.lane) == 0 {
+			continue
 		}
+		if r.backlog.lines[id] == nil { // somebody has discarded what runs
+			r.backlog.add(id, 1, time.Now())
+		}
+		r.backlog.wait(id, time.Now().Add(never)) // until it returns
 	}
 	return r.backlog.hold(r.member.Held), nil
 }

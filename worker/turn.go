@@ -387,10 +387,11 @@ func (r *runner) claimDue(ctx context.Context, lines []outbox.Line) ([]outbox.De
 		id := lineID{l.Lane, l.Key}
 		known[id] = true
 		soonest := time.Millisecond
-		if len(r.parked) > 0 && !running[id] {
-			soonest = 100 * time.Millisecond // it may be due, and wait for one of those
+		if !running[id] && (len(r.parked) > 0 || len(deliveries) == 0 && l.Due <= 0) {
+			soonest = 100 * time.Millisecond // it may be due, and wait for one of those, or for somebody who decides about it
 		}
 		r.backlog.wait(id, now.Add(max(l.Due, soonest)))
+		r.backlog.atLeast(id, l.Count)
 	}
 	for _, l := range lines {
 		switch id := (lineID{l.Lane, l.Key}); {

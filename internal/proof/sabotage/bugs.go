@@ -110,6 +110,16 @@ var bugs = []bug{
 		pkg:   "./outbox", run: "TestLineOfAKey",
 	},
 	{
+		name: "head passed by", harm: "tries what is behind a head that somebody decides about right now: breaks order by key",
+		edits: []edit{{"outbox/delivery.go", " and (r.tried_head is null or r.tried_head in (select l.event_id from locked l))\n", "\n"}},
+		pkg:   "./outbox", run: "TestLockedHead",
+	},
+	{
+		name: "line taken for shorter", harm: "forgets a line when as many of it are done as the worker has heard of: breaks order by key",
+		edits: []edit{{"worker/turn.go", "		r.backlog.atLeast(id, l.Count)\n", ""}},
+		pkg:   "./worker", run: "TestUnheardRetry",
+	},
+	{
 		name: "unnoticed first attempts", harm: "does not make suspects of the first attempts of a dead worker: an event that kills its worker does so for ever",
 		edits: []edit{{"outbox/worker.go", "set suspect = true\nfrom outbox.lanes l", "set suspect = d.suspect\nfrom outbox.lanes l"}},
 		pkg:   "./outbox", run: "TestFirstAttemptsOfTheDead",

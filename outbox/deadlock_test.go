@@ -1,0 +1,61 @@
+package outbox_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/signalbox-go/signalbox/internal/pgtest"
+	"github.com/signalbox-go/signalbox/outbox"
+)
+
+// TestDecisionsWaitForNoSettle has somebody decide about, or replay, deliveries of which a settle that is under way has recorded some: it goes on
+// without them, so the two never wait for each other.
+func TestDecisionsWaitForNoSettle(t *testing.T) {
+	t.Parallel()
+	retrying := outbox.DeliveryFilter{Subscription: "s", States: []outbox.State{outbox.Retrying}}
+	for name, c := range map[string]struct {
+		do   func(ctx context.Context, db *pgtest.DB) (int64, error)
+		want int64
+	}{
+		"retry":   {func(ctx context.Context, db *pgtest.DB) (int64, error) { return outbox.RetryDeliveries(ctx, db.Pool, retrying) }, 2},
+		"skip":    {func(ctx context.Context, db *pgtest.DB) (int64, error) { return outbox.SkipDeliveries(ctx, db.Pool, retrying, "no") }, 2},
+		"discard": {func(ctx context.Context, db *pgtest.DB) (int64, error) { return outbox.DiscardDeliveries(ctx, db.Pool, retrying) }, 2},
+		"replay": {func(ctx context.Context, db *pgtest.DB) (int64, error) {
+			n, _, _, err := outbox.ReplayEvents(ctx, db.Pool, "s", outbox.EventFilter{}, 0, 10)
+			return int64(n), err
+		}, 3},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			defer cancel()
+			db := pgtest.New(t)
+			s := subscribe(t, db, ">")
+			m, _ := member(t, db, s)
+			for range 3 {
+				publishOne(t, db.Pool, "k")
+			}
+			w, err := m.Read(ctx, 100*outbox.Lanes)
+			if err != nil || len(w.Events) != 3 {
+				t.Fatal(w, err)
+			}
+			if err := m.Settle(ctx, outbox.Settlement{Window: w, Unfinished: []outbox.Unfinished{{Event: w.Events[0]}, {Event: w.Events[1]}, {Event: w.Events[2]}}}); err != nil {
+				t.Fatal(err)
+			}
+			tx, err := db.Conn(t).Begin(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := tx.Exec(ctx, `delete from outbox.deliveries where event_id = $1`, w.Events[2].ID); err != nil {
+				t.Fatal(err)
+			}
+			if n, err := c.do(ctx, db); err != nil || n != c.want {
+				t.Errorf("%d, %v; want %d", n, err, c.want)
+			}
+			if err := tx.Rollback(context.Background()); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}

@@ -19,7 +19,7 @@ type Ring struct {
 	Deliveries bool   // somebody has decided about deliveries
 }
 
-// What is announced beside events.
+// The payloads of notifications that are not about events.
 const (
 	lanesPayload      = "lanes"
 	deliveriesPayload = "deliveries"
@@ -29,7 +29,7 @@ const (
 const everyLane = ^uint64(0)
 
 // ParseRing reads the payload of a notification on [Channel]: empty when every lane may have something, a hexadecimal
-// mask of lanes, "lanes" or "deliveries". What it does not know wakes everybody for everything.
+// mask of lanes, "lanes" or "deliveries". A payload that it does not know wakes everybody for everything.
 func ParseRing(payload string) Ring {
 	switch payload {
 	case "":
@@ -57,7 +57,7 @@ type Bell struct {
 }
 
 // NewBell returns a bell that is not armed, for the worker that is the sentinel. Both connections must reach PostgreSQL
-// directly, and are the bell's alone. A former sentinel that still holds the lock, stopped or cut off, loses it.
+// directly, and are the bell's alone. A former sentinel that still holds the lock, because it is frozen or cut off, loses it.
 func NewBell(ctx context.Context, lock, probe *pgx.Conn, s Subscription) (*Bell, error) {
 	b := &Bell{lock: lock, probe: probe, floor: s.floor}
 	_, err := lock.Exec(ctx, `
@@ -137,9 +137,9 @@ func (b *Bell) Disarm(ctx context.Context) error {
 	return nil
 }
 
-// A Probe's cost depends on the transactions that ended since the last one, not on what they wrote, nor on how many
-// workers and subscriptions there are: index events_xid_id is asked once for each, and for at most probeRows rows.
-// Transactions that still run are not asked for: their rows would be walked and not seen.
+// A Probe's cost depends on the number of transactions that ended since the last one, not on what they wrote, nor on how many
+// workers and subscriptions there are: index events_xid_id is probed once for each, for at most probeRows rows in all.
+// Transactions that still run are not probed for: their rows would be walked and not seen.
 //
 // The notification travels in the same transaction, which writes nothing else and so waits for no fsync.
 const probeSQL = `

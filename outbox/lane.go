@@ -73,7 +73,7 @@ func (m *Member) Claim(ctx context.Context, share int) ([]int16, error) {
 	return lanes, nil
 }
 
-// Release gives n lanes back, or all if n is larger, tells the others, and returns which. Everything that was read
+// Release gives n lanes back, or all if it owns fewer, tells the other workers, and returns which. Everything that was read
 // must have been settled.
 func (m *Member) Release(ctx context.Context, n int) ([]int16, error) {
 	lanes := m.Lanes()

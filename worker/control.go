@@ -15,7 +15,7 @@ import (
 )
 
 // beat is the control loop: it passes on what the doorbell says, tells the database once a PollInterval that the worker
-// lives, and tells the runners what it hears back. In the sentinel it also looks after the other workers.
+// lives, and tells the runners what the database answers. In the sentinel, it also looks for dead workers.
 //
 // It ends when rest is cancelled. Statements get ctx: one that is cut short would take the connection with it.
 func (s *session) beat(rest, ctx context.Context, log *slog.Logger, fail func(error)) error {
@@ -182,7 +182,7 @@ func (s *session) evictDead(ctx context.Context, log *slog.Logger, missing map[i
 	}
 	for _, id := range expired {
 		if id == s.id {
-			continue // stopped for longer than the lease, and awake again: the next beat tells
+			continue // frozen for longer than the lease, and awake again: the next beat tells
 		}
 		if err := outbox.EndSessions(ctx, s.control, id); err != nil {
 			return nil, err

@@ -58,8 +58,8 @@ func (w *Worker) session(ctx context.Context, left *departed) (served bool, err 
 	err = s.serve(ctx)
 	w.serving.Store(false)
 
-	// Settled and released or not: what is left of this id goes. Where that fails, it is tried again with the next
-	// session, and the sentinel will do it as well.
+	// Whether or not everything was settled and released, what is left of this id is removed. If that fails, the next session
+	// tries again, and so does the sentinel.
 	cleanup, cancel := context.WithTimeout(context.WithoutCancel(ctx), connectTimeout)
 	defer cancel()
 	if s.control.IsClosed() {
@@ -180,7 +180,7 @@ func (s *session) serve(parent context.Context) error {
 	select {
 	case <-drained: // all of them failed, or drained already
 	case <-drain.Done():
-		// After a fault, lanes are about to be others'. What can still be settled is, but nobody waits for long.
+		// After a fault, the lanes are about to be taken over. What can still be settled is settled, but nobody waits for long.
 		patience := s.w.cfg.ShutdownTimeout
 		if parent.Err() == nil {
 			patience = faultPatience

@@ -15,7 +15,7 @@ const (
 	windowTime = time.Second
 	// dueAtOnce is how many deliveries are claimed for a turn. New events wait for them, a few milliseconds.
 	dueAtOnce = 512
-	// dueLines is of how many lines they are taken, so that there is enough to run at the same time; and dueRun how many of one.
+	// dueLines is from how many lines they are taken, so that there is enough to run at the same time; dueRun how many from each.
 	dueLines, dueRun = 128, 64
 	// abandonAfter is how long handlers whose context was cancelled may take to return.
 	abandonAfter = 2 * time.Second
@@ -262,7 +262,7 @@ func (r *runner) record(ctx context.Context, j *job) {
 	r.report(j, u)
 }
 
-// verdict says what becomes of a job that has returned: nil when its event is delivered.
+// verdict says what becomes of a job whose handler has returned, or which was not tried: nil when its event is delivered.
 func (r *runner) verdict(ctx context.Context, j *job) *outbox.Unfinished {
 	if j.err == nil {
 		return nil
@@ -353,8 +353,8 @@ func (r *runner) suspects() outbox.Suspects {
 	return s
 }
 
-// trust has twice as many suspects begun at once when those of a turn have left the worker alive: a killer is found among few, and
-// the thousands that were beside it do not take a turn each.
+// trust doubles how many suspects are begun at once when those of a turn have left the worker alive: so a killer takes few others
+// with it, and the thousands that ran beside it do not take a turn each.
 func (r *runner) trust(deliveries []outbox.Delivery) {
 	if slices.ContainsFunc(deliveries, func(d outbox.Delivery) bool { return d.Suspect }) {
 		r.trusted = min(2*r.trusted, dueRun)

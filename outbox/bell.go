@@ -2,14 +2,12 @@ package outbox
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // A Ring is a wake-up: which lanes may have something, and what else may have changed.
@@ -96,9 +94,7 @@ func (b *Bell) Arm(ctx context.Context, timeout time.Duration) (bool, error) {
 	if err == nil {
 		_, err = b.lock.Exec(ctx, `select pg_advisory_lock($1::integer, $2::integer)`, lockClass, lockBell)
 	}
-	var pgErr *pgconn.PgError
-	const lockNotAvailable = "55P03"
-	if errors.As(err, &pgErr) && pgErr.Code == lockNotAvailable {
+	if lockTimedOut(err) {
 		// It may have been granted at that very moment, and a session keeps its locks when a statement fails.
 		if _, err := b.lock.Exec(ctx, `select pg_advisory_unlock_all()`); err != nil {
 			return false, fmt.Errorf("give up arming the doorbell: %w", err)

@@ -118,12 +118,17 @@ func keepLog(ctx context.Context, tx pgx.Tx) error {
 
 // busy turns the error of a lock's timeout into ErrBusy.
 func busy(err error) error {
-	var pgErr *pgconn.PgError
-	const lockNotAvailable = "55P03"
-	if errors.As(err, &pgErr) && pgErr.Code == lockNotAvailable {
-		return fmt.Errorf("%w: %s", ErrBusy, pgErr.Message)
+	if lockTimedOut(err) {
+		return fmt.Errorf("%w: %w", ErrBusy, err)
 	}
 	return err
+}
+
+// lockTimedOut reports whether a statement ended because it waited for a lock for longer than lock_timeout.
+func lockTimedOut(err error) bool {
+	var pgErr *pgconn.PgError
+	const lockNotAvailable = "55P03"
+	return errors.As(err, &pgErr) && pgErr.Code == lockNotAvailable
 }
 
 // TrimSkipped deletes up to limit deliveries that were skipped longer ago than keep, and returns how many. Dead letters stay,

@@ -194,7 +194,8 @@ func EndSessions(ctx context.Context, conn *pgx.Conn, worker int64) error {
 }
 
 // Evict removes a worker that is dead or on its way out, and frees what it owned for others. It reports whether there was
-// such a worker. Safe to call from any number of processes at once.
+// such a worker. It returns ErrBusy when a settle of the worker takes longer than a second. Safe to call from any number of
+// processes at once.
 //
 // Deleting the row waits for settles in flight, and fences off those to come. Only then, in a later statement with a
 // snapshot of its own, is the worker's last progress sure to be there: folded in the same statement, or under
@@ -214,7 +215,7 @@ func Evict(ctx context.Context, conn *pgx.Conn, worker int64) (bool, error) {
 		return err
 	})
 	if err != nil {
-		return false, fmt.Errorf("evict worker %d: %w", worker, err)
+		return false, fmt.Errorf("evict worker %d: %w", worker, busy(err))
 	}
 	return gone, nil
 }

@@ -8,7 +8,6 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/sourcegraph/conc"
 
 	"github.com/signalbox-go/signalbox/outbox"
@@ -188,10 +187,8 @@ func (s *session) evictDead(ctx context.Context, log *slog.Logger, missing map[i
 			return nil, err
 		}
 		evicted, err := outbox.Evict(ctx, s.control, id)
-		var pgErr *pgconn.PgError
-		const lockNotAvailable = "55P03"
 		switch {
-		case errors.As(err, &pgErr) && pgErr.Code == lockNotAvailable:
+		case errors.Is(err, outbox.ErrBusy):
 			log.Warn("a dead worker is settling something, will evict it later", "evicted_id", id)
 		case err != nil:
 			return nil, err

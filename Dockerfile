@@ -17,10 +17,10 @@ FROM scratch
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
 COPY --from=build /out/ /usr/local/bin/
 USER 65532:65532
-# The producer's requests; and what producers and workers tell about themselves, which is not for the public: /healthz, /readyz,
-# /metrics and profiles.
+# 8080 takes the producer's requests. On 8081, which is not for the public, producers and workers serve /healthz, /readyz, /metrics
+# and profiles.
 ENV SIGNALBOX_LISTEN=:8080 SIGNALBOX_ADMIN=:8081
 EXPOSE 8080 8081
-# Whether it can serve, and not only whether it runs: Docker shows the answer, and restarts nothing for it.
+# Asks whether it can serve, and not only whether it runs. Docker shows the answer, and restarts nothing because of it.
 HEALTHCHECK --interval=5s --timeout=5s --start-period=30s CMD ["outbox", "health", "http://127.0.0.1:8081/readyz"]
 CMD ["outbox", "--help"]

@@ -41,7 +41,7 @@ bench-full: ## Compare everything with everybody, as published: three to four ho
 	cd bench && $(GO) run .
 
 .PHONY: bench-test
-bench-test: ## Vet and test the comparison itself.
+bench-test: ## Vet and test the comparison itself, which is a module of its own.
 	cd bench && $(GO) vet ./... && $(GO) test ./...
 
 .PHONY: microbench

@@ -10,16 +10,16 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// A SubscriptionRow is a subscription with who serves it.
+// A SubscriptionRow is a subscription, and who serves it.
 type SubscriptionRow struct {
 	ID        int32      `json:"id"`
 	Name      string     `json:"name"`
 	Topics    []string   `json:"topics"`
 	CreatedAt time.Time  `json:"created_at"`
 	PausedAt  *time.Time `json:"paused_at"` // nil while it is not paused
-	RewindTo  *int64     `json:"rewind_to"` // the event after which it will be replayed once its workers have let go; nil when no replay waits
+	RewindTo  *int64     `json:"rewind_to"` // it goes back to just after this id once its workers have let go of its lanes; nil when no rewind waits
 	Workers   []string   `json:"workers"`   // names of the live ones
-	Owned     int        `json:"owned"`     // lanes with an owner: soon none when it is paused, soon all otherwise
+	Owned     int        `json:"owned"`     // lanes with an owner: none soon after it was paused, otherwise soon all, if it has workers
 }
 
 const subscriptionsSQL = `
@@ -42,8 +42,8 @@ func Subscriptions(ctx context.Context, db DB) ([]SubscriptionRow, error) {
 	return list, nil
 }
 
-// Pause has the workers of a subscription stop handling its events, within about a second. What they are handling they
-// finish first, a parked event too. Nothing is lost meanwhile: the log is kept for it, and what is to be retried waits. Other
+// Pause tells the workers of a subscription to stop handling its events, which takes about a second. They finish what they are
+// handling, parked events included. Nothing is lost meanwhile: the log is kept for it, and what is to be retried waits. Other
 // subscriptions of the same workers go on. Pausing it again changes nothing. It returns ErrUnknownSubscription where there is
 // none of that name.
 //
@@ -53,8 +53,8 @@ func Pause(ctx context.Context, db DB, name string) error {
 		update outbox.subscriptions s set paused_at = coalesce(s.paused_at, clock_timestamp()) where s.name = $1`)
 }
 
-// Resume has the workers of a paused subscription go on where they were. They notice at once. Of one that is not paused, it
-// changes nothing. It returns ErrUnknownSubscription where there is none of that name.
+// Resume lets the workers of a paused subscription go on where they were. They notice at once. If it is not paused, nothing
+// changes. It returns ErrUnknownSubscription where there is none of that name.
 //
 // In a transaction, it counts from the commit on. Safe for concurrent use as far as db is.
 func Resume(ctx context.Context, db DB, name string) error {
@@ -86,12 +86,12 @@ func (e *ServedError) Error() string {
 }
 
 // DeleteSubscription removes a subscription with its cursors and deliveries, dead letters included. Nobody can bring them
-// back; what of the log was kept only for it may be deleted soon. It returns ErrUnknownSubscription where there is none of that
-// name, and a *ServedError while live workers serve it, those that just died included.
+// back, and events that the log kept only for it may be deleted soon. It returns ErrUnknownSubscription where there is none of
+// that name, and a *ServedError while workers serve it, including those that have just died.
 //
-// With force it deletes it nevertheless. Its workers notice with their next settle, and join again: one that names the
-// subscription's topics creates it anew, and one that does not ends with ErrUnknownSubscription. What they were handling
-// may have been handled.
+// With force, it deletes the subscription even then. Its workers notice with their next settle, and join again: one that names
+// the subscription's topics creates it anew, and one that does not ends with ErrUnknownSubscription. What they were handling
+// meanwhile may or may not have been handled.
 func DeleteSubscription(ctx context.Context, db Beginner, name string, force bool) error {
 	err := pgx.BeginTxFunc(ctx, db, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
 		if force {

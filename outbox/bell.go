@@ -2,14 +2,12 @@ package outbox
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // A Ring is a wake-up: which lanes may have something, and what else may have changed.
@@ -19,7 +17,7 @@ type Ring struct {
 	Deliveries bool   // somebody has decided about deliveries
 }
 
-// What is announced beside events.
+// The payloads of notifications that are not about events.
 const (
 	lanesPayload      = "lanes"
 	deliveriesPayload = "deliveries"
@@ -29,7 +27,7 @@ const (
 const everyLane = ^uint64(0)
 
 // ParseRing reads the payload of a notification on [Channel]: empty when every lane may have something, a hexadecimal
-// mask of lanes, "lanes" or "deliveries". What it does not know wakes everybody for everything.
+// mask of lanes, "lanes" or "deliveries". A payload that it does not know wakes everybody for everything.
 func ParseRing(payload string) Ring {
 	switch payload {
 	case "":
@@ -57,7 +55,7 @@ type Bell struct {
 }
 
 // NewBell returns a bell that is not armed, for the worker that is the sentinel. Both connections must reach PostgreSQL
-// directly, and are the bell's alone. A former sentinel that still holds the lock, stopped or cut off, loses it.
+// directly, and are the bell's alone. A former sentinel that still holds the lock, because it is frozen or cut off, loses it.
 func NewBell(ctx context.Context, lock, probe *pgx.Conn, s Subscription) (*Bell, error) {
 	b := &Bell{lock: lock, probe: probe, floor: s.floor}
 	_, err := lock.Exec(ctx, `
@@ -96,9 +94,7 @@ func (b *Bell) Arm(ctx context.Context, timeout time.Duration) (bool, error) {
 	if err == nil {
 		_, err = b.lock.Exec(ctx, `select pg_advisory_lock($1::integer, $2::integer)`, lockClass, lockBell)
 	}
-	var pgErr *pgconn.PgError
-	const lockNotAvailable = "55P03"
-	if errors.As(err, &pgErr) && pgErr.Code == lockNotAvailable {
+	if lockTimedOut(err) {
 		// It may have been granted at that very moment, and a session keeps its locks when a statement fails.
 		if _, err := b.lock.Exec(ctx, `select pg_advisory_unlock_all()`); err != nil {
 			return false, fmt.Errorf("give up arming the doorbell: %w", err)
@@ -137,9 +133,9 @@ func (b *Bell) Disarm(ctx context.Context) error {
 	return nil
 }
 
-// A Probe's cost depends on the transactions that ended since the last one, not on what they wrote, nor on how many
-// workers and subscriptions there are: index events_xid_id is asked once for each, and for at most probeRows rows.
-// Transactions that still run are not asked for: their rows would be walked and not seen.
+// A Probe's cost depends on the number of transactions that ended since the last one, not on what they wrote, nor on how many
+// workers and subscriptions there are: index events_xid_id is probed once for each, for at most probeRows rows in all.
+// Transactions that still run are not probed for: their rows would be walked and not seen.
 //
 // The notification travels in the same transaction, which writes nothing else and so waits for no fsync.
 const probeSQL = `

@@ -32,7 +32,7 @@ type DeliveryRow struct {
 	CreatedAt time.Time `json:"created_at"`
 }
 
-// ErrInvalidFilter says that a filter chooses nothing, or cannot be.
+// ErrInvalidFilter says that a filter, or the limit that came with it, is not possible.
 var ErrInvalidFilter = errors.New("invalid filter")
 
 // filterSQL is the condition of a DeliveryFilter, in terms of its first eight parameters.
@@ -144,8 +144,8 @@ func CountDeliveries(ctx context.Context, db DB, f DeliveryFilter) (int64, error
 	return n, nil
 }
 
-// RetryDeliveries has the deliveries that match tried again, at once and with all their attempts, and returns how many. Those of
-// one key are tried in order, and what is behind them in their key waits. What is running stays as it is.
+// RetryDeliveries lets the deliveries that match be tried again, at once and with all their attempts, and returns how many there
+// are. Those of one key are tried in order, and what is behind them in their key waits. What is running stays as it is.
 func RetryDeliveries(ctx context.Context, db DB, f DeliveryFilter) (int64, error) {
 	return decide(ctx, db, f, "retry deliveries", `
 		update outbox.deliveries d
@@ -154,8 +154,8 @@ func RetryDeliveries(ctx context.Context, db DB, f DeliveryFilter) (int64, error
 		where d.subscription_id = c.subscription_id and d.event_id = c.event_id`)
 }
 
-// SkipDeliveries sets the deliveries that match aside for a reason, which is kept with them, and returns how many. Their keys go
-// on. What is running stays as it is.
+// SkipDeliveries sets the deliveries that match aside for a reason, which is kept with them, and returns how many there are. They
+// no longer hold up their keys. What is running stays as it is.
 func SkipDeliveries(ctx context.Context, db DB, f DeliveryFilter, reason string) (int64, error) {
 	return decide(ctx, db, f, "skip deliveries", `
 		update outbox.deliveries d
@@ -165,8 +165,8 @@ func SkipDeliveries(ctx context.Context, db DB, f DeliveryFilter, reason string)
 		where d.subscription_id = c.subscription_id and d.event_id = c.event_id`, shortenReason(reason))
 }
 
-// DiscardDeliveries deletes the deliveries that match, with their payloads, and returns how many. Their keys go on. What is
-// running stays as it is.
+// DiscardDeliveries deletes the deliveries that match, with their payloads, and returns how many there were. They no longer hold
+// up their keys. What is running stays as it is.
 func DiscardDeliveries(ctx context.Context, db DB, f DeliveryFilter) (int64, error) {
 	return decide(ctx, db, f, "discard deliveries", `
 		delete from outbox.deliveries d
@@ -189,7 +189,7 @@ func decide(ctx context.Context, db DB, f DeliveryFilter, what, sql string, more
 	return n, nil
 }
 
-// shortenReason bounds what somebody typed to what PostgreSQL can keep.
+// shortenReason cuts a reason to 1,024 bytes, and drops what a text in PostgreSQL cannot hold.
 func shortenReason(reason string) string {
 	const most = 1024
 	if len(reason) > most {

@@ -14,7 +14,7 @@ import (
 type Delivery struct {
 	Event   Event
 	Attempt int  // attempts begun, this one included if Running
-	Running bool // its row says so, and counts the attempt; a first attempt is only noted with the member
+	Running bool // its row says so, and counts the attempt; first attempts are only noted in the member's row
 	Suspect bool // its last worker died while it ran
 }
 
@@ -24,7 +24,7 @@ type Line struct {
 	Lane  int16
 	Key   string // empty for the events without one
 	Count int
-	Again int           // of these, somebody has had so many tried again, and they have not been yet
+	Again int           // how many of these somebody has retried, and have not been tried since
 	Due   time.Duration // until the head, or the first without a key, may be tried again
 }
 
@@ -189,16 +189,16 @@ cross join lateral (
 ) r
 group by k.lane, k.key`
 
-// Suspects limits which deliveries may be claimed whose worker died while they ran.
+// Suspects limits how many deliveries may be claimed of those whose worker died while they ran.
 type Suspects struct {
-	Together int  // those with fewer attempts begun may run beside others,
-	Limit    int  // so many of them
-	Alone    bool // whether one of the rest may, if there are none of those
+	Together int  // those of which fewer attempts than this were begun may run beside others,
+	Limit    int  // but no more than so many
+	Alone    bool // if there are none of those, whether one of the rest may run
 }
 
-// ClaimDue takes what may run now of the given lines, up to limit of each. It returns those deliveries, sorted by id, and for
-// each line that still has something to wait for a Line with its Due, and a Count that stops at one more than the limit. Of suspects
-// it takes only some. What was claimed must be settled before the next claim, or be Running by then.
+// ClaimDue takes what may run now of the given lines, up to limit of each; suspects limits it further. It returns those
+// deliveries, sorted by id, and for each line that still has something to wait for a Line with its Due, and a Count that stops
+// at one more than the limit. What was claimed must be settled before the next claim, or be Running by then.
 func (m *Member) ClaimDue(ctx context.Context, lines []Line, limit int, suspects Suspects) (due []Delivery, waiting []Line, err error) {
 	if len(lines) == 0 {
 		return nil, nil, nil

@@ -17,8 +17,8 @@ const (
 	MaxHeadersBytes = 64 << 10
 )
 
-// An Event is an immutable fact. To publish one, set Topic and Payload, and Key where order matters; the rest of the
-// identifying fields are the database's.
+// An Event is an immutable fact. To publish one, set Topic and Payload, and Key where order matters. The database sets ID and
+// PublishedAt.
 type Event struct {
 	// ID is the event's place in the log. Set by the database.
 	ID int64 `json:"id"`
@@ -27,7 +27,7 @@ type Event struct {
 	// Key is what must stay in order, such as an aggregate's id. Events of one key are handled one after the other, in
 	// the order in which they were published. Empty means that the event has none and is never held back.
 	Key string `json:"key,omitempty"`
-	// Payload is any JSON value that PostgreSQL could also take for jsonb. It is kept as it is written. Required.
+	// Payload is a JSON value that PostgreSQL's jsonb could hold, too. It is kept as it is, to the byte. Required.
 	Payload json.RawMessage `json:"payload"`
 	// Headers travel beside the payload: a trace id, a content type. Defaults to none.
 	Headers map[string]string `json:"headers,omitempty"`

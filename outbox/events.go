@@ -33,9 +33,9 @@ const (
 // the page is short, and Next says where to go on. With a key, only those of its lane are looked at. An unfiltered page takes a
 // few milliseconds, however large the log is.
 //
-// A time range is exact, but for statements that ran for more than a minute: see [FromTime]. What commits later under a lower
-// id than those that were returned is in no later page. It returns an error that is ErrInvalidFilter for what cannot be
-// a filter or a page. Safe for concurrent use as far as db is.
+// A time range is exact, except for statements that ran for more than a minute: see [FromTime]. An event that is committed later
+// with a lower id than those that were returned is on no later page. The error for a filter or page that is not possible is
+// ErrInvalidFilter. Safe for concurrent use as far as db is.
 func Events(ctx context.Context, db Beginner, f EventFilter, p Page) (*EventPage, error) {
 	if p.Limit == 0 {
 		p.Limit = pageLimit

@@ -31,7 +31,7 @@ type DeliveryGroup struct {
 
 // LookAtDeliveries looks at no more than LookMost deliveries in the states of a filter that come after an id, and says which
 // of them match: up to limit of their ids, and as many groups. So it takes some milliseconds, however many there are and
-// however few match; only those that are retrying are looked for among all of the subscription's. Safe for concurrent use.
+// however few match; only to find those that are retrying, it looks at all deliveries of the subscription. Safe for concurrent use.
 func LookAtDeliveries(ctx context.Context, db Beginner, f DeliveryFilter, after int64, limit int) (look DeliveryLook, err error) {
 	args, err := f.args(after, LookMost, limit)
 	if err != nil {

@@ -22,7 +22,7 @@ var ErrEvicted = errors.New("worker was evicted")
 // All its statements go over one connection. When that breaks, the server may have lost history, so nothing that was
 // read over it may be settled: leave, and join again. A Member is not safe for concurrent use.
 type Member struct {
-	// Held lists lanes that are not read further for now, because too much of them is unfinished.
+	// Held lists lanes that are not read further for now, because they have too many unfinished deliveries.
 	Held map[int16]bool
 
 	// Suspect is set when the last owner of a claimed lane died. The next window, which may kill this one too, must be settled

@@ -9,7 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// A Position is a place in the log: where a new subscription begins, or to where one goes back. Its zero value is
+// A Position is a place in the log, at which a new subscription begins or to which one goes back. Its zero value is
 // FromBeginning.
 type Position struct {
 	now bool
@@ -20,17 +20,17 @@ type Position struct {
 var (
 	// FromBeginning reads everything that the log still has.
 	FromBeginning = Position{}
-	// FromNow reads what commits from now on, in particular what running transactions have published already.
+	// FromNow reads what is committed from now on, including what running transactions have already published.
 	FromNow = Position{now: true}
 )
 
-// FromID reads from the event with this id on. There need not be one, but the id may not be beyond the one that the next
-// event gets. What a running transaction has published under a lower id is not read.
+// FromID reads from the event with this id on. No event needs to have the id, but it may not be higher than the one that the
+// next event gets. What a running transaction has published under a lower id is not read.
 func FromID(id int64) Position { return Position{id: id} }
 
-// FromTime reads what was published at this time or later, by the start of the publishing statement. As statements that
-// run at the same time mix, some events that are slightly older may be among the first. Where statements with hundreds of
-// thousands of events overlap the time, some of the others from while they ran may be left out: choose an earlier time then.
+// FromTime reads what was published at this time or later: what counts is when the publishing statement began. The ids of
+// statements that run at the same time mix, so some of the first events may be slightly older. If statements with hundreds of
+// thousands of events were running at that time, some events of other statements may be left out: choose an earlier time then.
 func FromTime(at time.Time) Position { return Position{at: at} }
 
 // ErrInvalidPosition says that a position is not in the log, or is not possible there.

@@ -24,14 +24,14 @@ type Copier interface {
 }
 
 // One statement for any number of events. xid, id, lane and published_at are the database's: a forged xid or id would
-// break the readers' proof. The arrays come apart in order, so the ids rise in the order of the events.
+// break the readers' proof. unnest keeps the order of the arrays, so the ids rise in the order of the events.
 const publishSQL = `
 insert into outbox.events (topic, key, payload, headers)
 select e.topic, nullif(e.key, ''), e.payload::json, coalesce(e.headers::jsonb, '{}')
 from unnest($1::text[], $2::text[], $3::text[], $4::text[]) as e (topic, key, payload, headers)
 returning id, published_at`
 
-// The same for a single event, as most transactions have: arrays and their scan would cost half as much as the insert.
+// The same for a single event, as most transactions have: the arrays and their scan would add half of the insert's cost.
 const publishOneSQL = `
 insert into outbox.events (topic, key, payload, headers)
 values ($1::text, nullif($2::text, ''), $3::text::json, coalesce($4::text::jsonb, '{}'))
@@ -43,7 +43,7 @@ returning id, published_at`
 // event of a transaction that rolled back, and none that committed is lost. All events travel in one statement.
 //
 // An event that cannot be stored is reported as an *EventError before anything is sent, so the transaction stays
-// usable. Safe for concurrent use as far as db is. For more events than memory should hold, see [PublishFrom].
+// usable. Safe for concurrent use as far as db is. For more events than you want to hold in memory, see [PublishFrom].
 func Publish(ctx context.Context, db DB, events ...Event) ([]Event, error) {
 	if len(events) == 0 {
 		return nil, nil

@@ -35,19 +35,19 @@ func CountReplay(ctx context.Context, db Beginner, name string, f EventFilter) (
 	return n, nil
 }
 
-// ReplayEvents has a subscription handle events again that match a filter, and returns how many of them it took: up to limit,
-// the first ones after the id after. They are of the subscription's topics, and it has settled them; others come anyway. Call it
-// again with last as after until done is true, at the pace that suits: last is how far it got, and nothing is lost in
-// between.
+// ReplayEvents lets a subscription handle the events again that match a filter, and returns how many of them it took: up to
+// limit, the first ones with higher ids than after. It takes only events that match the subscription's topics and that it has
+// settled; it has yet to handle the others anyway. Call it again with last as after until done is true, at the pace that suits:
+// last is how far it got, and nothing is lost in between.
 //
-// The events become deliveries, with all their attempts. One that is to be retried or runs stays as it is, so a chunk may be
-// repeated; one that is dead or skipped is tried again. The events of a key are handled in order, among themselves and with
+// The events become deliveries, with all their attempts. One that is to be retried or runs already stays as it is, so a chunk
+// may be repeated; one that is dead or skipped is tried again. The events of a key are handled in order, among themselves and with
 // those of the key that are unfinished. Once their worker has noticed, new events of a key wait for them; those of other keys do
 // not. To have everything handled again, [Rewind] is faster.
 //
 // limit is from 1 to 10,000. A call looks at no more than 20,000 events, so n may be less than limit, or 0, without being
-// done. It returns ErrUnknownSubscription where there is no subscription of that name, and an error that is
-// ErrInvalidFilter for what cannot be a filter or a limit. Safe for concurrent use as far as db is.
+// done. It returns ErrUnknownSubscription where there is no subscription of that name, and ErrInvalidFilter for a filter or a
+// limit that is not possible. Safe for concurrent use as far as db is.
 func ReplayEvents(ctx context.Context, db Beginner, name string, f EventFilter, after int64, limit int) (n int, last int64, done bool, err error) {
 	if limit < 1 || limit > replayChunk {
 		return 0, after, false, fmt.Errorf("%w: a limit of %d events, from 1 to %d are possible", ErrInvalidFilter, limit, replayChunk)

@@ -80,14 +80,14 @@ with cursors as materialized (` + cursorsSQL + `
 )
 select x.n from expired x`
 
-// Trim deletes up to limit events from the beginning of a lane, and returns how many. It deletes those that are older than
-// keep, by the time at which they were published, and that every subscription has settled; without any subscription, their
-// age decides. What a subscription has yet to read, is paused in front of, or goes back to, stays however old it is.
-// Deliveries are copies, and stay, too. An event that is young enough keeps those behind it.
+// Trim deletes up to limit events from the beginning of a lane, and returns how many. It deletes those that were published
+// longer ago than keep and that every subscription has settled; where there is no subscription, their age decides. What a
+// subscription has yet to read, because it is slow, paused or goes back, stays however old it is. Deliveries are copies, and
+// stay, too. It stops at the first event that has to stay, so that one keeps those behind it.
 //
-// It goes on where the last chunk ended. What committed behind that since, in a transaction that took longer than keep, is
-// found when thorough is true: then it looks from the very beginning, and at what index entries vacuum has yet to
-// remove.
+// It goes on where the last chunk ended. An event below that, committed since then by a transaction that took longer than
+// keep, is found only when thorough is true: then it looks from the very beginning, and also walks the index entries that
+// vacuum has yet to remove.
 //
 // A subscription that is created at the same time reads what is left, and whoever creates one waits for the chunk to be
 // deleted. So limit the chunk to a few thousand. It returns ErrBusy when somebody takes longer than a second to create one.
@@ -109,8 +109,8 @@ func Trim(ctx context.Context, db Beginner, lane int16, keep time.Duration, limi
 	return deleted, nil
 }
 
-// keepLog has nothing deleted until the transaction ends: what it finds in the log is still there when it asks for it. It takes
-// no transaction id.
+// keepLog keeps events from being deleted until the transaction ends: what it finds in the log is still there when it asks for
+// it. It takes no transaction id.
 func keepLog(ctx context.Context, tx pgx.Tx) error {
 	_, err := tx.Exec(ctx, `select pg_advisory_xact_lock_shared($1::integer, $2::integer)`, lockClass, lockTrim)
 	return err
@@ -118,12 +118,17 @@ func keepLog(ctx context.Context, tx pgx.Tx) error {
 
 // busy turns the error of a lock's timeout into ErrBusy.
 func busy(err error) error {
-	var pgErr *pgconn.PgError
-	const lockNotAvailable = "55P03"
-	if errors.As(err, &pgErr) && pgErr.Code == lockNotAvailable {
-		return fmt.Errorf("%w: %s", ErrBusy, pgErr.Message)
+	if lockTimedOut(err) {
+		return fmt.Errorf("%w: %w", ErrBusy, err)
 	}
 	return err
+}
+
+// lockTimedOut reports whether a statement ended because it waited for a lock for longer than lock_timeout.
+func lockTimedOut(err error) bool {
+	var pgErr *pgconn.PgError
+	const lockNotAvailable = "55P03"
+	return errors.As(err, &pgErr) && pgErr.Code == lockNotAvailable
 }
 
 // TrimSkipped deletes up to limit deliveries that were skipped longer ago than keep, and returns how many. Dead letters stay,

@@ -50,16 +50,16 @@ func planRewind(ctx context.Context, tx pgx.Tx, name string, to Position) (n Est
 	return n, after, err
 }
 
-// Rewind has a subscription handle everything again that it has settled from a position on, in the order of keys, and returns
-// how much that is. Its cursors go back; those of lanes that have not come as far stay. What is retried, dead or skipped
-// beyond the position begins anew, with all its attempts. Deliveries of events that the log does not have any more stay as
-// they are. Handlers have to expect it: what they did, they do again.
+// Rewind lets a subscription handle everything again that it has settled from a position on, in order by key, and returns
+// how many events that is. Its cursors go back; those of lanes that have not come that far stay. What is retried, dead or
+// skipped beyond the position begins anew, with all its attempts. Deliveries of events that the log no longer has stay as
+// they are. Handlers must be prepared for it: what they did, they do again.
 //
-// It asks for that, and waits until the workers have let go of the subscription, about a second, and what they run has
-// ended. Nothing is handled meanwhile. When ctx ends first, nothing is lost: the sentinel, or another Rewind, does the
-// rest. Of two requests the one that goes back further counts. A paused subscription goes back, and stays paused.
+// It makes the request, and waits until the workers have let go of the subscription's lanes, which takes about a second, and
+// until what they run has ended. Nothing is handled meanwhile. If ctx ends first, nothing is lost: the sentinel, or another
+// Rewind, does the rest. Of two requests, the one that goes back further counts. A paused subscription goes back, and stays paused.
 //
-// A subscription only goes back: FromNow is an error that is ErrInvalidPosition, as is an id beyond the log's end. It returns
+// A subscription only goes back: it returns ErrInvalidPosition for FromNow, and for an id beyond the log's end. It returns
 // ErrUnknownSubscription where there is none of that name. Safe for concurrent use as far as db is.
 func Rewind(ctx context.Context, db Beginner, name string, to Position) (n Estimate, err error) {
 	err = scanning(ctx, db, func(tx pgx.Tx) error {

@@ -19,7 +19,7 @@ type EventFilter struct {
 	Payload      json.RawMessage // JSON that the payload contains, as PostgreSQL's @> has it: {"a": 1} is in {"a": 1, "b": 2}
 }
 
-// scanRows is how many events are looked at in one go, at most, for those that match a filter.
+// scanRows is how many events are looked at in one go, at most, to find those that match a filter.
 const scanRows = 20_000
 
 // untilSlack is how long a publishing statement may have been running when it took an id: of older ones, events may be
@@ -47,7 +47,7 @@ func scanning(ctx context.Context, db Beginner, do func(pgx.Tx) error) error {
 type scan struct {
 	filter EventFilter
 	regex  string // of the topic; "" for any
-	// The ids that it goes through: from above on, but for above itself, up to upTo.
+	// The ids that it goes through: those above above, up to and with upTo.
 	above, upTo int64
 	// trimmed has, by lane, up to where there is nothing left but index entries.
 	trimmed []int64
@@ -94,7 +94,7 @@ func newScan(ctx context.Context, tx pgx.Tx, f EventFilter) (*scan, error) {
 	return s, err
 }
 
-// scanSQL returns a query for the first $3 events with ids after $1, which is by lane, and up to $2, and whether each is
+// sql returns a query for the first $3 events with ids after $1, which has one for each lane, and up to $2, and whether each is
 // wanted. They come by id: one index scan of each lane, by events_lane_id, merged as they are read, so that whoever
 // stops early has not looked at the rest. A key has one lane.
 func (s *scan) sql(newest bool) string {
@@ -139,8 +139,8 @@ func (s *scan) args(above, upTo int64, rows int, more ...any) []any {
 	return append([]any{from, upTo, rows, s.regex, s.filter.Key, optional(s.filter.Since), optional(s.filter.Until), payload}, more...)
 }
 
-// countSQL counts what is wanted among the first rows of a scan that the subscription $9 with the topics $10 has settled: its
-// cursors have passed it, and wait for it no more.
+// countSQL counts, among the first rows of a scan, those that are wanted and that the subscription $9 with the topics $10 has
+// settled.
 func (s *scan) countSQL() string {
 	return `
 with cursors as materialized (` + cursorsSQL + `

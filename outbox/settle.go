@@ -30,7 +30,7 @@ func (s *Settlement) Empty() bool {
 	return s.Window == nil && len(s.Unfinished) == 0 && len(s.Parked) == 0 && len(s.Failed) == 0 && len(s.Delivered) == 0
 }
 
-// A State is what a delivery is in.
+// A State is the state of a delivery.
 type State string
 
 // The states of a delivery. A delivered one has no row any more.

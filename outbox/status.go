@@ -22,7 +22,7 @@ type Status struct {
 type LogStatus struct {
 	OldestID int64      `json:"oldest_id"` // the first event that is left; 0 when the log is empty
 	OldestAt *time.Time `json:"oldest_at"` // when that was published; nil when the log is empty
-	HeldBy   []string   `json:"held_by"`   // subscriptions that have yet to settle it, by name: they keep it since OldestAt
+	HeldBy   []string   `json:"held_by"`   // names of the subscriptions that have yet to settle it, and so keep it from being deleted
 	LastID   int64      `json:"last_id"`   // the last id that was handed out; its event may be uncommitted, or rolled back
 }
 

@@ -27,10 +27,10 @@ type Beginner interface {
 	BeginTx(ctx context.Context, options pgx.TxOptions) (pgx.Tx, error)
 }
 
-// ErrInvalidSubscription says that a subscription's name or topics cannot be.
+// ErrInvalidSubscription says that a subscription's name or topics are not possible.
 var ErrInvalidSubscription = errors.New("invalid subscription")
 
-// ErrUnknownSubscription says that a subscription does not exist, and cannot be created because no topics were given.
+// ErrUnknownSubscription says that a subscription does not exist, and that it was not created because no topics were given.
 var ErrUnknownSubscription = errors.New("unknown subscription")
 
 // A TopicsError says that a subscription exists with other topics than asked for.

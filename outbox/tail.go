@@ -25,8 +25,8 @@ type TailConfig struct {
 // retention does not wait for it.
 //
 // It reads as workers do, with a cursor that remembers the transactions it has passed: see docs/design.md. So it returns
-// each event that matches once, in the order in which they become visible. An event of a long transaction comes
-// when that commits, with a lower id than some that came before.
+// each event that matches once, in the order in which they become visible. An event of a long transaction is returned when
+// that commits, although its id is lower than some that came before.
 //
 // All of it goes over one connection, which must be to the primary. When that breaks, the server may have lost history: make
 // a new Tail. Not safe for concurrent use.
@@ -40,8 +40,8 @@ type Tail struct {
 // tailWindow is how many events a Tail reads at once.
 const tailWindow = 1000
 
-// NewTail returns a tail that begins at cfg.Start. The connection is the tail's for as long as it is used; it must not be in a
-// transaction. It returns an error that is ErrInvalidFilter or ErrInvalidPosition for what cannot be.
+// NewTail returns a tail that begins at cfg.Start. The connection is the tail's for as long as the tail is used; it must not be in
+// a transaction. It returns ErrInvalidFilter or ErrInvalidPosition for a configuration that is not possible.
 func NewTail(ctx context.Context, conn *pgx.Conn, cfg TailConfig) (*Tail, error) {
 	patterns := topics{">"}
 	if cfg.Topic != "" {
@@ -99,9 +99,9 @@ func checkPath(ctx context.Context, tx pgx.Tx, path string) error {
 	return err
 }
 
-// Next returns what matches of the next events, by id, and whether there may be more to read at once. It does not wait: without
-// more, listen on [Channel], and look again once a second or so whatever you hear, as notifications are only sent while there
-// are workers. After an error, the tail is of no use any more.
+// Next returns those of the next events that match, by id, and whether there may be more to read at once. It does not wait: if
+// there is no more, listen on [Channel], and look again once a second or so whatever you hear, as notifications are only sent
+// while there are workers. After an error, the tail is of no use any more.
 func (t *Tail) Next(ctx context.Context) (events []Event, more bool, err error) {
 	w, err := t.member.Read(ctx, tailWindow)
 	if err != nil {

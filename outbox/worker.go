@@ -126,9 +126,9 @@ func Beat(ctx context.Context, conn *pgx.Conn, worker int64, candidate bool) (Pu
 	return p, nil
 }
 
-// FindDead returns the workers that should be evicted: those whose session lock is gone, and those not seen for longer than
-// their lease, because they were stopped or cut off from the network. A worker that is just shutting down may be among
-// the first, so wait a moment and look again.
+// FindDead returns the workers that should be evicted: those whose session lock is gone (vanished), and those that were not
+// seen for longer than their lease, because they are frozen or cut off from the network (expired). A worker that is just
+// shutting down may be among the first, so wait a moment and look again.
 func FindDead(ctx context.Context, conn *pgx.Conn, lease, proxiedLease time.Duration) (vanished, expired []int64, err error) {
 	rows, _ := conn.Query(ctx, `
 		select w.id, w.seen_at < clock_timestamp() - case when w.direct then $2::interval else $3::interval end as expired
@@ -158,8 +158,8 @@ func FindDead(ctx context.Context, conn *pgx.Conn, lease, proxiedLease time.Dura
 	return vanished, expired, nil
 }
 
-// Usurp ends the session of a sentinel that has not been seen for longer than its lease, because its process was stopped
-// or cut off: it would keep the role for as long as the server believes in its connection. Any worker may ask for that.
+// Usurp ends the session of a sentinel that has not been seen for longer than its lease, because it is frozen or cut off: it
+// would keep the role for as long as the server believes in its connection. Any worker may call it.
 func Usurp(ctx context.Context, conn *pgx.Conn, lease time.Duration) error {
 	_, err := conn.Exec(ctx, `
 		select pg_terminate_backend(s.pid)
@@ -180,7 +180,7 @@ func SessionName(worker int64, purpose string) string {
 	return fmt.Sprintf("signalbox worker %d: %s", worker, purpose)
 }
 
-// EndSessions ends the connections of a worker that have a SessionName. One that was stopped in the middle of a transaction
+// EndSessions ends the connections of a worker that have a SessionName. One that froze in the middle of a transaction
 // keeps its locks, and would hold up whoever takes over.
 func EndSessions(ctx context.Context, conn *pgx.Conn, worker int64) error {
 	_, err := conn.Exec(ctx, `
@@ -194,7 +194,8 @@ func EndSessions(ctx context.Context, conn *pgx.Conn, worker int64) error {
 }
 
 // Evict removes a worker that is dead or on its way out, and frees what it owned for others. It reports whether there was
-// such a worker. Safe to call from any number of processes at once.
+// such a worker. It returns ErrBusy when a settle of the worker takes longer than a second. Safe to call from any number of
+// processes at once.
 //
 // Deleting the row waits for settles in flight, and fences off those to come. Only then, in a later statement with a
 // snapshot of its own, is the worker's last progress sure to be there: folded in the same statement, or under
@@ -214,7 +215,7 @@ func Evict(ctx context.Context, conn *pgx.Conn, worker int64) (bool, error) {
 		return err
 	})
 	if err != nil {
-		return false, fmt.Errorf("evict worker %d: %w", worker, err)
+		return false, fmt.Errorf("evict worker %d: %w", worker, busy(err))
 	}
 	return gone, nil
 }

@@ -19,7 +19,7 @@ type DB interface {
 	migrations.Querier
 }
 
-// Config is what a Handler may be told. The zero value is good.
+// Config holds the options of a Handler. Its zero value works.
 type Config struct {
 	// Logger gets a line for each signal stored, at level debug, and for each request that failed on our side.
 	// Defaults to slog.Default().

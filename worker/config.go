@@ -33,30 +33,31 @@ type Config struct {
 	// 10ms. Defaults to 1s.
 	PollInterval time.Duration
 
-	// Lease is how long a worker that is stopped or cut off, while the server still believes in its connection, keeps its
-	// lanes. At least three times PollInterval. Defaults to 10s.
+	// Lease is how long a worker keeps its lanes that is frozen (by SIGSTOP, say) or cut off, while the server still believes in
+	// its connection. At least three times PollInterval. Defaults to 10s.
 	Lease time.Duration
 
 	// Retention is how long events stay in the log after they were published. Those that some subscription has yet to settle
-	// stay longer, dead letters until somebody decides about them. Skipped deliveries go this long after they were skipped.
-	// The worker that is the sentinel deletes, so give all the same. KeepForever, or any negative value, keeps everything.
-	// Defaults to 7 days.
+	// stay longer, and dead letters until somebody decides about them. Skipped deliveries are deleted this long after they were
+	// skipped. The worker that is the sentinel deletes, so give all workers the same. KeepForever, or any negative value, keeps
+	// everything. Defaults to 7 days.
 	Retention time.Duration
 
 	// Hooks are called when something becomes of events or workers. Defaults to none.
 	Hooks Hooks
 
-	// ShutdownTimeout is how long handlers may go on after Run's context was cancelled, before theirs is. Defaults to 30s.
+	// ShutdownTimeout is how long handlers may go on after Run's context was cancelled, before their contexts are cancelled, too.
+	// Defaults to 30s.
 	ShutdownTimeout time.Duration
 }
 
 // Subscription is what a handler is registered for.
 type Subscription struct {
-	// Name is the subscription's. Workers with the same name share it; each other name sees every event. Required.
+	// Name is the subscription's. Workers of one subscription share its events; each subscription sees all of them. Required.
 	Name string
 
 	// Topics are what it sees: exact names, or patterns with * for one token and > for the rest. Required where the
-	// subscription may have to be created; others than an existing one has are an error.
+	// subscription may have to be created. It is an error if an existing one has others.
 	Topics []string
 
 	// Start is where it begins if it has to be created. Defaults to the beginning of the log.
@@ -76,18 +77,18 @@ type Subscription struct {
 	// Middleware wraps each call of the handler, the first one outermost. Defaults to none.
 	Middleware []Middleware
 
-	// StopKeyOnDead has the events of a key wait behind a dead letter, until somebody retries, skips or discards it.
-	// Defaults to false: a key goes on after its dead letter.
+	// StopKeyOnDead makes the events of a key wait behind a dead letter, until somebody retries, skips or discards it.
+	// Defaults to false: a dead letter does not hold up its key.
 	StopKeyOnDead bool
 }
 
-// KeepForever has nothing deleted because of its age.
+// KeepForever keeps anything from being deleted because of its age.
 const KeepForever time.Duration = -1
 
 // NoTimeout lets an attempt take as long as it likes.
 const NoTimeout time.Duration = math.MaxInt64
 
-// ErrInvalidConfig is what every error about a Config or a Subscription wraps.
+// ErrInvalidConfig is wrapped by every error about a Config or a Subscription.
 var ErrInvalidConfig = errors.New("invalid configuration")
 
 // withDefaults returns a checked copy of s without zero fields.

@@ -8,14 +8,13 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/sourcegraph/conc"
 
 	"github.com/signalbox-go/signalbox/outbox"
 )
 
 // beat is the control loop: it passes on what the doorbell says, tells the database once a PollInterval that the worker
-// lives, and tells the runners what it hears back. In the sentinel it also looks after the other workers.
+// lives, and tells the runners what the database answers. In the sentinel, it also looks for dead workers.
 //
 // It ends when rest is cancelled. Statements get ctx: one that is cut short would take the connection with it.
 func (s *session) beat(rest, ctx context.Context, log *slog.Logger, fail func(error)) error {
@@ -182,16 +181,14 @@ func (s *session) evictDead(ctx context.Context, log *slog.Logger, missing map[i
 	}
 	for _, id := range expired {
 		if id == s.id {
-			continue // stopped for longer than the lease, and awake again: the next beat tells
+			continue // frozen for longer than the lease, and awake again: the next beat tells
 		}
 		if err := outbox.EndSessions(ctx, s.control, id); err != nil {
 			return nil, err
 		}
 		evicted, err := outbox.Evict(ctx, s.control, id)
-		var pgErr *pgconn.PgError
-		const lockNotAvailable = "55P03"
 		switch {
-		case errors.As(err, &pgErr) && pgErr.Code == lockNotAvailable:
+		case errors.Is(err, outbox.ErrBusy):
 			log.Warn("a dead worker is settling something, will evict it later", "evicted_id", id)
 		case err != nil:
 			return nil, err

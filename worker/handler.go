@@ -38,7 +38,7 @@ func Handle[T any](w *Worker, s Subscription, handler func(ctx context.Context, 
 	}})
 }
 
-// decode fills in the event. What does not decode is a dead letter: it will not get better.
+// decode fills in the event. One whose payload does not decode is a dead letter: trying again would not help.
 func (e *Event[T]) decode(raw *outbox.Event, attempt int) error {
 	e.Event, e.Attempt = *raw, attempt
 	if payload, ok := any(&e.Payload).(*json.RawMessage); ok {

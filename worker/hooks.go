@@ -6,9 +6,9 @@ import (
 	"github.com/signalbox-go/signalbox/outbox"
 )
 
-// Hooks are called when something becomes of events or workers, for metrics and the like. Those left nil are not. They run
-// between windows and hold them up, so they must be quick; and from several goroutines, so they must be safe for
-// concurrent use.
+// Hooks are called when something happens to events or workers, for metrics and the like. Nil ones are not called. They hold up
+// the windows between which they are called, so they must be quick. They are called from several goroutines, so they must be
+// safe for concurrent use.
 type Hooks struct {
 	// Window is called when a window has been handled, with the deliveries that were due beside it.
 	Window func(Window)
@@ -35,7 +35,7 @@ type Attempt struct {
 	Subscription string
 	Event        *outbox.Event
 	Number       int           // from 1
-	State        outbox.State  // what the event is in now; "" when it is delivered
+	State        outbox.State  // the state of the event's delivery from now on; "" when the event is delivered
 	Err          error         // nil when it is delivered
 	Took         time.Duration // in the handler; of several events that were handled together, the time for all of them
 	Ended        time.Time     // when the handler returned; zero where none was called, because the last attempt killed its worker

@@ -14,10 +14,10 @@ import (
 // HandleBatch registers a handler that takes the events of a window as a slice, in the order of their publication: for calls
 // that are cheaper together, such as a bulk insert elsewhere. It is at least once, like [Handle].
 //
-// An error is that of every event in the slice, unless it was made by [PerEvent]. A handler that reports one event as failed and
-// a later one of the same key as done has handled them out of order: that is its own decision. Events that are tried again come alone, so
-// that one that cannot be handled does not take others with it. The subscription's timeout is for the whole call, and
-// ParkAfter does not apply. One call of a subscription runs at a time.
+// An error applies to every event in the slice, unless it was made by [PerEvent]. A handler that reports one event as failed and
+// a later one of the same key as done has handled them out of order: that is its own decision. Events that are tried again come
+// alone, so that one that cannot be handled does not make others fail. The subscription's timeout is for the whole call, and
+// ParkAfter does not apply. In a worker, one call of a subscription runs at a time.
 func HandleBatch[T any](w *Worker, s Subscription, handler func(ctx context.Context, events []*Event[T]) error) error {
 	return w.register(registration{Subscription: s, many: manyOf(func(ctx context.Context, _ pgx.Tx, events []*Event[T]) error {
 		return handler(ctx, events)
@@ -25,11 +25,11 @@ func HandleBatch[T any](w *Worker, s Subscription, handler func(ctx context.Cont
 }
 
 // HandleTx registers a handler whose writes take effect exactly once: they commit together with the record that the event is
-// handled, or not at all, whatever dies in between, and whoever else handles it. The handler must do them through tx, and must
+// handled, or not at all, whatever dies in between, and whoever else handles it. The handler must write through tx, and must
 // not end it. Effects elsewhere are at least once, as with [Handle].
 //
-// All events of a window share the transaction, one after the other. If one fails, its writes are undone, and the
-// others count. Keep handlers short: ParkAfter does not apply.
+// All events of a window share the transaction, one after the other. If one fails, its writes are undone, and those of the
+// others take effect. Keep handlers short: ParkAfter does not apply.
 func HandleTx[T any](w *Worker, s Subscription, handler func(ctx context.Context, tx pgx.Tx, e *Event[T]) error) error {
 	return w.register(registration{Subscription: s, tx: true, solo: true, many: manyOf(func(ctx context.Context, tx pgx.Tx, events []*Event[T]) error {
 		return handler(ctx, tx, events[0])
@@ -38,13 +38,13 @@ func HandleTx[T any](w *Worker, s Subscription, handler func(ctx context.Context
 
 // HandleBatchTx is [HandleTx] for a handler that takes the events of a window as a slice: an insert … select from unnest for
 // thousands of events costs little more than one for a single event. If it fails, the events are handled again one by one, each
-// as a slice of its own, to leave out those that cannot be.
+// in a slice of its own, so that only those that cannot be handled fail.
 func HandleBatchTx[T any](w *Worker, s Subscription, handler func(ctx context.Context, tx pgx.Tx, events []*Event[T]) error) error {
 	return w.register(registration{Subscription: s, tx: true, many: manyOf(handler)})
 }
 
-// PerEvent makes one error of those of each event in a slice, for a handler to return as it is; nil stands for success. It is nil
-// if all are.
+// PerEvent makes one error of the errors of all events in a slice, in their order, with nil for those that succeeded. The handler
+// must return it as it is. It is nil if all of them are.
 func PerEvent(errs []error) error {
 	for _, err := range errs {
 		if err != nil {
@@ -90,7 +90,7 @@ func manyOf[T any](handler func(ctx context.Context, tx pgx.Tx, events []*Event[
 
 // spread sets the errors of jobs to that of the call they were in.
 func spread(err error, jobs []*job) {
-	each, ok := err.(perEvent) //nolint:errorlint // one that was wrapped is everybody's, as any other
+	each, ok := err.(perEvent) //nolint:errorlint // one that was wrapped applies to all events, as any other
 	if ok && len(each) != len(jobs) {
 		err, each = fmt.Errorf("handler returned errors for %d events, and had %d: %w", len(each), len(jobs), err), nil
 	}
@@ -154,8 +154,8 @@ func (r *runner) handleMany(ctx context.Context, jobs []job) {
 	r.fit(len(jobs), time.Since(start))
 }
 
-// again reports whether an event has failed before, or its worker died while it ran: then it comes alone, to spare the others. What
-// only waited behind such a one is like the events of a window. An event that comes again is the first of its key in a turn.
+// again reports whether an event has failed before, or its worker died while it ran: then it comes alone, to spare the others. One
+// that only waited behind such an event is treated as those of a window. An event that comes again is the first of its key in a turn.
 func (j *job) again() bool { return j.delivery && (j.attempt > 1 || j.suspect) }
 
 // stopsKey reports whether those of its key have to wait for a job that has failed.
@@ -222,14 +222,14 @@ func (r *runner) leaveBehind(ctx context.Context, again, others []*job) []*job {
 	})
 }
 
-// checkConstraints finds what would else show only at the commit, and be everybody's fault: a violation of a deferred
-// constraint, or an error of a statement that the handler has kept to itself.
+// checkConstraints finds what would otherwise show only at the commit, when it is not known whose fault it is: a violation of a
+// deferred constraint, or the error of a statement that the handler did not report.
 func checkConstraints(ctx context.Context, tx pgx.Tx) error {
 	_, err := tx.Exec(ctx, `set constraints all immediate`)
 	return err
 }
 
-// settleTx handles jobs in a transaction and settles them with it, if that is worth it: else it is rolled back.
+// settleTx handles jobs in a transaction and settles them in it if handle says so; otherwise the transaction is rolled back.
 func (r *runner) settleTx(ctx context.Context, jobs []*job, handle func(tx pgx.Tx) (bool, error)) (bool, error) {
 	tx, err := r.member.Begin(ctx)
 	if err != nil {

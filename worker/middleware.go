@@ -8,7 +8,7 @@ import (
 	"github.com/signalbox-go/signalbox/outbox"
 )
 
-// A Call is one call of a handler: with a single event, or with a slice for the batch forms. Its error is the handler's.
+// A Call is one call of a handler, with a single event or, for HandleBatch and HandleBatchTx, several. Its error is the handler's.
 type Call func(ctx context.Context, events []*outbox.Event) error
 
 // Middleware wraps the calls of a handler, whatever its form: to log, to trace, to measure. It may change the context, and the

@@ -34,17 +34,16 @@ func (o *outcome) Error() string {
 
 func (o *outcome) Unwrap() error { return o.cause }
 
-// RetryAfter has the event tried again after d and not by the subscription's policy. The attempt counts. cause says why,
-// and may be nil.
+// RetryAfter makes the event be tried again after d, whatever the subscription's policy says. The attempt counts. cause says
+// why, and may be nil.
 func RetryAfter(d time.Duration, cause error) error {
 	return &outcome{kind: retryAfter, delay: max(0, d), cause: orUnknown(cause)}
 }
 
-// DeadLetter gives the event up at once: it is kept as a dead letter with the cause, until somebody retries or discards it.
+// DeadLetter gives the event up at once: it is kept as a dead letter with the cause, until somebody retries, skips or discards it.
 func DeadLetter(cause error) error { return &outcome{kind: deadLetter, cause: orUnknown(cause)} }
 
-// Skip sets the event aside for a reason, without calling that a failure: it is kept as skipped, and what is behind it
-// goes on.
+// Skip sets the event aside for a reason, without calling that a failure: it is kept as skipped, and does not hold up its key.
 func Skip(reason string) error { return &outcome{kind: skip, cause: errors.New(reason)} }
 
 func orUnknown(cause error) error {

@@ -21,8 +21,8 @@ const (
 	readPatience = 50 * time.Millisecond
 	// reloadEvery is how often the backlog is checked against the database, in case a notification was missed.
 	reloadEvery = time.Minute
-	// reloadRest is how many times as long as that took it goes on with what it knows, if something is due, when others change more:
-	// a replay does with each chunk.
+	// reloadRest is for how many times the duration of the last check it goes on with what it knows, if something is due, although
+	// others have changed more, as a replay does with each chunk.
 	reloadRest = 10
 	// settleTimeout bounds a settle, which goes on when everything else is told to stop.
 	settleTimeout = 10 * time.Second
@@ -165,7 +165,7 @@ func (r *runner) reloadIsDue(busy bool) bool {
 }
 
 // reload looks at the deliveries in its lanes anew, because somebody else has changed some: retried dead letters, or
-// discarded what a key waits for. It reports whether lanes may be read again that were held.
+// discarded what a key waits for. It reports whether lanes that were held may be read again.
 func (r *runner) reload(ctx context.Context) (bool, error) {
 	if err := r.settle(ctx); err != nil {
 		return false, err
@@ -213,8 +213,8 @@ func (r *runner) sleep(drain context.Context) {
 	}
 }
 
-// read reads the next window. Runners at the end of the log take turns: an event wakes them all, and ten reads at once would
-// leave publishers no processor at high rates, while each takes ten times as long. One that waits finds more when it is its turn.
+// read reads the next window. Runners at the end of the log take turns: an event wakes them all, and ten reads at once would each
+// take ten times as long, and at high rates leave publishers no processor. One that waits finds more when it is its turn.
 func (r *runner) read(ctx context.Context) (*outbox.Window, error) {
 	if r.atEnd {
 		select {
@@ -240,14 +240,14 @@ func (r *runner) handled(w *outbox.Window) {
 	r.owed.Window = w
 }
 
-// owes has what is not recorded settled at the given time at the latest.
+// owes notes that what is not recorded has to be settled at the given time at the latest. Call it before adding to owed.
 func (r *runner) owes(at time.Time) {
 	if r.owed.Empty() || at.Before(r.settleAt) {
 		r.settleAt = at
 	}
 }
 
-// settle records what is owed. That is worth waiting for: it goes on for a while when ctx is cancelled.
+// settle records what is owed. That is worth waiting for: it goes on for a while after ctx is cancelled.
 func (r *runner) settle(ctx context.Context) error {
 	if r.owed.Empty() {
 		return nil

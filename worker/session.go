@@ -58,8 +58,8 @@ func (w *Worker) session(ctx context.Context, left *departed) (served bool, err 
 	err = s.serve(ctx)
 	w.serving.Store(false)
 
-	// Settled and released or not: what is left of this id goes. Where that fails, it is tried again with the next
-	// session, and the sentinel will do it as well.
+	// Whether or not everything was settled and released, what is left of this id is removed. If that fails, the next session
+	// tries again, and so does the sentinel.
 	cleanup, cancel := context.WithTimeout(context.WithoutCancel(ctx), connectTimeout)
 	defer cancel()
 	if s.control.IsClosed() {
@@ -127,24 +127,14 @@ func (s *session) serve(parent context.Context) error {
 
 	reading := make(chan struct{}, 1)
 	for i, sub := range s.subs {
-		registered := s.w.subscriptions[i]
-		var options []func(*pgx.ConnConfig)
-		if registered.tx {
-			options = append(options, cancelStatements)
-		}
-		conn, _, err := s.w.connect.open(parent, outbox.SessionName(s.id, sub.Name), options...)
+		conn, err := s.open(parent, s.w.subscriptions[i])
 		if err != nil {
 			return err
 		}
 		defer shut(conn)
-		if registered.tx && s.direct {
-			if err := allowIdle(parent, conn, registered.Timeout); err != nil {
-				return err
-			}
-		}
 		s.runners = append(s.runners, &runner{
 			log: log.With("subscription", sub.Name), worker: s.w.cfg.Name, cfg: s.w.cfg,
-			sub: registered, reading: reading, member: outbox.NewMember(conn, s.id, sub), wake: newWakeups(),
+			sub: s.w.subscriptions[i], reading: reading, member: outbox.NewMember(conn, s.id, sub), wake: newWakeups(),
 			backlog: newBacklog(), parked: map[int64]*job{}, loadedAt: time.Now(), limit: s.w.cfg.Concurrency,
 		})
 	}
@@ -180,7 +170,7 @@ func (s *session) serve(parent context.Context) error {
 	select {
 	case <-drained: // all of them failed, or drained already
 	case <-drain.Done():
-		// After a fault, lanes are about to be others'. What can still be settled is, but nobody waits for long.
+		// After a fault, the lanes are about to be taken over. What can still be settled is settled, but nobody waits for long.
 		patience := s.w.cfg.ShutdownTimeout
 		if parent.Err() == nil {
 			patience = faultPatience
@@ -199,6 +189,25 @@ func (s *session) serve(parent context.Context) error {
 		return *err
 	}
 	return nil
+}
+
+// open returns a connection to read and settle a subscription over.
+func (s *session) open(ctx context.Context, sub registration) (*pgx.Conn, error) {
+	var options []func(*pgx.ConnConfig)
+	if sub.tx {
+		options = append(options, cancelStatements)
+	}
+	conn, _, err := s.w.connect.open(ctx, outbox.SessionName(s.id, sub.Name), options...)
+	if err != nil {
+		return nil, err
+	}
+	if sub.tx && s.direct {
+		if err := allowIdle(ctx, conn, sub.Timeout); err != nil {
+			shut(conn)
+			return nil, err
+		}
+	}
+	return conn, nil
 }
 
 // faultPatience is how long handlers may go on after the session has failed.

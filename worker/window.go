@@ -27,7 +27,7 @@ type job struct {
 	ended   time.Time // zero when the handler was not called
 }
 
-// The states of a job. Whoever takes it out of running decides who sees to the rest of its chain.
+// The states of a job. Its goroutine makes it finished, or the runner makes it parked: whoever is first goes on with its chain.
 const (
 	waiting int32 = iota
 	running

@@ -28,17 +28,17 @@ type Worker struct {
 type registration struct {
 	Subscription
 	each handlerFunc // for single events
-	many manyFunc    // for slices of them, or in the settling transaction
-	tx   bool        // whether many gets that transaction
+	many manyFunc    // for several at once, or in the settling transaction
+	tx   bool        // whether many is called with that transaction
 	solo bool        // whether many takes single events only
 }
 
 // ErrNotServing says that a worker does not serve at the moment: it is starting, stopping, or cannot reach its database.
 var ErrNotServing = errors.New("worker is not serving")
 
-// New returns a worker for the database of a pool. It takes the pool's configuration and opens connections of its own: one,
-// one more for each subscription, and three more while it is the sentinel. They should reach PostgreSQL directly. The
-// pool itself is left alone.
+// New returns a worker for the database of a pool. It opens connections of its own, with the pool's configuration: one, one
+// more for each subscription, and three more while it is the sentinel. They should reach PostgreSQL directly. The pool
+// itself is not used.
 func New(pool *pgxpool.Pool, cfg Config) (*Worker, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {

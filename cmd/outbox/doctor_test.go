@@ -71,6 +71,7 @@ func TestDoctorFinds(t *testing.T) {
 		"trigger for rows":   {`create or replace trigger doorbell after insert on outbox.events for each row execute function outbox.ring()`, "trigger", "is not what the schema made it", nil},
 		"always ringing":     {`create or replace trigger doorbell after insert on outbox.events for each statement execute function outbox.ring()`, "trigger", "is not what the schema made it", nil},
 		"changed function":   {`create or replace function outbox.ring() returns trigger language plpgsql as 'begin return null; end'`, "trigger", "outbox.ring was changed", nil},
+		"strict conversion":  {`create or replace function outbox.as_jsonb(payload json) returns jsonb language sql immutable strict as 'select payload::jsonb'`, "trigger", "outbox.as_jsonb was changed", nil},
 		"missing function":   {`drop function outbox.fence(bigint, integer)`, "trigger", "outbox.fence is missing", nil},
 		"cached sequence":    {`alter sequence outbox.events_id_seq cache 20`, "sequence", "caches 20 ids", nil},
 		"cycling sequence":   {`alter sequence outbox.events_id_seq cycle`, "sequence", "does not count up by one", nil},

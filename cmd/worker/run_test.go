@@ -207,7 +207,7 @@ func TestTopics(t *testing.T) {
 	r.await(t, "serving", 1)
 }
 
-func TestRefuses(t *testing.T) {
+func TestRunRefuses(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t)
 	empty, half := pgtest.NewEmpty(t), pgtest.NewEmpty(t)

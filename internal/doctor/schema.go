@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -79,10 +81,11 @@ func checkSequence(ctx context.Context, p *patient) ([]Finding, error) {
 	return found, err
 }
 
-// Bodies of the functions that the schema brings, by name. A test compares them with the migrations.
+// MD5 sums of the bodies of the schema's functions, by name. A test compares them with the migrations.
 var functions = map[string]string{
-	"ring":  "b72883fbd8eee7f39bf9e74c43095bef",
-	"fence": "eb4a73746579fdcf5569236aa3ecb416",
+	"as_jsonb": "c902833cfca07a6e5d468571993bab71",
+	"fence":    "eb4a73746579fdcf5569236aa3ecb416",
+	"ring":     "b72883fbd8eee7f39bf9e74c43095bef",
 }
 
 const functionRemedy = "Restore it from the migrations of this version (folder migrations/outbox, \"create or replace function outbox.%s\")."
@@ -124,13 +127,13 @@ func checkTrigger(ctx context.Context, p *patient) ([]Finding, error) {
 	rows, _ := p.conn.Query(ctx, `
 		select p.proname::text, md5(p.prosrc)
 		from pg_proc p
-		where p.pronamespace = 'outbox'::regnamespace and p.proname in ('ring', 'fence')`)
+		where p.pronamespace = 'outbox'::regnamespace`)
 	var name, sum string
 	sums := map[string]string{}
 	if _, err := pgx.ForEachRow(rows, []any{&name, &sum}, func() error { sums[name] = sum; return nil }); err != nil {
 		return nil, err
 	}
-	for _, name := range []string{"ring", "fence"} {
+	for _, name := range slices.Sorted(maps.Keys(functions)) {
 		switch sums[name] {
 		case functions[name]:
 		case "":

@@ -6,9 +6,9 @@
 //
 // A [Metrics] has three parts:
 //
-//	what the worker's hooks tell, and what is told to Published     counted in this process
-//	what the outbox's tables tell: lag, deliveries, workers         the same from every process; read when somebody scrapes
-//	what the pool of connections tells                              of this process
+//	from the worker's hooks and from Published                  counted in this process
+//	from the outbox's tables: lag, deliveries, workers          the same in every process; read when somebody scrapes
+//	from the pool of connections                                of this process
 //
 // The metrics with their labels are in docs/metrics.md, beside a dashboard and alert rules.
 //

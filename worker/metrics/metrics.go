@@ -11,10 +11,10 @@ import (
 	"github.com/signalbox-go/signalbox/worker"
 )
 
-// Config is what a Metrics may be told. Its zero value works.
+// Config holds the options of a Metrics. Its zero value works.
 type Config struct {
-	// Pool reaches the database of the outbox. It is what the outbox's state is read through, and what the metrics of the pool are
-	// about. Defaults to none, and then both are left out.
+	// Pool reaches the database of the outbox. The outbox's state is read through it, and the metrics of the pool are about it.
+	// Defaults to none: then both are left out.
 	Pool *pgxpool.Pool
 
 	// MaxTopics is how many topics of each subscription, and how many that are published, have series of their own. The others

@@ -96,7 +96,7 @@ var bugs = []bug{
 	},
 	{
 		name: "held lane passes", harm: "moves the cursor of a lane that is not read along with the others: loses its events",
-		edits: []edit{{"outbox/read.go", "			got.stopped[lane] = after[i]\n", ""}},
+		edits: []edit{{"outbox/collect.go", "			got.stopped[lane] = after[i]\n", ""}},
 		pkg:   "./outbox", run: "TestHeldLane",
 	},
 	{

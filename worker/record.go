@@ -1,0 +1,157 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/signalbox-go/signalbox/outbox"
+)
+
+func (r *runner) recordAll(ctx context.Context, jobs []job) {
+	for i := range jobs {
+		r.record(ctx, &jobs[i])
+	}
+}
+
+// record notes what became of a job that has been handled, or parked.
+func (r *runner) record(ctx context.Context, j *job) {
+	if j.state.Load() == parked {
+		r.recordParked(j)
+		return
+	}
+	u := r.verdict(ctx, j)
+	if j.delivery && !j.counted && u != nil && u.Failure == nil {
+		return // it did not get to run, and its row does not say that it does
+	}
+	if hook := r.cfg.Hooks.Attempt; hook != nil && (u == nil || u.Failure != nil) {
+		a := Attempt{Subscription: r.sub.Name, Event: j.event, Number: j.attempt, Err: j.err, Took: j.took, Ended: j.ended}
+		if u != nil {
+			a.State = u.State
+		}
+		hook(a)
+	}
+	if u == nil && !j.delivery {
+		return // as nearly all: so far, no clock was read
+	}
+	id, now := lineID{j.event.Lane(), j.event.Key}, time.Now()
+	r.owes(now)
+	blocks := r.blocks(u)
+	switch {
+	case u == nil:
+		r.owed.Delivered = append(r.owed.Delivered, j.event.ID)
+	case j.delivery:
+		r.owed.Failed = append(r.owed.Failed, *u)
+	default:
+		r.owed.Unfinished = append(r.owed.Unfinished, *u)
+	}
+	due := now
+	if u != nil {
+		if due = now.Add(u.Delay); u.StopKey {
+			due = now.Add(never)
+		}
+	}
+	switch {
+	case j.delivery && !blocks:
+		r.backlog.done(id, 1)
+	case j.delivery && u.Failure != nil:
+		r.backlog.failed(id)
+	case !j.delivery && blocks:
+		r.backlog.add(id, 1, due)
+	}
+	if !errors.Is(j.err, errBehind) && (id.key != "" || blocks) {
+		r.backlog.retry(id, due)
+	}
+	r.report(j, u)
+}
+
+// recordParked notes that a job has been parked: its event has a row from now on.
+func (r *runner) recordParked(j *job) {
+	now := time.Now()
+	r.owes(now)
+	if hook := r.cfg.Hooks.Parked; hook != nil {
+		hook(r.sub.Name, j.event)
+	}
+	if !j.counted {
+		r.begin(j)
+	}
+	if id := (lineID{j.event.Lane(), j.event.Key}); id.key != "" {
+		r.backlog.wait(id, now.Add(never)) // until it returns
+	}
+}
+
+// verdict says what becomes of a job whose handler has returned, or which was not tried: nil when its event is delivered.
+func (r *runner) verdict(ctx context.Context, j *job) *outbox.Unfinished {
+	if j.err == nil {
+		return nil
+	}
+	u := &outbox.Unfinished{Event: *j.event, State: outbox.Retrying, Attempt: j.attempt - 1}
+	if errors.Is(j.err, errBehind) || ctx.Err() != nil {
+		return u // not tried, or told to stop: that is no attempt
+	}
+	u.Attempt = j.attempt
+	u.Failure = &outbox.Failure{Attempt: j.attempt, At: time.Now().UTC(), Worker: r.worker, Error: shorten(j.err.Error())}
+	var o *outcome
+	switch errors.As(j.err, &o); {
+	case o != nil && o.kind == skip:
+		u.State = outbox.Skipped
+	case o != nil && o.kind == deadLetter, j.attempt >= r.sub.Retry.Attempts:
+		u.State = outbox.Dead
+		u.StopKey = r.sub.StopKeyOnDead && j.event.Key != ""
+	case o != nil:
+		u.Delay = o.delay
+	default:
+		u.Delay = r.sub.Retry.after(j.attempt)
+	}
+	return u
+}
+
+// blocks reports whether those of its key have to wait for an event.
+func (r *runner) blocks(u *outbox.Unfinished) bool {
+	return u != nil && (u.State == outbox.Retrying || u.StopKey)
+}
+
+// report writes the line for an event that was not delivered.
+func (r *runner) report(j *job, u *outbox.Unfinished) {
+	if u == nil || u.Failure == nil {
+		return
+	}
+	log := r.log.With("event_id", j.event.ID, "topic", j.event.Topic, "key", j.event.Key, "attempt", j.attempt, "error", firstLine(j.err.Error()))
+	switch u.State {
+	case outbox.Dead:
+		log.Error("event is a dead letter: kept until somebody retries, skips or discards it")
+	case outbox.Skipped:
+		log.Info("event was skipped")
+	default:
+		log.Warn("event failed and will be tried again", "retry_in", u.Delay.Round(time.Millisecond))
+	}
+}
+
+// unpark records what became of parked jobs whose handlers have returned.
+func (r *runner) unpark(ctx context.Context, jobs []*job) {
+	for _, j := range jobs {
+		if r.parked[j.event.ID] != j {
+			continue // it was given up
+		}
+		r.forget(j)
+		j.state.Store(finished)
+		r.record(ctx, j)
+	}
+}
+
+// abandon hands parked events whose handlers do not return to other workers, without burning an attempt.
+func (r *runner) abandon() {
+	for _, j := range r.parked {
+		r.log.Warn("handler ignores its context: its event goes to another worker", "event_id", j.event.ID, "topic", j.event.Topic)
+		r.owes(time.Now())
+		r.owed.Failed = append(r.owed.Failed, outbox.Unfinished{Event: *j.event, State: outbox.Retrying, Attempt: j.attempt - 1})
+		r.forget(j)
+	}
+}
+
+// forget ends what is kept of a parked job.
+func (r *runner) forget(j *job) {
+	if delete(r.parked, j.event.ID); j.overdue != nil {
+		j.overdue.Stop()
+	}
+}

@@ -8,7 +8,7 @@ import (
 
 // Hooks are called when something becomes of events or workers, for metrics and the like. Those left nil are not. They run
 // between windows and hold them up, so they must be quick; and from several goroutines, so they must be safe for
-// concurrent use.
+// concurrent use. One that panics ends the process.
 type Hooks struct {
 	// Window is called when a window has been handled, with the deliveries that were due beside it.
 	Window func(Window)

@@ -37,14 +37,16 @@ type VersionError struct {
 	Want int32  // the binary's version
 }
 
+const howToMigrate = `run "outbox migrate", or Up of package migrations from Go`
+
 func (e *VersionError) Error() string {
 	if e.Have > e.Want {
 		return fmt.Sprintf("%s schema is at version %d, newer than this binary's %d: upgrade the binary", e.Set, e.Have, e.Want)
 	}
 	if e.Have == 0 {
-		return fmt.Sprintf("%s schema is missing in this database: run \"outbox migrate\"", e.Set)
+		return fmt.Sprintf("%s schema is missing in this database: %s", e.Set, howToMigrate)
 	}
-	return fmt.Sprintf("%s schema is at version %d, this binary needs %d: run \"outbox migrate\"", e.Set, e.Have, e.Want)
+	return fmt.Sprintf("%s schema is at version %d, this binary needs %d: %s", e.Set, e.Have, e.Want, howToMigrate)
 }
 
 // Is makes errors.Is(err, ErrMissing) true where the set was never applied.

@@ -3,30 +3,14 @@ package migrations_test
 import (
 	"context"
 	"errors"
-	"log"
 	"sync"
 	"testing"
-
-	"github.com/jackc/pgx/v5"
 
 	"github.com/signalbox-go/signalbox/internal/pgtest"
 	"github.com/signalbox-go/signalbox/migrations"
 )
 
 var sets = []migrations.Set{migrations.Outbox, migrations.Signals}
-
-// An application migrates when it starts; whoever comes second finds nothing to do.
-func ExampleSet_Up() {
-	ctx := context.Background()
-	conn, err := pgx.Connect(ctx, "postgres://user:password@localhost:5432/shop")
-	if err != nil {
-		log.Fatal(err)
-	}
-	defer conn.Close(ctx)
-	if err := migrations.Outbox.Up(ctx, conn); err != nil {
-		log.Fatal(err)
-	}
-}
 
 func TestUpAtOnce(t *testing.T) {
 	t.Parallel()

@@ -104,7 +104,7 @@ func (f DeliveryFilter) args(more ...any) ([]any, error) {
 }
 
 // ListDeliveries returns up to limit of the deliveries that match, by rising id of their events, from those after the
-// given id on. Safe for concurrent use as far as db is.
+// given id on, and none where there is no subscription of that name. Safe for concurrent use as far as db is.
 func ListDeliveries(ctx context.Context, db DB, f DeliveryFilter, after int64, limit int) ([]DeliveryRow, error) {
 	args, err := f.args(after, limit)
 	if err != nil {
@@ -131,21 +131,31 @@ func ListDeliveries(ctx context.Context, db DB, f DeliveryFilter, after int64, l
 	return list, nil
 }
 
-// CountDeliveries returns how many deliveries match: what retrying, skipping or discarding them would change.
+// CountDeliveries returns how many deliveries match: what retrying, skipping or discarding them would change. It returns
+// ErrUnknownSubscription where there is no subscription of that name. Safe for concurrent use as far as db is.
 func CountDeliveries(ctx context.Context, db DB, f DeliveryFilter) (int64, error) {
 	args, err := f.args()
 	if err != nil {
 		return 0, err
 	}
-	var n int64
-	if err := db.QueryRow(ctx, `select count(*) from outbox.deliveries d where `+filterSQL, args...).Scan(&n); err != nil {
-		return 0, fmt.Errorf("count deliveries: %w", err)
+	var (
+		n     int64
+		known bool
+	)
+	err = db.QueryRow(ctx, `select count(*), `+knownSQL+` from outbox.deliveries d where `+filterSQL, args...).Scan(&n, &known)
+	if err == nil && !known {
+		err = ErrUnknownSubscription
+	}
+	if err != nil {
+		return 0, fmt.Errorf("count deliveries of %q: %w", f.Subscription, err)
 	}
 	return n, nil
 }
 
 // RetryDeliveries lets the deliveries that match be tried again, at once and with all their attempts, and returns how many there
-// are. Those of one key are tried in order, and what is behind them in their key waits. What is running stays as it is.
+// are. Those of one key are tried in order, and what is behind them in their key waits. What is running, or just being settled,
+// stays as it is. It returns ErrUnknownSubscription where there is no subscription of that name. In a transaction, it counts
+// from the commit on. Safe for concurrent use as far as db is.
 func RetryDeliveries(ctx context.Context, db DB, f DeliveryFilter) (int64, error) {
 	return decide(ctx, db, f, "retry deliveries", `
 		update outbox.deliveries d
@@ -155,7 +165,7 @@ func RetryDeliveries(ctx context.Context, db DB, f DeliveryFilter) (int64, error
 }
 
 // SkipDeliveries sets the deliveries that match aside for a reason, which is kept with them, and returns how many there are. They
-// no longer hold up their keys. What is running stays as it is.
+// no longer hold up their keys. Otherwise it is like [RetryDeliveries].
 func SkipDeliveries(ctx context.Context, db DB, f DeliveryFilter, reason string) (int64, error) {
 	return decide(ctx, db, f, "skip deliveries", `
 		update outbox.deliveries d
@@ -166,7 +176,7 @@ func SkipDeliveries(ctx context.Context, db DB, f DeliveryFilter, reason string)
 }
 
 // DiscardDeliveries deletes the deliveries that match, with their payloads, and returns how many there were. They no longer hold
-// up their keys. What is running stays as it is.
+// up their keys. Otherwise it is like [RetryDeliveries].
 func DiscardDeliveries(ctx context.Context, db DB, f DeliveryFilter) (int64, error) {
 	return decide(ctx, db, f, "discard deliveries", `
 		delete from outbox.deliveries d
@@ -180,14 +190,23 @@ func decide(ctx context.Context, db DB, f DeliveryFilter, what, sql string, more
 	if err != nil {
 		return 0, err
 	}
-	var n int64
+	var (
+		n     int64
+		known bool
+	)
 	err = db.QueryRow(ctx, chosenSQL+sql+` returning 1), told as (select count(*) as n from decided)
-		select t.n from told t, pg_notify('`+Channel+`', '`+deliveriesPayload+`')`, args...).Scan(&n)
+		select t.n, `+knownSQL+` from told t, pg_notify('`+Channel+`', '`+deliveriesPayload+`')`, args...).Scan(&n, &known)
+	if err == nil && !known {
+		err = ErrUnknownSubscription
+	}
 	if err != nil {
-		return 0, fmt.Errorf("%s: %w", what, err)
+		return 0, fmt.Errorf("%s of %q: %w", what, f.Subscription, err)
 	}
 	return n, nil
 }
+
+// knownSQL is whether there is the subscription of a DeliveryFilter: a name that is mistyped is not one without deliveries.
+const knownSQL = `exists (select from outbox.subscriptions s where s.name = $1)`
 
 // shortenReason cuts a reason to 1,024 bytes, and drops what a text in PostgreSQL cannot hold.
 func shortenReason(reason string) string {

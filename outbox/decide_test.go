@@ -39,3 +39,26 @@ func TestInvalidDeliveryFilters(t *testing.T) {
 		}
 	}
 }
+
+// TestUnknownSubscriptionOfDeliveries tells a name that is mistyped from a subscription that has no deliveries.
+func TestUnknownSubscriptionOfDeliveries(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	db := pgtest.New(t).Pool
+	if _, err := outbox.Subscribe(ctx, db, "mails", []string{">"}, outbox.FromBeginning); err != nil {
+		t.Fatal(err)
+	}
+	for name, call := range map[string]func(f outbox.DeliveryFilter) (int64, error){
+		"count":   func(f outbox.DeliveryFilter) (int64, error) { return outbox.CountDeliveries(ctx, db, f) },
+		"retry":   func(f outbox.DeliveryFilter) (int64, error) { return outbox.RetryDeliveries(ctx, db, f) },
+		"skip":    func(f outbox.DeliveryFilter) (int64, error) { return outbox.SkipDeliveries(ctx, db, f, "r") },
+		"discard": func(f outbox.DeliveryFilter) (int64, error) { return outbox.DiscardDeliveries(ctx, db, f) },
+	} {
+		if n, err := call(outbox.DeliveryFilter{Subscription: "mails"}); n != 0 || err != nil {
+			t.Errorf("%s: got %d, %v", name, n, err)
+		}
+		if _, err := call(outbox.DeliveryFilter{Subscription: "mail"}); !errors.Is(err, outbox.ErrUnknownSubscription) || !strings.Contains(err.Error(), `"mail"`) {
+			t.Errorf("%s of an unknown subscription: got %v", name, err)
+		}
+	}
+}

@@ -11,10 +11,10 @@ import (
 
 // Limits of one event. They are checked before anything is sent.
 const (
-	MaxTopicBytes   = 255
+	MaxTopicBytes   = 255 // also of a subscription's name
 	MaxKeyBytes     = 1024
 	MaxPayloadBytes = 1 << 20
-	MaxHeadersBytes = 64 << 10
+	MaxHeadersBytes = 64 << 10 // names and values together
 )
 
 // An Event is an immutable fact. To publish one, set Topic and Payload, and Key where order matters. The database sets ID and
@@ -22,7 +22,8 @@ const (
 type Event struct {
 	// ID is the event's place in the log. Set by the database.
 	ID int64 `json:"id"`
-	// Topic is a dotted name such as "signals.created". Required.
+	// Topic is a name such as "signals.created": tokens between dots, none empty, without *, >, spaces and control characters, of at
+	// most MaxTopicBytes. Required.
 	Topic string `json:"topic"`
 	// Key is what must stay in order, such as an aggregate's id. Events of one key are handled one after the other, in
 	// the order in which they were published. Empty means that the event has none and is never held back.
@@ -37,7 +38,8 @@ type Event struct {
 	lane int16
 }
 
-// NewEvent returns an event to publish whose payload is the JSON of payload. An empty key means none.
+// NewEvent returns an event to publish whose payload is the JSON of payload. An empty key means none. An error is that of encoding
+// payload; whether the event can be stored, [Publish] checks.
 func NewEvent(topic, key string, payload any) (Event, error) {
 	raw, err := json.Marshal(payload)
 	if err != nil {

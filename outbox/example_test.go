@@ -2,6 +2,7 @@ package outbox_test
 
 import (
 	"context"
+	"fmt"
 	"log"
 
 	"github.com/jackc/pgx/v5"
@@ -80,8 +81,13 @@ func ExampleSubscribe() {
 }
 
 func ExampleMatchTopic() {
-	log.Println(outbox.MatchTopic("orders.>", "orders.eu.placed")) // true
-	log.Println(outbox.MatchTopic("orders.*", "orders.eu.placed")) // false
+	fmt.Println(outbox.MatchTopic("orders.>", "orders.eu.placed"))
+	fmt.Println(outbox.MatchTopic("orders.*", "orders.eu.placed"))
+	fmt.Println(outbox.MatchTopic("orders.*", "orders.placed"))
+	// Output:
+	// true
+	// false
+	// true
 }
 
 // What failed while a service was away is tried again when it is back: first see how many, then do it.

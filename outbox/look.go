@@ -9,7 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// LookMost is how many deliveries [LookAtDeliveries] looks at.
+// LookMost is how many deliveries [LookAtDeliveries] looks at: 20,000.
 const LookMost = scanRows
 
 // A DeliveryLook is what a look at some deliveries found.

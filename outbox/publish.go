@@ -40,7 +40,8 @@ returning id, published_at`
 // Publish appends events to the log and returns them with their ids and times, in the same order.
 //
 // Given a transaction, the events become visible with everything else that it writes, or not at all: no handler sees an
-// event of a transaction that rolled back, and none that committed is lost. All events travel in one statement.
+// event of a transaction that rolled back, and none that committed is lost. Given a pool, or a connection outside of a
+// transaction, they are published by themselves, all or none. All events travel in one statement.
 //
 // An event that cannot be stored is reported as an *EventError before anything is sent, so the transaction stays
 // usable. Safe for concurrent use as far as db is. For more events than you want to hold in memory, see [PublishFrom].

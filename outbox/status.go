@@ -54,8 +54,8 @@ type WorkerStatus struct {
 	Subscriptions []string  `json:"subscriptions"`
 }
 
-// ReadStatus collects a Status. It looks at no more than lagScan events of each subscription, so it is quick however far
-// one is behind.
+// ReadStatus collects a Status. It looks at no more than 10,000 events of each subscription, so it is quick however far
+// one is behind; but it counts all deliveries: see [Glance]. Safe for concurrent use as far as db is.
 func ReadStatus(ctx context.Context, db DB) (*Status, error) {
 	return readStatus(ctx, db, func(id int32, s *SubscriptionStatus) error {
 		if err := countBy(ctx, db, s.Deliveries, `

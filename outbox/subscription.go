@@ -30,7 +30,7 @@ type Beginner interface {
 // ErrInvalidSubscription says that a subscription's name or topics are not possible.
 var ErrInvalidSubscription = errors.New("invalid subscription")
 
-// ErrUnknownSubscription says that a subscription does not exist, and that it was not created because no topics were given.
+// ErrUnknownSubscription says that a subscription does not exist and, where it would be created, that no topics were given.
 var ErrUnknownSubscription = errors.New("unknown subscription")
 
 // A TopicsError says that a subscription exists with other topics than asked for.

@@ -12,12 +12,17 @@ import (
 // try runs one attempt. What it returns is nil only if the handler returned nil.
 func try(ctx context.Context, handler handlerFunc, j *job) (err error) {
 	if recovered := panics.Try(func() { err = handler(ctx, j.event, j.attempt) }); recovered != nil {
-		return fmt.Errorf("handler panicked: %v\n%s", recovered.Value, recovered.Stack)
+		return panicked(recovered)
 	}
 	if err != nil && errors.Is(context.Cause(ctx), errAttemptTimeout) {
 		return fmt.Errorf("%w: %w", errAttemptTimeout, err)
 	}
 	return err
+}
+
+// panicked is the error of a handler, or of what was put around it, that panicked.
+func panicked(recovered *panics.Recovered) error {
+	return fmt.Errorf("handler panicked: %v\n%s", recovered.Value, recovered.Stack)
 }
 
 var errAttemptTimeout = errors.New("attempt took longer than the subscription's timeout")

@@ -19,8 +19,8 @@ type Retry struct {
 	// Jitter is the part of each delay, from 0 to 1, that is taken off at random, so that events which failed together
 	// do not come back together. Negative for none. Defaults to 0.25.
 	Jitter float64
-	// Delay replaces all of the above but Attempts: it is called with the number of attempts that have failed. It must be
-	// safe for concurrent use. Defaults to exponential growth as above.
+	// Delay replaces all of the above but Attempts: it is called with the number of attempts that have failed, from 1. It must be
+	// safe for concurrent use; if it panics, the process ends. Defaults to exponential growth as above.
 	Delay func(failed int) time.Duration
 }
 

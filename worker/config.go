@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/signalbox-go/signalbox/outbox"
@@ -114,6 +115,8 @@ func (s Subscription) withDefaults() (Subscription, error) {
 		return refuse("Retry.Longest is less than First")
 	case r.Jitter > 1:
 		return refuse("Retry.Jitter is more than 1")
+	case slices.ContainsFunc(s.Middleware, func(m Middleware) bool { return m == nil }):
+		return refuse("Middleware has a nil")
 	}
 	s.Timeout = cmp.Or(s.Timeout, 30*time.Second)
 	s.ParkAfter = cmp.Or(s.ParkAfter, time.Second)

@@ -69,6 +69,12 @@ func (c connector) dial(ctx context.Context, config *pgx.ConnConfig) (*pgx.Conn,
 	if err != nil {
 		return nil, fmt.Errorf("connect: %w", err)
 	}
+	if c.config.AfterConnect != nil { // it may register the types that transactional handlers use
+		if err := c.config.AfterConnect(ctx, conn); err != nil {
+			shut(conn)
+			return nil, fmt.Errorf("after connect: %w", err)
+		}
+	}
 	return conn, nil
 }
 

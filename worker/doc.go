@@ -10,5 +10,13 @@
 //	                  │
 //	                  └─ in one of all workers: the sentinel, who answers the doorbell and evicts the dead
 //
-// Delivery is at least once, and in order by key: see [Handle].
+// Delivery is at least once, and in order by key. A handler has one of four forms:
+//
+//	Handle           one event; many at once
+//	HandleBatch      the events of a window, as a slice
+//	HandleTx         one event, and the transaction in which it is settled: what it writes there counts exactly once
+//	HandleBatchTx    both
+//
+// It returns nil when it is done, and any error to be called again later ([Retry]), unless that is one of [RetryAfter],
+// [DeadLetter] or [Skip]; [PerEvent] has one error for each event of a slice. docs/guarantees.md says more.
 package worker

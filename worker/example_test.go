@@ -3,6 +3,7 @@ package worker_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log"
 	"os/signal"
 	"syscall"
@@ -11,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/signalbox-go/signalbox/outbox"
 	"github.com/signalbox-go/signalbox/worker"
 )
 
@@ -128,4 +130,32 @@ func ExampleDeadLetter() {
 	if err != nil {
 		log.Fatal(err)
 	}
+}
+
+// Middleware sees every call of a handler, in any of its forms, with the undecoded events and the handler's error.
+func ExampleMiddleware() {
+	logged := func(next worker.Call) worker.Call {
+		return func(ctx context.Context, events []*outbox.Event) error {
+			err := next(ctx, events)
+			fmt.Printf("%d events from %s on: %v\n", len(events), events[0].Topic, err)
+			return err
+		}
+	}
+	_ = worker.Subscription{Name: "mails", Topics: []string{"orders.placed"}, Middleware: []worker.Middleware{logged}}
+
+	// As a worker calls it:
+	handler := func(context.Context, []*outbox.Event) error { return errors.New("no connection") }
+	_ = logged(handler)(context.Background(), []*outbox.Event{{Topic: "orders.placed"}})
+	// Output:
+	// 1 events from orders.placed on: no connection
+}
+
+// Delays of your own, in place of exponential growth: after the fourth failure, the event is a dead letter.
+func ExampleRetry() {
+	_ = worker.Subscription{Name: "mails", Topics: []string{"orders.placed"}, Retry: worker.Retry{
+		Attempts: 4,
+		Delay: func(failed int) time.Duration {
+			return []time.Duration{time.Second, time.Minute, time.Hour}[failed-1]
+		},
+	}}
 }

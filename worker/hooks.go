@@ -8,7 +8,7 @@ import (
 
 // Hooks are called when something happens to events or workers, for metrics and the like. Nil ones are not called. They hold up
 // the windows between which they are called, so they must be quick. They are called from several goroutines, so they must be
-// safe for concurrent use.
+// safe for concurrent use. One that panics ends the process.
 type Hooks struct {
 	// Window is called when a window has been handled, with the deliveries that were due beside it.
 	Window func(Window)

@@ -19,28 +19,36 @@ import (
 // alone, so that one that cannot be handled does not make others fail. The subscription's timeout is for the whole call, and
 // ParkAfter does not apply. In a worker, one call of a subscription runs at a time.
 func HandleBatch[T any](w *Worker, s Subscription, handler func(ctx context.Context, events []*Event[T]) error) error {
-	return w.register(registration{Subscription: s, many: manyOf(func(ctx context.Context, _ pgx.Tx, events []*Event[T]) error {
-		return handler(ctx, events)
-	})})
+	r := registration{Subscription: s}
+	if handler != nil {
+		r.many = manyOf(func(ctx context.Context, _ pgx.Tx, events []*Event[T]) error { return handler(ctx, events) })
+	}
+	return w.register(r)
 }
 
 // HandleTx registers a handler whose writes take effect exactly once: they commit together with the record that the event is
 // handled, or not at all, whatever dies in between, and whoever else handles it. The handler must write through tx, and must
-// not end it. Effects elsewhere are at least once, as with [Handle].
+// not end it: an attempt that calls its Commit or Rollback fails. Effects elsewhere are at least once, as with [Handle].
 //
 // All events of a window share the transaction, one after the other. If one fails, its writes are undone, and those of the
 // others take effect. Keep handlers short: ParkAfter does not apply.
 func HandleTx[T any](w *Worker, s Subscription, handler func(ctx context.Context, tx pgx.Tx, e *Event[T]) error) error {
-	return w.register(registration{Subscription: s, tx: true, solo: true, many: manyOf(func(ctx context.Context, tx pgx.Tx, events []*Event[T]) error {
-		return handler(ctx, tx, events[0])
-	})})
+	r := registration{Subscription: s, tx: true, solo: true}
+	if handler != nil {
+		r.many = manyOf(lend(func(ctx context.Context, tx pgx.Tx, events []*Event[T]) error { return handler(ctx, tx, events[0]) }))
+	}
+	return w.register(r)
 }
 
 // HandleBatchTx is [HandleTx] for a handler that takes the events of a window as a slice: an insert … select from unnest for
 // thousands of events costs little more than one for a single event. If it fails, the events are handled again one by one, each
 // in a slice of its own, so that only those that cannot be handled fail.
 func HandleBatchTx[T any](w *Worker, s Subscription, handler func(ctx context.Context, tx pgx.Tx, events []*Event[T]) error) error {
-	return w.register(registration{Subscription: s, tx: true, many: manyOf(handler)})
+	r := registration{Subscription: s, tx: true}
+	if handler != nil {
+		r.many = manyOf(lend(handler))
+	}
+	return w.register(r)
 }
 
 // PerEvent makes one error of the errors of all events in a slice, in their order, with nil for those that succeeded. The handler
@@ -77,7 +85,7 @@ func manyOf[T any](handler func(ctx context.Context, tx pgx.Tx, events []*Event[
 		}
 		var err error
 		if recovered := panics.Try(func() { err = handler(ctx, tx, events) }); recovered != nil {
-			err = fmt.Errorf("handler panicked: %v\n%s", recovered.Value, recovered.Stack)
+			err = panicked(recovered)
 		}
 		spread(err, asked)
 		for _, j := range asked {

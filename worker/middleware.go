@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/sourcegraph/conc/panics"
 
 	"github.com/signalbox-go/signalbox/outbox"
 )
@@ -38,7 +39,7 @@ func (r *registration) wrap() {
 		for i, j := range jobs {
 			events[i] = j.event
 		}
-		err := around(func(ctx context.Context, _ []*outbox.Event) error {
+		call := func(ctx context.Context, _ []*outbox.Event) error {
 			many(ctx, tx, jobs)
 			if len(jobs) == 1 {
 				return jobs[0].err
@@ -48,7 +49,11 @@ func (r *registration) wrap() {
 				errs[i] = j.err
 			}
 			return PerEvent(errs)
-		})(ctx, events)
+		}
+		var err error
+		if recovered := panics.Try(func() { err = around(call)(ctx, events) }); recovered != nil {
+			err = panicked(recovered)
+		}
 		spread(err, jobs)
 	}
 }

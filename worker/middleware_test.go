@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -69,6 +70,38 @@ func TestMiddleware(t *testing.T) {
 				t.Errorf("the middleware saw %d events and translated %d errors", calls.Load(), translated.Load())
 			}
 		})
+	}
+}
+
+// TestMiddlewarePanics has one panic around each form, before and after the handler: that is the failure of an attempt.
+func TestMiddlewarePanics(t *testing.T) {
+	t.Parallel()
+	for _, f := range forms {
+		for _, before := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s, before %v", f.name, before), func(t *testing.T) {
+				t.Parallel()
+				db := pgtest.New(t)
+				publish(t, db.Pool, "", 1, 2)
+				s := worker.Subscription{
+					Name: "s", Topics: everything,
+					Retry: worker.Retry{Attempts: 2, Delay: func(int) time.Duration { return time.Millisecond }},
+					Middleware: []worker.Middleware{func(next worker.Call) worker.Call {
+						return func(ctx context.Context, events []*outbox.Event) error {
+							if before {
+								panic("of the middleware")
+							}
+							_ = next(ctx, events)
+							panic("of the middleware")
+						}
+					}},
+				}
+				startForm(t, db, f, s, func(context.Context, execer, *worker.Event[payload]) error { return nil })
+				eventually(t, 20*time.Second, "it is dead", func() bool {
+					list := rows(t, db)
+					return len(list) == 1 && list[0].State == "dead" && strings.Contains(list[0].Errors[1].Error, "panicked: of the middleware")
+				})
+			})
+		}
 	}
 }
 

@@ -361,4 +361,29 @@ func TestRunRefuses(t *testing.T) {
 			}
 		}
 	})
+	t.Run("missing parts", func(t *testing.T) {
+		t.Parallel()
+		if _, err := worker.New(nil, worker.Config{}); !errors.Is(err, worker.ErrInvalidConfig) {
+			t.Errorf("no pool: got %v", err)
+		}
+		w, err := worker.New(pgtest.New(t).Pool, worker.Config{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := worker.Subscription{Name: "s", Topics: everything}
+		for name, err := range map[string]error{
+			"Handle":        worker.Handle[payload](w, s, nil),
+			"HandleBatch":   worker.HandleBatch[payload](w, s, nil),
+			"HandleTx":      worker.HandleTx[payload](w, s, nil),
+			"HandleBatchTx": worker.HandleBatchTx[payload](w, s, nil),
+		} {
+			if !errors.Is(err, worker.ErrInvalidConfig) {
+				t.Errorf("%s without a handler: got %v", name, err)
+			}
+		}
+		s.Middleware = []worker.Middleware{nil}
+		if err := worker.Handle(w, s, record(newLedger())); !errors.Is(err, worker.ErrInvalidConfig) {
+			t.Errorf("no middleware: got %v", err)
+		}
+	})
 }

@@ -36,10 +36,15 @@ type registration struct {
 // ErrNotServing says that a worker does not serve at the moment: it is starting, stopping, or cannot reach its database.
 var ErrNotServing = errors.New("worker is not serving")
 
-// New returns a worker for the database of a pool. It opens connections of its own, with the pool's configuration: one, one
-// more for each subscription, and three more while it is the sentinel. They should reach PostgreSQL directly. The pool
-// itself is not used.
+// New returns a worker for the database of a pool. It opens connections of its own, with the pool's configuration, BeforeConnect
+// and AfterConnect included: one, one more for each subscription, and three more while it is the sentinel. They should reach
+// PostgreSQL directly. The pool itself is not used.
+//
+// It returns an error that is ErrInvalidConfig for a Config that is not possible, and does not touch the database.
 func New(pool *pgxpool.Pool, cfg Config) (*Worker, error) {
+	if pool == nil {
+		return nil, fmt.Errorf("%w: the pool is nil", ErrInvalidConfig)
+	}
 	cfg, err := cfg.withDefaults()
 	if err != nil {
 		return nil, err
@@ -53,6 +58,8 @@ func (w *Worker) register(r registration) (err error) {
 	switch {
 	case err != nil:
 		return err
+	case r.each == nil && r.many == nil:
+		return fmt.Errorf("%w: subscription %q has no handler", ErrInvalidConfig, r.Name)
 	case w.started.Load():
 		return fmt.Errorf("%w: subscription %q was registered while the worker runs", ErrInvalidConfig, r.Name)
 	case slices.ContainsFunc(w.subscriptions, func(other registration) bool { return other.Name == r.Name }):

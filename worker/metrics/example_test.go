@@ -3,6 +3,8 @@ package metrics_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"log"
 	"net/http"
 
@@ -54,4 +56,23 @@ func Example() {
 	if err := w.Run(ctx); err != nil {
 		log.Fatal(err)
 	}
+}
+
+// With hooks of one's own beside those of the metrics.
+func ExampleMetrics_Hooks() {
+	m := metrics.New(metrics.Config{})
+	hooks := m.Hooks()
+	count := hooks.Attempt
+	hooks.Attempt = func(a worker.Attempt) {
+		count(a)
+		if a.State == outbox.Dead {
+			fmt.Printf("somebody look at event %d of %s: %v\n", a.Event.ID, a.Subscription, a.Err)
+		}
+	}
+	_ = worker.Config{Hooks: hooks}
+
+	// As a worker calls it:
+	hooks.Attempt(worker.Attempt{Subscription: "mails", Event: &outbox.Event{ID: 17}, State: outbox.Dead, Err: errors.New("no such customer")})
+	// Output:
+	// somebody look at event 17 of mails: no such customer
 }

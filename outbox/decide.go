@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -45,16 +46,6 @@ and ($5 = '' or d.key = $5)
 and ($6 = '' or position($6 in d.errors -> -1 ->> 'error') > 0)
 and ($7::timestamptz is null or d.created_at >= $7)
 and ($8::timestamptz is null or d.created_at < $8)`
-
-// chosenSQL takes the deliveries that match, but for what runs and what is just being settled or begun: a decision that waited for a
-// settle while that waited for the decision would be one deadlock, and the worker's session the price.
-const chosenSQL = `
-with chosen as materialized (
-    select d.subscription_id, d.event_id
-    from outbox.deliveries d
-    where ` + filterSQL + ` and d.state <> 'running'
-    for update of d skip locked
-), decided as (`
 
 // check refuses what chooses nothing, or what the server would refuse without saying which field it means.
 func (f DeliveryFilter) check() error {
@@ -159,9 +150,7 @@ func CountDeliveries(ctx context.Context, db DB, f DeliveryFilter) (int64, error
 func RetryDeliveries(ctx context.Context, db DB, f DeliveryFilter) (int64, error) {
 	return decide(ctx, db, f, "retry deliveries", `
 		update outbox.deliveries d
-		set state = 'retrying', stops_key = false, suspect = false, attempt = 0, due_at = clock_timestamp(), decided_at = clock_timestamp()
-		from chosen c
-		where d.subscription_id = c.subscription_id and d.event_id = c.event_id`)
+		set state = 'retrying', stops_key = false, suspect = false, attempt = 0, due_at = clock_timestamp(), decided_at = clock_timestamp()`)
 }
 
 // SkipDeliveries sets the deliveries that match aside for a reason, which is kept with them, and returns how many there are. They
@@ -170,18 +159,14 @@ func SkipDeliveries(ctx context.Context, db DB, f DeliveryFilter, reason string)
 	return decide(ctx, db, f, "skip deliveries", `
 		update outbox.deliveries d
 		set state = 'skipped', stops_key = false, suspect = false, due_at = clock_timestamp(), decided_at = clock_timestamp(),
-		    errors = d.errors || jsonb_build_object('attempt', d.attempt, 'at', clock_timestamp(), 'worker', '', 'error', $9::text)
-		from chosen c
-		where d.subscription_id = c.subscription_id and d.event_id = c.event_id`, shortenReason(reason))
+		    errors = d.errors || jsonb_build_object('attempt', d.attempt, 'at', clock_timestamp(), 'worker', '', 'error', $9::text)`, shortenReason(reason))
 }
 
 // DiscardDeliveries deletes the deliveries that match, with their payloads, and returns how many there were. They no longer hold
 // up their keys. Otherwise it is like [RetryDeliveries].
 func DiscardDeliveries(ctx context.Context, db DB, f DeliveryFilter) (int64, error) {
 	return decide(ctx, db, f, "discard deliveries", `
-		delete from outbox.deliveries d
-		using chosen c
-		where d.subscription_id = c.subscription_id and d.event_id = c.event_id`)
+		delete from outbox.deliveries d`)
 }
 
 // decide runs a statement and tells the workers, in the same transaction if db is one: so they look once it is committed.
@@ -190,11 +175,17 @@ func decide(ctx context.Context, db DB, f DeliveryFilter, what, sql string, more
 	if err != nil {
 		return 0, err
 	}
+	chosen := filterSQL + ` and d.state <> 'running'`
+	if slices.Contains(f.States, Retrying) {
+		// But for those that are just being settled or begun: whoever does that may wait for others of these, and be the one
+		// whom PostgreSQL ends for the deadlock.
+		chosen = `d.ctid = any (array(select d.ctid from outbox.deliveries d where ` + chosen + ` for update skip locked))`
+	}
 	var (
 		n     int64
 		known bool
 	)
-	err = db.QueryRow(ctx, chosenSQL+sql+` returning 1), told as (select count(*) as n from decided)
+	err = db.QueryRow(ctx, `with decided as (`+sql+` where `+chosen+` returning 1), told as (select count(*) as n from decided)
 		select t.n, `+knownSQL+` from told t, pg_notify('`+Channel+`', '`+deliveriesPayload+`')`, args...).Scan(&n, &known)
 	if err == nil && !known {
 		err = ErrUnknownSubscription

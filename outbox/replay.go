@@ -98,9 +98,9 @@ with cursors as materialized (` + cursorsSQL + `
     select $9, s.id, s.lane, s.topic, s.key, s.payload, s.headers, s.published_at, 'retrying', clock_timestamp(), clock_timestamp()
     from scanned s
     where s.taken
-      -- not left to the conflict, which would wait for who settles one of those, who may wait for others
-      and not exists (select from outbox.deliveries b
-                      where b.subscription_id = $9 and b.event_id = s.id and b.state in ('retrying', 'running'))
+      -- Not left to the conflict, which would wait for who settles one of those, who may wait for others. And not a join, for
+      -- which PostgreSQL might go through all deliveries for each event.
+      and (select b.state from outbox.deliveries b where b.subscription_id = $9 and b.event_id = s.id) in ('retrying', 'running') is not true
     on conflict (subscription_id, event_id) do update
     set state = 'retrying', stops_key = false, suspect = false, attempt = 0, due_at = excluded.due_at, decided_at = excluded.decided_at
     where d.state in ('dead', 'skipped')

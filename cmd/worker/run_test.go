@@ -118,9 +118,8 @@ func TestLogsSignals(t *testing.T) {
 		}
 	}
 	admin := "http://" + first.await(t, "admin is listening", 1)[0].Address
-	for _, path := range []string{"/healthz", "/readyz"} {
-		awaitAnswer(t, admin+path, "ok")
-	}
+	awaitAnswer(t, admin+"/healthz", `{"status":"ok"}`)
+	awaitAnswer(t, admin+"/readyz", `{"status":"ready"}`)
 
 	// Its metrics, on the same address, know what it did.
 	for path, wants := range map[string][]string{

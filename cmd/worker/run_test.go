@@ -243,10 +243,20 @@ func TestRefuses(t *testing.T) {
 		"newer schema":     {[]string{"--subscription", "s", "--database-url", newer.URL}, says("outbox schema is at version 99, newer than this binary's")},
 		"newer rollups":    {[]string{"--subscription", "s", "--database-url", newerSignals.URL, "--handler", "rollup"}, says("signals schema is at version 99, newer than this binary's")},
 		"older rollups":    {[]string{"--subscription", "s", "--database-url", olderSignals.URL, "--handler", "rollup"}, says(`signals schema is at version 1, this binary needs`)},
-		"bad topic":        {[]string{"--subscription", "s", "--database-url", db.URL, "--topics", "a..b"}, says("has an empty token")},
+		"bad topic":        {[]string{"--subscription", "s", "--database-url", db.URL, "--topics", "a..b"}, func(err error) bool { return usage(err) && says("has an empty token")(err) }},
 		"bad admin":        {[]string{"--subscription", "s", "--database-url", db.URL, "--admin", "nowhere"}, says("--admin")},
 		"rollup of others": {[]string{"--subscription", "s", "--database-url", db.URL, "--handler", "rollup", "--topics", "a.>"}, usage},
-		"negative":         {[]string{"--subscription", "s", "--database-url", db.URL, "--timeout=-1s"}, says("Timeout is negative")},
+		"no name":          {[]string{"--subscription", "", "--database-url", db.URL}, usage},
+	}
+	for _, flag := range []string{
+		"--concurrency=0", "--concurrency=-1", "--timeout=-1s", "--attempts=0", "--attempts=-1", "--retry-first=0", "--retry-first=-1s",
+		"--retention=-1h", "--shutdown-timeout=0", "--shutdown-timeout=-1s",
+	} {
+		name, _, _ := strings.Cut(flag, "=")
+		tests[flag] = struct {
+			args []string
+			want func(error) bool
+		}{[]string{"--subscription", "s", "--database-url", db.URL, flag}, func(err error) bool { return usage(err) && says(name+" is ")(err) }}
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

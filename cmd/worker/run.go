@@ -147,6 +147,7 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return err
 	}
 	err = flags.WithAdmin(ctx, logger, admin.NewHandler(health(w), m), w.Run)
+	logger.Info("stopped")
 	if errors.Is(err, outbox.ErrInvalidSubscription) { // its topics
 		return &cli.UsageError{Err: err}
 	}

@@ -178,6 +178,26 @@ func awaitAnswer(t *testing.T, url, want string) {
 	}
 }
 
+// One that is stopped says that it waits for what is running, does so, and says when it has.
+func TestStops(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	if _, err := producer.Store(t.Context(), db.Pool, producer.Signal{Name: "slow", Value: 1}); err != nil {
+		t.Fatal(err)
+	}
+	r := start(t, "--database-url", db.URL, "--subscription", "s", "--handler", "flaky")
+	eventually(t, 20*time.Second, "the signal is being handled", func() bool {
+		status, err := outbox.ReadStatus(t.Context(), db.Pool)
+		return err == nil && len(status.Subscriptions) == 1 && status.Subscriptions[0].Deliveries["running"] == 1
+	})
+	if err := r.stop(); err != nil {
+		t.Fatal(err)
+	}
+	for _, message := range []string{"stopping: handlers that are running may finish", "notification received", "stopped"} {
+		r.await(t, message, 1)
+	}
+}
+
 func TestTopics(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t)

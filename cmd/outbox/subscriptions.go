@@ -309,8 +309,6 @@ func (s *subscriptionsDeleteCommand) question(ctx context.Context, pool *pgxpool
 	if len(row.Workers) > 0 && !s.Force {
 		return "", &outbox.ServedError{Name: s.Name, Workers: row.Workers}
 	}
-	n, err := outbox.CountDeliveries(ctx, pool, outbox.DeliveryFilter{
-		Subscription: s.Name, States: []outbox.State{outbox.Retrying, outbox.Running, outbox.Dead, outbox.Skipped},
-	})
+	n, err := outbox.CountDeliveries(ctx, pool, outbox.DeliveryFilter{Subscription: s.Name, States: everyState})
 	return fmt.Sprintf("Delete subscription %q with %s", s.Name, plural(n, "delivery", "deliveries")), err
 }

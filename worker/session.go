@@ -174,6 +174,8 @@ func (s *session) serve(parent context.Context) error {
 		patience := s.w.cfg.ShutdownTimeout
 		if parent.Err() == nil {
 			patience = faultPatience
+		} else {
+			log.Info("stopping: handlers that are running may finish", "within", patience)
 		}
 		select {
 		case <-drained:

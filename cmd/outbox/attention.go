@@ -20,14 +20,15 @@ func attention(s *outbox.Status, now time.Time) []string {
 	for _, sub := range s.Subscriptions {
 		name, waiting := printable(sub.Name), sub.Lag.Events+sub.Deliveries[string(outbox.Retrying)]
 		served := slices.ContainsFunc(s.Workers, func(w outbox.WorkerStatus) bool { return slices.Contains(w.Subscriptions, sub.Name) })
+		argument := quoted(name)
 		switch {
 		case sub.PausedAt != nil:
-			say("%s has been paused for %s: outbox subscriptions resume %s", name, age(now.Sub(*sub.PausedAt)), name)
+			say("%s has been paused for %s: outbox subscriptions resume %s", name, age(now.Sub(*sub.PausedAt)), argument)
 		case !served && waiting > 0:
 			say("%s has no worker, and %s", name, waits(waiting))
 		}
 		if dead := sub.Deliveries[string(outbox.Dead)]; dead > 0 {
-			say("%s has %s: outbox deliveries groups -s %s", name, plural(dead, "dead letter", "dead letters"), name)
+			say("%s has %s: outbox deliveries groups -s %s", name, plural(dead, "dead letter", "dead letters"), argument)
 		}
 		if sub.Blocked > 0 {
 			say("%s has events behind failed ones of their keys: %s", name, waits(sub.Blocked))

@@ -61,7 +61,10 @@ func (c *console) confirm(ctx context.Context, sure confirmation, question strin
 	fmt.Fprintf(c.err, "%s? [y/N] ", question)
 	answers := make(chan string, 1)
 	go func() { // reading does not end with ctx: then the process does
-		answer, _ := bufio.NewReader(c.in).ReadString('\n')
+		answer, err := bufio.NewReader(c.in).ReadString('\n')
+		if err != nil { // Ctrl-D, which ends no line
+			fmt.Fprintln(c.err)
+		}
 		answers <- answer
 	}()
 	select {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -70,7 +71,7 @@ subscription: it failed, is slow, or waits behind one of its key that did.
 
 	outbox deliveries list -s mails                       # dead letters
 	outbox deliveries list -s mails --state all --since 1h
-	outbox deliveries list -s mails --error 'connection refused' --json | jq '.deliveries[].event.id'
+	outbox deliveries list -s mails --error refused --json | jq '.deliveries[].event.id'
 
 The JSON object is {"deliveries": […], "next": id for --after, "done": whether that was the last page}.`
 }
@@ -236,6 +237,9 @@ retried until then.
 }
 
 func (s *deliveriesSkipCommand) Run(ctx context.Context, c *console) error {
+	if strings.TrimSpace(s.Reason) == "" {
+		return &cli.UsageError{Err: errors.New("--reason is empty: say why, for whoever finds them")}
+	}
 	skip := func(ctx context.Context, db outbox.DB, f outbox.DeliveryFilter) (int64, error) {
 		return outbox.SkipDeliveries(ctx, db, f, s.Reason)
 	}

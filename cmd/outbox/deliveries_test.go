@@ -142,6 +142,7 @@ func TestDeliveriesSkip(t *testing.T) {
 	t.Parallel()
 	db, ids := withDeliveries(t)
 	refuse(t, db.URL, 2, "--reason", "deliveries", "skip", "-s", "mails", "--yes")
+	refuse(t, db.URL, 2, "--reason is empty", "deliveries", "skip", "-s", "mails", "--yes", "--reason", " ")
 	refuse(t, db.URL, 4, "add --yes", "deliveries", "skip", "-s", "mails", "--reason", "r")
 	got := execute(t, db.URL, "deliveries", "skip", "-s", "mails", "--reason", "customer is gone", "--error", "no such customer", "--yes")
 	if got.code != 0 || got.stderr != "Skip 3 deliveries of \"mails\".\n" || got.stdout != "3 deliveries set aside.\n" {

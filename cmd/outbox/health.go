@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"time"
+
+	"github.com/signalbox-go/signalbox/internal/cli"
 )
 
 type healthCommand struct {
@@ -40,6 +43,9 @@ type healthAnswer struct {
 }
 
 func (h *healthCommand) Run(ctx context.Context, c *console) error {
+	if at, err := url.Parse(h.URL); err != nil || at.Scheme != "http" && at.Scheme != "https" || at.Host == "" {
+		return &cli.UsageError{Err: fmt.Errorf("%q is no URL such as http://127.0.0.1:8080/readyz", h.URL)}
+	}
 	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, h.URL, nil)

@@ -22,10 +22,12 @@ func TestHealth(t *testing.T) {
 	t.Cleanup(http.DefaultClient.CloseIdleConnections)
 
 	for name, test := range map[string]struct{ url, want string }{
-		"well":       {server.URL + "/readyz", ""},
-		"unwell":     {server.URL + "/away", "answers 503 Service Unavailable: the database cannot be reached"},
-		"not there":  {closed.URL + "/readyz", "connection refused"},
-		"not an URL": {"127.0.0.1:8080", "ask for health"},
+		"well":      {server.URL + "/readyz", ""},
+		"unwell":    {server.URL + "/away", "answers 503 Service Unavailable: the database cannot be reached"},
+		"not there": {closed.URL + "/readyz", "connection refused"},
+		"no scheme": {"127.0.0.1:8080", `"127.0.0.1:8080" is no URL such as http://`},
+		"a name":    {"localhost:8080/readyz", "is no URL such as http://"},
+		"no host":   {"http:///readyz", "is no URL such as http://"},
 	} {
 		err := Run(t.Context(), []string{"health", test.url}, io.Discard, io.Discard)
 		switch {

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/signalbox-go/signalbox/internal/cli"
@@ -110,6 +111,12 @@ func migrate(ctx context.Context, pool *pgxpool.Pool, sets []migrations.Set) (*m
 	return done, err
 }
 
+// Codes of PostgreSQL for what is there already.
+const (
+	duplicateSchema = "42P06"
+	duplicateTable  = "42P07"
+)
+
 // upgrade brings one set up to date.
 func upgrade(ctx context.Context, conn *pgx.Conn, set migrations.Set) (migratedSet, error) {
 	// Who asks before may be overtaken by another process. What was missing then is there afterwards, by whoever's hand.
@@ -118,7 +125,11 @@ func upgrade(ctx context.Context, conn *pgx.Conn, set migrations.Set) (migratedS
 	if err := set.Check(ctx, conn); err != nil && !errors.As(err, &old) {
 		return done, err
 	}
-	if err := set.Up(ctx, conn); err != nil {
+	err := set.Up(ctx, conn)
+	if taken := new(pgconn.PgError); old != nil && old.Have == 0 && errors.As(err, &taken) && (taken.Code == duplicateSchema || taken.Code == duplicateTable) {
+		return done, fmt.Errorf("%w: it is not Signalbox's, or its version in public.signalbox_%s_version was lost: use another database", err, set)
+	}
+	if err != nil {
 		return done, err
 	}
 	if old != nil {

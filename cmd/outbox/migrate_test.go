@@ -35,6 +35,21 @@ func TestMigrate(t *testing.T) {
 	}
 }
 
+// Another program's schema of the same name is nobody's to upgrade.
+func TestMigrateForeignSchema(t *testing.T) {
+	t.Parallel()
+	for name, sql := range map[string]string{
+		"outbox":  `create schema outbox`,
+		"signals": `create table public.signals (id integer)`,
+	} {
+		db := pgtest.NewEmpty(t)
+		if _, err := db.Pool.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+		refuse(t, db.URL, 1, "it is not Signalbox's, or its version in public.signalbox_"+name+"_version was lost: use another database", "migrate", "--set", name)
+	}
+}
+
 // A database of an older binary is brought up to date, with what is in it.
 func TestMigrateUpgrades(t *testing.T) {
 	t.Parallel()

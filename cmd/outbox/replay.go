@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/schollz/progressbar/v3"
+	"golang.org/x/term"
 
 	"github.com/signalbox-go/signalbox/internal/cli"
 	"github.com/signalbox-go/signalbox/outbox"
@@ -116,7 +118,7 @@ func (r *replayCommand) rewind(ctx context.Context, c *console, pool *pgxpool.Po
 	if r.JSON {
 		return c.print(replayed{Subscription: r.Subscription, Events: n.Events, Estimated: n.Estimated, Done: true})
 	}
-	return c.write(fmt.Sprintf("%s went back: %s will be handled again. \"outbox status --watch\" shows how it gets on.\n", printable(r.Subscription), estimateText(n)))
+	return c.write(fmt.Sprintf("%s went back. %s will be handled again: \"outbox status --watch\" shows how it gets on.\n", printable(r.Subscription), estimateText(n)))
 }
 
 // interruptedRewind says whether somebody has to do something.
@@ -188,8 +190,11 @@ func (r *replayCommand) events(ctx context.Context, c *console, pool *pgxpool.Po
 	if err == nil && !done {
 		err = ctx.Err()
 	}
-	if err != nil {
+	if err != nil && (total > 0 || ctx.Err() != nil) {
 		return r.interrupted(c, total, r.command(last, f.MaxID), err)
+	}
+	if err != nil {
+		return err // there is nothing to go on from
 	}
 	if r.JSON {
 		return c.print(replayed{Subscription: r.Subscription, Events: total, Done: true})
@@ -285,18 +290,26 @@ func pause(ctx context.Context, d time.Duration) {
 type bar struct{ shown *progressbar.ProgressBar }
 
 func newBar(c *console, n outbox.Estimate) bar {
-	if !cli.IsTerminal(c.err) {
+	terminal, ok := c.err.(*os.File)
+	if !ok || !cli.IsTerminal(terminal) {
 		return bar{}
 	}
-	return bar{progressbar.NewOptions64(max(n.Events, 1),
-		progressbar.OptionSetWriter(c.err),
+	options := []progressbar.Option{
+		progressbar.OptionSetWriter(terminal),
 		progressbar.OptionSetDescription("replaying"),
 		progressbar.OptionShowCount(),
-		progressbar.OptionShowIts(),
-		progressbar.OptionSetItsString("events"),
-		progressbar.OptionThrottle(100*time.Millisecond),
-	)}
+		progressbar.OptionThrottle(100 * time.Millisecond),
+	}
+	if width, _, err := term.GetSize(int(terminal.Fd())); err == nil && width < roomForRate {
+		options = append(options, progressbar.OptionSetPredictTime(false), progressbar.OptionSetElapsedTime(false))
+	} else {
+		options = append(options, progressbar.OptionShowIts(), progressbar.OptionSetItsString("events"))
+	}
+	return bar{progressbar.NewOptions64(max(n.Events, 1), options...)}
 }
+
+// roomForRate is how many columns a bar may take with its rate and times. One that wraps is drawn line after line.
+const roomForRate = 80
 
 func (b bar) add(n int) {
 	if b.shown == nil {

@@ -200,6 +200,20 @@ func TestReplay(t *testing.T) {
 	}
 }
 
+// One that cannot begin has nothing to go on from: it says only why.
+func TestReplayWithoutPrivileges(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	publishOrders(t, db, 1)
+	subscribe(t, db, "mails", ">")
+	if _, err := db.Pool.Exec(t.Context(), `
+		create function outbox.forbid() returns trigger language plpgsql as $$ begin raise insufficient_privilege using message = 'permission denied'; end $$;
+		create trigger forbid before insert on outbox.deliveries for each statement execute function outbox.forbid()`); err != nil {
+		t.Fatal(err)
+	}
+	refuse(t, db.URL, 1, "grant that to the role in DATABASE_URL", "replay", "mails", "--min-id", "1", "--yes")
+}
+
 // TestReplayRests has a replay without a rate leave half of the time to others, and one with a rate keep to it.
 func TestReplayRests(t *testing.T) {
 	t.Parallel()

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -105,6 +106,7 @@ type subscriptionView struct {
 	outbox.SubscriptionRow
 	Lag        outbox.Lag       `json:"lag"`
 	Deliveries map[string]int64 `json:"deliveries"`
+	Blocked    int64            `json:"blocked"`
 	Lanes      map[string]int   `json:"lanes"`
 }
 
@@ -122,14 +124,14 @@ func (s *subscriptionsShowCommand) Run(ctx context.Context, c *console) error {
 	if err != nil {
 		return err
 	}
-	view := subscriptionView{SubscriptionRow: row}
+	var now outbox.SubscriptionStatus
 	for _, one := range status.Subscriptions {
 		if one.Name == s.Name {
-			view.Lag, view.Deliveries, view.Lanes = one.Lag, one.Deliveries, one.Lanes
+			now = one
 		}
 	}
 	if s.JSON {
-		return c.print(view)
+		return c.print(subscriptionView{SubscriptionRow: row, Lag: now.Lag, Deliveries: now.Deliveries, Blocked: now.Blocked, Lanes: now.Lanes})
 	}
 	paused := ""
 	if row.PausedAt != nil {
@@ -144,10 +146,10 @@ func (s *subscriptionsShowCommand) Run(ctx context.Context, c *console) error {
 		field{"State", stateText(row)},
 		field{"Paused", paused},
 		field{"Workers", printable(strings.Join(row.Workers, " "))},
-		field{"Lanes", counts(view.Lanes, "nobody")},
-		field{"Lag", lagText(view.Lag) + " events"},
-		field{"Behind", behindText(view.Lag)},
-		field{"Deliveries", counts(view.Deliveries, "")},
+		field{"Lanes", counts(now.Lanes, "nobody")},
+		field{"Lag", lagText(now.Lag)},
+		field{"Behind", behindText(now.Lag)},
+		field{"Deliveries", deliveriesText(now)},
 	)
 	return c.write(b.String())
 }
@@ -173,6 +175,9 @@ stays as it is, wherever it stands; one with others is refused.`
 }
 
 func (s *subscriptionsCreateCommand) Run(ctx context.Context, c *console) error {
+	if len(s.Topics) == 0 { // given, and empty
+		return &cli.UsageError{Err: errors.New("--topics names no topic")}
+	}
 	pool, err := open(ctx, s.Database)
 	if err != nil {
 		return err
@@ -304,8 +309,6 @@ func (s *subscriptionsDeleteCommand) question(ctx context.Context, pool *pgxpool
 	if len(row.Workers) > 0 && !s.Force {
 		return "", &outbox.ServedError{Name: s.Name, Workers: row.Workers}
 	}
-	n, err := outbox.CountDeliveries(ctx, pool, outbox.DeliveryFilter{
-		Subscription: s.Name, States: []outbox.State{outbox.Retrying, outbox.Running, outbox.Dead, outbox.Skipped},
-	})
+	n, err := outbox.CountDeliveries(ctx, pool, outbox.DeliveryFilter{Subscription: s.Name, States: everyState})
 	return fmt.Sprintf("Delete subscription %q with %s", s.Name, plural(n, "delivery", "deliveries")), err
 }

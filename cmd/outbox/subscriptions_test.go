@@ -1,6 +1,7 @@
 package main
 
 import (
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -53,6 +54,7 @@ func TestSubscriptionsCreate(t *testing.T) {
 	}
 	refuse(t, db.URL, 4, `has the topics orders.>`, "subscriptions", "create", "now", "--topics", "other")
 	refuse(t, db.URL, 2, "--topics", "subscriptions", "create", "x")
+	refuse(t, db.URL, 2, "--topics names no topic", "subscriptions", "create", "now", "--topics", "")
 	refuse(t, db.URL, 2, "has an empty token", "subscriptions", "create", "x", "--topics", "a..b")
 	refuse(t, db.URL, 2, "beyond the end of the log", "subscriptions", "create", "x", "--topics", "a", "--from", "99")
 	refuse(t, db.URL, 2, "is not beginning, now, the id of an event", "subscriptions", "create", "x", "--topics", "a", "--from=-1h")
@@ -94,6 +96,28 @@ func TestSubscriptionsListShowPauseResume(t *testing.T) {
 	}
 	for _, verb := range []string{"show", "pause", "resume"} {
 		refuse(t, db.URL, 3, "unknown subscription", "subscriptions", verb, "nobody")
+	}
+}
+
+// What waits behind a failed event of its key is told apart, as it is in the status.
+func TestSubscriptionsShowBlocked(t *testing.T) {
+	t.Parallel()
+	db, ids := withDeliveries(t)
+	if _, err := db.Pool.Exec(t.Context(), `
+		update outbox.deliveries d set key = 'k', attempt = case d.event_id when $1 then 1 else 0 end where d.event_id in ($1, $2)`, ids[6], ids[7]); err != nil {
+		t.Fatal(err)
+	}
+	status, err := outbox.ReadStatus(t.Context(), db.Pool)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var view subscriptionView
+	decode(t, db, &view, "subscriptions", "show", "mails")
+	if want := status.Subscriptions[1]; want.Blocked == 0 || view.Blocked != want.Blocked || !maps.Equal(view.Deliveries, want.Deliveries) {
+		t.Errorf("%+v, want as in %+v", view, want)
+	}
+	if text := succeed(t, db, "subscriptions", "show", "mails"); !strings.Contains(text, "blocked: 1, dead: 6, retrying: 1") {
+		t.Errorf("show:\n%s", text)
 	}
 }
 

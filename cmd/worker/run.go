@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"time"
@@ -9,6 +11,7 @@ import (
 	"github.com/signalbox-go/signalbox/internal/admin"
 	"github.com/signalbox-go/signalbox/internal/cli"
 	"github.com/signalbox-go/signalbox/migrations"
+	"github.com/signalbox-go/signalbox/outbox"
 	"github.com/signalbox-go/signalbox/worker"
 	"github.com/signalbox-go/signalbox/worker/metrics"
 )
@@ -61,11 +64,35 @@ type flags struct {
 	cli.Logging
 }
 
+// check refuses what the library would take for "not set", or refuse under a name that is no flag's.
+func (f *flags) check() error {
+	switch {
+	case f.Subscription == "":
+		return errors.New("--subscription is empty")
+	case f.Concurrency < 1:
+		return fmt.Errorf("--concurrency is %d, at least 1 is needed", f.Concurrency)
+	case f.Timeout < 0:
+		return fmt.Errorf("--timeout is %v, at least 0 is needed", f.Timeout)
+	case f.Attempts < 1:
+		return fmt.Errorf("--attempts is %d, at least 1 is needed", f.Attempts)
+	case f.RetryFirst <= 0:
+		return fmt.Errorf("--retry-first is %v, more than 0 is needed", f.RetryFirst)
+	case f.Retention < 0:
+		return fmt.Errorf("--retention is %v, at least 0 is needed", f.Retention)
+	case f.ShutdownTimeout <= 0:
+		return fmt.Errorf("--shutdown-timeout is %v, more than 0 is needed", f.ShutdownTimeout)
+	}
+	return nil
+}
+
 // Run serves until ctx is cancelled.
 func Run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	var flags flags
 	if _, err := cli.Parse("worker", description, &flags, args, stdout); err != nil {
 		return err
+	}
+	if err := flags.check(); err != nil {
+		return &cli.UsageError{Err: err}
 	}
 	logger := flags.Logger(stderr)
 	slog.SetDefault(logger) // for net/http
@@ -119,5 +146,10 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	return flags.WithAdmin(ctx, logger, admin.NewHandler(health(w), m), w.Run)
+	err = flags.WithAdmin(ctx, logger, admin.NewHandler(health(w), m), w.Run)
+	logger.Info("stopped")
+	if errors.Is(err, outbox.ErrInvalidSubscription) { // its topics
+		return &cli.UsageError{Err: err}
+	}
+	return err
 }

@@ -118,9 +118,8 @@ func TestLogsSignals(t *testing.T) {
 		}
 	}
 	admin := "http://" + first.await(t, "admin is listening", 1)[0].Address
-	for _, path := range []string{"/healthz", "/readyz"} {
-		awaitAnswer(t, admin+path, "ok")
-	}
+	awaitAnswer(t, admin+"/healthz", `{"status":"ok"}`)
+	awaitAnswer(t, admin+"/readyz", `{"status":"ready"}`)
 
 	// Its metrics, on the same address, know what it did.
 	for path, wants := range map[string][]string{
@@ -176,6 +175,26 @@ func awaitAnswer(t *testing.T, url, want string) {
 			t.Fatalf("%s answers %d without %q:\n%s", url, response.StatusCode, want, body)
 		}
 		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// One that is stopped says that it waits for what is running, does so, and says when it has.
+func TestStops(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	if _, err := producer.Store(t.Context(), db.Pool, producer.Signal{Name: "slow", Value: 1}); err != nil {
+		t.Fatal(err)
+	}
+	r := start(t, "--database-url", db.URL, "--subscription", "s", "--handler", "flaky")
+	eventually(t, 20*time.Second, "the signal is being handled", func() bool {
+		status, err := outbox.ReadStatus(t.Context(), db.Pool)
+		return err == nil && len(status.Subscriptions) == 1 && status.Subscriptions[0].Deliveries["running"] == 1
+	})
+	if err := r.stop(); err != nil {
+		t.Fatal(err)
+	}
+	for _, message := range []string{"stopping: handlers that are running may finish", "notification received", "stopped"} {
+		r.await(t, message, 1)
 	}
 }
 
@@ -244,10 +263,20 @@ func TestRunRefuses(t *testing.T) {
 		"newer schema":     {[]string{"--subscription", "s", "--database-url", newer.URL}, says("outbox schema is at version 99, newer than this binary's")},
 		"newer rollups":    {[]string{"--subscription", "s", "--database-url", newerSignals.URL, "--handler", "rollup"}, says("signals schema is at version 99, newer than this binary's")},
 		"older rollups":    {[]string{"--subscription", "s", "--database-url", olderSignals.URL, "--handler", "rollup"}, says(`signals schema is at version 1, this binary needs`)},
-		"bad topic":        {[]string{"--subscription", "s", "--database-url", db.URL, "--topics", "a..b"}, says("has an empty token")},
+		"bad topic":        {[]string{"--subscription", "s", "--database-url", db.URL, "--topics", "a..b"}, func(err error) bool { return usage(err) && says("has an empty token")(err) }},
 		"bad admin":        {[]string{"--subscription", "s", "--database-url", db.URL, "--admin", "nowhere"}, says("--admin")},
 		"rollup of others": {[]string{"--subscription", "s", "--database-url", db.URL, "--handler", "rollup", "--topics", "a.>"}, usage},
-		"negative":         {[]string{"--subscription", "s", "--database-url", db.URL, "--timeout=-1s"}, says("Timeout is negative")},
+		"no name":          {[]string{"--subscription", "", "--database-url", db.URL}, usage},
+	}
+	for _, flag := range []string{
+		"--concurrency=0", "--concurrency=-1", "--timeout=-1s", "--attempts=0", "--attempts=-1", "--retry-first=0", "--retry-first=-1s",
+		"--retention=-1h", "--shutdown-timeout=0", "--shutdown-timeout=-1s",
+	} {
+		name, _, _ := strings.Cut(flag, "=")
+		tests[flag] = struct {
+			args []string
+			want func(error) bool
+		}{[]string{"--subscription", "s", "--database-url", db.URL, flag}, func(err error) bool { return usage(err) && says(name+" is ")(err) }}
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"github.com/alecthomas/kong"
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // A Command runs until it is done or ctx is cancelled, which means: finish what was begun, then return nil.
@@ -111,12 +112,30 @@ func report(ctx context.Context, name string, err error, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "%s: %s\n", name, stop)
 		return stop.code()
 	case errors.As(err, &exit):
-		fmt.Fprintf(stderr, "%s: %s\n", name, oneLine(err))
+		fmt.Fprintf(stderr, "%s: %s\n", name, advised(err))
 		return exit.Code
 	default:
-		fmt.Fprintf(stderr, "%s: %s\n", name, oneLine(err))
+		fmt.Fprintf(stderr, "%s: %s\n", name, advised(err))
 		return 1
 	}
+}
+
+// advised is an error in one line, with what to do where PostgreSQL does not say it.
+func advised(err error) string {
+	const (
+		insufficientPrivilege = "42501"
+		readOnly              = "25006"
+	)
+	text := oneLine(err)
+	if refused := new(pgconn.PgError); errors.As(err, &refused) {
+		switch refused.Code {
+		case insufficientPrivilege:
+			return text + ": grant that to the role in DATABASE_URL, or use another (docs/operations.md has the privileges of each)"
+		case readOnly:
+			return text + ": point DATABASE_URL at the primary, where it can be written"
+		}
+	}
+	return text
 }
 
 // oneLine joins the lines of errors that list several causes.

@@ -78,6 +78,10 @@ func TestMainExitCode(t *testing.T) {
 		{"succeed", nil, 0, ""},
 		{"fail", nil, 1, "sample: one reason and another\n"},
 		{"refuse", nil, 4, "sample: delete: it is in use\n"},
+		{"forbidden", nil, 1, "sample: pause: ERROR: permission denied for table subscriptions (SQLSTATE 42501): " +
+			"grant that to the role in DATABASE_URL, or use another (docs/operations.md has the privileges of each)\n"},
+		{"standby", nil, 1, "sample: pause: ERROR: cannot execute UPDATE in a read-only transaction (SQLSTATE 25006): " +
+			"point DATABASE_URL at the primary, where it can be written\n"},
 		{"misuse", nil, 2, "sample: error: unknown flag --nope (see sample --help)\n"},
 		{"drain", []syscall.Signal{syscall.SIGINT}, 0, ""},
 		{"drain", []syscall.Signal{syscall.SIGTERM}, 0, ""},

@@ -91,6 +91,9 @@ func unreachable(err error, config *pgconn.Config) error {
 	}
 	var refused *pgconn.PgError
 	if !errors.As(err, &refused) {
+		if _, reason, found := strings.Cut(oneLine(err), "tls error: "); found { // pgx has no type for it
+			return fmt.Errorf("PostgreSQL at %s cannot be reached with TLS (%s): correct sslmode and its certificates in DATABASE_URL", address, reason)
+		}
 		return fmt.Errorf("no PostgreSQL answers at %s (%s): start it, or correct DATABASE_URL", address, cause(err))
 	}
 	switch refused.Code {

@@ -3,6 +3,7 @@ package cli_test
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"net/url"
 	"strings"
@@ -76,6 +77,31 @@ func TestConnectUnreachable(t *testing.T) {
 
 	_, err = cli.Connect(t.Context(), "postgres://u:hunter2@/db?host=/nowhere")
 	checkLine(t, "no socket", err, "no PostgreSQL answers at /nowhere/.s.PGSQL.5432 (no such file or directory)")
+}
+
+// A server without TLS says so with a letter.
+func TestConnectWithoutTLS(t *testing.T) {
+	t.Parallel()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	answered := make(chan struct{})
+	go func() {
+		defer close(answered)
+		conn, err := listener.Accept()
+		if err != nil {
+			return
+		}
+		defer func() { _ = conn.Close() }()
+		_, _ = io.ReadFull(conn, make([]byte, 8))
+		_, _ = conn.Write([]byte("N"))
+	}()
+	address := listener.Addr().String()
+	_, err = cli.Connect(t.Context(), "postgres://u:hunter2@"+address+"/db?sslmode=require")
+	checkLine(t, "no TLS", err, "PostgreSQL at "+address+" cannot be reached with TLS (server refused TLS connection): correct sslmode")
+	_ = listener.Close()
+	<-answered
 }
 
 func TestConnectRefused(t *testing.T) {

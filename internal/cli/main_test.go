@@ -8,6 +8,8 @@ import (
 	"os"
 	"testing"
 
+	"github.com/jackc/pgx/v5/pgconn"
+
 	"github.com/signalbox-go/signalbox/internal/cli"
 	"github.com/signalbox-go/signalbox/internal/pgtest"
 )
@@ -30,6 +32,10 @@ func sample(ctx context.Context, _ []string, stdout, _ io.Writer) error {
 		return errors.New("one reason\n\tand another")
 	case "refuse":
 		return fmt.Errorf("delete: %w", &cli.ExitError{Code: 4, Err: errors.New("it is in use")})
+	case "forbidden":
+		return fmt.Errorf("pause: %w", &pgconn.PgError{Severity: "ERROR", Code: "42501", Message: "permission denied for table subscriptions"})
+	case "standby":
+		return fmt.Errorf("pause: %w", &pgconn.PgError{Severity: "ERROR", Code: "25006", Message: "cannot execute UPDATE in a read-only transaction"})
 	case "misuse":
 		return &cli.UsageError{Err: errors.New("unknown flag --nope")}
 	}

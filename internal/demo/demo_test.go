@@ -174,6 +174,9 @@ func TestOthersTakePart(t *testing.T) {
 	if report.own != 0 || report.passed != 1 || (report.Latency != Quantiles{}) {
 		t.Errorf("%d own, %d past the producer, latency %+v", report.own, report.passed, report.Latency)
 	}
+	if strings.Contains(begun.told.String(), "0.0 ms") {
+		t.Errorf("latencies that nobody measured are told:\n%s", begun.told.String())
+	}
 	if strings.Contains(begun.told.String(), "\x1b") {
 		t.Error("a name from outside reached the terminal as it was")
 	}

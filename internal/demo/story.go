@@ -98,7 +98,7 @@ func (d *demo) conclude(r *Report) {
 	for _, label := range labels {
 		t := r.Subscriptions[label]
 		fmt.Fprintf(w, "  %s\t%d\t%d\t%d\t%s\t%s\t%s\n", label, t.Delivered, t.Duplicates, t.Missing,
-			inMilliseconds(t.latency.P50), inMilliseconds(t.latency.P99), shares(t.workers))
+			measured(t.latency.P50), measured(t.latency.P99), shares(t.workers))
 	}
 	w.Flush()
 	d.out.say("%s", table.String())
@@ -120,6 +120,14 @@ func (d *demo) conclude(r *Report) {
 	if d.cfg.OwnURL == "" {
 		d.out.say("  The signals stay in public.signals, and their events in outbox.events.")
 	}
+}
+
+// measured is a latency, if there was one to measure: requests that the demo did not send have none.
+func measured(milliseconds float64) string {
+	if milliseconds == 0 {
+		return "-"
+	}
+	return inMilliseconds(milliseconds)
 }
 
 func countOf(n int, what string) string {

@@ -32,7 +32,7 @@ func HandleBatch[T any](w *Worker, s Subscription, handler func(ctx context.Cont
 // others count. Keep handlers short: ParkAfter does not apply.
 func HandleTx[T any](w *Worker, s Subscription, handler func(ctx context.Context, tx pgx.Tx, e *Event[T]) error) error {
 	return w.register(registration{Subscription: s, tx: true, solo: true, many: manyOf(func(ctx context.Context, tx pgx.Tx, events []*Event[T]) error {
-		return handler(ctx, tx, events[0])
+		return handler(ctx, handlersTx{tx}, events[0])
 	})})
 }
 
@@ -40,8 +40,19 @@ func HandleTx[T any](w *Worker, s Subscription, handler func(ctx context.Context
 // thousands of events costs little more than one for a single event. If it fails, the events are handled again one by one, each
 // as a slice of its own, to leave out those that cannot be.
 func HandleBatchTx[T any](w *Worker, s Subscription, handler func(ctx context.Context, tx pgx.Tx, events []*Event[T]) error) error {
-	return w.register(registration{Subscription: s, tx: true, many: manyOf(handler)})
+	return w.register(registration{Subscription: s, tx: true, many: manyOf(func(ctx context.Context, tx pgx.Tx, events []*Event[T]) error {
+		return handler(ctx, handlersTx{tx}, events)
+	})})
 }
+
+// A handlersTx is a transaction that is not its holder's to end: what was written would count without the record of it, and again
+// with the next attempt.
+type handlersTx struct{ pgx.Tx }
+
+var errNotYours = errors.New("the transaction ends with the window: a handler must not commit or roll it back")
+
+func (handlersTx) Commit(context.Context) error   { return errNotYours }
+func (handlersTx) Rollback(context.Context) error { return errNotYours }
 
 // PerEvent makes one error of those of each event in a slice, for a handler to return as it is; nil stands for success. It is nil
 // if all are.

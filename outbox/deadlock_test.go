@@ -18,9 +18,15 @@ func TestDecisionsWaitForNoSettle(t *testing.T) {
 		do   func(ctx context.Context, db *pgtest.DB) (int64, error)
 		want int64
 	}{
-		"retry":   {func(ctx context.Context, db *pgtest.DB) (int64, error) { return outbox.RetryDeliveries(ctx, db.Pool, retrying) }, 2},
-		"skip":    {func(ctx context.Context, db *pgtest.DB) (int64, error) { return outbox.SkipDeliveries(ctx, db.Pool, retrying, "no") }, 2},
-		"discard": {func(ctx context.Context, db *pgtest.DB) (int64, error) { return outbox.DiscardDeliveries(ctx, db.Pool, retrying) }, 2},
+		"retry": {func(ctx context.Context, db *pgtest.DB) (int64, error) {
+			return outbox.RetryDeliveries(ctx, db.Pool, retrying)
+		}, 2},
+		"skip": {func(ctx context.Context, db *pgtest.DB) (int64, error) {
+			return outbox.SkipDeliveries(ctx, db.Pool, retrying, "no")
+		}, 2},
+		"discard": {func(ctx context.Context, db *pgtest.DB) (int64, error) {
+			return outbox.DiscardDeliveries(ctx, db.Pool, retrying)
+		}, 2},
 		"replay": {func(ctx context.Context, db *pgtest.DB) (int64, error) {
 			n, _, _, err := outbox.ReplayEvents(ctx, db.Pool, "s", outbox.EventFilter{}, 0, 10)
 			return int64(n), err

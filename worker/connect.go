@@ -20,10 +20,12 @@ type connector struct{ config *pgxpool.Config }
 const connectTimeout = 5 * time.Second
 
 // sessionSetup makes the server notice within seconds that this process is gone: until then, its locks stay. A settle that
-// hangs with its process must not hold up an eviction for long either.
+// hangs with its process must not hold up an eviction for long either. A session may be idle for days, and heartbeats of serializable
+// transactions would fail because of each other, whatever the database's defaults are.
 const sessionSetup = `
 select set_config('tcp_keepalives_idle', '5', false), set_config('tcp_keepalives_interval', '2', false),
-       set_config('tcp_keepalives_count', '3', false), set_config('idle_in_transaction_session_timeout', '10s', false)`
+       set_config('tcp_keepalives_count', '3', false), set_config('idle_in_transaction_session_timeout', '10s', false),
+       set_config('idle_session_timeout', '0', false), set_config('default_transaction_isolation', 'read committed', false)`
 
 // open returns a connection with a name, which PostgreSQL's pg_stat_activity shows, and whether it reaches PostgreSQL
 // directly. A pooling proxy hands out process ids of its own.

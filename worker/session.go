@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync/atomic"
 	"time"
@@ -150,9 +151,13 @@ func (s *session) serve(parent context.Context) error {
 	var runners, control conc.WaitGroup
 	for i, r := range s.runners {
 		runners.Go(func() {
-			if err := r.run(drain, abort); err != nil {
-				fail(fmt.Errorf("subscription %q: %w", s.subs[i].Name, err))
-			}
+			err := errGone
+			defer func() {
+				if err != nil {
+					fail(fmt.Errorf("subscription %q: %w", s.subs[i].Name, err))
+				}
+			}()
+			err = r.run(drain, abort)
 		})
 	}
 	control.Go(func() {
@@ -211,6 +216,10 @@ func (s *session) open(ctx context.Context, sub registration) (*pgx.Conn, error)
 	}
 	return conn, nil
 }
+
+// errGone is what is left to say of a runner whose goroutine was ended by a handler's runtime.Goexit, as of testing.T's FailNow, or
+// by the panic of a hook.
+var errGone = errors.New("its goroutine was ended: a handler must return, and a hook not panic")
 
 // faultPatience is how long handlers may go on after the session has failed.
 const faultPatience = time.Second

@@ -6,14 +6,14 @@
 //	…
 //	mux.Handle("/outbox/", http.StripPrefix("/outbox", d))
 //
-// It is one [Handler] to mount below any path. All links are relative, so it need not know where it is, and pages are
-// complete without scripts. A browser that has scripts asks for the same page as a stream of server-sent events, and gets
-// what changed of it every two seconds, for as long as somebody looks.
+// It is one [Handler] to mount below any path. All links are relative, so it need not know where it is, and all pages work
+// without JavaScript. With JavaScript, a page asks for itself as a stream of server-sent events, and gets what has changed
+// every two seconds, for as long as somebody looks.
 //
 //	GET /deadletters                              the page
-//	GET /deadletters  Accept: text/event-stream   what is in its middle, whenever that changes
+//	GET /deadletters  Accept: text/event-stream   its main part, whenever that changes
 //
-// The package has no goroutines of its own. Rates come from marks that are taken while somebody looks. No page counts
+// The package has no goroutines of its own. Rates are computed from marks that are taken while somebody looks. No page counts
 // or reads more than a bounded number of rows.
 //
 // Whoever reaches it sees every payload and may decide about every event: see [Config] for how to close it.

@@ -20,8 +20,8 @@ type DB interface {
 	outbox.Beginner
 }
 
-// Config is what a Handler may be told. Its zero value works, and lets everybody in: set a Token, or a User and a Password,
-// unless something in front of the Handler decides who may.
+// Config holds the options of a Handler. Its zero value works, and lets everybody in: set a Token, or a User and a Password,
+// unless something in front of the Handler checks who they are.
 type Config struct {
 	// Logger gets a line for each action, with who did what to how many, for each refused login and for each page that
 	// failed. Defaults to slog.Default().
@@ -46,7 +46,7 @@ type Config struct {
 	Actor func(*http.Request) string
 }
 
-// ErrInvalidConfig is what every error about a Config wraps.
+// ErrInvalidConfig is wrapped by every error about a Config.
 var ErrInvalidConfig = errors.New("invalid configuration")
 
 const (
@@ -72,10 +72,10 @@ type Handler struct {
 }
 
 // NewHandler returns a Handler that shows the outbox in db, usually a *pgxpool.Pool. It does not touch db before the first
-// request, and outlives its restarts. It returns an error that is ErrInvalidConfig where config cannot be.
+// request, and outlives its restarts. It returns ErrInvalidConfig for a config that is not possible.
 //
-// Pages stay open for as long as somebody watches them: have the server call Close when it shuts down, as with
-// server.RegisterOnShutdown(h.Close).
+// The streams that keep pages up to date stay open for as long as somebody watches: let the server call Close when it shuts
+// down, with server.RegisterOnShutdown(h.Close).
 func NewHandler(db DB, config Config) (*Handler, error) {
 	switch {
 	case config.Token != "" && len(config.Token) < minToken:
@@ -96,7 +96,7 @@ func NewHandler(db DB, config Config) (*Handler, error) {
 	return h, nil
 }
 
-// Close ends what browsers watch. They come back by themselves, if the server does. Other requests are not affected.
+// Close ends the streams that keep pages up to date. If the server comes back, so do they. Other requests are not affected.
 func (h *Handler) Close() { h.close() }
 
 // ServeHTTP answers a request.

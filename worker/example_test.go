@@ -38,7 +38,7 @@ func ExampleHandle() {
 	confirmations := worker.Subscription{Name: "confirmations", Topics: []string{"orders.placed"}}
 	err = worker.Handle(w, confirmations, func(_ context.Context, e *worker.Event[placed]) error {
 		log.Printf("confirming order %s over %d", e.Payload.ID, e.Payload.Total)
-		return nil // an error would have it tried again later
+		return nil // after an error, the event is tried again later
 	})
 	if err != nil {
 		log.Fatal(err)

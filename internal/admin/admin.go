@@ -1,4 +1,4 @@
-// Package admin is what producers and workers tell those who look after them, on an address of its own: it is not for the
+// Package admin serves what operators want to know of a producer or a worker, on an address of its own, which is not for the
 // public.
 //
 //	/healthz, /readyz   whether the process lives, and whether it serves

@@ -24,9 +24,9 @@ type Config struct {
 	// Pool is of a database whose schemas are up to date. Required.
 	Pool *pgxpool.Pool
 
-	// OwnURL is the database's URL, password and all, where it lives for the demo alone: it is told to the audience. Empty
-	// means that the database is somebody's: the demo's subscriptions then get names of their own and are removed at the
-	// end. Defaults to that.
+	// OwnURL is the URL of a database that exists for the demo alone; the demo prints it, with the password. Empty means that
+	// the database is somebody's: then the demo's subscriptions get names of their own and are removed at the end. Defaults
+	// to that.
 	OwnURL string
 
 	// Listener is where the producer serves. Run closes it. Required.
@@ -38,7 +38,7 @@ type Config struct {
 	// For is how long traffic is sent. 0 means until the context is cancelled.
 	For time.Duration
 
-	// Rate is how many requests are sent in a second. Defaults to none: only other people's.
+	// Rate is how many requests are sent in a second. Defaults to none: then only other people send some.
 	Rate int
 
 	// Workers is how many there are for each subscription, from 1 to 32. Required.

@@ -23,11 +23,11 @@ create table outbox.events (
     xid          xid8           not null default pg_catalog.pg_current_xact_id(),
     -- CACHE 1 for the same reason: a session that cached ids would hand out old ones late.
     id           bigint         not null generated always as identity (cache 1),
-    -- By its key, or else by its id. The expression is parsed with each statement: the shorter, the cheaper.
+    -- By the hash of the key or, without one, by the id. The expression is parsed with each statement: the shorter, the cheaper.
     lane         smallint       not null generated always as (coalesce(pg_catalog.hashtext(key), id) & 63) stored,
     topic        outbox.topic   not null,
     key          outbox.key,
-    -- Not jsonb, which takes PostgreSQL longer to write out for a reader than all the rest of a row; and it stays as it was published.
+    -- Not jsonb: to write that out for a reader takes PostgreSQL longer than all the rest of a row. And json stays as it was published.
     payload      json           not null,
     headers      outbox.headers not null default '{}',
     -- Not clock_timestamp(): a volatile default would keep COPY from inserting in bulk.
@@ -118,7 +118,7 @@ create table outbox.deliveries (
     stops_key       boolean     not null default false, -- dead, and its key waits until somebody decides
     errors          jsonb       not null default '[]', -- one object an attempt: attempt, at, worker, error
     created_at      timestamptz not null default pg_catalog.statement_timestamp(),
-    decided_at      timestamptz,                       -- when somebody last had it retried, replayed or skipped
+    decided_at      timestamptz,                       -- when somebody last retried, replayed or skipped it
     primary key (subscription_id, event_id)
 ) with (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 500);
 -- The line of unfinished deliveries of one key, in publish order: only its head may run.
@@ -129,8 +129,8 @@ create index deliveries_due on outbox.deliveries (subscription_id, lane, due_at)
     where key is null and state = 'retrying';
 create index deliveries_owner on outbox.deliveries (owner) where owner is not null;
 
--- A payload to look into. Not all JSON can be jsonb (numbers without end, the zero character): what cannot is null, and matches
--- nothing, instead of stopping whoever looks for others.
+-- A payload as jsonb, to search in. Not all JSON can be jsonb (numbers that are too long, the zero character): what cannot becomes
+-- null and matches nothing, instead of ending the search with an error.
 create function outbox.as_jsonb(payload json) returns jsonb language plpgsql immutable strict as $$
 begin
     return payload::jsonb;

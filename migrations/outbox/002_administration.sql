@@ -5,8 +5,8 @@ alter table outbox.subscriptions
     add column rewind_to    bigint check (rewind_to >= 0),                -- nor this: its cursors are to go back to here
     add column begins_after bigint not null default 0;                    -- events up to here were not meant for it
 
--- How far each lane of the log has been deleted because of its age. Who looks for the oldest event starts here: before,
--- there is nothing but index entries that vacuum has yet to remove.
+-- How far each lane of the log has been deleted because of its age. A search for the oldest event starts here: below, there
+-- is nothing but index entries that vacuum has yet to remove.
 create table outbox.trimmed (
     lane  smallint primary key check (lane between 0 and 63),
     up_to bigint   not null default 0

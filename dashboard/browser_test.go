@@ -21,7 +21,7 @@ func TestBrowser(t *testing.T) {
 	for name, test := range map[string]func(*testing.T, window){
 		"FilterAndFollow": browseEvents, "RetryOne": retryOne, "RetryMany": retryMany, "Keyboard": useKeyboard,
 		"Selection": keepSelection, "Recovers": recoverByItself, "Token": logIn, "ReadOnly": lookOnly, "NoScripts": withoutScripts, "Quiet": runNothingElse,
-		"Legible": legible, "Twice": clickTwice, "Restart": outliveRestart,
+		"Legible": legible, "Twice": clickTwice, "Restart": outliveRestart, "Hidden": restWhileHidden,
 	} {
 		t.Run(name, func(t *testing.T) {
 			test(t, newWindow(browser, t))
@@ -168,6 +168,25 @@ func recoverByItself(t *testing.T, b window) {
 	s.subscribe(t, "mails", "orders.*")
 	b.says("unserved")
 	b.until("it does not say so any more", `document.querySelector('#down').hidden`)
+}
+
+// A tab that nobody sees costs nothing.
+func restWhileHidden(t *testing.T, b window) {
+	s := newSite(t, Config{})
+	b.open(s.url)
+	b.says("No subscription yet")
+	eventually(t, "it watches", func() bool { return len(s.handler.streams) == 1 })
+	hide := func(so bool) {
+		b.do("hide or show it", chromedp.Evaluate[chromedp.Void](fmt.Sprintf(`(() => {
+			Object.defineProperty(document, 'hidden', { value: %t, configurable: true })
+			document.dispatchEvent(new Event('visibilitychange'))
+		})()`, so)))
+	}
+	hide(true)
+	eventually(t, "it does not watch", func() bool { return len(s.handler.streams) == 0 })
+	s.subscribe(t, "mails", "orders.*")
+	hide(false)
+	b.says("unserved")
 }
 
 // Who is impatient does not do it twice.

@@ -285,21 +285,21 @@ func TestReplayMuch(t *testing.T) {
 	t.Parallel()
 	const n = replayChunk + 1000
 	s := newSite(t, Config{})
-	c := s.hire(t, "mails", "orders.*")
+	c := s.hire(t, "billing", "orders.*")
 	eventually(t, "it is there", func() bool {
 		list, err := outbox.Subscriptions(t.Context(), s.Pool)
 		return err == nil && len(list) == 1
 	})
-	s.get(t, "replay?name=mails&from=1h").check(t, "preview of nothing", 200, "Nothing to replay", "!>Replay<")
+	s.get(t, "replay?name=billing&from=1h").check(t, "preview of nothing", 200, "Nothing to replay", "!>Replay<")
 	s.exec(t, `insert into outbox.events (topic, key, payload) select 'orders.placed', 'A-' || n % 500, '1' from generate_series(1, $1) n`, n)
 	eventually(t, "all is handled", func() bool { return c.handled.Load() == n })
 	eventually(t, "that is recorded", func() bool {
-		n, err := outbox.CountReplay(t.Context(), s.Pool, "mails", outbox.EventFilter{})
+		n, err := outbox.CountReplay(t.Context(), s.Pool, "billing", outbox.EventFilter{})
 		return err == nil && n.Events >= replayChunk
 	})
 	var preview answer
 	eventually(t, "all of it is settled", func() bool {
-		preview = s.get(t, "replay?name=mails&from=1h&topic=orders.placed")
+		preview = s.get(t, "replay?name=billing&from=1h&topic=orders.placed")
 		return strings.Contains(preview.body, "Replay 6,000 events")
 	})
 	preview.check(t, "preview", 200, "!value=\"1h\"")
@@ -309,11 +309,11 @@ func TestReplayMuch(t *testing.T) {
 	if since := time.Since(at); err != nil || since < time.Hour || since > time.Hour+time.Minute {
 		t.Errorf("from 1h on has become %q: %v, %v", from, since, err)
 	}
-	done := s.post(t, "replay", "name", "mails", "from", html.UnescapeString(from), "topic", "orders.placed")
+	done := s.post(t, "replay", "name", "billing", "from", html.UnescapeString(from), "topic", "orders.placed")
 	done.check(t, "replay", 303)
 	s.get(t, done.Header.Get("Location")).check(t, "notice", 200, "6,000 events are replayed")
 	eventually(t, "they came again", func() bool { return c.handled.Load() == 2*n })
-	none := s.post(t, "replay", "name", "mails", "key", "unknown").Header.Get("Location")
+	none := s.post(t, "replay", "name", "billing", "key", "unknown").Header.Get("Location")
 	s.get(t, none).check(t, "notice of nothing", 200, "Nothing was replayed")
 }
 

@@ -10,7 +10,7 @@ import (
 )
 
 // flaws lists what cannot be read on a page, or not be told by a screen reader: text with less contrast than 4.5, what is wider than the
-// window, fields and columns without a name.
+// window, what covers a heading, fields and columns without a name.
 const flaws = `(() => {
 	const list = []
 	if (document.documentElement.scrollWidth > innerWidth) list.push('the page is ' + document.documentElement.scrollWidth + ' wide')
@@ -43,6 +43,11 @@ const flaws = `(() => {
 		if (!column.textContent.trim() && !column.querySelector('[aria-label]')) list.push('a column of ' + column.parentElement.innerText + ' has no name')
 	}
 	for (const table of document.querySelectorAll('table:not(:has(th))')) list.push('the columns of ' + table.innerText.slice(0, 30) + ' have no names')
+	for (const heading of document.querySelectorAll('.tile h2')) {
+		const place = heading.getBoundingClientRect()
+		const top = document.elementFromPoint(place.x + 5, place.y + place.height / 2)
+		if (top && !heading.contains(top)) list.push(heading.innerText + ' is covered')
+	}
 	if (document.querySelectorAll('h1').length !== 1) list.push('there is not one heading')
 	return list.join('\n')
 })()`

@@ -3,8 +3,11 @@ package dashboard
 import (
 	"context"
 	"fmt"
+	"net"
+	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
@@ -18,6 +21,7 @@ func TestBrowser(t *testing.T) {
 	for name, test := range map[string]func(*testing.T, window){
 		"FilterAndFollow": browseEvents, "RetryOne": retryOne, "RetryMany": retryMany, "Keyboard": useKeyboard,
 		"Selection": keepSelection, "Recovers": recoverByItself, "Token": logIn, "ReadOnly": lookOnly, "NoScripts": withoutScripts, "Quiet": runNothingElse,
+		"Legible": legible, "Twice": clickTwice, "Restart": outliveRestart, "Hidden": restWhileHidden,
 	} {
 		t.Run(name, func(t *testing.T) {
 			test(t, newWindow(browser, t))
@@ -164,6 +168,72 @@ func recoverByItself(t *testing.T, b window) {
 	s.subscribe(t, "mails", "orders.*")
 	b.says("unserved")
 	b.until("it does not say so any more", `document.querySelector('#down').hidden`)
+}
+
+// A tab that nobody sees costs nothing.
+func restWhileHidden(t *testing.T, b window) {
+	s := newSite(t, Config{})
+	b.open(s.url)
+	b.says("No subscription yet")
+	eventually(t, "it watches", func() bool { return len(s.handler.streams) == 1 })
+	hide := func(so bool) {
+		b.do("hide or show it", chromedp.Evaluate[chromedp.Void](fmt.Sprintf(`(() => {
+			Object.defineProperty(document, 'hidden', { value: %t, configurable: true })
+			document.dispatchEvent(new Event('visibilitychange'))
+		})()`, so)))
+	}
+	hide(true)
+	eventually(t, "it does not watch", func() bool { return len(s.handler.streams) == 0 })
+	s.subscribe(t, "mails", "orders.*")
+	hide(false)
+	b.says("unserved")
+}
+
+// Who is impatient does not do it twice.
+func clickTwice(t *testing.T, b window) {
+	s := newSite(t, Config{})
+	s.subscribe(t, "mails", "orders.*")
+	s.bury(t, "mails", 1, 3, "refused")
+	b.open(s.url + "confirm?do=discard-all&subscription=mails")
+	b.until("both clicks come before an answer", `(() => {
+		const button = document.querySelector('#confirm')
+		button.click()
+		button.click()
+		return document.querySelector('form[data-sent]')
+	})()`)
+	b.says("3 events were discarded.")
+	if n := strings.Count(s.log.String(), `"action":"discard"`); n != 1 {
+		t.Errorf("it was asked for %d times:\n%s", n, s.log)
+	}
+	b.do("go back", chromedp.NavigateBack())
+	b.says("Nothing matches any more")
+}
+
+// What cannot be kept up to date says so, until the server is back.
+func outliveRestart(t *testing.T, b window) {
+	s := newSite(t, Config{})
+	start := func(address string) (*http.Server, string) {
+		listener, err := net.Listen("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		server := &http.Server{Handler: s.handler, ReadHeaderTimeout: time.Minute}
+		go func() { _ = server.Serve(listener) }()
+		t.Cleanup(func() { _ = server.Close() })
+		return server, listener.Addr().String()
+	}
+	server, address := start("127.0.0.1:0")
+	b.open("http://" + address + "/")
+	b.says("No subscription yet")
+	b.until("it is live", `document.querySelector('#live-state').classList.contains('on')`)
+	if err := server.Close(); err != nil {
+		t.Fatal(err)
+	}
+	b.says("No updates since")
+	s.subscribe(t, "mails", "orders.*")
+	start(address)
+	b.says("unserved")
+	b.until("all is well", `document.querySelector('#down').hidden && document.querySelector('#live-state').innerText.trim() === 'live'`)
 }
 
 func logIn(t *testing.T, b window) {

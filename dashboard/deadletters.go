@@ -52,6 +52,9 @@ func readDeliveryForm(q url.Values) (deliveryForm, error) {
 // Narrowed is true when not everything of a state is wanted.
 func (f deliveryForm) Narrowed() bool { return f.Topic+f.Key+f.Error+f.Since+f.Until != "" }
 
+// Decidable is true for what can be decided about: not for what is running.
+func (f deliveryForm) Decidable() bool { return f.State != outbox.Running }
+
 // query is the form as it was read, to be sent again.
 func (f deliveryForm) query() url.Values {
 	q := url.Values{}
@@ -143,6 +146,7 @@ func (h *Handler) deadLetters(ctx context.Context, r *http.Request) (*view, erro
 	if p.Subscription == "" {
 		p.Subscription = worst(status.Subscriptions)
 	}
+	v.Title = "Dead letters of " + p.Subscription
 	known := false
 	for _, s := range status.Subscriptions {
 		here := s.Name == p.Subscription

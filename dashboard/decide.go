@@ -41,6 +41,8 @@ func readDecision(q url.Values) (d decision, f deliveryForm, err error) {
 		return d, f, err
 	}
 	switch {
+	case !f.Decidable():
+		err = badRequest("what is running cannot be decided about: it is delivered, or fails")
 	case all:
 		f.IDs = nil
 	case len(f.IDs) == 0:
@@ -115,24 +117,27 @@ func back(f deliveryForm) string {
 // else.
 func notice(q url.Values) string {
 	n, err := strconv.ParseInt(q.Get("n"), 10, 64)
+	counted := err == nil && n >= 0
 	events := num(n) + " " + plural(n, "event", "events")
-	switch {
-	case q.Get("done") == "pause":
+	switch done := q.Get("done"); {
+	case done == "pause":
 		return "Paused. Its workers finish what they are handling, and let go of it within about a second."
-	case q.Get("done") == "resume":
+	case done == "resume":
 		return "Resumed. Its workers go on where they were."
-	case err != nil || n < 0:
+	case !counted:
 		return ""
-	}
-	switch q.Get("done") {
-	case "retry":
-		return events + " will be tried again now."
-	case "skip":
-		return events + " " + plural(n, "was", "were") + " skipped."
-	case "discard":
-		return events + " " + plural(n, "was", "were") + " discarded."
-	case "replay":
+	case done == "replay" && n == 0:
+		return "Nothing was replayed: no event matches that it has settled."
+	case done == "replay":
 		return events + " " + plural(n, "is", "are") + " replayed."
+	case decisions[done].Name != "" && n == 0:
+		return "There was nothing left to decide: somebody else did, or it was delivered."
+	case done == "retry":
+		return events + " will be tried again now."
+	case done == "skip":
+		return events + " " + plural(n, "was", "were") + " skipped."
+	case done == "discard":
+		return events + " " + plural(n, "was", "were") + " discarded."
 	}
 	return ""
 }

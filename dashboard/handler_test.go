@@ -2,12 +2,14 @@ package dashboard
 
 import (
 	"fmt"
+	"html"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/signalbox-go/signalbox/internal/pgtest"
 	"github.com/signalbox-go/signalbox/outbox"
@@ -222,6 +224,14 @@ func TestDecide(t *testing.T) {
 		t.Errorf("mails has %v, other has %v", got, other)
 	}
 	s.get(t, "event?id=65").check(t, "skipped", 200, "Skipped", "gone", "skipped")
+	again := s.post(t, "decide", "do", "discard-all", "subscription", "mails", "key", "A-1").Header.Get("Location")
+	s.get(t, again).check(t, "nothing left", 200, "nothing left to decide", "!discarded")
+	s.get(t, "deadletters?subscription=mails&state=skipped").check(t, "list of skipped", 200, ">Retry<", ">Discard<", "!>Skip<")
+
+	s.exec(t, `with w as (insert into outbox.workers (name, direct) values ('w', true) returning id) update outbox.deliveries d set state = 'running', owner = w.id from w where d.event_id = 5`)
+	s.get(t, "deadletters?subscription=mails&state=running").check(t, "list of running", 200, ">5</a>", "!type=\"checkbox\"", "!>Discard<")
+	s.get(t, "confirm?do=discard-all&subscription=mails&state=running").check(t, "running", 400, "cannot be decided about")
+	s.post(t, "decide", "do", "discard-all", "subscription", "mails", "state", "running").check(t, "running", 400, "cannot be decided about")
 	for _, line := range []string{
 		`"action":"retry","who":"ada"`, `"count":2`, `"action":"skip"`, `"reason":"gone","count":10`, `error=customer`, `"action":"discard"`, `"remote":"127.0.0.1:`,
 	} {
@@ -229,6 +239,7 @@ func TestDecide(t *testing.T) {
 			t.Errorf("the log lacks %s:\n%s", line, s.log)
 		}
 	}
+	s.get(t, "?done=explode&n=0").check(t, "unknown notice", 200, "!role=\"status\"")
 	s.get(t, "?done=retry&n=<b>").check(t, "forged notice", 200, "!tried again")
 }
 
@@ -267,6 +278,67 @@ func TestAdminister(t *testing.T) {
 		}
 	}
 	s.get(t, "workers").check(t, "workers", 200, "mails-1", "sentinel", "64</b>")
+}
+
+// What is replayed in several goes is what there was when it was asked for, and times mean what they meant in the preview.
+func TestReplayMuch(t *testing.T) {
+	t.Parallel()
+	const n = replayChunk + 1000
+	s := newSite(t, Config{})
+	c := s.hire(t, "billing", "orders.*")
+	eventually(t, "it is there", func() bool {
+		list, err := outbox.Subscriptions(t.Context(), s.Pool)
+		return err == nil && len(list) == 1
+	})
+	s.get(t, "replay?name=billing&from=1h").check(t, "preview of nothing", 200, "Nothing to replay", "!>Replay<")
+	s.exec(t, `insert into outbox.events (topic, key, payload) select 'orders.placed', 'A-' || n % 500, '1' from generate_series(1, $1) n`, n)
+	eventually(t, "all is handled", func() bool { return c.handled.Load() == n })
+	eventually(t, "that is recorded", func() bool {
+		n, err := outbox.CountReplay(t.Context(), s.Pool, "billing", outbox.EventFilter{})
+		return err == nil && n.Events >= replayChunk
+	})
+	var preview answer
+	eventually(t, "all of it is settled", func() bool {
+		preview = s.get(t, "replay?name=billing&from=1h&topic=orders.placed")
+		return strings.Contains(preview.body, "Replay 6,000 events")
+	})
+	preview.check(t, "preview", 200, "!value=\"1h\"")
+	_, from, _ := strings.Cut(preview.body, `name="from" value="`)
+	from, _, _ = strings.Cut(from, `"`)
+	at, err := parseTime("from", html.UnescapeString(from))
+	if since := time.Since(at); err != nil || since < time.Hour || since > time.Hour+time.Minute {
+		t.Errorf("from 1h on has become %q: %v, %v", from, since, err)
+	}
+	done := s.post(t, "replay", "name", "billing", "from", html.UnescapeString(from), "topic", "orders.placed")
+	done.check(t, "replay", 303)
+	s.get(t, done.Header.Get("Location")).check(t, "notice", 200, "6,000 events are replayed")
+	eventually(t, "they came again", func() bool { return c.handled.Load() == 2*n })
+	none := s.post(t, "replay", "name", "billing", "key", "unknown").Header.Get("Location")
+	s.get(t, none).check(t, "notice of nothing", 200, "Nothing was replayed")
+}
+
+// The overview begins with what somebody should look at.
+func TestConcerns(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, Config{})
+	look := func(what string, texts ...string) {
+		t.Helper()
+		s.handler.status.forget()
+		s.get(t, "").check(t, what, 200, texts...)
+	}
+	look("nothing at all", "!To look at", "!Nothing needs attention")
+	for n := range 9 {
+		s.subscribe(t, fmt.Sprintf("mails-%d", n), "orders.*")
+	}
+	look("nothing", "Nothing needs attention", "!To look at")
+	id := int(s.publish(t, "orders.placed", "A-1", `1`))
+	look("unserved", "Without a worker", ">mails-5</a> 1 waits", "and 3 more", "!Paused", "!Dead letters</dt>")
+	s.exec(t, `update outbox.subscriptions s set paused_at = now() - interval '3 hours'`)
+	s.exec(t, `update outbox.events e set published_at = now() - interval '5 hours'`)
+	s.bury(t, "mails-1", id, id+1, "refused")
+	s.exec(t, `update outbox.deliveries d set stops_key = true, key = 'A', lane = 7`)
+	s.exec(t, `update outbox.deliveries d set state = 'retrying', stops_key = false where d.event_id = $1`, id+1)
+	look("all else", "!Without a worker", `subscription=mails-1">mails-1</a> 1<`, "for 3 h", "Behind a failed event", "from 5 h ago on")
 }
 
 // What was read and waits for another attempt is no lag, and nothing to be content with either.

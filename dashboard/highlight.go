@@ -1,8 +1,6 @@
 package dashboard
 
 import (
-	"bytes"
-	"encoding/json"
 	"strings"
 	"unicode/utf8"
 )
@@ -16,42 +14,82 @@ type token struct {
 // shownPayload is how much of a payload is shown, in bytes of its indented form.
 const shownPayload = 64 << 10
 
-// highlight indents JSON and tells its parts apart. It reports whether it was cut off.
+// highlight indents JSON and tells its parts apart, up to what is shown: the indentation of what is nested deeply is larger than the
+// payload by far. It reports whether there is more.
 func highlight(raw []byte) (tokens []token, cut bool) {
-	var indented bytes.Buffer
-	if err := json.Indent(&indented, raw, "", "  "); err != nil {
-		return []token{{"", string(raw)}}, false // PostgreSQL has checked it
-	}
-	text := indented.String()
-	if cut = len(text) > shownPayload; cut {
-		end := shownPayload
-		for !utf8.RuneStart(text[end]) {
-			end--
+	var (
+		text  = string(raw)
+		plain strings.Builder // of no colour, since the last token
+		size  int
+		depth int
+	)
+	add := func(kind, s string) {
+		if plain.Len() > 0 {
+			tokens = append(tokens, token{"", plain.String()})
+			plain.Reset()
 		}
-		text = text[:end]
-	}
-	for text != "" {
-		var t token
-		switch c := text[0]; {
-		case c == '"':
-			t = token{"string", text[:stringEnd(text)]}
-			if strings.HasPrefix(text[len(t.Text):], ":") {
-				t.Kind = "key"
+		if room := max(0, shownPayload-size); len(s) > room {
+			for room > 0 && !utf8.RuneStart(s[room]) {
+				room--
 			}
-		case c == '-' || c >= '0' && c <= '9':
-			t = token{"number", text[:prefix(text, "-+.eE0123456789")]}
-		case c >= 'a' && c <= 'z':
-			t = token{"word", text[:prefix(text, "abcdefghijklmnopqrstuvwxyz")]}
-		default:
-			t = token{"", text[:max(1, prefix(text, " \n{}[],:"))]}
+			s, cut = s[:room], true
 		}
-		tokens = append(tokens, t)
-		text = text[len(t.Text):]
+		if s != "" {
+			tokens = append(tokens, token{kind, s})
+			size += len(s)
+		}
 	}
+	rest := func(s string) {
+		plain.WriteString(s)
+		size += len(s)
+	}
+	line := func() { rest("\n" + strings.Repeat("  ", max(0, depth))) }
+	for text = strings.TrimLeft(text, blank); text != "" && size < shownPayload; text = strings.TrimLeft(text, blank) {
+		n := 1
+		switch c := text[0]; {
+		case c == '{' || c == '[':
+			rest(text[:1])
+			if after := strings.TrimLeft(text[1:], blank); after != "" && after[0] == c+2 { // "}" and "]" come two after their opposites
+				rest(after[:1])
+				n = len(text) - len(after) + 1
+				break
+			}
+			depth++
+			line()
+		case c == '}' || c == ']':
+			depth--
+			line()
+			rest(text[:1])
+		case c == ',':
+			rest(text[:1])
+			line()
+		case c == ':':
+			rest(": ")
+		case c == '"':
+			n = stringEnd(text)
+			kind := "string"
+			if strings.HasPrefix(strings.TrimLeft(text[n:], blank), ":") {
+				kind = "key"
+			}
+			add(kind, text[:n])
+		case c >= 'a' && c <= 'z':
+			n = prefix(text, "abcdefghijklmnopqrstuvwxyz")
+			add("word", text[:n])
+		default:
+			n = max(1, prefix(text, "-+.eE0123456789"))
+			add("number", text[:n])
+		}
+		text = text[n:]
+	}
+	cut = cut || text != ""
+	add("", "")
 	return tokens, cut
 }
 
-// stringEnd is how long the JSON string is that text begins with. It may have been cut off.
+// blank is what may be between the parts of JSON.
+const blank = " \t\r\n"
+
+// stringEnd is how long the JSON string is that text begins with.
 func stringEnd(text string) int {
 	for i := 1; i < len(text); i++ {
 		switch text[i] {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"slices"
+	"time"
 
 	"github.com/signalbox-go/signalbox/outbox"
 )
@@ -19,6 +20,7 @@ type overview struct {
 	Log           outbox.LogStatus
 	Workers       []outbox.WorkerStatus
 	Subscriptions []subscriptionLine
+	Concerns      []concern
 	Silent        bool // nothing was ever published
 }
 
@@ -27,6 +29,7 @@ type subscriptionLine struct {
 	outbox.SubscriptionRow
 	Lag        outbox.Lag
 	Deliveries map[string]int64 // by state, as of an outbox.Glance
+	Blocked    int64            // of those that are retrying, how many wait behind an earlier one of their key
 	Out        spark
 }
 
@@ -52,7 +55,7 @@ func (h *Handler) overview(ctx context.Context, _ *http.Request) (*view, error) 
 	}
 	o := &overview{
 		In: draw(marks, published), Out: draw(marks, settled), Doorbell: status.Doorbell, Log: status.Log, Workers: status.Workers,
-		Subscriptions: lines, Silent: marks[len(marks)-1].Last == 0,
+		Subscriptions: lines, Concerns: concerns(status.Log, lines, time.Now()), Silent: marks[len(marks)-1].Last == 0,
 	}
 	for _, s := range lines {
 		o.Dead += s.Deliveries[string(outbox.Dead)]
@@ -82,7 +85,8 @@ func (h *Handler) look(ctx context.Context) (*outbox.Status, []outbox.Mark, []su
 	for _, row := range rows {
 		line := subscriptionLine{SubscriptionRow: row, Out: draw(marks, settledBy(row.Name))}
 		if i := slices.IndexFunc(status.Subscriptions, func(s outbox.SubscriptionStatus) bool { return s.Name == row.Name }); i >= 0 {
-			line.Lag, line.Deliveries = status.Subscriptions[i].Lag, status.Subscriptions[i].Deliveries
+			s := status.Subscriptions[i]
+			line.Lag, line.Deliveries, line.Blocked = s.Lag, s.Deliveries, s.Blocked
 		}
 		lines = append(lines, line)
 	}

@@ -42,7 +42,7 @@ func TestPictures(t *testing.T) {
 	for _, look := range []string{"light", "dark"} {
 		for name, page := range pages {
 			b := newWindow(browser, t)
-			b.do(name, scheme(look), chromedp.EmulateViewport(1180, 760), chromedp.Navigate(s.url+page), chromedp.Sleep(300*time.Millisecond))
+			b.do(name, scheme(look), chromedp.EmulateViewport(1180, 820), chromedp.Navigate(s.url+page), chromedp.Sleep(300*time.Millisecond))
 			b.take(filepath.Join(folder, "dashboard-"+name+"-"+look+".png"), chromedp.CaptureScreenshot())
 			if all && look == "light" {
 				b.do(name, chromedp.EmulateViewport(390, 844, chromedp.EmulateMobile), chromedp.Reload(), chromedp.Sleep(300*time.Millisecond))

@@ -13,9 +13,12 @@ type place struct {
 	at time.Time
 }
 
+// fixedLayout is how times are written that were read: as exactly as PostgreSQL has them.
+const fixedLayout = "2006-01-02 15:04:05.999999Z07:00"
+
 // layouts are how times may be written. Those that do not say otherwise are UTC.
 var layouts = []string{
-	time.RFC3339Nano, "2006-01-02T15:04", "2006-01-02T15:04:05", "2006-01-02 15:04", "2006-01-02 15:04:05", "2006-01-02 15:04:05.999", "2006-01-02",
+	time.RFC3339Nano, fixedLayout, "2006-01-02T15:04", "2006-01-02T15:04:05", "2006-01-02 15:04", "2006-01-02 15:04:05", "2006-01-02 15:04:05.999", "2006-01-02",
 }
 
 // parseTime reads a time, or how long ago it was: 90s, 15m, 2h, 3d.
@@ -58,5 +61,5 @@ func fixed(at time.Time) string {
 	if at.IsZero() {
 		return ""
 	}
-	return at.UTC().Format(time.RFC3339Nano)
+	return at.UTC().Format(fixedLayout)
 }

@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
+	"strconv"
+	"time"
 
 	"github.com/signalbox-go/signalbox/outbox"
 )
@@ -18,7 +21,9 @@ type subscriptionPage struct {
 	subscriptionLine
 	Lanes   []laneCell
 	Owners  []ownerOfLanes
-	Blocked []outbox.BlockedKey
+	Late    bool // some lanes are
+	Far     bool
+	Waiting []outbox.BlockedKey // the keys with the longest lines
 }
 
 // ReplaysFrom is the event that a replay, for which RewindTo waits, begins with.
@@ -29,6 +34,12 @@ type laneCell struct {
 	outbox.LaneRow
 	Shade int // tells owners apart, from 1; 0 for nobody
 }
+
+// Late is true for a lane that is behind.
+func (l laneCell) Late() bool { return l.Behind > 100 && !l.Far() }
+
+// Far is true for one that is far behind.
+func (l laneCell) Far() bool { return l.Behind > 10_000 }
 
 // ownerOfLanes is a worker with how many lanes it owns.
 type ownerOfLanes struct {
@@ -66,9 +77,10 @@ func (h *Handler) subscription(ctx context.Context, r *http.Request) (*view, err
 			p.Owners[n].Lanes++
 			cell.Shade = p.Owners[n].Shade
 		}
+		p.Late, p.Far = p.Late || cell.Late(), p.Far || cell.Far()
 		p.Lanes = append(p.Lanes, cell)
 	}
-	if p.Blocked, err = outbox.BlockedKeys(ctx, h.db, name, blockedKeys); err != nil {
+	if p.Waiting, err = outbox.BlockedKeys(ctx, h.db, name, blockedKeys); err != nil {
 		return nil, err
 	}
 	return &view{Title: name, Nav: "overview", Template: "subscription", Data: p, Live: true}, nil
@@ -103,6 +115,20 @@ func readReplay(r *http.Request) replayForm {
 	return replayForm{
 		Name: r.FormValue("name"), From: r.FormValue("from"), Until: r.FormValue("until"), Topic: r.FormValue("topic"), Key: r.FormValue("key"),
 	}
+}
+
+// fix has times that are relative mean the same when the replay is confirmed.
+func (f *replayForm) fix() error {
+	for name, text := range map[string]*string{"from": &f.From, "until": &f.Until} {
+		p, err := parsePlace(name, *text)
+		if err != nil {
+			return err
+		}
+		if !p.at.IsZero() {
+			*text = fixed(p.at)
+		}
+	}
+	return nil
 }
 
 // Filtered is true when only some events are wanted. Else the subscription's cursors go back.
@@ -143,7 +169,10 @@ type replayPage struct {
 
 func (h *Handler) confirmReplay(ctx context.Context, r *http.Request) (*view, error) {
 	p := &replayPage{replayForm: readReplay(r)}
-	var err error
+	err := p.fix()
+	if err != nil {
+		return nil, err
+	}
 	if p.Filtered() {
 		var filter outbox.EventFilter
 		if filter, err = p.filter(); err == nil {
@@ -176,11 +205,19 @@ func (h *Handler) replay(ctx context.Context, r *http.Request) (string, error) {
 			return "", err
 		}
 		h.audit(r, "replay", "subscription", f.Name, "from", f.From, "count", n.Events, "estimated", n.Estimated)
-		return link("subscription", "name", f.Name, "done", "replay", "n", n.Events), nil
+		return replayed(f.Name, n.Events), nil
 	}
 	filter, err := f.filter()
 	if err != nil {
 		return "", err
+	}
+	if filter.MaxID == 0 {
+		// Or it would go on for as long as anybody publishes.
+		newest, err := outbox.Events(ctx, h.db, outbox.EventFilter{}, outbox.Page{Newest: true, Limit: 1})
+		if err != nil {
+			return "", err
+		}
+		filter.MaxID = max(newest.Next, 1)
 	}
 	var (
 		total int
@@ -188,19 +225,38 @@ func (h *Handler) replay(ctx context.Context, r *http.Request) (string, error) {
 	)
 	for done := false; !done; {
 		var n int
+		started := time.Now()
 		n, last, done, err = outbox.ReplayEvents(ctx, h.db, f.Name, filter, last, replayChunk)
 		total += n
 		if err != nil && total > 0 {
 			h.audit(r, "replay", "subscription", f.Name, "filter", f, "count", total, "error", err)
 			return "", &fault{http.StatusServiceUnavailable, "Only a part was replayed", fmt.Sprintf(
-				"%s %s came before the database failed. Replay again from %d.", num(total), plural(total, "event", ""), last+1)}
+				"%s %s came before the time was up or the database failed. Replay again from %d, with the same topic, key and end.",
+				num(total), plural(total, "event", ""), last+1)}
 		}
 		if err != nil {
 			return "", err
 		}
+		if !done {
+			// What is new has the server to itself for half of the time: its latency is worth more than a replay's end.
+			rest(ctx, time.Since(started))
+		}
 	}
 	h.audit(r, "replay", "subscription", f.Name, "filter", f, "count", total)
-	return link("subscription", "name", f.Name, "done", "replay", "n", total), nil
+	return replayed(f.Name, int64(total)), nil
+}
+
+// replayed is where a replay leads to.
+func replayed(name string, n int64) string {
+	return withQuery("subscription", url.Values{"name": {name}, "done": {"replay"}, "n": {strconv.FormatInt(n, 10)}})
+}
+
+// rest waits, but not for longer than ctx.
+func rest(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
 }
 
 // rewind asks for a rewind, and does not wait for handlers that take their time: the sentinel does the rest.

@@ -25,9 +25,15 @@
     source.addEventListener('down', (e) => { down(e.data); show('off', 'no data') })
     source.onerror = () => { // the server is gone, or has too many who watch
       disconnect()
-      show('off', 'reconnecting')
+      lost()
       again = setTimeout(connect, 3000)
     }
+  }
+
+  // Whoever looks has to know that what he sees is old: a stream cannot tell why it is refused, so reloading does.
+  function lost() {
+    if ($('#down').hidden) down(`No updates since ${new Date().toLocaleTimeString()}: what is below is as it was then. If this lasts, reload the page.`)
+    show('off', 'reconnecting')
   }
 
   function disconnect() {
@@ -118,6 +124,18 @@
     address.searchParams.delete('n')
     history.replaceState(null, '', address)
   }
+
+  // What is asked for twice is done twice: one click is enough, and a page that a browser kept is out of date.
+  document.addEventListener('submit', (e) => {
+    if (e.target.method !== 'post') return
+    if ('sent' in e.target.dataset) return e.preventDefault()
+    e.target.dataset.sent = ''
+    if (e.submitter) e.submitter.textContent += ' …'
+  })
+  addEventListener('pageshow', (e) => { if (e.persisted && $('[data-sent]')) location.reload() })
+
+  const tab = $('.tabs [aria-current]')
+  if (tab) tab.parentElement.scrollTop = tab.offsetTop
 
   // Selecting.
 

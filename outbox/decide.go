@@ -145,7 +145,8 @@ func CountDeliveries(ctx context.Context, db DB, f DeliveryFilter) (int64, error
 }
 
 // RetryDeliveries has the deliveries that match tried again, at once and with all their attempts, and returns how many. Those of
-// one key are tried in order, and what is behind them in their key waits. What is running stays as it is.
+// one key are tried in order, and what is behind them in their key waits. What is running, or just being settled, stays
+// as it is.
 func RetryDeliveries(ctx context.Context, db DB, f DeliveryFilter) (int64, error) {
 	return decide(ctx, db, f, "retry deliveries", `
 		update outbox.deliveries d
@@ -155,7 +156,7 @@ func RetryDeliveries(ctx context.Context, db DB, f DeliveryFilter) (int64, error
 }
 
 // SkipDeliveries sets the deliveries that match aside for a reason, which is kept with them, and returns how many. Their keys go
-// on. What is running stays as it is.
+// on. What is running, or just being settled, stays as it is.
 func SkipDeliveries(ctx context.Context, db DB, f DeliveryFilter, reason string) (int64, error) {
 	return decide(ctx, db, f, "skip deliveries", `
 		update outbox.deliveries d
@@ -166,7 +167,7 @@ func SkipDeliveries(ctx context.Context, db DB, f DeliveryFilter, reason string)
 }
 
 // DiscardDeliveries deletes the deliveries that match, with their payloads, and returns how many. Their keys go on. What is
-// running stays as it is.
+// running, or just being settled, stays as it is.
 func DiscardDeliveries(ctx context.Context, db DB, f DeliveryFilter) (int64, error) {
 	return decide(ctx, db, f, "discard deliveries", `
 		delete from outbox.deliveries d

@@ -175,7 +175,7 @@ func TestPlans(t *testing.T) {
 	mustExec(t, control, "analyze outbox.deliveries")
 	mustExec(t, control, "delete from outbox.deliveries")
 	mustExec(t, control, "vacuum outbox.deliveries") // which truncates it
-	some := make([]int64, 512) // ids of deliveries
+	some := make([]int64, 512)                       // ids of deliveries
 	for i := range some {
 		some[i] = -int64(1 + 100*i)
 	}

@@ -183,7 +183,7 @@ func TestReplayHoldsNothing(t *testing.T) {
 		return err == nil && running == 1
 	})
 	publish(t, db.Pool, neighbour, n, n+1)
-	if last := l.waitFor(t, n + 1)[n]; last.Key != neighbour {
+	if last := l.waitFor(t, n+1)[n]; last.Key != neighbour {
 		t.Errorf("event %d of %s came before that of %s", last.Payload.N, last.Key, neighbour)
 	}
 	close(gate)

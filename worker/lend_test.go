@@ -30,11 +30,11 @@ func TestMistreatedTransaction(t *testing.T) {
 		{"rollback", func(ctx context.Context, tx pgx.Tx) error { _ = tx.Rollback(ctx); return nil }, "ended its transaction"},
 		{"rollback and an error", func(ctx context.Context, tx pgx.Tx) error { _ = tx.Rollback(ctx); return errors.New("mine") }, "mine"},
 		{"rows", func(ctx context.Context, tx pgx.Tx) error {
-			_, err := tx.Query(ctx, `select generate_series(1, 100000)`)
+			_, err := tx.Query(ctx, `select generate_series(1, 100000)`) //nolint:sqlclosecheck // it is the mistake
 			return err
 		}, "close its rows"},
 		{"rows and a panic", func(ctx context.Context, tx pgx.Tx) error {
-			_, _ = tx.Query(ctx, `select generate_series(1, 100000)`)
+			_, _ = tx.Query(ctx, `select generate_series(1, 100000)`) //nolint:sqlclosecheck // it is the mistake
 			panic("mine")
 		}, "panicked: mine"},
 		{"batch", func(ctx context.Context, tx pgx.Tx) error {

@@ -79,7 +79,9 @@ func (w *Worker) Ready() error {
 }
 
 // Run serves until the context is cancelled. Then it stops reading, lets handlers finish for up to
-// Config.ShutdownTimeout, records what they did, gives its lanes to the others, and returns nil.
+// Config.ShutdownTimeout, records what they did, gives its lanes to the others, and returns nil. A handler that
+// ignores that its context was cancelled is left behind after about 2s, if its form is [Handle]; with the other forms, Run waits
+// until it returns.
 //
 // It returns an error when it cannot start: the database cannot be reached, its schema is missing or of another version
 // (a *migrations.VersionError), or a subscription exists with other topics (an *outbox.TopicsError). Once it has

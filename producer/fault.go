@@ -57,10 +57,21 @@ func faultOf(err error) *refusal {
 		return refused
 	case errors.Is(err, ErrOutcomeUnknown):
 		return &refusal{http.StatusServiceUnavailable, ErrOutcomeUnknown}
+	case readOnly(err):
+		return errReadOnly
 	case unavailable(err):
 		return &refusal{http.StatusServiceUnavailable, errors.New("the database cannot be reached")}
 	}
 	return &refusal{http.StatusInternalServerError, errors.New("internal error")}
+}
+
+// errReadOnly is told while the database is a replica, as the old primary is after a failover.
+var errReadOnly = &refusal{http.StatusServiceUnavailable, errors.New("the database takes no writes")}
+
+// readOnly reports whether PostgreSQL has refused to write anything at all.
+func readOnly(err error) bool {
+	var refused *pgconn.PgError
+	return errors.As(err, &refused) && refused.Code == "25006"
 }
 
 // unavailable reports whether an error is that of a database that is away, so that the same request may succeed later.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"time"
@@ -191,6 +192,13 @@ func (h *Handler) readyz(r *http.Request) (any, error) {
 		case err != nil:
 			return nil, err
 		}
+	}
+	var readOnly bool
+	if err := h.db.QueryRow(ctx, `select current_setting('transaction_read_only')::boolean`).Scan(&readOnly); err != nil {
+		return nil, fmt.Errorf("look whether the database takes writes: %w", err)
+	}
+	if readOnly {
+		return nil, errReadOnly
 	}
 	return status{"ready"}, nil
 }

@@ -265,6 +265,23 @@ func TestHealth(t *testing.T) {
 	call{method: "GET", path: "/healthz", code: 200}.run(t, handler)
 }
 
+// A replica, or a database that was made read-only, is not ready, and its clients are to try again.
+func TestReadOnly(t *testing.T) {
+	t.Parallel()
+	config := pgtest.New(t).Pool.Config()
+	config.ConnConfig.RuntimeParams["default_transaction_read_only"] = "on"
+	pool, err := pgxpool.NewWithConfig(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(pool.Close)
+	handler := quiet(pool)
+	again := http.Header{"Retry-After": {"1"}}
+	call{method: "GET", path: "/readyz", code: 503, reason: "takes no writes", want: again}.run(t, handler)
+	call{method: "POST", path: "/ingest", code: 503, reason: "takes no writes", want: again}.run(t, handler)
+	call{method: "GET", path: "/healthz", code: 200}.run(t, handler)
+}
+
 // Errors of our own say nothing of the inside, which is in the log, and undo what came before them.
 func TestInternalError(t *testing.T) {
 	t.Parallel()

@@ -70,6 +70,7 @@ func candidates(node *kong.Node, words []string) []string {
 	arguments := 0
 	for _, word := range before {
 		switch child := childOf(node, word); {
+		case word == "=": // bash takes --state=dead for three words
 		case awaited != nil:
 			awaited = nil
 		case strings.HasPrefix(word, "-") && !strings.Contains(word, "="):
@@ -83,10 +84,20 @@ func candidates(node *kong.Node, words []string) []string {
 			arguments++
 		}
 	}
+	if last == "=" {
+		last = ""
+	}
 	var all []string
+	name, _, given := strings.Cut(last, "=")
 	switch {
 	case awaited != nil:
 		all = values(awaited.Value)
+	case strings.HasPrefix(last, "-") && given:
+		if flag := flagOf(node, name); flag != nil {
+			for _, value := range values(flag.Value) {
+				all = append(all, name+"="+value)
+			}
+		}
 	case strings.HasPrefix(last, "-"):
 		for flag := range flagsOf(node) {
 			if !flag.Hidden {

@@ -20,6 +20,10 @@ func TestComplete(t *testing.T) {
 		"migrate --set ":                        {"both", "outbox", "signals"},
 		"deliveries list -s mails --state ":     {"all", "dead", "retrying", "running", "skipped"},
 		"deliveries list --state d":             {"dead"},
+		"deliveries list --state=d":             {"--state=dead"},
+		"deliveries list --state = d":           {"dead"}, // as bash splits it
+		"deliveries list --state =":             {"all", "dead", "retrying", "running", "skipped"},
+		"deliveries list --nope=d":              nil,
 		"deliveries list -s mails --un":         {"--until"},
 		"deliveries list --subscription=x --li": {"--limit"},
 		"deliveries retry --yes --sub":          {"--subscription"},

@@ -55,6 +55,7 @@ const flaws = `(() => {
 // Pages are legible whatever they show, in the light and in the dark, on a desk and on a phone.
 func legible(t *testing.T, b window) {
 	s := newSite(t, Config{})
+	s.handler.every = refresh // or the first look would be over before it is looked at
 	long := strings.Repeat("subscription", 15)
 	s.subscribe(t, long, strings.Repeat("topic", 30)+".*", "orders.>", "stock.*")
 	for n := range 30 {

@@ -19,7 +19,7 @@ import (
 // args are the arguments after the program's name.
 type Command func(ctx context.Context, args []string, stdout, stderr io.Writer) error
 
-// ErrHelp is returned by [Parse] when help was asked for and printed: there is nothing left to do.
+// ErrHelp is returned by [Parse] when help, or the version, was asked for and printed: there is nothing left to do.
 var ErrHelp = errors.New("help was printed")
 
 // A UsageError says that the command line, or the environment in its place, is wrong.
@@ -49,10 +49,12 @@ func Parse(name, description string, flags any, args []string, stdout io.Writer,
 	parser, err := kong.New(flags, append([]kong.Option{
 		kong.Name(name),
 		kong.Description(description),
+		kong.Embed(&versionFlag{}),
+		kong.Vars{"version": version(name)},
 		kong.DefaultEnvars("SIGNALBOX"),
 		kong.Writers(stdout, io.Discard),
 		kong.ConfigureHelp(kong.HelpOptions{WrapUpperBound: 100}),
-		// Kong exits after printing help. A test must survive that, so it is only noted here.
+		// Kong exits after printing help or the version. A test must survive that, so it is only noted here.
 		kong.Exit(func(int) { helped = true }),
 	}, options...)...)
 	if err != nil {

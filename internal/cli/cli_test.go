@@ -50,6 +50,21 @@ func TestParseRefuses(t *testing.T) {
 	}
 }
 
+func TestParseVersion(t *testing.T) {
+	t.Setenv("SIGNALBOX_VERSION", "true") // has no meaning
+	var flags sampleFlags
+	var out bytes.Buffer
+	if _, err := cli.Parse("sample", "", &flags, nil, &out); err != nil || out.Len() > 0 {
+		t.Errorf("got %v and %q, want nothing", err, out.String())
+	}
+	if _, err := cli.Parse("sample", "", &flags, []string{"--version"}, &out); !errors.Is(err, cli.ErrHelp) {
+		t.Errorf("got %v, want ErrHelp", err)
+	}
+	if !strings.HasPrefix(out.String(), "sample ") || !strings.Contains(out.String(), " go1.") {
+		t.Errorf("printed %q", out.String())
+	}
+}
+
 func TestParseHelp(t *testing.T) {
 	t.Setenv("DATABASE_URL", "postgres://u:secret@h/d")
 	var flags sampleFlags

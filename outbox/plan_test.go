@@ -223,7 +223,7 @@ func TestPlans(t *testing.T) {
 			pages: 100,
 		},
 		{
-			name: "claim_due", setup: readSetup, sql: claimDueSQL,
+			name: "claim_due", setup: claimSetup, sql: claimDueSQL,
 			args: func() []any {
 				return []any{worker, sub.ID, []int16{1, 2, 5}, []string{"key-1", "", "long"}, int32(64), int32(2), int32(64), true}
 			},
@@ -231,7 +231,7 @@ func TestPlans(t *testing.T) {
 			pages: 3*8 + 3*64*8, // whatever waits behind
 		},
 		{
-			name: "lines", setup: readSetup, sql: linesSQL,
+			name: "lines", setup: claimSetup, sql: linesSQL,
 			args: func() []any {
 				lanes := make([]int16, Lanes)
 				for i := range lanes {
@@ -261,7 +261,7 @@ func TestPlans(t *testing.T) {
 			pages: 40 * len(some), // with those of the new versions, in five indexes
 		},
 		{
-			name: "waiting", setup: readSetup, sql: waitingSQL,
+			name: "waiting", setup: claimSetup, sql: waitingSQL,
 			args:  func() []any { return []any{sub.ID, []int16{1, 2, 5}, []string{"key-1", "", "long"}, worker, int32(64)} },
 			want:  []string{"deliveries: Index Scan deliveries_line", "deliveries: Index Scan deliveries_due", "deliveries: Index Scan deliveries_owner"},
 			pages: 3 * (10 + 65), // whatever else waits

@@ -37,23 +37,12 @@ func TestDecisionsWaitForNoSettle(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 			defer cancel()
 			db := pgtest.New(t)
-			s := subscribe(t, db, ">")
-			m, _ := member(t, db, s)
-			for range 3 {
-				publishOne(t, db.Pool, "k")
-			}
-			w, err := m.Read(ctx, 100*outbox.Lanes)
-			if err != nil || len(w.Events) != 3 {
-				t.Fatal(w, err)
-			}
-			if err := m.Settle(ctx, outbox.Settlement{Window: w, Unfinished: []outbox.Unfinished{{Event: w.Events[0]}, {Event: w.Events[1]}, {Event: w.Events[2]}}}); err != nil {
-				t.Fatal(err)
-			}
+			_, events := waitingLine(t, db, 0)
 			tx, err := db.Conn(t).Begin(ctx)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := tx.Exec(ctx, `delete from outbox.deliveries where event_id = $1`, w.Events[2].ID); err != nil {
+			if _, err := tx.Exec(ctx, `delete from outbox.deliveries where event_id = $1`, events[2].ID); err != nil {
 				t.Fatal(err)
 			}
 			if n, err := c.do(ctx, db); err != nil || n != c.want {

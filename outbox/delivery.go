@@ -160,9 +160,8 @@ join outbox.deliveries d on d.subscription_id = any (f.subscription_id) and d.ev
 const claimSetup = readSetup + `, set_config('enable_sort', 'off', true)`
 
 // waitingSQL returns for each line when to look again and how much is left of it, as far as a claim looks and one more, or nothing
-// where nothing is left. What runs elsewhere, parked by the
-// lane's owner before, is looked at again once a second, and so is a head that stops its key: nobody tells that such an event
-// has failed, or that its worker has died.
+// where nothing is left. What runs elsewhere, parked by the lane's owner before, is looked at again once a second, and so is a head
+// that stops its key: nobody tells that such an event has failed, or that its worker has died.
 const waitingSQL = `
 with elsewhere as materialized ( -- lanes with events without a key that others run
     select distinct d.lane

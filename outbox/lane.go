@@ -118,8 +118,9 @@ with cursors as materialized (` + cursorsSQL + `
     where l.subscription_id = (select s.id from outbox.subscriptions s where s.name = $1)
 )
 select c.lane, coalesce(w.name, ''), c.after_id,
-       greatest((select coalesce(max(h.last_value) filter (where h.is_called), 0) from outbox.events_id_seq h) - c.after_id, 0)
+       greatest(h.id - c.after_id, 0)
 from cursors c
+cross join (select ` + headSQL + ` as id) h
 join outbox.lanes l on l.subscription_id = c.subscription_id and l.lane = c.lane
 left join outbox.workers w on w.id = l.owner
 order by c.lane`

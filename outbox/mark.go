@@ -17,7 +17,7 @@ type Mark struct {
 const markSQL = `
 with cursors as materialized (` + cursorsSQL + `
 )
-select clock_timestamp(), (select coalesce(max(h.last_value) filter (where h.is_called), 0) from outbox.events_id_seq h),
+select clock_timestamp(), ` + headSQL + `,
        array(select s.name from outbox.subscriptions s order by s.id),
        array(select (select coalesce(avg(c.after_id), 0) from cursors c where c.subscription_id = s.id)::double precision
              from outbox.subscriptions s order by s.id)`

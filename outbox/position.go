@@ -56,8 +56,7 @@ func (p Position) after(ctx context.Context, tx pgx.Tx) (int64, error) {
 
 // nextID is the id that the next event gets.
 func nextID(ctx context.Context, tx pgx.Tx) (id int64, err error) {
-	err = tx.QueryRow(ctx, `
-		select coalesce(max(s.last_value) filter (where s.is_called), 0) + 1 from outbox.events_id_seq s`).Scan(&id)
+	err = tx.QueryRow(ctx, `select `+headSQL+` + 1`).Scan(&id)
 	return id, err
 }
 
@@ -66,7 +65,7 @@ func nextID(ctx context.Context, tx pgx.Tx) (id int64, err error) {
 // that, too.
 const firstSinceSQL = `
 with recursive head as materialized (
-    select coalesce(max(s.last_value) filter (where s.is_called), 0) as id from outbox.events_id_seq s
+    select ` + headSQL + ` as id
 ), search as (
     select t.lane, t.up_to as low, greatest(t.up_to, (select h.id from head h)) as high
     from outbox.trimmed t

@@ -54,7 +54,7 @@ select set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan'
 // list, and its condition needs head. Where no lane can have moved, none is assigned.
 const readSQL = `
 with head as materialized (
-    select coalesce((select s.last_value from outbox.events_id_seq s where s.is_called), 0) as id,
+    select ` + headSQL + ` as id,
            pg_current_snapshot() as snapshot,
            pg_current_xact_id_if_assigned() is null as clean
 ), lanes as materialized (

@@ -79,9 +79,7 @@ func readStatus(ctx context.Context, db DB, count func(id int32, s *Subscription
 	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
 		return nil, fmt.Errorf("look for the oldest event: %w", err)
 	}
-	// Of a sequence that was never used, last_value is the first one to come.
-	const lastSQL = `select case when h.is_called then h.last_value else 0 end from outbox.events_id_seq h`
-	if err := db.QueryRow(ctx, lastSQL).Scan(&s.Log.LastID); err != nil {
+	if err := db.QueryRow(ctx, `select `+headSQL).Scan(&s.Log.LastID); err != nil {
 		return nil, fmt.Errorf("read the last id: %w", err)
 	}
 	return s, nil
@@ -161,7 +159,7 @@ with cursors as materialized (` + cursorsSQL + `
 )
 select count(*), count(*) filter (where s.wanted),
        coalesce(extract(epoch from clock_timestamp() - min(s.published_at) filter (where s.wanted)), 0)::double precision,
-       (select coalesce(sum(greatest(h.last_value - c.after_id, 0)), 0)::bigint / $4 from cursors c, outbox.events_id_seq h)
+       (select coalesce(sum(greatest(h.id - c.after_id, 0)), 0)::bigint / $4 from cursors c, (select ` + headSQL + ` as id) h)
 from scanned s`
 
 // Of each key, all that are retrying are blocked but the head, if it is one of them. One pass over the table, like the count of

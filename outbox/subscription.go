@@ -143,7 +143,7 @@ func (p Position) cursor(ctx context.Context, tx pgx.Tx) (after int64, pending x
 	)
 	err = tx.QueryRow(ctx, `
 		select pg_current_snapshot()::text, h.id, case when h.id >= 0 then pg_current_xact_id()::text::bigint end
-		from (select coalesce(max(s.last_value) filter (where s.is_called), 0) as id from outbox.events_id_seq s) h`).
+		from (select `+headSQL+` as id) h`).
 		Scan(&seen, &after, &next)
 	if err != nil {
 		return 0, nil, err

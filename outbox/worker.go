@@ -84,7 +84,7 @@ with beat as (
 select exists (select from beat),
        $2::boolean and pg_try_advisory_lock($3::integer, $4::integer),
        pg_current_snapshot()::text,
-       coalesce((select s.last_value from outbox.events_id_seq s where s.is_called), 0),
+       ` + headSQL + `,
        array(select (m.subscription_id, count(*), count(*) filter (where m.worker_id < $1),
                      (select count(*) from outbox.lanes l where l.subscription_id = m.subscription_id and l.owner is null))
              from outbox.members m

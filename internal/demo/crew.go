@@ -43,11 +43,11 @@ func (d *demo) names() []string {
 
 // subscribe creates the subscriptions. They see what is published from now on: old events are not the demo's.
 func (d *demo) subscribe(ctx context.Context, names []string) error {
-	err := d.cfg.Pool.QueryRow(ctx, `
-		select coalesce(max(s.last_value) filter (where s.is_called), 0) from outbox.events_id_seq s`).Scan(&d.before)
+	mark, err := outbox.ReadMark(ctx, d.cfg.Pool)
 	if err != nil {
 		return fmt.Errorf("look at the log: %w", err)
 	}
+	d.before = mark.Last
 	for _, name := range names {
 		if _, err := outbox.Subscribe(ctx, d.cfg.Pool, name, topics, outbox.FromNow); err != nil {
 			return err

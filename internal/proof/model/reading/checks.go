@@ -26,5 +26,6 @@ func Checks() []explore.Check {
 	add(CachedIDs, small, "the sequence caches ids", InOrder, false)
 	add(EarlyXid, small, "a read takes its transaction id before its snapshot", NotLost, false)
 	add(LateHead, small, "a read looks at the sequence after it has taken its transaction id", NotLost, false)
+	add(HeadAhead, small, "a read takes the last id from the sequence's row", NotLost, false)
 	return checks
 }

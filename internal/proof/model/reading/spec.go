@@ -22,6 +22,8 @@ const (
 	EarlyXid
 	// LateHead has the reader look at the sequence after it has taken its transaction id.
 	LateHead
+	// HeadAhead has the reader take the last id from the sequence's row, which may say more than was taken: see outbox/head.go.
+	HeadAhead
 )
 
 // The properties.

@@ -111,6 +111,10 @@ func (m *model) measure(s state, to func(state)) {
 		me.head = s.nextID - 1
 	}
 	to(s)
+	if m.broken == HeadAhead {
+		me.head++
+		to(s)
+	}
 }
 
 // finish takes the transaction id, if there is anything beyond the cursor, and moves that: cursor.advance. The window has

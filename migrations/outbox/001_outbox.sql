@@ -48,7 +48,7 @@ alter table outbox.events alter column xid set (n_distinct = -1);
 -- A subscription is a durable, named consumer group: each sees every event that matches its topics.
 create table outbox.subscriptions (
     id         integer     primary key generated always as identity,
-    name       text        not null unique check (name <> '' and octet_length(name) <= 255),
+    name       text        not null collate "C" unique check (name <> '' and octet_length(name) <= 255),
     topics     text[]      not null check (cardinality(topics) > 0),
     created_at timestamptz not null default pg_catalog.statement_timestamp()
 );
@@ -106,7 +106,7 @@ create table outbox.deliveries (
     event_id        bigint      not null,
     lane            smallint    not null,
     topic           text        not null,
-    key             text,
+    key             text        collate "C",           -- an index in the operating system's order would be wrong after its upgrade
     payload         json        not null,
     headers         jsonb       not null,
     published_at    timestamptz not null,

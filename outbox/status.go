@@ -11,6 +11,8 @@ import (
 
 // A Status says how the outbox is doing.
 type Status struct {
+	At            time.Time            `json:"at"`       // when it was read, by the database's clock
+	Concerns      []Concern            `json:"concerns"` // what somebody should look at; none where events flow
 	Subscriptions []SubscriptionStatus `json:"subscriptions"`
 	Workers       []WorkerStatus       `json:"workers"`
 	Doorbell      string               `json:"doorbell"` // "armed", "polling", or "unattended" when no worker answers it
@@ -79,9 +81,10 @@ func readStatus(ctx context.Context, db DB, count func(id int32, s *Subscription
 	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
 		return nil, fmt.Errorf("look for the oldest event: %w", err)
 	}
-	if err := db.QueryRow(ctx, `select `+headSQL).Scan(&s.Log.LastID); err != nil {
+	if err := db.QueryRow(ctx, `select clock_timestamp(), `+headSQL).Scan(&s.At, &s.Log.LastID); err != nil {
 		return nil, fmt.Errorf("read the last id: %w", err)
 	}
+	s.Concerns = s.findConcerns()
 	return s, nil
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
 	"strconv"
 	"strings"
 	"time"
@@ -74,18 +75,14 @@ func (s *statusCommand) look(ctx context.Context, c *console, pool *pgxpool.Pool
 	if s.JSON {
 		return c.print(status)
 	}
-	// Ages are by the database's clock, which wrote the times.
-	var now time.Time
-	if err := pool.QueryRow(ctx, `select clock_timestamp()`).Scan(&now); err != nil {
-		return fmt.Errorf("read the database's clock: %w", err)
-	}
-	return c.write(statusText(status, now))
+	return c.write(statusText(status))
 }
 
 // statusText is a status for people.
-func statusText(s *outbox.Status, now time.Time) string {
+func statusText(s *outbox.Status) string {
 	var b strings.Builder
-	if lines := attention(s, now); len(lines) > 0 {
+	now := s.At // the times were written by the same clock
+	if lines := concernsText(s); len(lines) > 0 {
 		b.WriteString("! " + strings.Join(lines, "\n! ") + "\n\n")
 	}
 	if len(s.Subscriptions) == 0 {
@@ -152,4 +149,17 @@ func doorbellText(state string) string {
 		return "unattended: no worker answers it"
 	}
 	return state
+}
+
+// deliveriesText counts deliveries by state, and apart from those that are retrying those that wait behind an earlier one of
+// their key.
+func deliveriesText(s outbox.SubscriptionStatus) string {
+	byState := maps.Clone(s.Deliveries)
+	if s.Blocked > 0 {
+		byState["blocked"] = s.Blocked
+		if byState[string(outbox.Retrying)] -= s.Blocked; byState[string(outbox.Retrying)] <= 0 {
+			delete(byState, string(outbox.Retrying))
+		}
+	}
+	return counts(byState, "")
 }

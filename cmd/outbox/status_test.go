@@ -122,6 +122,16 @@ func TestStatusText(t *testing.T) {
 	now := time.Date(2030, 1, 1, 14, 0, 0, 0, time.UTC)
 	noon := now.Add(-2 * time.Hour)
 	status := &outbox.Status{
+		At: now,
+		Concerns: []outbox.Concern{
+			{Subscription: "audit", Kind: outbox.ConcernDead, Events: 20},
+			{Subscription: "audit", Kind: outbox.ConcernBlocked, Events: 1203},
+			{Subscription: "mails", Kind: outbox.ConcernPaused, Since: &noon},
+			{Subscription: "mails", Kind: outbox.ConcernDead, Events: 1},
+			{Subscription: "mails", Kind: outbox.ConcernHolds, Since: &noon},
+			{Subscription: "two\nlines", Kind: outbox.ConcernUnserved, Events: 1},
+			{Subscription: "two\nlines", Kind: outbox.ConcernHolds, Since: &noon},
+		},
 		Subscriptions: []outbox.SubscriptionStatus{
 			{
 				Name: "audit", Topics: []string{"signals.>", "alarms.*"}, Lag: outbox.Lag{Events: 123456, Estimated: true, Seconds: 3725.4},
@@ -162,7 +172,7 @@ The log begins with event 17, 2h0m0s ago, which is yet to be settled by mails, "
 `
 	// The width of columns is tabwriter's affair.
 	squeeze := func(s string) string { return strings.Join(strings.Fields(s), " ") }
-	got := statusText(status, now)
+	got := statusText(status)
 	if diff := cmp.Diff(squeeze(want), squeeze(got)); diff != "" {
 		t.Errorf("%s\n%s", diff, got)
 	}

@@ -1,0 +1,51 @@
+package dashboard
+
+import (
+	"slices"
+
+	"github.com/signalbox-go/signalbox/outbox"
+)
+
+// mentions is how many subscriptions a concern names.
+const mentions = 6
+
+// A concern is a kind of things to look at, with the subscriptions that have it.
+type concern struct {
+	What  string
+	Alarm bool // nobody wanted it, and it does not end by itself
+	About []mention
+	More  int // how many others have it
+}
+
+// A mention is a subscription with what there is to know about it.
+type mention struct{ Name, Link, Note string }
+
+func (c *concern) add(name, link, note string) {
+	if len(c.About) == mentions {
+		c.More++
+		return
+	}
+	c.About = append(c.About, mention{name, link, note})
+}
+
+// concerns groups what somebody should look at by what it is, the worst first.
+func concerns(s *outbox.Status) []concern {
+	unserved, dead := concern{What: "Without a worker", Alarm: true}, concern{What: "Dead letters", Alarm: true}
+	blocked, paused, held := concern{What: "Behind a failed event of their key"}, concern{What: "Paused"}, concern{What: "Yet to settle old events"}
+	for _, c := range s.Concerns {
+		name, page := c.Subscription, link("subscription", "name", c.Subscription)
+		switch c.Kind {
+		case outbox.ConcernUnserved:
+			unserved.add(name, page, num(c.Events)+" "+plural(c.Events, "waits", "wait"))
+		case outbox.ConcernDead:
+			dead.add(name, link("deadletters", "subscription", name), atMost(c.Events))
+		case outbox.ConcernBlocked:
+			blocked.add(name, page, atMost(c.Events))
+		case outbox.ConcernHolds:
+			held.add(name, page, "from "+span(s.At.Sub(*c.Since))+" ago on")
+		case outbox.ConcernPaused:
+			paused.add(name, page, "for "+span(s.At.Sub(*c.Since)))
+		}
+	}
+	return slices.DeleteFunc([]concern{unserved, dead, blocked, held, paused}, func(c concern) bool { return len(c.About) == 0 })
+}

@@ -10,10 +10,12 @@ import (
 	"html/template"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/signalbox-go/signalbox/outbox"
@@ -166,11 +168,11 @@ func explain(err error) *fault {
 		return &fault{http.StatusNotFound, "There is no such event", "Its transaction may have rolled back or not have committed yet, or it is older than the log goes back."}
 	case errors.Is(err, outbox.ErrInvalidFilter), errors.Is(err, outbox.ErrInvalidPosition):
 		return badRequest(err.Error())
-	case errors.As(err, &refused) && (refused.Code == "3F000" || refused.Code == "42P01" || refused.Code == "42703"):
+	case errors.As(err, &refused) && slices.Contains([]string{pgerrcode.InvalidSchemaName, pgerrcode.UndefinedTable, pgerrcode.UndefinedColumn}, refused.Code):
 		return &fault{http.StatusServiceUnavailable, "The schema does not fit", `The tables are not as this dashboard knows them: run "outbox migrate".`}
 	case errors.As(err, &refused) && strings.HasPrefix(refused.Code, "22"): // a text with a zero byte, say
 		return badRequest(refused.Message)
-	case errors.As(err, &refused) && refused.Code == "42501":
+	case errors.As(err, &refused) && refused.Code == pgerrcode.InsufficientPrivilege:
 		return &fault{http.StatusServiceUnavailable, "The dashboard's role may not do that", "PostgreSQL says: " + refused.Message + "."}
 	case errors.Is(err, context.DeadlineExceeded):
 		return &fault{http.StatusServiceUnavailable, "The database takes too long", "It has not answered in time. This page tries again by itself."}

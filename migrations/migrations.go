@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 
+	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/tern/v2/migrate"
@@ -97,9 +98,8 @@ func (s Set) Check(ctx context.Context, db Querier) error {
 	var have int32
 	err = db.QueryRow(ctx, "select version from "+s.versionTable).Scan(&have)
 	var pgErr *pgconn.PgError
-	const undefinedTable = "42P01"
 	switch {
-	case errors.Is(err, pgx.ErrNoRows), errors.As(err, &pgErr) && pgErr.Code == undefinedTable:
+	case errors.Is(err, pgx.ErrNoRows), errors.As(err, &pgErr) && pgErr.Code == pgerrcode.UndefinedTable:
 		have = 0
 	case err != nil:
 		return fmt.Errorf("read %s schema version: %w", s, err)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 )
@@ -127,8 +128,7 @@ func busy(err error) error {
 // lockTimedOut reports whether a statement ended because it waited for a lock for longer than lock_timeout.
 func lockTimedOut(err error) bool {
 	var pgErr *pgconn.PgError
-	const lockNotAvailable = "55P03"
-	return errors.As(err, &pgErr) && pgErr.Code == lockNotAvailable
+	return errors.As(err, &pgErr) && pgErr.Code == pgerrcode.LockNotAvailable
 }
 
 // TrimSkipped deletes up to limit deliveries that were skipped longer ago than keep, and returns how many. Dead letters stay,

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
@@ -71,7 +72,7 @@ var errReadOnly = &refusal{http.StatusServiceUnavailable, errors.New("the databa
 // readOnly reports whether PostgreSQL has refused to write anything at all.
 func readOnly(err error) bool {
 	var refused *pgconn.PgError
-	return errors.As(err, &refused) && refused.Code == "25006"
+	return errors.As(err, &refused) && refused.Code == pgerrcode.ReadOnlySQLTransaction
 }
 
 // unavailable reports whether an error is that of a database that is away, so that the same request may succeed later.
@@ -86,8 +87,7 @@ func unavailable(err error) bool {
 		return true
 	case errors.As(err, &refused):
 		switch refused.Code {
-		case "57P01", "57P02", "57P03", // shutting down, crashed, starting up
-			"53300": // too many connections
+		case pgerrcode.AdminShutdown, pgerrcode.CrashShutdown, pgerrcode.CannotConnectNow, pgerrcode.TooManyConnections:
 			return true
 		}
 		return strings.HasPrefix(refused.Code, "08") // connection exceptions, which proxies report

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -61,8 +62,7 @@ func (s *session) keepHouse(ctx context.Context, log *slog.Logger) error {
 // forbidden reports whether the worker's role lacks a privilege: it can do without chores.
 func forbidden(err error) bool {
 	var pgErr *pgconn.PgError
-	const insufficientPrivilege = "42501"
-	return errors.As(err, &pgErr) && pgErr.Code == insufficientPrivilege
+	return errors.As(err, &pgErr) && pgErr.Code == pgerrcode.InsufficientPrivilege
 }
 
 // A housekeeper does the chores, one at a time.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -111,12 +112,6 @@ func migrate(ctx context.Context, pool *pgxpool.Pool, sets []migrations.Set) (*m
 	return done, err
 }
 
-// Codes of PostgreSQL for what is there already.
-const (
-	duplicateSchema = "42P06"
-	duplicateTable  = "42P07"
-)
-
 // upgrade brings one set up to date.
 func upgrade(ctx context.Context, conn *pgx.Conn, set migrations.Set) (migratedSet, error) {
 	// Who asks before may be overtaken by another process. What was missing then is there afterwards, by whoever's hand.
@@ -126,7 +121,7 @@ func upgrade(ctx context.Context, conn *pgx.Conn, set migrations.Set) (migratedS
 		return done, err
 	}
 	err := set.Up(ctx, conn)
-	if taken := new(pgconn.PgError); old != nil && old.Have == 0 && errors.As(err, &taken) && (taken.Code == duplicateSchema || taken.Code == duplicateTable) {
+	if taken := new(pgconn.PgError); old != nil && old.Have == 0 && errors.As(err, &taken) && (taken.Code == pgerrcode.DuplicateSchema || taken.Code == pgerrcode.DuplicateTable) {
 		return done, fmt.Errorf("%w: it is not Signalbox's, or its version in public.signalbox_%s_version was lost: use another database", err, set)
 	}
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"github.com/alecthomas/kong"
+	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
@@ -124,16 +125,12 @@ func report(ctx context.Context, name string, err error, stderr io.Writer) int {
 
 // advised is an error in one line, with what to do where PostgreSQL does not say it.
 func advised(err error) string {
-	const (
-		insufficientPrivilege = "42501"
-		readOnly              = "25006"
-	)
 	text := oneLine(err)
 	if refused := new(pgconn.PgError); errors.As(err, &refused) {
 		switch refused.Code {
-		case insufficientPrivilege:
+		case pgerrcode.InsufficientPrivilege:
 			return text + ": grant that to the role in DATABASE_URL, or use another (docs/operations.md has the privileges of each)"
-		case readOnly:
+		case pgerrcode.ReadOnlySQLTransaction:
 			return text + ": point DATABASE_URL at the primary, where it can be written"
 		}
 	}

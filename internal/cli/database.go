@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
@@ -80,11 +81,6 @@ func reason(err error) string {
 
 // unreachable turns pgx's account of every address it tried into the one thing to do about it.
 func unreachable(err error, config *pgconn.Config) error {
-	const (
-		invalidPassword      = "28P01"
-		invalidAuthorization = "28000"
-		noSuchDatabase       = "3D000"
-	)
 	address := net.JoinHostPort(config.Host, strconv.Itoa(int(config.Port)))
 	if network, socket := pgconn.NetworkAddress(config.Host, config.Port); network == "unix" {
 		address = socket
@@ -97,11 +93,11 @@ func unreachable(err error, config *pgconn.Config) error {
 		return fmt.Errorf("no PostgreSQL answers at %s (%s): start it, or correct DATABASE_URL", address, cause(err))
 	}
 	switch refused.Code {
-	case invalidPassword:
+	case pgerrcode.InvalidPassword:
 		return fmt.Errorf("PostgreSQL at %s refuses the password of user %q: correct it in DATABASE_URL", address, config.User)
-	case invalidAuthorization:
+	case pgerrcode.InvalidAuthorizationSpecification:
 		return fmt.Errorf("PostgreSQL at %s refuses user %q (%s): correct DATABASE_URL", address, config.User, refused.Message)
-	case noSuchDatabase:
+	case pgerrcode.InvalidCatalogName:
 		return fmt.Errorf("PostgreSQL at %s has no database %q: create it, or correct DATABASE_URL", address, config.Database)
 	}
 	return fmt.Errorf("PostgreSQL at %s refuses the connection: %s", address, refused.Message)

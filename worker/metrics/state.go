@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -114,9 +115,8 @@ func (s *outboxState) report(err error) {
 
 // forbidden reports whether an error says that the role may not look: a publisher need not be allowed to.
 func forbidden(err error) bool {
-	const insufficientPrivilege = "42501"
 	var refused *pgconn.PgError
-	return errors.As(err, &refused) && refused.Code == insufficientPrivilege
+	return errors.As(err, &refused) && refused.Code == pgerrcode.InsufficientPrivilege
 }
 
 // read asks the database, in one snapshot, so that the figures agree with each other.

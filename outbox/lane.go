@@ -117,8 +117,7 @@ const laneRowsSQL = `
 with cursors as materialized (` + cursorsSQL + `
     where l.subscription_id = (select s.id from outbox.subscriptions s where s.name = $1)
 )
-select c.lane, coalesce(w.name, ''), c.after_id,
-       greatest(h.id - c.after_id, 0)
+select c.lane, coalesce(w.name, ''), c.after_id, greatest(h.id - c.after_id, 0)
 from cursors c
 cross join (select ` + headSQL + ` as id) h
 join outbox.lanes l on l.subscription_id = c.subscription_id and l.lane = c.lane

@@ -99,7 +99,8 @@ func (m *model) look(s state, to func(state)) {
 	to(s)
 }
 
-// measure reads the head of the log: the sequence's last value. With LateHead, that comes after the transaction id.
+// measure reads the head of the log: the last id that was taken. With LateHead, that comes after the transaction id; with HeadAhead,
+// it may be one too many.
 func (m *model) measure(s state, to func(state)) {
 	me := &s.reader
 	if me.step != looked {

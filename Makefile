@@ -50,16 +50,16 @@ microbench: ## Run the Go benchmarks, one after the other. BENCH=regexp chooses,
 
 .PHONY: model
 model: ## Explore the models of the protocols, and print what was found.
-	$(GO) run ./internal/proof/model
+	$(GO) run ./proof/model
 
 .PHONY: chaos
 chaos: ## Kill, stop and cut off everything for MINUTES=n, and prove that nothing is lost. SEED=n repeats.
-	$(GO) run ./internal/proof/chaos --for $(MINUTES)m $(if $(SEED),--seed $(SEED))
+	$(GO) run ./proof/chaos --for $(MINUTES)m $(if $(SEED),--seed $(SEED))
 
 .PHONY: soak
 soak: ## The same for an hour, and with workers whose clocks are wrong.
-	$(GO) run ./internal/proof/chaos --for 1h --skew 37m $(if $(SEED),--seed $(SEED))
+	$(GO) run ./proof/chaos --for 1h --skew 37m $(if $(SEED),--seed $(SEED))
 
 .PHONY: sabotage
 sabotage: ## Break a copy of the product on purpose, in one way after the other, and see that a test notices.
-	$(GO) run ./internal/proof/sabotage
+	$(GO) run ./proof/sabotage

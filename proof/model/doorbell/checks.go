@@ -3,7 +3,7 @@ package doorbell
 import (
 	"fmt"
 
-	"github.com/signalbox-go/signalbox/internal/proof/model/explore"
+	"github.com/signalbox-go/signalbox/proof/model/explore"
 )
 
 // Checks lists what has to be explored: the protocol, and each broken one.

@@ -17,9 +17,9 @@ import (
 
 const description = `Tries to make the outbox lose, repeat or reorder events.
 
-	go run ./internal/proof/chaos                       # a minute
-	go run ./internal/proof/chaos --for 10m --seed 42
-	go run ./internal/proof/chaos --for 1h | tail -1 | jq .
+	go run ./proof/chaos                       # a minute
+	go run ./proof/chaos --for 10m --seed 42
+	go run ./proof/chaos --for 1h | tail -1 | jq .
 
 It starts a PostgreSQL, the producer and worker processes, publishes as fast as --rate, and has faults hit all of them, alone and together:
 kill -9 and SIGSTOP, lost and half-open connections, held snapshots and writers, handlers that kill their process, restarts. The seed decides

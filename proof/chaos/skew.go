@@ -47,7 +47,7 @@ func buildSkewed(ctx context.Context, folder string, skew time.Duration) (string
 		return "", err
 	}
 	program := filepath.Join(folder, "skewed")
-	build := exec.CommandContext(ctx, "go", "build", "-overlay", overlay, "-o", program, "github.com/signalbox-go/signalbox/internal/proof/chaos")
+	build := exec.CommandContext(ctx, "go", "build", "-overlay", overlay, "-o", program, "github.com/signalbox-go/signalbox/proof/chaos")
 	if out, err := build.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build workers with another clock: %w: %s", err, out)
 	}

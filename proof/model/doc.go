@@ -8,7 +8,7 @@
 // Each model is checked as the code has it, and must hold; and with one thing left out or done wrong, and must not, or it
 // would not have shown anything. The tests do what takes seconds.
 //
-//	go run ./internal/proof/model    # all of it: a minute or two, and two gigabytes of memory
+//	go run ./proof/model    # all of it: a minute or two, and two gigabytes of memory
 //
 // prints a table of what was explored, and for each broken variant the shortest run that violates a property.
 //

@@ -4,8 +4,8 @@
 // repeat or disorder events; each names the test that has to fail. A bug that no test notices is a hole in the tests,
 // and ends the program with an error.
 //
-//	go run ./internal/proof/sabotage                 # all of them
-//	go run ./internal/proof/sabotage -bug 'pending'  # those whose name matches
+//	go run ./proof/sabotage                 # all of them
+//	go run ./proof/sabotage -bug 'pending'  # those whose name matches
 //
 // The product has no switches for any of this: a bug is an edit of its source. Its own test checks that each edit still fits.
 package main

@@ -1,6 +1,6 @@
 package doorbell
 
-import "github.com/signalbox-go/signalbox/internal/proof/model/explore"
+import "github.com/signalbox-go/signalbox/proof/model/explore"
 
 // Broken is what is left out of the protocol, or done wrong.
 type Broken int

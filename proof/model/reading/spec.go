@@ -3,7 +3,7 @@ package reading
 import (
 	"fmt"
 
-	"github.com/signalbox-go/signalbox/internal/proof/model/explore"
+	"github.com/signalbox-go/signalbox/proof/model/explore"
 )
 
 // Broken is what is left out of the protocol, or done wrong.

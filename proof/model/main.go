@@ -7,10 +7,10 @@ import (
 	"slices"
 	"time"
 
-	"github.com/signalbox-go/signalbox/internal/proof/model/doorbell"
-	"github.com/signalbox-go/signalbox/internal/proof/model/explore"
-	"github.com/signalbox-go/signalbox/internal/proof/model/lanes"
-	"github.com/signalbox-go/signalbox/internal/proof/model/reading"
+	"github.com/signalbox-go/signalbox/proof/model/doorbell"
+	"github.com/signalbox-go/signalbox/proof/model/explore"
+	"github.com/signalbox-go/signalbox/proof/model/lanes"
+	"github.com/signalbox-go/signalbox/proof/model/reading"
 )
 
 func main() {

@@ -19,7 +19,7 @@ import (
 	"github.com/signalbox-go/signalbox/migrations"
 	"github.com/signalbox-go/signalbox/outbox"
 	"github.com/signalbox-go/signalbox/worker"
-	"github.com/signalbox-go/signalbox/worker/metrics"
+	"github.com/signalbox-go/signalbox/metrics"
 )
 
 // durable returns a migrated database on a server of its own, with fsync and synchronous_commit on, and an eighth or so of a

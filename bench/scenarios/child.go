@@ -14,7 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/signalbox-go/signalbox/bench/systems"
-	"github.com/signalbox-go/signalbox/worker/metrics"
+	"github.com/signalbox-go/signalbox/metrics"
 )
 
 // WorkerRole is the first argument of a worker process.

@@ -53,7 +53,7 @@ has a log of a backlog's size behind it, which the stream's subscription and ano
 long as it goes on. "Retention deletes" that log, and no event of the stream. "A replay" is the command outbox replay with a filter, at its own pace: it
 is interrupted on its way and goes on with the command that it prints. One "of 5000/s" has that --rate, and is over when a steady state is; "goes back" is
 all of the log with --from beginning. They count only if every event that they are about was handled again. "The dashboard is open" in three browsers that watch the overview, and each opens another page each second. "Metrics" are
-the hooks of worker/metrics, which count and time each event.`,
+the hooks of metrics, which count and time each event.`,
 			Columns: []report.Column{
 				{Key: "p99", Title: "p99 ms"},
 				{Key: "p50", Title: "p50 ms"},

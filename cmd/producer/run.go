@@ -11,7 +11,7 @@ import (
 	"github.com/signalbox-go/signalbox/internal/cli"
 	"github.com/signalbox-go/signalbox/migrations"
 	"github.com/signalbox-go/signalbox/producer"
-	"github.com/signalbox-go/signalbox/worker/metrics"
+	"github.com/signalbox-go/signalbox/metrics"
 )
 
 const description = `Takes signals over HTTP and stores each with its event in one transaction.

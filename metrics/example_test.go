@@ -15,7 +15,7 @@ import (
 
 	"github.com/signalbox-go/signalbox/outbox"
 	"github.com/signalbox-go/signalbox/worker"
-	"github.com/signalbox-go/signalbox/worker/metrics"
+	"github.com/signalbox-go/signalbox/metrics"
 )
 
 // A service that publishes and handles, and tells Prometheus about both.

@@ -12,7 +12,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/signalbox-go/signalbox/internal/pgtest"
-	"github.com/signalbox-go/signalbox/worker/metrics"
+	"github.com/signalbox-go/signalbox/metrics"
 )
 
 // TestDocs holds what the docs say about metrics against those of a worker that has handled something.

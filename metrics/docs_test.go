@@ -36,7 +36,7 @@ func TestDocs(t *testing.T) {
 
 func read(t *testing.T, path string) []byte {
 	t.Helper()
-	content, err := os.ReadFile("../../docs/" + path)
+	content, err := os.ReadFile("../docs/" + path)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,7 +13,7 @@ import (
 // TestBugsFit checks that each bug can still be made, and that its test exists.
 func TestBugsFit(t *testing.T) {
 	t.Parallel()
-	const root = "../../.."
+	const root = "../.."
 	for _, b := range bugs {
 		dir := t.TempDir()
 		for _, e := range b.edits {
@@ -40,7 +40,7 @@ func TestBugsFit(t *testing.T) {
 // TestDocs checks that docs/reliability.md has each bug as it is here, and that each test that the docs name exists.
 func TestDocs(t *testing.T) {
 	t.Parallel()
-	const root = "../../.."
+	const root = "../.."
 	pages, err := filepath.Glob(filepath.Join(root, "docs", "*.md"))
 	if err != nil || len(pages) == 0 {
 		t.Fatalf("found the pages %v: %v", pages, err)

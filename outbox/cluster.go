@@ -8,9 +8,6 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// ErrForeignCluster says that the log was restored from a dump of another cluster and has not been adopted yet.
-var ErrForeignCluster = errors.New(`the outbox was restored from another cluster: stop its producers and run "outbox migrate" to adopt it`)
-
 // CheckCluster returns ErrForeignCluster when the transaction ids in the log are another cluster's: readers that compare
 // them with those of this one would repeat or miss events.
 func CheckCluster(ctx context.Context, db DB) error {

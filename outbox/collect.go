@@ -20,7 +20,7 @@ const filterSample = 64
 // collected is what one read statement returned.
 type collected struct {
 	reading
-	events []Event
+	events []LaneEvent
 	cut    []int16 // lanes that may have more to read at once
 }
 
@@ -30,7 +30,7 @@ var errUnclean = errors.New("the transaction of the read has written before")
 // collect takes the rows of readSQL, in the order in which they come.
 func (m *Member) collect(rows pgx.Rows, lanes []int16, after []int64, take []int32) (*collected, error) {
 	defer rows.Close()
-	got := &collected{reading: reading{stopped: map[int16]int64{}}, events: make([]Event, 0, m.lastCount)}
+	got := &collected{reading: reading{stopped: map[int16]int64{}}, events: make([]LaneEvent, 0, m.lastCount)}
 	var (
 		arena  arena
 		bytes  int
@@ -81,10 +81,9 @@ func (m *Member) collect(rows pgx.Rows, lanes []int16, after []int64, take []int
 			continue
 		}
 		published := int64(binary.BigEndian.Uint64(raw[7])) + microsecondsTo2000
-		e := Event{
-			ID: id, Topic: topic, Key: arena.text(raw[4]), Payload: arena.bytes(raw[5]),
-			PublishedAt: time.UnixMicro(published).UTC(), lane: lane,
-		}
+		e := LaneEvent{Lane: lane, Event: Event{
+			ID: id, Topic: topic, Key: arena.text(raw[4]), Payload: arena.bytes(raw[5]), PublishedAt: time.UnixMicro(published).UTC(),
+		}}
 		e.Headers = parseHeaders(raw[6])
 		count++
 		bytes += len(raw[3]) + len(raw[4]) + len(raw[5]) + len(raw[6]) + 64

@@ -102,7 +102,7 @@ func ListDeliveries(ctx context.Context, db DB, f DeliveryFilter, after int64, l
 		return nil, err
 	}
 	rows, _ := db.Query(ctx, `
-		select d.event_id, d.lane, d.topic, coalesce(d.key, ''), d.payload, d.headers, d.published_at,
+		select d.event_id, d.topic, coalesce(d.key, ''), d.payload, d.headers, d.published_at,
 		       d.state, d.stops_key, d.attempt, d.due_at, d.errors, d.created_at
 		from outbox.deliveries d
 		where `+filterSQL+` and d.event_id > $9
@@ -111,7 +111,7 @@ func ListDeliveries(ctx context.Context, db DB, f DeliveryFilter, after int64, l
 	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (d DeliveryRow, err error) {
 		var headers []byte
 		e := &d.Event
-		err = row.Scan(&e.ID, &e.lane, &e.Topic, &e.Key, (*[]byte)(&e.Payload), &headers, &e.PublishedAt,
+		err = row.Scan(&e.ID, &e.Topic, &e.Key, (*[]byte)(&e.Payload), &headers, &e.PublishedAt,
 			&d.State, &d.StopsKey, &d.Attempt, &d.DueAt, &d.Failures, &d.CreatedAt)
 		e.Headers = parseHeaders(headers)
 		return d, err

@@ -12,7 +12,7 @@ import (
 
 // A Delivery is one event's own row for one subscription: it failed, or waits behind one of its key that did.
 type Delivery struct {
-	Event   Event
+	Event   LaneEvent
 	Attempt int  // attempts begun, this one included if Running
 	Running bool // its row says so, and counts the attempt; first attempts are only noted in the member's row
 	Suspect bool // its last worker died while it ran
@@ -28,8 +28,11 @@ type Line struct {
 	Due   time.Duration // until the head, or the first without a key, may be tried again
 }
 
-// Lane returns the event's lane.
-func (e *Event) Lane() int16 { return e.lane }
+// A LaneEvent is an event with the lane that it is in.
+type LaneEvent struct {
+	Event
+	Lane int16
+}
 
 // linesSQL does not look at what is dead or skipped, however much that is: index deliveries_line has what is unfinished of keys,
 // deliveries_due what is to be tried again of events without one, and deliveries_owner what runs of them. It needs no order, but
@@ -236,7 +239,7 @@ func scanDelivery(row pgx.CollectableRow) (Delivery, error) {
 		headers []byte
 	)
 	e := &d.Event
-	err := row.Scan(&e.ID, &e.lane, &e.Topic, &e.Key, (*[]byte)(&e.Payload), &headers, &e.PublishedAt, &d.Attempt, &d.Suspect, &d.Running)
+	err := row.Scan(&e.ID, &e.Lane, &e.Topic, &e.Key, (*[]byte)(&e.Payload), &headers, &e.PublishedAt, &d.Attempt, &d.Suspect, &d.Running)
 	e.Headers = parseHeaders(headers)
 	return d, err
 }

@@ -1,12 +1,10 @@
 package outbox
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
-	"unicode/utf8"
 )
 
 // Limits of one event. They are checked before anything is sent.
@@ -34,8 +32,6 @@ type Event struct {
 	Headers map[string]string `json:"headers,omitempty"`
 	// PublishedAt is when the publishing statement began, by the database's clock. Set by the database.
 	PublishedAt time.Time `json:"published_at"`
-
-	lane int16
 }
 
 // NewEvent returns an event to publish whose payload is the JSON of payload. An empty key means none. An error is that of encoding
@@ -96,58 +92,4 @@ func (e *Event) check(index int) error {
 		}
 	}
 	return nil
-}
-
-// storableText reports whether a text column can hold s.
-func storableText(s string) bool {
-	return utf8.ValidString(s) && bytes.IndexByte([]byte(s), 0) < 0
-}
-
-// validJSON reports whether raw is JSON text, which is UTF-8.
-func validJSON(raw []byte) bool { return json.Valid(raw) && utf8.Valid(raw) }
-
-// storableJSON reports whether raw is JSON that a jsonb value can hold.
-func storableJSON(raw []byte) bool { return validJSON(raw) && storableEscapes(raw) }
-
-// storableEscapes reports whether a jsonb value can hold the valid JSON text raw: \u0000 and lone surrogates are
-// legal JSON and illegal there.
-func storableEscapes(raw []byte) bool {
-	expectLow := false
-	for i := 0; i < len(raw); i++ {
-		if raw[i] != '\\' {
-			if expectLow {
-				return false
-			}
-			continue
-		}
-		i++ // raw is valid JSON: a character follows
-		if raw[i] != 'u' {
-			if expectLow {
-				return false
-			}
-			continue
-		}
-		code := 0
-		for _, c := range raw[i+1 : i+5] {
-			code = code<<4 | hexDigit(c)
-		}
-		i += 4
-		low := code >= 0xDC00 && code <= 0xDFFF
-		if code == 0 || low != expectLow {
-			return false
-		}
-		expectLow = code >= 0xD800 && code <= 0xDBFF
-	}
-	return true
-}
-
-func hexDigit(c byte) int {
-	switch {
-	case c <= '9':
-		return int(c - '0')
-	case c <= 'F':
-		return int(c-'A') + 10
-	default:
-		return int(c-'a') + 10
-	}
 }

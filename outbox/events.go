@@ -63,7 +63,7 @@ func Events(ctx context.Context, db Beginner, f EventFilter, p Page) (*EventPage
 			headers []byte
 			e       Event
 		)
-		_, err = pgx.ForEachRow(rows, []any{&e.ID, &e.lane, &place, &wanted, &e.Topic, &e.Key, &e.Payload, &headers, &e.PublishedAt}, func() error {
+		_, err = pgx.ForEachRow(rows, []any{&e.ID, &place, &wanted, &e.Topic, &e.Key, &e.Payload, &headers, &e.PublishedAt}, func() error {
 			page.Next, page.Done = e.ID, place < scanRows
 			if wanted {
 				next := e
@@ -89,7 +89,7 @@ func (s *scan) pageSQL(newest bool) string {
 		order = " desc"
 	}
 	return `
-select s.id, s.lane, s.place, s.wanted, s.topic, coalesce(s.key, ''), case when s.wanted then s.payload end, s.headers, s.published_at
+select s.id, s.place, s.wanted, s.topic, coalesce(s.key, ''), case when s.wanted then s.payload end, s.headers, s.published_at
 from (` + s.sql(newest) + `) s
 where s.wanted or s.place = $3::integer
 order by s.id` + order + `

@@ -75,8 +75,9 @@ func EventByID(ctx context.Context, db DB, id int64) (*EventRow, error) {
 		e       = &row.Event
 		headers []byte
 		xid     int64
+		lane    int16
 	)
-	err := db.QueryRow(ctx, eventSQL, id, Lanes).Scan(&e.ID, &e.lane, &e.Topic, &e.Key, &e.Payload, &headers, &e.PublishedAt, &xid)
+	err := db.QueryRow(ctx, eventSQL, id, Lanes).Scan(&e.ID, &lane, &e.Topic, &e.Key, &e.Payload, &headers, &e.PublishedAt, &xid)
 	if err == nil {
 		e.Headers = parseHeaders(headers)
 	}
@@ -93,7 +94,7 @@ func EventByID(ctx context.Context, db DB, id int64) (*EventRow, error) {
 		State            Fate
 		Blocked          *bool // nil without a delivery
 	}
-	rows, _ := db.Query(ctx, fatesSQL, id, e.lane, xid)
+	rows, _ := db.Query(ctx, fatesSQL, id, lane, xid)
 	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[found])
 	if err != nil {
 		return nil, fmt.Errorf("look for the fates of event %d: %w", id, err)

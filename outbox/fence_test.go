@@ -113,7 +113,7 @@ func TestLineOfAKey(t *testing.T) {
 			u.Attempt, u.Delay, u.Failure = 1, time.Hour, failure
 		}
 		unfinished = append(unfinished, u)
-		lines[e.Key] = outbox.Line{Lane: e.Lane(), Key: e.Key}
+		lines[e.Key] = outbox.Line{Lane: e.Lane, Key: e.Key}
 	}
 	if err := m.Settle(ctx, outbox.Settlement{Window: w, Unfinished: unfinished}); err != nil {
 		t.Fatal(err)
@@ -185,7 +185,7 @@ func TestFirstAttemptsOfTheDead(t *testing.T) {
 	lines := map[string]outbox.Line{}
 	for _, e := range w.Events {
 		unfinished = append(unfinished, outbox.Unfinished{Event: e})
-		lines[e.Key] = outbox.Line{Lane: e.Lane(), Key: e.Key}
+		lines[e.Key] = outbox.Line{Lane: e.Lane, Key: e.Key}
 	}
 	if err := m.Settle(ctx, outbox.Settlement{Window: w, Unfinished: unfinished}); err != nil {
 		t.Fatal(err)
@@ -217,7 +217,7 @@ func TestHeldLane(t *testing.T) {
 	s := subscribe(t, db, ">")
 	m, _ := member(t, db, s)
 	publishOne(t, db.Pool, "held")
-	held := settle(t, m, 1)[0].Lane()
+	held := settle(t, m, 1)[0].Lane
 	m.Held[held] = true
 	publishOne(t, db.Pool, "held")
 	for range outbox.Lanes {
@@ -229,8 +229,8 @@ func TestHeldLane(t *testing.T) {
 	}
 	delete(m.Held, held)
 	for _, e := range settle(t, m, 2) {
-		if e.Lane() != held {
-			t.Errorf("event %d is of lane %d", e.ID, e.Lane())
+		if e.Lane != held {
+			t.Errorf("event %d is of lane %d", e.ID, e.Lane)
 		}
 	}
 }

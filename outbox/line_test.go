@@ -8,7 +8,7 @@ import (
 )
 
 // waitingLine makes deliveries of three events of a key, of which the first has had so many attempts, and returns who owns them.
-func waitingLine(t *testing.T, db *pgtest.DB, attempts int) (*outbox.Member, []outbox.Event) {
+func waitingLine(t *testing.T, db *pgtest.DB, attempts int) (*outbox.Member, []outbox.LaneEvent) {
 	t.Helper()
 	m, _ := member(t, db, subscribe(t, db, ">"))
 	for range 3 {
@@ -31,7 +31,7 @@ func TestLockedHead(t *testing.T) {
 	ctx := t.Context()
 	db := pgtest.New(t)
 	m, events := waitingLine(t, db, 1)
-	line := []outbox.Line{{Lane: events[0].Lane(), Key: "k"}}
+	line := []outbox.Line{{Lane: events[0].Lane, Key: "k"}}
 	tx, err := db.Conn(t).Begin(ctx)
 	if err != nil {
 		t.Fatal(err)

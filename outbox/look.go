@@ -51,11 +51,11 @@ func LookAtDeliveries(ctx context.Context, db Beginner, f DeliveryFilter, after 
 // lookSQL names the states, so that the planner sees which index has them: deliveries_decide those that are dead or skipped,
 // deliveries_owner those that run. Else it is deliveries_pkey.
 func (f DeliveryFilter) lookSQL() string {
-	states := []string{quoteLiteral(string(Dead))}
+	states := []string{quoted(Dead)}
 	if len(f.States) > 0 {
 		states = nil
 		for _, state := range f.States {
-			states = append(states, quoteLiteral(string(state)))
+			states = append(states, quoted(state))
 		}
 	}
 	scope := "d.subscription_id"
@@ -81,3 +81,6 @@ select (select count(*) from looked), (select coalesce(max(l.event_id), $9) from
               order by 2 desc, 1
               limit $11) g)`
 }
+
+// quoted is a state as SQL has it.
+func quoted(s State) string { return "'" + string(s) + "'" }

@@ -42,7 +42,7 @@ func publishOne(t *testing.T, db outbox.DB, key string) {
 }
 
 // settle reads until nothing is left, and checks how many events that were.
-func settle(t *testing.T, m *outbox.Member, want int) (events []outbox.Event) {
+func settle(t *testing.T, m *outbox.Member, want int) (events []outbox.LaneEvent) {
 	t.Helper()
 	for {
 		w, err := m.Read(context.Background(), 100)

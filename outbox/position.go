@@ -1,12 +1,8 @@
 package outbox
 
 import (
-	"context"
 	"errors"
-	"fmt"
 	"time"
-
-	"github.com/jackc/pgx/v5"
 )
 
 // A Position is a place in the log, at which a new subscription begins or to which one goes back. Its zero value is
@@ -36,85 +32,11 @@ func FromTime(at time.Time) Position { return Position{at: at} }
 // ErrInvalidPosition says that a position is not in the log, or is not possible there.
 var ErrInvalidPosition = errors.New("invalid position")
 
-// after returns the last id that is not read from p on. Not for FromNow, which is no single id.
-func (p Position) after(ctx context.Context, tx pgx.Tx) (int64, error) {
-	switch {
-	case !p.at.IsZero():
-		first, err := firstSince(ctx, tx, p.at)
-		return first - 1, err
-	case p.id == 0:
-		return 0, nil
-	case p.id < 0:
-		return 0, fmt.Errorf("%w: id %d is negative", ErrInvalidPosition, p.id)
-	}
-	next, err := nextID(ctx, tx)
-	if err == nil && p.id > next {
-		err = fmt.Errorf("%w: id %d is beyond the end of the log, the next event gets id %d", ErrInvalidPosition, p.id, next)
-	}
-	return p.id - 1, err
-}
+// Now reports whether p is FromNow.
+func (p Position) Now() bool { return p.now }
 
-// nextID is the id that the next event gets.
-func nextID(ctx context.Context, tx pgx.Tx) (id int64, err error) {
-	err = tx.QueryRow(ctx, `select `+headSQL+` + 1`).Scan(&id)
-	return id, err
-}
+// ID returns the id of FromID, and 0 for any other position.
+func (p Position) ID() int64 { return p.id }
 
-// firstSinceSQL is a binary search in each lane, by index events_lane_id: a few dozen probes. Times nearly rise with
-// ids; where they do not, because statements overlapped, it may end anywhere among those. So it looks at the $2 events before
-// that, too.
-const firstSinceSQL = `
-with recursive head as materialized (
-    select ` + headSQL + ` as id
-), search as (
-    select t.lane, t.up_to as low, greatest(t.up_to, (select h.id from head h)) as high
-    from outbox.trimmed t
-    union all
-    select s.lane,
-           case when e.published_at < $1 then e.id else s.low end,
-           case when e.published_at < $1 then s.high else (s.low + s.high) / 2 end
-    from search s
-    left join lateral (
-        select e.id, e.published_at
-        from outbox.events e
-        where e.lane = s.lane and e.id > (s.low + s.high) / 2
-        order by e.id
-        limit 1
-    ) e on true
-    where s.low < s.high
-), found as materialized (
-    select s.lane, s.low from search s where s.low >= s.high
-)
-select least((select h.id + 1 from head h), (
-    select min(e.id)
-    from found f
-    cross join lateral (
-        select e.id from outbox.events e where e.lane = f.lane and e.id > f.low order by e.id limit 1
-    ) e
-), (
-    select min(e.id)
-    from found f
-    join outbox.trimmed t on t.lane = f.lane
-    cross join lateral (
-        select e.id, e.published_at
-        from outbox.events e
-        where e.lane = f.lane and e.id <= f.low and e.id > t.up_to
-        order by e.id desc
-        limit $2
-    ) e
-    where e.published_at >= $1
-))`
-
-// lookBack is how many events of each lane are searched for stragglers.
-const lookBack = 1000
-
-// firstSince returns the id of the first event that was published at a time or later, or the next id if there is none.
-func firstSince(ctx context.Context, tx pgx.Tx, at time.Time) (id int64, err error) {
-	if _, err = tx.Exec(ctx, scanSetup); err == nil {
-		err = tx.QueryRow(ctx, firstSinceSQL, at, lookBack).Scan(&id)
-	}
-	if err != nil {
-		return 0, fmt.Errorf("look for %v: %w", at, err)
-	}
-	return id, nil
-}
+// Time returns the time of FromTime, and the zero time for any other position.
+func (p Position) Time() time.Time { return p.at }

@@ -45,8 +45,7 @@ func TestPublish(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			ignoreLane := cmp.FilterPath(func(p cmp.Path) bool { return p.Last().String() == ".lane" }, cmp.Ignore())
-			if diff := cmp.Diff(stored, found, ignoreLane); diff != "" {
+			if diff := cmp.Diff(stored, found); diff != "" {
 				t.Errorf("returned is not what is stored:\n%s", diff)
 			}
 			if !slices.IsSortedFunc(stored, func(a, b outbox.Event) int { return int(a.ID - b.ID) }) {

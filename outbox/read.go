@@ -13,7 +13,7 @@ import (
 // A Window is a run of events that was read from lanes in one go, sorted by id.
 type Window struct {
 	// Events are those that match the subscription's topics.
-	Events []Event
+	Events []LaneEvent
 
 	before  []cursor // where the lanes stood
 	cursors []cursor // where they stand once all of Events are handled
@@ -215,7 +215,7 @@ func (m *Member) Read(ctx context.Context, limit int) (*Window, error) {
 func (m *Member) PutBack(w *Window) { m.cursors = w.before }
 
 // inOrder returns the events sorted by id. Not their slice itself is sorted: an event is too large to be swapped often.
-func inOrder(events []Event) []Event {
+func inOrder(events []LaneEvent) []LaneEvent {
 	type place struct {
 		id int64
 		at int
@@ -225,7 +225,7 @@ func inOrder(events []Event) []Event {
 		places[i] = place{events[i].ID, i}
 	}
 	slices.SortFunc(places, func(a, b place) int { return cmp.Compare(a.id, b.id) })
-	sorted := make([]Event, len(events))
+	sorted := make([]LaneEvent, len(events))
 	for i, p := range places {
 		sorted[i] = events[p.at]
 	}

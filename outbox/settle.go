@@ -30,33 +30,14 @@ func (s *Settlement) Empty() bool {
 	return s.Window == nil && len(s.Unfinished) == 0 && len(s.Parked) == 0 && len(s.Failed) == 0 && len(s.Delivered) == 0
 }
 
-// A State is the state of a delivery.
-type State string
-
-// The states of a delivery. A delivered one has no row any more.
-const (
-	Retrying State = "retrying" // to be tried again, or for the first time once those before it are done
-	Running  State = "running"  // its worker, the owner, has begun an attempt
-	Dead     State = "dead"     // given up; kept until somebody decides
-	Skipped  State = "skipped"  // set aside by its handler or by somebody; kept with the reason
-)
-
 // Unfinished is what became of an event that was not delivered: when to try it again, if at all, and why.
 type Unfinished struct {
-	Event   Event
+	Event   LaneEvent
 	State   State         // Defaults to Retrying
 	StopKey bool          // whether the events of its key wait behind it, dead as it is
 	Attempt int           // attempts begun so far
 	Delay   time.Duration // until the next attempt, by the database's clock
 	Failure *Failure      // of the last attempt; nil where none was made, because an earlier event of the key is unfinished
-}
-
-// A Failure is kept with a delivery, one for each attempt.
-type Failure struct {
-	Attempt int       `json:"attempt"`
-	At      time.Time `json:"at"`
-	Worker  string    `json:"worker"`
-	Error   string    `json:"error"`
 }
 
 const progressSQL = `
@@ -223,7 +204,7 @@ func unfinishedColumns(list []Unfinished) (u unfinished) {
 		}
 		raw, _ := json.Marshal(failures) // strings, numbers and a time: cannot fail
 		u.ids = append(u.ids, item.Event.ID)
-		u.lanes = append(u.lanes, item.Event.lane)
+		u.lanes = append(u.lanes, item.Event.Lane)
 		if item.State == "" {
 			item.State = Retrying
 		}

@@ -46,9 +46,9 @@ func TestStress(t *testing.T) {
 		conn := db.Conn(t)
 		publishing.Go(func() { committed[p] = publishStress(t, conn, p, deadline) })
 	}
-	got := make([][][]outbox.Event, subscriptions)
+	got := make([][][]outbox.LaneEvent, subscriptions)
 	for s := range subscriptions {
-		got[s] = make([][]outbox.Event, members)
+		got[s] = make([][]outbox.LaneEvent, members)
 		for m := range members {
 			control, conn := db.Conn(t), db.Conn(t)
 			reading.Go(func() { got[s][m] = readStress(t, control, conn, fmt.Sprint("subscription-", s), 64, over) })
@@ -171,7 +171,7 @@ func publishStress(t *testing.T, conn *pgx.Conn, publisher int, deadline time.Ti
 
 // readStress is a worker in its barest form. It returns what it read, in windows of at most limit events, once a subscription
 // has nothing left.
-func readStress(t *testing.T, control, conn *pgx.Conn, subscription string, limit int, over <-chan struct{}) (events []outbox.Event) {
+func readStress(t *testing.T, control, conn *pgx.Conn, subscription string, limit int, over <-chan struct{}) (events []outbox.LaneEvent) {
 	ctx := context.Background()
 	s, err := outbox.Subscribe(ctx, control, subscription, []string{"stress.>"}, outbox.FromBeginning)
 	if err != nil {
@@ -238,7 +238,7 @@ func TestStressAtSpeed(t *testing.T) {
 		publishing, reading sync.WaitGroup
 		over                = make(chan struct{})
 		deadline            = time.Now().Add(*stressFor)
-		got                 [members][]outbox.Event
+		got                 [members][]outbox.LaneEvent
 	)
 	for range publishers {
 		conn := db.Conn(t)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -21,35 +20,6 @@ type Subscription struct {
 
 	floor int64
 }
-
-// A Beginner is a connection or a pool of pgx.
-type Beginner interface {
-	BeginTx(ctx context.Context, options pgx.TxOptions) (pgx.Tx, error)
-}
-
-// ErrInvalidSubscription says that a subscription's name or topics are not possible.
-var ErrInvalidSubscription = errors.New("invalid subscription")
-
-// ErrUnknownSubscription says that a subscription does not exist and, where it would be created, that no topics were given.
-var ErrUnknownSubscription = errors.New("unknown subscription")
-
-// A TopicsError says that a subscription exists with other topics than asked for.
-type TopicsError struct {
-	Name       string
-	Have, Want []string
-}
-
-func (e *TopicsError) Error() string {
-	want := make([]string, len(e.Want))
-	for i, topic := range e.Want {
-		want[i] = quoteLiteral(topic)
-	}
-	return fmt.Sprintf("subscription %q has the topics %s, not %s: leave them out, use another name, or change them with "+
-		"\"update outbox.subscriptions set topics = array[%s] where name = %s\" and restart its workers",
-		e.Name, strings.Join(e.Have, " "), strings.Join(e.Want, " "), strings.Join(want, ", "), quoteLiteral(e.Name))
-}
-
-func quoteLiteral(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }
 
 // Subscribe returns the subscription of that name and creates it where it is missing. Topics are exact names, or have *
 // for one token and > for the rest. For an existing one they may be left out; others than it has are a *TopicsError.
@@ -113,7 +83,7 @@ func create(ctx context.Context, tx pgx.Tx, name string, topics []string, start 
 	if err := keepLog(ctx, tx); err != nil {
 		return err
 	}
-	after, pending, err := start.cursor(ctx, tx)
+	after, pending, err := startCursor(ctx, tx, start)
 	if err != nil {
 		return err
 	}
@@ -128,26 +98,4 @@ func create(ctx context.Context, tx pgx.Tx, name string, topics []string, start 
 		from created c, generate_series(0, $5::integer - 1) as l (lane)`,
 		name, topics, after, pending.multirange(), Lanes)
 	return err
-}
-
-// cursor returns where all lanes of a new subscription stand. The transaction must not have written before.
-func (p Position) cursor(ctx context.Context, tx pgx.Tx) (after int64, pending xids, err error) {
-	if !p.now {
-		after, err = p.after(ctx, tx)
-		return after, nil, err
-	}
-	// As for a read that reached every lane's end.
-	var (
-		seen string
-		next int64
-	)
-	err = tx.QueryRow(ctx, `
-		select pg_current_snapshot()::text, h.id, case when h.id >= 0 then pg_current_xact_id()::text::bigint end
-		from (select `+headSQL+` as id) h`).
-		Scan(&seen, &after, &next)
-	if err != nil {
-		return 0, nil, err
-	}
-	s, err := parseSnapshot(seen)
-	return after, s.unseen(next), err
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -67,7 +68,7 @@ func NewTail(ctx context.Context, conn *pgx.Conn, cfg TailConfig) (*Tail, error)
 				return err
 			}
 		}
-		after, pending, err := cfg.Start.cursor(ctx, tx)
+		after, pending, err := startCursor(ctx, tx, cfg.Start)
 		if err != nil {
 			return err
 		}
@@ -107,15 +108,14 @@ func (t *Tail) Next(ctx context.Context) (events []Event, more bool, err error) 
 	if err != nil {
 		return nil, false, fmt.Errorf("follow the log: %w", err)
 	}
-	for _, e := range w.Events {
-		if t.key == "" || t.key == e.Key {
-			events = append(events, e)
-		}
-	}
-	if len(events) > 0 && (t.payload != nil || t.path != nil) {
-		if events, err = t.matching(ctx, events); err != nil {
+	found := slices.DeleteFunc(w.Events, func(e LaneEvent) bool { return t.key != "" && t.key != e.Key })
+	if len(found) > 0 && (t.payload != nil || t.path != nil) {
+		if found, err = t.matching(ctx, found); err != nil {
 			return nil, false, fmt.Errorf("follow the log: %w", err)
 		}
+	}
+	for _, e := range found {
+		events = append(events, e.Event)
 	}
 	return events, w.More(), nil
 }
@@ -129,10 +129,10 @@ where ($3::jsonb is null or outbox.as_jsonb(e.payload) @> $3::jsonb)
   and ($4::text is null or coalesce(jsonb_path_query_first(outbox.as_jsonb(e.payload), $4::text::jsonpath, '{}', true), 'null') not in ('null', 'false'))`
 
 // matching returns those of events whose payloads match.
-func (t *Tail) matching(ctx context.Context, events []Event) ([]Event, error) {
+func (t *Tail) matching(ctx context.Context, events []LaneEvent) ([]LaneEvent, error) {
 	lanes, ids := make([]int16, len(events)), make([]int64, len(events))
 	for i := range events {
-		lanes[i], ids[i] = events[i].lane, events[i].ID
+		lanes[i], ids[i] = events[i].Lane, events[i].ID
 	}
 	rows, _ := t.member.conn.Query(ctx, matchingSQL, lanes, ids, t.payload, t.path)
 	found, err := pgx.CollectRows(rows, pgx.RowTo[int64])
@@ -143,7 +143,7 @@ func (t *Tail) matching(ctx context.Context, events []Event) ([]Event, error) {
 	for _, id := range found {
 		wanted[id] = true
 	}
-	var list []Event
+	var list []LaneEvent
 	for _, e := range events {
 		if wanted[e.ID] {
 			list = append(list, e)

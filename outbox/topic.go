@@ -7,6 +7,9 @@ import (
 	"unicode"
 )
 
+// maxTopicBytes is outbox.MaxTopicBytes.
+const maxTopicBytes = 255
+
 // topicFault says what is wrong with a topic to publish to, or "".
 func topicFault(topic string) string {
 	if fault := dottedFault(topic); fault != "" {
@@ -40,8 +43,8 @@ func dottedFault(s string) string {
 	switch {
 	case s == "":
 		return "is empty"
-	case len(s) > MaxTopicBytes:
-		return fmt.Sprintf("is %d bytes long, at most %d are allowed", len(s), MaxTopicBytes)
+	case len(s) > maxTopicBytes:
+		return fmt.Sprintf("is %d bytes long, at most %d are allowed", len(s), maxTopicBytes)
 	case !storableText(s):
 		return "is not UTF-8 text without zero bytes"
 	case strings.ContainsFunc(s, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }):

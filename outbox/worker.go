@@ -18,9 +18,6 @@ const (
 	workerLockClass = lockClass + 1
 )
 
-// Channel is where workers listen. A notification is a wake-up and nothing more: see [ParseRing].
-const Channel = "new_signals"
-
 // announceSQL tells workers that lanes or members have changed hands.
 const announceSQL = `select pg_notify('` + Channel + `', '` + lanesPayload + `')`
 

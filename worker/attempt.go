@@ -11,7 +11,7 @@ import (
 
 // try runs one attempt. What it returns is nil only if the handler returned nil.
 func try(ctx context.Context, handler handlerFunc, j *job) (err error) {
-	if recovered := panics.Try(func() { err = handler(ctx, j.event, j.attempt) }); recovered != nil {
+	if recovered := panics.Try(func() { err = handler(ctx, &j.event.Event, j.attempt) }); recovered != nil {
 		return panicked(recovered)
 	}
 	if err != nil && errors.Is(context.Cause(ctx), errAttemptTimeout) {

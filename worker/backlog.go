@@ -69,8 +69,8 @@ func (b *backlog) failed(id lineID) {
 }
 
 // blocked reports whether an event has to wait behind others of its key.
-func (b *backlog) blocked(e *outbox.Event) bool {
-	return e.Key != "" && len(b.lines) > 0 && b.lines[lineID{e.Lane(), e.Key}] != nil
+func (b *backlog) blocked(e *outbox.LaneEvent) bool {
+	return e.Key != "" && len(b.lines) > 0 && b.lines[lineID{e.Lane, e.Key}] != nil
 }
 
 // add remembers n more deliveries of a line. The line as a whole becomes due at the given time if it is new, or has no

@@ -76,7 +76,7 @@ func manyOf[T any](handler func(ctx context.Context, tx pgx.Tx, events []*Event[
 		values := make([]Event[T], len(jobs))
 		events, asked := make([]*Event[T], 0, len(jobs)), make([]*job, 0, len(jobs))
 		for i, j := range jobs {
-			if j.err = values[i].decode(j.event, j.attempt); j.err == nil {
+			if j.err = values[i].decode(&j.event.Event, j.attempt); j.err == nil {
 				events, asked = append(events, &values[i]), append(asked, j)
 			}
 		}

@@ -37,7 +37,7 @@ func (r *registration) wrap() {
 	r.many = func(ctx context.Context, tx pgx.Tx, jobs []*job) {
 		events := make([]*outbox.Event, len(jobs))
 		for i, j := range jobs {
-			events[i] = j.event
+			events[i] = &j.event.Event
 		}
 		call := func(ctx context.Context, _ []*outbox.Event) error {
 			many(ctx, tx, jobs)

@@ -25,7 +25,7 @@ func (r *runner) record(ctx context.Context, j *job) {
 		return // it did not get to run, and its row does not say that it does
 	}
 	if hook := r.cfg.Hooks.Attempt; hook != nil && (u == nil || u.Failure != nil) {
-		a := Attempt{Subscription: r.sub.Name, Event: j.event, Number: j.attempt, Err: j.err, Took: j.took, Ended: j.ended}
+		a := Attempt{Subscription: r.sub.Name, Event: &j.event.Event, Number: j.attempt, Err: j.err, Took: j.took, Ended: j.ended}
 		if u != nil {
 			a.State = u.State
 		}
@@ -34,7 +34,7 @@ func (r *runner) record(ctx context.Context, j *job) {
 	if u == nil && !j.delivery {
 		return // as nearly all: so far, no clock was read
 	}
-	id, now := lineID{j.event.Lane(), j.event.Key}, time.Now()
+	id, now := lineID{j.event.Lane, j.event.Key}, time.Now()
 	r.owes(now)
 	blocks := r.blocks(u)
 	switch {
@@ -70,12 +70,12 @@ func (r *runner) recordParked(j *job) {
 	now := time.Now()
 	r.owes(now)
 	if hook := r.cfg.Hooks.Parked; hook != nil {
-		hook(r.sub.Name, j.event)
+		hook(r.sub.Name, &j.event.Event)
 	}
 	if !j.counted {
 		r.begin(j)
 	}
-	if id := (lineID{j.event.Lane(), j.event.Key}); id.key != "" {
+	if id := (lineID{j.event.Lane, j.event.Key}); id.key != "" {
 		r.backlog.wait(id, now.Add(never)) // until it returns
 	}
 }

@@ -179,7 +179,7 @@ func (r *runner) reload(ctx context.Context) (bool, error) {
 	r.backlog = newBacklog()
 	r.backlog.load(lines)
 	for _, j := range r.parked {
-		id := lineID{j.event.Lane(), j.event.Key}
+		id := lineID{j.event.Lane, j.event.Key}
 		if id.key == "" || r.mask()&(1<<id.lane) == 0 {
 			continue
 		}

@@ -106,7 +106,7 @@ func (r *runner) jobs(deliveries []outbox.Delivery, window *outbox.Window) []job
 		if r.backlog.blocked(e) {
 			r.owes(time.Now())
 			r.owed.Unfinished = append(r.owed.Unfinished, outbox.Unfinished{Event: *e})
-			r.backlog.add(lineID{e.Lane(), e.Key}, 1, time.Now())
+			r.backlog.add(lineID{e.Lane, e.Key}, 1, time.Now())
 			continue
 		}
 		j := &jobs[n]
@@ -134,7 +134,7 @@ func (r *runner) begin(j *job) {
 		r.owed.Parked = append(r.owed.Parked, u)
 	} else {
 		r.owed.Unfinished = append(r.owed.Unfinished, u)
-		r.backlog.add(lineID{j.event.Lane(), j.event.Key}, 1, time.Now().Add(never))
+		r.backlog.add(lineID{j.event.Lane, j.event.Key}, 1, time.Now().Add(never))
 	}
 	j.delivery, j.counted = true, true
 }
@@ -232,10 +232,10 @@ func (r *runner) claimDue(ctx context.Context, lines []outbox.Line) ([]outbox.De
 	now := time.Now()
 	running := map[lineID]bool{}
 	for _, d := range deliveries {
-		running[lineID{d.Event.Lane(), d.Event.Key}] = true
+		running[lineID{d.Event.Lane, d.Event.Key}] = true
 	}
 	for _, j := range r.parked {
-		running[lineID{j.event.Lane(), j.event.Key}] = true
+		running[lineID{j.event.Lane, j.event.Key}] = true
 	}
 	known := map[lineID]bool{}
 	for _, l := range waiting {

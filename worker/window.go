@@ -13,7 +13,7 @@ import (
 
 // A job is one event to handle, from a window or from a delivery.
 type job struct {
-	event    *outbox.Event
+	event    *outbox.LaneEvent
 	attempt  int  // this one's number, from 1
 	delivery bool // it has a row of its own,
 	counted  bool // which says that it runs, and counts this attempt

@@ -46,7 +46,7 @@ bench-test: ## Vet and test the comparison itself, which is a module of its own.
 
 .PHONY: microbench
 microbench: ## Run the Go benchmarks, one after the other. BENCH=regexp chooses, COUNT=n repeats.
-	$(GO) test -run '^$$' -bench '$(BENCH)' -count $(COUNT) -timeout 1h ./outbox ./worker ./metrics
+	$(GO) test -run '^$$' -bench '$(BENCH)' -count $(COUNT) -timeout 1h ./internal/engine ./worker ./metrics
 
 .PHONY: model
 model: ## Explore the models of the protocols, and print what was found.

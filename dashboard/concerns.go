@@ -3,7 +3,7 @@ package dashboard
 import (
 	"slices"
 
-	"github.com/signalbox-go/signalbox/outbox"
+	"github.com/signalbox-go/signalbox/outbox/admin"
 )
 
 // mentions is how many subscriptions a concern names.
@@ -29,21 +29,21 @@ func (c *concern) add(name, link, note string) {
 }
 
 // concerns groups what somebody should look at by what it is, the worst first.
-func concerns(s *outbox.Status) []concern {
+func concerns(s *admin.Status) []concern {
 	unserved, dead := concern{What: "Without a worker", Alarm: true}, concern{What: "Dead letters", Alarm: true}
 	blocked, paused, held := concern{What: "Behind a failed event of their key"}, concern{What: "Paused"}, concern{What: "Yet to settle old events"}
 	for _, c := range s.Concerns {
 		name, page := c.Subscription, link("subscription", "name", c.Subscription)
 		switch c.Kind {
-		case outbox.ConcernUnserved:
+		case admin.ConcernUnserved:
 			unserved.add(name, page, num(c.Events)+" "+plural(c.Events, "waits", "wait"))
-		case outbox.ConcernDead:
+		case admin.ConcernDead:
 			dead.add(name, link("deadletters", "subscription", name), atMost(c.Events))
-		case outbox.ConcernBlocked:
+		case admin.ConcernBlocked:
 			blocked.add(name, page, atMost(c.Events))
-		case outbox.ConcernHolds:
+		case admin.ConcernHolds:
 			held.add(name, page, "from "+span(s.At.Sub(*c.Since))+" ago on")
-		case outbox.ConcernPaused:
+		case admin.ConcernPaused:
 			paused.add(name, page, "for "+span(s.At.Sub(*c.Since)))
 		}
 	}

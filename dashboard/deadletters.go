@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/signalbox-go/signalbox/outbox"
+	"github.com/signalbox-go/signalbox/outbox/admin"
 )
 
 // states are those of deliveries, in the order in which they are offered.
@@ -83,8 +84,8 @@ func (f deliveryForm) Fields() []header {
 	return list
 }
 
-func (f deliveryForm) filter() (filter outbox.DeliveryFilter, err error) {
-	filter = outbox.DeliveryFilter{
+func (f deliveryForm) filter() (filter admin.DeliveryFilter, err error) {
+	filter = admin.DeliveryFilter{
 		Subscription: f.Subscription, States: []outbox.State{f.State}, IDs: f.IDs, Topic: f.Topic, Key: f.Key, Error: f.Error,
 	}
 	if filter.Since, err = parseTime("since", f.Since); err != nil {
@@ -102,7 +103,7 @@ type deadLettersPage struct {
 	Groups  []group
 	Partial bool // Count and Groups are of the first 20,000 only
 	Short   bool // the search stopped before the page was full
-	Rows    []outbox.DeliveryRow
+	Rows    []admin.DeliveryRow
 	Count   int64  // how many match
 	Next    string // where the list goes on; "" at its end
 	First   string // where it begins; "" if that is here
@@ -119,7 +120,7 @@ type tab struct {
 
 // A group is a kind of error.
 type group struct {
-	outbox.DeliveryGroup
+	admin.DeliveryGroup
 	Link string
 }
 
@@ -168,7 +169,7 @@ func (h *Handler) deadLetters(ctx context.Context, r *http.Request) (*view, erro
 }
 
 // worst is the subscription with the most dead letters.
-func worst(list []outbox.SubscriptionStatus) string {
+func worst(list []admin.SubscriptionStatus) string {
 	most := list[0]
 	for _, s := range list {
 		if s.Deliveries[string(outbox.Dead)] > most.Deliveries[string(outbox.Dead)] {
@@ -184,13 +185,13 @@ func (p *deadLettersPage) load(ctx context.Context, db DB, q url.Values, after i
 	if err != nil {
 		return err
 	}
-	all, err := outbox.LookAtDeliveries(ctx, db, filter, 0, pageRows)
+	all, err := admin.LookAtDeliveries(ctx, db, filter, 0, pageRows)
 	if err != nil {
 		return err
 	}
 	here := all
 	if after > 0 {
-		if here, err = outbox.LookAtDeliveries(ctx, db, filter, after, pageRows); err != nil {
+		if here, err = admin.LookAtDeliveries(ctx, db, filter, after, pageRows); err != nil {
 			return err
 		}
 		p.First = withQuery("deadletters", without(q, "after"))
@@ -202,7 +203,7 @@ func (p *deadLettersPage) load(ctx context.Context, db DB, q url.Values, after i
 	next := here.Last
 	if len(here.IDs) > 0 {
 		filter.IDs = here.IDs
-		if p.Rows, err = outbox.ListDeliveries(ctx, db, filter, here.IDs[0]-1, pageRows); err != nil {
+		if p.Rows, err = admin.ListDeliveries(ctx, db, filter, here.IDs[0]-1, pageRows); err != nil {
 			return err
 		}
 	}

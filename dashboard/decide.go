@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/signalbox-go/signalbox/outbox"
+	"github.com/signalbox-go/signalbox/outbox/admin"
 )
 
 // A decision is what can be done about deliveries.
@@ -16,16 +17,16 @@ type decision struct {
 	Name    string // "retry", "skip" or "discard"
 	Verb    string // on buttons
 	Promise string // what it does
-	run     func(context.Context, outbox.DB, outbox.DeliveryFilter, string) (int64, error)
+	run     func(context.Context, outbox.DB, admin.DeliveryFilter, string) (int64, error)
 }
 
 var decisions = map[string]decision{
-	"retry": {"retry", "Retry", "They are tried again at once, with all their attempts, in the order of their keys.", func(ctx context.Context, db outbox.DB, f outbox.DeliveryFilter, _ string) (int64, error) {
-		return outbox.RetryDeliveries(ctx, db, f)
+	"retry": {"retry", "Retry", "They are tried again at once, with all their attempts, in the order of their keys.", func(ctx context.Context, db outbox.DB, f admin.DeliveryFilter, _ string) (int64, error) {
+		return admin.RetryDeliveries(ctx, db, f)
 	}},
-	"skip": {"skip", "Skip", "They are set aside and kept with your reason. Their keys go on.", outbox.SkipDeliveries},
-	"discard": {"discard", "Discard", "They are deleted with their payloads and errors. Nobody can bring them back.", func(ctx context.Context, db outbox.DB, f outbox.DeliveryFilter, _ string) (int64, error) {
-		return outbox.DiscardDeliveries(ctx, db, f)
+	"skip": {"skip", "Skip", "They are set aside and kept with your reason. Their keys go on.", admin.SkipDeliveries},
+	"discard": {"discard", "Discard", "They are deleted with their payloads and errors. Nobody can bring them back.", func(ctx context.Context, db outbox.DB, f admin.DeliveryFilter, _ string) (int64, error) {
+		return admin.DiscardDeliveries(ctx, db, f)
 	}},
 }
 
@@ -55,8 +56,8 @@ func readDecision(q url.Values) (d decision, f deliveryForm, err error) {
 type confirmPage struct {
 	deliveryForm
 	Decision decision
-	Count    int64 // up to outbox.GlanceMost + 1
-	Examples []outbox.DeliveryRow
+	Count    int64 // up to admin.GlanceMost + 1
+	Examples []admin.DeliveryRow
 	Back     string
 }
 
@@ -75,10 +76,10 @@ func (h *Handler) confirm(ctx context.Context, r *http.Request) (*view, error) {
 	p := &confirmPage{deliveryForm: form, Decision: decision, Back: back(form)}
 	// "2h ago" means now, and not when somebody has made up his mind.
 	p.Since, p.Until = fixed(filter.Since), fixed(filter.Until)
-	if p.Count, err = outbox.CountDeliveriesTo(ctx, h.db, filter, outbox.GlanceMost+1); err != nil {
+	if p.Count, err = admin.CountDeliveriesTo(ctx, h.db, filter, admin.GlanceMost+1); err != nil {
 		return nil, err
 	}
-	if p.Examples, err = outbox.ListDeliveries(ctx, h.db, filter, 0, examples); err != nil {
+	if p.Examples, err = admin.ListDeliveries(ctx, h.db, filter, 0, examples); err != nil {
 		return nil, err
 	}
 	return &view{Title: decision.Verb, Nav: "deadletters", Template: "confirm", Data: p}, nil

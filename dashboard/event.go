@@ -9,11 +9,12 @@ import (
 	"time"
 
 	"github.com/signalbox-go/signalbox/outbox"
+	"github.com/signalbox-go/signalbox/outbox/admin"
 )
 
 // eventPage is an event with what became of it.
 type eventPage struct {
-	*outbox.EventRow
+	*admin.EventRow
 	Payload []token
 	Cut     bool // the payload is longer than what is shown
 	Bytes   int
@@ -25,7 +26,7 @@ type header struct{ Name, Value string }
 
 // A fateLine is what became of the event in a subscription, with its history.
 type fateLine struct {
-	outbox.EventFate
+	admin.EventFate
 	Steps []step
 	Link  string // to decide about it; "" where there is nothing to decide
 }
@@ -44,7 +45,7 @@ func (h *Handler) event(ctx context.Context, r *http.Request) (*view, error) {
 	if err != nil {
 		return nil, err
 	}
-	row, err := outbox.EventByID(ctx, h.db, id)
+	row, err := admin.EventByID(ctx, h.db, id)
 	if err != nil {
 		return nil, err
 	}
@@ -54,7 +55,7 @@ func (h *Handler) event(ctx context.Context, r *http.Request) (*view, error) {
 		p.Headers = append(p.Headers, header{name, row.Event.Headers[name]})
 	}
 	// What needs attention comes first.
-	slices.SortStableFunc(row.Fates, func(a, b outbox.EventFate) int {
+	slices.SortStableFunc(row.Fates, func(a, b admin.EventFate) int {
 		return cmp.Compare(attention(b), attention(a))
 	})
 	for _, f := range row.Fates {
@@ -68,9 +69,9 @@ func (h *Handler) event(ctx context.Context, r *http.Request) (*view, error) {
 }
 
 // attention is more for an event that a subscription did not simply handle.
-func attention(f outbox.EventFate) int {
+func attention(f admin.EventFate) int {
 	switch {
-	case f.Fate == outbox.FateDead:
+	case f.Fate == admin.FateDead:
 		return 2
 	case f.Delivery != nil:
 		return 1
@@ -79,7 +80,7 @@ func attention(f outbox.EventFate) int {
 }
 
 // steps is what happened to an event in a subscription, in order.
-func steps(published time.Time, f outbox.EventFate) []step {
+func steps(published time.Time, f admin.EventFate) []step {
 	if f.Delivery == nil {
 		return nil
 	}
@@ -93,16 +94,16 @@ func steps(published time.Time, f outbox.EventFate) []step {
 		list = append(list, s)
 	}
 	switch f.Fate {
-	case outbox.FateDead:
+	case admin.FateDead:
 		list = append(list, step{Kind: "dead", Text: "Given up: it waits for somebody to decide"})
 		if d.StopsKey {
 			list[len(list)-1].Text += ", and its key with it"
 		}
-	case outbox.FateBlocked:
+	case admin.FateBlocked:
 		list = append(list, step{Kind: "waits", Text: "Waits for an earlier event of its key"})
-	case outbox.FateRetrying:
+	case admin.FateRetrying:
 		list = append(list, step{Kind: "waits", At: d.DueAt, Text: "Attempt " + num(d.Attempt+1) + " is due"})
-	case outbox.FateRunning:
+	case admin.FateRunning:
 		list = append(list, step{Kind: "runs", Text: "Attempt " + num(d.Attempt) + " is running"})
 	}
 	return list
@@ -117,7 +118,7 @@ func (h *Handler) payload(w http.ResponseWriter, r *http.Request) {
 		h.fail(w, r, err)
 		return
 	}
-	row, err := outbox.EventByID(ctx, h.db, id)
+	row, err := admin.EventByID(ctx, h.db, id)
 	if err != nil {
 		h.fail(w, r, err)
 		return

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/signalbox-go/signalbox/outbox"
+	"github.com/signalbox-go/signalbox/outbox/admin"
 )
 
 // pageRows is how many rows a list has.
@@ -45,7 +46,7 @@ func (h *Handler) events(ctx context.Context, r *http.Request) (*view, error) {
 	if err != nil {
 		return nil, err
 	}
-	page, err := outbox.Events(ctx, h.db, filter, outbox.Page{After: after, Newest: true, Limit: pageRows})
+	page, err := admin.Events(ctx, h.db, filter, admin.Page{After: after, Newest: true, Limit: pageRows})
 	if err != nil {
 		return nil, err
 	}
@@ -60,8 +61,8 @@ func (h *Handler) events(ctx context.Context, r *http.Request) (*view, error) {
 	return &view{Title: "Events", Nav: "events", Template: "events", Data: p, Live: after == 0}, nil
 }
 
-func (p *eventsPage) filter() (f outbox.EventFilter, err error) {
-	f = outbox.EventFilter{Topic: p.Topic, Key: p.Key}
+func (p *eventsPage) filter() (f admin.EventFilter, err error) {
+	f = admin.EventFilter{Topic: p.Topic, Key: p.Key}
 	if f.Since, err = parseTime("since", p.Since); err != nil {
 		return f, err
 	}

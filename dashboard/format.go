@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/signalbox-go/signalbox/outbox"
+	"github.com/signalbox-go/signalbox/outbox/admin"
 )
 
 // functions are what templates call.
@@ -58,8 +58,8 @@ func num(n any) string {
 
 // atMost is a count of a Glance, which stops somewhere.
 func atMost(n int64) string {
-	if n > outbox.GlanceMost {
-		return num(int64(outbox.GlanceMost)) + "+"
+	if n > admin.GlanceMost {
+		return num(int64(admin.GlanceMost)) + "+"
 	}
 	return num(n)
 }

@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/signalbox-go/signalbox/internal/pgtest"
-	"github.com/signalbox-go/signalbox/outbox"
+	"github.com/signalbox-go/signalbox/outbox/admin"
 )
 
 // plain does not follow redirects, and keeps no connection that goleak would find.
@@ -259,14 +259,14 @@ func TestAdminister(t *testing.T) {
 	s.get(t, "subscription?name=mails").check(t, "resumed", 200, "!Paused since")
 
 	eventually(t, "what was handled is recorded", func() bool {
-		status, err := outbox.ReadStatus(t.Context(), s.Pool)
+		status, err := admin.ReadStatus(t.Context(), s.Pool)
 		return err == nil && status.Subscriptions[0].Lag.Events == 0 && status.Subscriptions[0].Lanes[""] == 0
 	})
 	s.get(t, "replay?name=mails&from=6").check(t, "preview", 200, "Replay 5 events to mails?", "cursors go back")
 	s.post(t, "replay", "name", "mails", "from", "6").check(t, "replay", 303)
 	eventually(t, "five came again", func() bool { return c.handled.Load() == 15 })
 	eventually(t, "that is recorded", func() bool {
-		status, err := outbox.ReadStatus(t.Context(), s.Pool)
+		status, err := admin.ReadStatus(t.Context(), s.Pool)
 		return err == nil && status.Subscriptions[0].Lag.Events == 0 && status.Subscriptions[0].Lanes[""] == 0
 	})
 	s.get(t, "replay?name=mails&from=1&until=3&topic=orders.*").check(t, "filtered preview", 200, "Replay 3 events", "become deliveries")
@@ -287,14 +287,14 @@ func TestReplayMuch(t *testing.T) {
 	s := newSite(t, Config{})
 	c := s.hire(t, "billing", "orders.*")
 	eventually(t, "it is there", func() bool {
-		list, err := outbox.Subscriptions(t.Context(), s.Pool)
+		list, err := admin.Subscriptions(t.Context(), s.Pool)
 		return err == nil && len(list) == 1
 	})
 	s.get(t, "replay?name=billing&from=1h").check(t, "preview of nothing", 200, "Nothing to replay", "!>Replay<")
 	s.exec(t, `insert into outbox.events (topic, key, payload) select 'orders.placed', 'A-' || n % 500, '1' from generate_series(1, $1) n`, n)
 	eventually(t, "all is handled", func() bool { return c.handled.Load() == n })
 	eventually(t, "that is recorded", func() bool {
-		n, err := outbox.CountReplay(t.Context(), s.Pool, "billing", outbox.EventFilter{})
+		n, err := admin.CountReplay(t.Context(), s.Pool, "billing", admin.EventFilter{})
 		return err == nil && n.Events >= replayChunk
 	})
 	var preview answer

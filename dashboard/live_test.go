@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/signalbox-go/signalbox/outbox"
+	"github.com/signalbox-go/signalbox/outbox/admin"
 )
 
 // watch opens a page as a stream. next returns its next message, and "" at its end.
@@ -96,10 +96,10 @@ func TestTooManyStreams(t *testing.T) {
 func TestSparks(t *testing.T) {
 	t.Parallel()
 	start := time.Now()
-	at := func(second int, last int64, settled map[string]float64) outbox.Mark {
-		return outbox.Mark{At: start.Add(time.Duration(second) * time.Second), Last: last, Settled: settled}
+	at := func(second int, last int64, settled map[string]float64) admin.Mark {
+		return admin.Mark{At: start.Add(time.Duration(second) * time.Second), Last: last, Settled: settled}
 	}
-	marks := []outbox.Mark{
+	marks := []admin.Mark{
 		at(0, 100, map[string]float64{"a": 100}), at(2, 120, map[string]float64{"a": 110, "new": 5000}), at(4, 160, map[string]float64{"a": 50, "new": 5100}),
 	}
 	if in := draw(marks, published); in.Now != 15 || in.Most != 20 || strings.Count(in.Line, ",") != 2 {

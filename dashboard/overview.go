@@ -5,7 +5,9 @@ import (
 	"net/http"
 	"slices"
 
+	"github.com/signalbox-go/signalbox/internal/engine"
 	"github.com/signalbox-go/signalbox/outbox"
+	"github.com/signalbox-go/signalbox/outbox/admin"
 )
 
 // overview is how everything is doing.
@@ -16,8 +18,8 @@ type overview struct {
 	Dead          int64
 	Retrying      int64
 	Doorbell      string
-	Log           outbox.LogStatus
-	Workers       []outbox.WorkerStatus
+	Log           admin.LogStatus
+	Workers       []admin.WorkerStatus
 	Subscriptions []subscriptionLine
 	Concerns      []concern
 	Silent        bool // nothing was ever published
@@ -25,9 +27,9 @@ type overview struct {
 
 // A subscriptionLine is a subscription in a list.
 type subscriptionLine struct {
-	outbox.SubscriptionRow
-	Lag        outbox.Lag
-	Deliveries map[string]int64 // by state, as of an outbox.Glance
+	admin.SubscriptionRow
+	Lag        admin.Lag
+	Deliveries map[string]int64 // by state, as of an admin.Glance
 	Blocked    int64            // of those that are retrying, how many wait behind an earlier one of their key
 	Out        spark
 }
@@ -41,7 +43,7 @@ func (l subscriptionLine) Condition() string {
 		return "paused"
 	case len(l.Workers) == 0:
 		return "unserved"
-	case l.Owned < outbox.Lanes:
+	case l.Owned < engine.Lanes:
 		return "starting"
 	}
 	return "serving"
@@ -67,7 +69,7 @@ func (h *Handler) overview(ctx context.Context, _ *http.Request) (*view, error) 
 }
 
 // look reads what the overview and the pages about subscriptions show.
-func (h *Handler) look(ctx context.Context) (*outbox.Status, []outbox.Mark, []subscriptionLine, error) {
+func (h *Handler) look(ctx context.Context) (*admin.Status, []admin.Mark, []subscriptionLine, error) {
 	status, err := h.status.get(ctx, h.db, h.every)
 	if err != nil {
 		return nil, nil, nil, err
@@ -76,14 +78,14 @@ func (h *Handler) look(ctx context.Context) (*outbox.Status, []outbox.Mark, []su
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	rows, err := outbox.Subscriptions(ctx, h.db)
+	rows, err := admin.Subscriptions(ctx, h.db)
 	if err != nil {
 		return nil, nil, nil, err
 	}
 	var lines []subscriptionLine
 	for _, row := range rows {
 		line := subscriptionLine{SubscriptionRow: row, Out: draw(marks, settledBy(row.Name))}
-		if i := slices.IndexFunc(status.Subscriptions, func(s outbox.SubscriptionStatus) bool { return s.Name == row.Name }); i >= 0 {
+		if i := slices.IndexFunc(status.Subscriptions, func(s admin.SubscriptionStatus) bool { return s.Name == row.Name }); i >= 0 {
 			s := status.Subscriptions[i]
 			line.Lag, line.Deliveries, line.Blocked = s.Lag, s.Deliveries, s.Blocked
 		}

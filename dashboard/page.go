@@ -19,6 +19,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/signalbox-go/signalbox/outbox"
+	"github.com/signalbox-go/signalbox/outbox/admin"
 )
 
 //go:embed templates assets
@@ -164,9 +165,9 @@ func explain(err error) *fault {
 		return known
 	case errors.Is(err, outbox.ErrUnknownSubscription):
 		return &fault{http.StatusNotFound, "There is no such subscription", "It may have been deleted. The overview lists those that there are."}
-	case errors.Is(err, outbox.ErrUnknownEvent):
+	case errors.Is(err, admin.ErrUnknownEvent):
 		return &fault{http.StatusNotFound, "There is no such event", "Its transaction may have rolled back or not have committed yet, or it is older than the log goes back."}
-	case errors.Is(err, outbox.ErrInvalidFilter), errors.Is(err, outbox.ErrInvalidPosition):
+	case errors.Is(err, admin.ErrInvalidFilter), errors.Is(err, outbox.ErrInvalidPosition):
 		return badRequest(err.Error())
 	case errors.As(err, &refused) && slices.Contains([]string{pgerrcode.InvalidSchemaName, pgerrcode.UndefinedTable, pgerrcode.UndefinedColumn}, refused.Code):
 		return &fault{http.StatusServiceUnavailable, "The schema does not fit", `The tables are not as this dashboard knows them: run "outbox migrate".`}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/signalbox-go/signalbox/outbox"
+	"github.com/signalbox-go/signalbox/outbox/admin"
 )
 
 // history is how far back rates are shown.
@@ -17,23 +18,23 @@ const history = 2 * time.Minute
 // young.
 type rates struct {
 	mu    sync.Mutex
-	marks []outbox.Mark
+	marks []admin.Mark
 	taken time.Time // the last one, by the clock of this machine
 }
 
 // marked takes a mark if it is time, and returns those there are, the oldest first.
-func (r *rates) marked(ctx context.Context, db outbox.DB, every time.Duration) ([]outbox.Mark, error) {
+func (r *rates) marked(ctx context.Context, db outbox.DB, every time.Duration) ([]admin.Mark, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	// Several who watch share the marks of whoever looks first.
 	if time.Since(r.taken) < every*3/4 {
 		return r.marks, nil
 	}
-	mark, err := outbox.ReadMark(ctx, db)
+	mark, err := admin.ReadMark(ctx, db)
 	if err != nil {
 		return nil, err
 	}
-	var kept []outbox.Mark // a new slice: others read the old one
+	var kept []admin.Mark // a new slice: others read the old one
 	for _, m := range r.marks {
 		if mark.At.Sub(m.At) <= history && m.At.Before(mark.At) {
 			kept = append(kept, m)
@@ -58,9 +59,9 @@ const sparkWidth, sparkHeight = 160.0, 32.0
 const recent = 6 * time.Second
 
 // draw makes a spark of what grew from one mark to the next. What grew is false where that cannot be told.
-func draw(marks []outbox.Mark, grown func(before, after outbox.Mark) (float64, bool)) spark {
+func draw(marks []admin.Mark, grown func(before, after admin.Mark) (float64, bool)) spark {
 	var s spark
-	rate := func(before, after outbox.Mark) (float64, bool) {
+	rate := func(before, after admin.Mark) (float64, bool) {
 		events, ok := grown(before, after)
 		return max(events, 0) / after.At.Sub(before.At).Seconds(), ok // less than nothing after a replay
 	}
@@ -96,13 +97,13 @@ func draw(marks []outbox.Mark, grown func(before, after outbox.Mark) (float64, b
 }
 
 // published is what was published between two marks.
-func published(before, after outbox.Mark) (float64, bool) {
+func published(before, after admin.Mark) (float64, bool) {
 	return float64(after.Last - before.Last), true
 }
 
 // settledBy returns how much a subscription settled between two marks. Events that are none of its topics count.
-func settledBy(subscription string) func(before, after outbox.Mark) (float64, bool) {
-	return func(before, after outbox.Mark) (float64, bool) {
+func settledBy(subscription string) func(before, after admin.Mark) (float64, bool) {
+	return func(before, after admin.Mark) (float64, bool) {
 		from, known := before.Settled[subscription]
 		to, still := after.Settled[subscription]
 		return to - from, known && still
@@ -110,7 +111,7 @@ func settledBy(subscription string) func(before, after outbox.Mark) (float64, bo
 }
 
 // settled is what all subscriptions settled together between two marks.
-func settled(before, after outbox.Mark) (sum float64, _ bool) {
+func settled(before, after admin.Mark) (sum float64, _ bool) {
 	for name := range after.Settled {
 		if n, ok := settledBy(name)(before, after); ok {
 			sum += max(n, 0)
@@ -122,18 +123,18 @@ func settled(before, after outbox.Mark) (sum float64, _ bool) {
 // cached is a Status that several requests share for a moment.
 type cached struct {
 	mu     sync.Mutex
-	status *outbox.Status
+	status *admin.Status
 	at     time.Time
 }
 
 // get returns a Status that is no older than half of the time between two looks. The caller must not change it.
-func (c *cached) get(ctx context.Context, db DB, every time.Duration) (*outbox.Status, error) {
+func (c *cached) get(ctx context.Context, db DB, every time.Duration) (*admin.Status, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.status != nil && time.Since(c.at) < every/2 {
 		return c.status, nil
 	}
-	status, err := outbox.Glance(ctx, db)
+	status, err := admin.Glance(ctx, db)
 	if err != nil {
 		return nil, err
 	}

@@ -15,7 +15,9 @@ import (
 	"time"
 
 	"github.com/signalbox-go/signalbox/internal/pgtest"
+	"github.com/signalbox-go/signalbox/internal/engine"
 	"github.com/signalbox-go/signalbox/outbox"
+	"github.com/signalbox-go/signalbox/outbox/admin"
 	"github.com/signalbox-go/signalbox/worker"
 )
 
@@ -101,7 +103,7 @@ func (s *site) publish(t *testing.T, topic, key, payload string) int64 {
 
 func (s *site) subscribe(t *testing.T, name string, topics ...string) {
 	t.Helper()
-	if _, err := outbox.Subscribe(t.Context(), s.Pool, name, topics, outbox.FromBeginning); err != nil {
+	if _, err := engine.Subscribe(t.Context(), s.Pool, name, topics, outbox.FromBeginning); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -231,8 +233,8 @@ func (s *site) fill(t *testing.T) {
 	hire("store-1:977", map[string]failing{"warehouse": warehouse})
 	s.subscribe(t, "search", ">")
 	eventually(t, "the workers have the lanes", func() bool {
-		list, err := outbox.Subscriptions(t.Context(), s.Pool)
-		return err == nil && len(list) == 4 && list[0].Owned+list[1].Owned+list[3].Owned == 3*outbox.Lanes && len(list[1].Workers) == 2
+		list, err := admin.Subscriptions(t.Context(), s.Pool)
+		return err == nil && len(list) == 4 && list[0].Owned+list[1].Owned+list[3].Owned == 3*engine.Lanes && len(list[1].Workers) == 2
 	})
 	topics := []string{"orders.placed", "orders.placed", "orders.paid", "orders.shipped", "customers.created", "stock.counted"}
 	for range 6 {
@@ -254,7 +256,7 @@ func (s *site) fill(t *testing.T) {
 		}
 	}
 	eventually(t, "all is handled", func() bool {
-		status, err := outbox.ReadStatus(t.Context(), s.Pool)
+		status, err := admin.ReadStatus(t.Context(), s.Pool)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -266,7 +268,7 @@ func (s *site) fill(t *testing.T) {
 		}
 		return lag == 0 && s.states(t, "mails")["dead"] > 20 && s.states(t, "warehouse")["dead"] == 2
 	})
-	if err := outbox.Pause(t.Context(), s.Pool, "search"); err != nil {
+	if err := admin.Pause(t.Context(), s.Pool, "search"); err != nil {
 		t.Fatal(err)
 	}
 	s.imagine(t)
@@ -276,11 +278,11 @@ func (s *site) fill(t *testing.T) {
 func (s *site) imagine(t *testing.T) {
 	t.Helper()
 	s.handler.every = refresh
-	now, err := outbox.ReadMark(t.Context(), s.Pool)
+	now, err := admin.ReadMark(t.Context(), s.Pool)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var marks []outbox.Mark
+	var marks []admin.Mark
 	wave := func(i, lag int) float64 {
 		x := float64(i - lag)
 		return 22 + 9*math.Sin(x/7) + 5*math.Sin(x/2.3+1) + float64((i*37)%9)
@@ -288,7 +290,7 @@ func (s *site) imagine(t *testing.T) {
 	last := float64(now.Last)
 	behind := map[string]float64{}
 	for i := range 60 {
-		m := outbox.Mark{At: now.At.Add(-time.Duration(i) * refresh), Last: int64(last), Settled: map[string]float64{}}
+		m := admin.Mark{At: now.At.Add(-time.Duration(i) * refresh), Last: int64(last), Settled: map[string]float64{}}
 		for n, name := range []string{"billing", "mails", "search", "warehouse"} {
 			if name == "search" {
 				m.Settled[name] = now.Settled[name]
@@ -298,7 +300,7 @@ func (s *site) imagine(t *testing.T) {
 			behind[name] += 2 * wave(i, n)
 		}
 		last -= 2 * wave(i, 0)
-		marks = append([]outbox.Mark{m}, marks...)
+		marks = append([]admin.Mark{m}, marks...)
 	}
 	s.handler.rates.marks, s.handler.rates.taken = marks, time.Now().Add(time.Minute)
 }

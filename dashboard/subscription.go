@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/signalbox-go/signalbox/outbox"
+	"github.com/signalbox-go/signalbox/outbox/admin"
 )
 
 // blockedKeys is how many keys a page lists.
@@ -23,7 +24,7 @@ type subscriptionPage struct {
 	Owners  []ownerOfLanes
 	Late    bool // some lanes are
 	Far     bool
-	Waiting []outbox.BlockedKey // the keys with the longest lines
+	Waiting []admin.BlockedKey // the keys with the longest lines
 }
 
 // ReplaysFrom is the event that a replay, for which RewindTo waits, begins with.
@@ -31,7 +32,7 @@ func (p *subscriptionPage) ReplaysFrom() int64 { return *p.RewindTo + 1 }
 
 // A laneCell is a lane in the picture of all of them.
 type laneCell struct {
-	outbox.LaneRow
+	admin.LaneRow
 	Shade int // tells owners apart, from 1; 0 for nobody
 }
 
@@ -62,7 +63,7 @@ func (h *Handler) subscription(ctx context.Context, r *http.Request) (*view, err
 		return nil, outbox.ErrUnknownSubscription
 	}
 	p := &subscriptionPage{subscriptionLine: lines[i]}
-	lanes, err := outbox.LaneRows(ctx, h.db, name)
+	lanes, err := admin.LaneRows(ctx, h.db, name)
 	if err != nil {
 		return nil, err
 	}
@@ -80,18 +81,18 @@ func (h *Handler) subscription(ctx context.Context, r *http.Request) (*view, err
 		p.Late, p.Far = p.Late || cell.Late(), p.Far || cell.Far()
 		p.Lanes = append(p.Lanes, cell)
 	}
-	if p.Waiting, err = outbox.BlockedKeys(ctx, h.db, name, blockedKeys); err != nil {
+	if p.Waiting, err = admin.BlockedKeys(ctx, h.db, name, blockedKeys); err != nil {
 		return nil, err
 	}
 	return &view{Title: name, Nav: "overview", Template: "subscription", Data: p, Live: true}, nil
 }
 
 func (h *Handler) pause(ctx context.Context, r *http.Request) (string, error) {
-	return h.administer(ctx, r, "pause", outbox.Pause)
+	return h.administer(ctx, r, "pause", admin.Pause)
 }
 
 func (h *Handler) resume(ctx context.Context, r *http.Request) (string, error) {
-	return h.administer(ctx, r, "resume", outbox.Resume)
+	return h.administer(ctx, r, "resume", admin.Resume)
 }
 
 func (h *Handler) administer(ctx context.Context, r *http.Request, what string, do func(context.Context, outbox.DB, string) error) (string, error) {
@@ -149,22 +150,22 @@ func (f replayForm) position() (outbox.Position, error) {
 }
 
 // filter is which events are replayed.
-func (f replayForm) filter() (outbox.EventFilter, error) {
+func (f replayForm) filter() (admin.EventFilter, error) {
 	from, err := parsePlace("from", f.From)
 	if err != nil {
-		return outbox.EventFilter{}, err
+		return admin.EventFilter{}, err
 	}
 	until, err := parsePlace("until", f.Until)
 	if err != nil {
-		return outbox.EventFilter{}, err
+		return admin.EventFilter{}, err
 	}
-	return outbox.EventFilter{Topic: f.Topic, Key: f.Key, Since: from.at, MinID: from.id, Until: until.at, MaxID: until.id}, nil
+	return admin.EventFilter{Topic: f.Topic, Key: f.Key, Since: from.at, MinID: from.id, Until: until.at, MaxID: until.id}, nil
 }
 
 // replayPage says what a replay would do.
 type replayPage struct {
 	replayForm
-	Count outbox.Estimate
+	Count admin.Estimate
 }
 
 func (h *Handler) confirmReplay(ctx context.Context, r *http.Request) (*view, error) {
@@ -174,14 +175,14 @@ func (h *Handler) confirmReplay(ctx context.Context, r *http.Request) (*view, er
 		return nil, err
 	}
 	if p.Filtered() {
-		var filter outbox.EventFilter
+		var filter admin.EventFilter
 		if filter, err = p.filter(); err == nil {
-			p.Count, err = outbox.CountReplay(ctx, h.db, p.Name, filter)
+			p.Count, err = admin.CountReplay(ctx, h.db, p.Name, filter)
 		}
 	} else {
 		var position outbox.Position
 		if position, err = p.position(); err == nil {
-			p.Count, err = outbox.CountRewind(ctx, h.db, p.Name, position)
+			p.Count, err = admin.CountRewind(ctx, h.db, p.Name, position)
 		}
 	}
 	if err != nil {
@@ -213,7 +214,7 @@ func (h *Handler) replay(ctx context.Context, r *http.Request) (string, error) {
 	}
 	if filter.MaxID == 0 {
 		// Or it would go on for as long as anybody publishes.
-		newest, err := outbox.Events(ctx, h.db, outbox.EventFilter{}, outbox.Page{Newest: true, Limit: 1})
+		newest, err := admin.Events(ctx, h.db, admin.EventFilter{}, admin.Page{Newest: true, Limit: 1})
 		if err != nil {
 			return "", err
 		}
@@ -226,7 +227,7 @@ func (h *Handler) replay(ctx context.Context, r *http.Request) (string, error) {
 	for done := false; !done; {
 		var n int
 		started := time.Now()
-		n, last, done, err = outbox.ReplayEvents(ctx, h.db, f.Name, filter, last, replayChunk)
+		n, last, done, err = admin.ReplayEvents(ctx, h.db, f.Name, filter, last, replayChunk)
 		total += n
 		if err != nil && total > 0 {
 			h.audit(r, "replay", "subscription", f.Name, "filter", f, "count", total, "error", err)
@@ -260,15 +261,15 @@ func rest(ctx context.Context, d time.Duration) {
 }
 
 // rewind asks for a rewind, and does not wait for handlers that take their time: the sentinel does the rest.
-func (h *Handler) rewind(ctx context.Context, name string, to outbox.Position) (outbox.Estimate, error) {
+func (h *Handler) rewind(ctx context.Context, name string, to outbox.Position) (admin.Estimate, error) {
 	soon, cancel := context.WithTimeout(ctx, pageTimeout)
 	defer cancel()
-	n, err := outbox.Rewind(soon, h.db, name, to)
+	n, err := admin.Rewind(soon, h.db, name, to)
 	if !errors.Is(err, context.DeadlineExceeded) {
 		return n, err
 	}
-	list, unknown := outbox.Subscriptions(ctx, h.db)
-	if unknown == nil && slices.ContainsFunc(list, func(s outbox.SubscriptionRow) bool { return s.Name == name && s.RewindTo != nil }) {
+	list, unknown := admin.Subscriptions(ctx, h.db)
+	if unknown == nil && slices.ContainsFunc(list, func(s admin.SubscriptionRow) bool { return s.Name == name && s.RewindTo != nil }) {
 		err = nil
 	}
 	return n, err

@@ -4,7 +4,7 @@ import (
 	"context"
 	"net/http"
 
-	"github.com/signalbox-go/signalbox/outbox"
+	"github.com/signalbox-go/signalbox/outbox/admin"
 )
 
 // workersPage is who works.
@@ -15,7 +15,7 @@ type workersPage struct {
 
 // A workerLine is a worker with its lanes.
 type workerLine struct {
-	outbox.WorkerStatus
+	admin.WorkerStatus
 	Serves []served
 }
 

@@ -23,7 +23,9 @@ import (
 	"github.com/signalbox-go/signalbox/internal/embeddedpg"
 	"github.com/signalbox-go/signalbox/internal/pgtest"
 	"github.com/signalbox-go/signalbox/migrations"
+	"github.com/signalbox-go/signalbox/internal/engine"
 	"github.com/signalbox-go/signalbox/outbox"
+	"github.com/signalbox-go/signalbox/outbox/admin"
 	"github.com/signalbox-go/signalbox/worker"
 	"github.com/signalbox-go/signalbox/metrics"
 )
@@ -225,7 +227,7 @@ func TestCounts(t *testing.T) {
 	})
 	// Somebody joined and is gone without a word.
 	gone := db.Conn(t)
-	if _, err := outbox.Join(t.Context(), gone, "gone", true, nil); err != nil {
+	if _, err := engine.Join(t.Context(), gone, "gone", true, nil); err != nil {
 		t.Fatal(err)
 	}
 	if err := gone.Close(t.Context()); err != nil {
@@ -265,7 +267,7 @@ func TestCounts(t *testing.T) {
 
 	// Without a worker, and with one subscription paused, what is published stays.
 	stop()
-	if err := outbox.Pause(t.Context(), db.Pool, "s"); err != nil {
+	if err := admin.Pause(t.Context(), db.Pool, "s"); err != nil {
 		t.Fatal(err)
 	}
 	publish(t, db.Pool, "a.x", "")
@@ -392,7 +394,7 @@ func TestStateIsShared(t *testing.T) {
 func TestManyDeliveries(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t)
-	if _, err := outbox.Subscribe(t.Context(), db.Pool, "s", []string{">"}, outbox.FromBeginning); err != nil {
+	if _, err := engine.Subscribe(t.Context(), db.Pool, "s", []string{">"}, outbox.FromBeginning); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := db.Pool.Exec(t.Context(), `
@@ -404,7 +406,7 @@ func TestManyDeliveries(t *testing.T) {
 	_, registry := registered(t, metrics.Config{Pool: db.Pool})
 	wrong := differences(values(t, registry), map[string]float64{
 		"signalbox_up": 1,
-		`signalbox_deliveries{state="dead",subscription="s"}`: outbox.GlanceMost + 1, `signalbox_deliveries{state="skipped",subscription="s"}`: 1,
+		`signalbox_deliveries{state="dead",subscription="s"}`: admin.GlanceMost + 1, `signalbox_deliveries{state="skipped",subscription="s"}`: 1,
 		`signalbox_deliveries{state="retrying",subscription="s"}`: 3, `signalbox_deliveries{state="blocked",subscription="s"}`: 5,
 	})
 	if wrong != "" {

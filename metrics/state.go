@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/signalbox-go/signalbox/outbox"
+	"github.com/signalbox-go/signalbox/outbox/admin"
 )
 
 const (
@@ -124,8 +125,8 @@ func (s *outboxState) read() ([]prometheus.Metric, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), stateTimeout)
 	defer cancel()
 	var (
-		status        *outbox.Status
-		subscriptions []outbox.SubscriptionRow
+		status        *admin.Status
+		subscriptions []admin.SubscriptionRow
 	)
 	options := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
 	err := pgx.BeginTxFunc(ctx, s.pool, options, func(tx pgx.Tx) (err error) {
@@ -134,10 +135,10 @@ func (s *outboxState) read() ([]prometheus.Metric, error) {
 		if _, err = tx.Exec(ctx, `select set_config('statement_timeout', $1, true)`, timeout); err != nil {
 			return err
 		}
-		if status, err = outbox.Glance(ctx, nested{tx}); err != nil {
+		if status, err = admin.Glance(ctx, nested{tx}); err != nil {
 			return err
 		}
-		subscriptions, err = outbox.Subscriptions(ctx, tx)
+		subscriptions, err = admin.Subscriptions(ctx, tx)
 		return err
 	})
 	if err != nil {
@@ -153,7 +154,7 @@ type nested struct{ pgx.Tx }
 func (n nested) BeginTx(ctx context.Context, _ pgx.TxOptions) (pgx.Tx, error) { return n.Begin(ctx) }
 
 // describe makes metrics of a status.
-func describe(status *outbox.Status, subscriptions []outbox.SubscriptionRow) []prometheus.Metric {
+func describe(status *admin.Status, subscriptions []admin.SubscriptionRow) []prometheus.Metric {
 	var list []prometheus.Metric
 	add := func(d *prometheus.Desc, value float64, labels ...string) {
 		kind := prometheus.GaugeValue
@@ -179,7 +180,7 @@ func describe(status *outbox.Status, subscriptions []outbox.SubscriptionRow) []p
 		add(subscriptionWorkers, float64(len(s.Workers)), label(s.Name))
 	}
 	add(workers, float64(len(status.Workers)))
-	present := slices.ContainsFunc(status.Workers, func(w outbox.WorkerStatus) bool { return w.Sentinel })
+	present := slices.ContainsFunc(status.Workers, func(w admin.WorkerStatus) bool { return w.Sentinel })
 	add(sentinels, oneIf(present))
 	for _, mode := range []string{"armed", "polling", "unattended"} {
 		add(doorbell, oneIf(status.Doorbell == mode), mode)

@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/signalbox-go/signalbox/internal/storable"
+	"github.com/signalbox-go/signalbox/internal/topic"
 )
 
 // Limits of one event. They are checked before anything is sent.
@@ -65,21 +68,21 @@ func (e *EventError) Is(target error) bool { return target == ErrInvalidEvent }
 // the error of a statement with a thousand events names none of them, and has already aborted the transaction.
 func (e *Event) check(index int) error {
 	refuse := func(field, reason string) error { return &EventError{Index: index, Field: field, Reason: reason} }
-	if reason := topicFault(e.Topic); reason != "" {
+	if reason := topic.Fault(e.Topic); reason != "" {
 		return refuse("topic", reason)
 	}
 	switch {
 	case len(e.Key) > MaxKeyBytes:
 		return refuse("key", fmt.Sprintf("is %d bytes long, at most %d are allowed", len(e.Key), MaxKeyBytes))
-	case !storableText(e.Key):
+	case !storable.Text(e.Key):
 		return refuse("key", "is not UTF-8 text without zero bytes")
 	case len(e.Payload) == 0:
 		return refuse("payload", "is missing")
 	case len(e.Payload) > MaxPayloadBytes:
 		return refuse("payload", fmt.Sprintf("is %d bytes long, at most %d are allowed: store it elsewhere and publish a reference", len(e.Payload), MaxPayloadBytes))
-	case !validJSON(e.Payload):
+	case !storable.ValidJSON(e.Payload):
 		return refuse("payload", "is not valid JSON")
-	case !storableEscapes(e.Payload):
+	case !storable.Escapes(e.Payload):
 		return refuse("payload", `has a string with \u0000 or half a surrogate pair, which no jsonb can hold`)
 	}
 	size := 0
@@ -87,7 +90,7 @@ func (e *Event) check(index int) error {
 		if size += len(name) + len(value); size > MaxHeadersBytes {
 			return refuse("headers", fmt.Sprintf("are more than %d bytes long", MaxHeadersBytes))
 		}
-		if !storableText(name) || !storableText(value) {
+		if !storable.Text(name) || !storable.Text(value) {
 			return refuse("headers", "are not UTF-8 text without zero bytes")
 		}
 	}

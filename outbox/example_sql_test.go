@@ -13,6 +13,7 @@ import (
 
 	"github.com/signalbox-go/signalbox/internal/pgtest"
 	"github.com/signalbox-go/signalbox/outbox"
+	"github.com/signalbox-go/signalbox/outbox/admin"
 )
 
 // With database/sql and pgx as its driver: the transaction is the connection's, so what is published over the connection is in it.
@@ -104,7 +105,7 @@ func TestDatabaseSQL(t *testing.T) {
 			if err := place(t.Context(), db, order{ID: "A-2", Total: 13}); err == nil { // at the commit
 				t.Fatal("the order was placed although it is sold out")
 			}
-			page, err := outbox.Events(t.Context(), pool, outbox.EventFilter{}, outbox.Page{})
+			page, err := admin.Events(t.Context(), pool, admin.EventFilter{}, admin.Page{})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -2,7 +2,6 @@ package outbox_test
 
 import (
 	"context"
-	"fmt"
 	"log"
 
 	"github.com/jackc/pgx/v5"
@@ -62,50 +61,4 @@ func ExamplePublishFrom() {
 		log.Fatal(err)
 	}
 	log.Printf("%d events are on their way", n)
-}
-
-// A new subscription that leaves out what was published before.
-func ExampleSubscribe() {
-	ctx := context.Background()
-	pool, err := pgxpool.New(ctx, "postgres://user:password@localhost:5432/shop")
-	if err != nil {
-		log.Fatal(err)
-	}
-	defer pool.Close()
-
-	s, err := outbox.Subscribe(ctx, pool, "invoices", []string{"orders.placed", "orders.*.refunded"}, outbox.FromNow)
-	if err != nil {
-		log.Fatal(err)
-	}
-	log.Printf("subscription %q sees %v", s.Name, s.Topics)
-}
-
-func ExampleMatchTopic() {
-	fmt.Println(outbox.MatchTopic("orders.>", "orders.eu.placed"))
-	fmt.Println(outbox.MatchTopic("orders.*", "orders.eu.placed"))
-	fmt.Println(outbox.MatchTopic("orders.*", "orders.placed"))
-	// Output:
-	// true
-	// false
-	// true
-}
-
-// What failed while a service was away is tried again when it is back: first see how many, then do it.
-func ExampleRetryDeliveries() {
-	ctx := context.Background()
-	pool, err := pgxpool.New(ctx, "postgres://user:password@localhost:5432/shop")
-	if err != nil {
-		log.Fatal(err)
-	}
-	defer pool.Close()
-
-	refused := outbox.DeliveryFilter{Subscription: "mails", Error: "connection refused"}
-	n, err := outbox.CountDeliveries(ctx, pool, refused)
-	if err != nil {
-		log.Fatal(err)
-	}
-	log.Printf("retrying %d dead letters", n)
-	if _, err := outbox.RetryDeliveries(ctx, pool, refused); err != nil {
-		log.Fatal(err)
-	}
 }

@@ -8,14 +8,16 @@ import (
 	"time"
 
 	"github.com/signalbox-go/signalbox/internal/pgtest"
+	"github.com/signalbox-go/signalbox/internal/engine"
 	"github.com/signalbox-go/signalbox/outbox"
+	"github.com/signalbox-go/signalbox/outbox/admin"
 	"github.com/signalbox-go/signalbox/worker"
 )
 
 // subscription returns one of the outbox's subscriptions.
-func subscription(t *testing.T, db *pgtest.DB, name string) outbox.SubscriptionRow {
+func subscription(t *testing.T, db *pgtest.DB, name string) admin.SubscriptionRow {
 	t.Helper()
-	list, err := outbox.Subscriptions(t.Context(), db.Pool)
+	list, err := admin.Subscriptions(t.Context(), db.Pool)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -25,7 +27,7 @@ func subscription(t *testing.T, db *pgtest.DB, name string) outbox.SubscriptionR
 		}
 	}
 	t.Fatalf("there is no subscription %s", name)
-	return outbox.SubscriptionRow{}
+	return admin.SubscriptionRow{}
 }
 
 // waitOwned waits until so many lanes of a subscription have owners.
@@ -71,8 +73,8 @@ func TestPause(t *testing.T) {
 		runUntilStopped(t, w)
 	}
 	eventually(t, 20*time.Second, "both workers serve", func() bool {
-		list, err := outbox.Subscriptions(ctx, db.Pool)
-		return err == nil && len(list) == 2 && len(list[0].Workers) == 2 && list[0].Owned == outbox.Lanes && list[1].Owned == outbox.Lanes
+		list, err := admin.Subscriptions(ctx, db.Pool)
+		return err == nil && len(list) == 2 && len(list[0].Workers) == 2 && list[0].Owned == engine.Lanes && list[1].Owned == engine.Lanes
 	})
 	publish(t, db.Pool, "k", 0, 10)
 	publish(t, db.Pool, "slow", 0, 2)
@@ -81,7 +83,7 @@ func TestPause(t *testing.T) {
 	eventually(t, 20*time.Second, "the slow one is parked", func() bool { return len(rows(t, db)) > 0 })
 
 	for range 2 { // once would do
-		if err := outbox.Pause(ctx, db.Pool, "paused"); err != nil {
+		if err := admin.Pause(ctx, db.Pool, "paused"); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -97,16 +99,16 @@ func TestPause(t *testing.T) {
 	if n := len(paused.all()); n != 11 {
 		t.Errorf("%d events were handled, want 11: it is paused", n)
 	}
-	if n := subscription(t, db, "other").Owned; n != outbox.Lanes {
+	if n := subscription(t, db, "other").Owned; n != engine.Lanes {
 		t.Errorf("the other subscription has %d lanes", n)
 	}
 
 	for range 2 {
-		if err := outbox.Resume(ctx, db.Pool, "paused"); err != nil {
+		if err := admin.Resume(ctx, db.Pool, "paused"); err != nil {
 			t.Fatal(err)
 		}
 	}
-	waitOwned(t, db, "paused", outbox.Lanes)
+	waitOwned(t, db, "paused", engine.Lanes)
 	byKey := map[string][]int{}
 	for _, e := range paused.waitFor(t, 25) {
 		byKey[e.Key] = append(byKey[e.Key], e.Payload.N)
@@ -138,7 +140,7 @@ func TestPausedRetry(t *testing.T) {
 	})
 	publish(t, db.Pool, "k", 0, 1)
 	l.waitFor(t, 1)
-	if err := outbox.Pause(ctx, db.Pool, "s"); err != nil {
+	if err := admin.Pause(ctx, db.Pool, "s"); err != nil {
 		t.Fatal(err)
 	}
 	waitOwned(t, db, "s", 0)
@@ -151,7 +153,7 @@ func TestPausedRetry(t *testing.T) {
 	if n := len(l.all()); n != attempts {
 		t.Errorf("it was tried %d times more", n-attempts)
 	}
-	if err := outbox.Resume(ctx, db.Pool, "s"); err != nil {
+	if err := admin.Resume(ctx, db.Pool, "s"); err != nil {
 		t.Fatal(err)
 	}
 	l.waitFor(t, 2)
@@ -171,12 +173,12 @@ func TestDeleteSubscription(t *testing.T) {
 	publish(t, db.Pool, "k", 0, 3)
 	l.waitFor(t, 3)
 	before := subscription(t, db, "s")
-	var served *outbox.ServedError
-	err := outbox.DeleteSubscription(ctx, db.Pool, "s", false)
+	var served *admin.ServedError
+	err := admin.DeleteSubscription(ctx, db.Pool, "s", false)
 	if !errors.As(err, &served) || !slices.Equal(served.Workers, []string{"somebody"}) {
 		t.Errorf("got %v, want a ServedError that names somebody", err)
 	}
-	if err := outbox.DeleteSubscription(ctx, db.Pool, "s", true); err != nil {
+	if err := admin.DeleteSubscription(ctx, db.Pool, "s", true); err != nil {
 		t.Fatal(err)
 	}
 	l.waitFor(t, 6) // again, from the beginning
@@ -184,7 +186,7 @@ func TestDeleteSubscription(t *testing.T) {
 		t.Error("it was not created anew")
 	}
 	stop()
-	if err := outbox.DeleteSubscription(ctx, db.Pool, "s", false); err != nil {
+	if err := admin.DeleteSubscription(ctx, db.Pool, "s", false); err != nil {
 		t.Error(err)
 	}
 	var left int
@@ -193,8 +195,8 @@ func TestDeleteSubscription(t *testing.T) {
 		t.Errorf("%d rows are left of it, %v", left, err)
 	}
 	for what, err := range map[string]error{
-		"delete": outbox.DeleteSubscription(ctx, db.Pool, "s", false), "force": outbox.DeleteSubscription(ctx, db.Pool, "s", true),
-		"pause": outbox.Pause(ctx, db.Pool, "s"), "resume": outbox.Resume(ctx, db.Pool, "s"),
+		"delete": admin.DeleteSubscription(ctx, db.Pool, "s", false), "force": admin.DeleteSubscription(ctx, db.Pool, "s", true),
+		"pause": admin.Pause(ctx, db.Pool, "s"), "resume": admin.Resume(ctx, db.Pool, "s"),
 	} {
 		if !errors.Is(err, outbox.ErrUnknownSubscription) {
 			t.Errorf("%s: got %v, want ErrUnknownSubscription", what, err)

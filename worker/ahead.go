@@ -3,20 +3,20 @@ package worker
 import (
 	"context"
 
-	"github.com/signalbox-go/signalbox/outbox"
+	"github.com/signalbox-go/signalbox/internal/engine"
 )
 
 // An ahead is a window that is being read while the one before is handled, so that the server and the handlers work at the same
 // time. Until it is done, nobody else may use the member.
 type ahead struct {
-	window *outbox.Window
+	window *engine.Window
 	err    error
 	done   chan struct{}
 }
 
 // readAhead begins to read the next window and, when that is due, to record what was handled before the current one.
 func (r *runner) readAhead(ctx context.Context) {
-	var owed outbox.Settlement
+	var owed engine.Settlement
 	if r.settleIsDue() {
 		owed = r.owed
 		r.settled()

@@ -3,14 +3,14 @@ package worker
 import (
 	"time"
 
-	"github.com/signalbox-go/signalbox/outbox"
+	"github.com/signalbox-go/signalbox/internal/engine"
 )
 
 // A backlog is what a runner remembers of the unfinished deliveries in its lanes, so that a window needs no look-up for
 // them: which keys are blocked, and when there is something to try again.
 type backlog struct {
 	lines map[lineID]*line
-	lanes [outbox.Lanes]int // by lane, how many of them are stuck
+	lanes [engine.Lanes]int // by lane, how many of them are stuck
 	next  time.Time         // no line is due before; zero when unknown
 }
 
@@ -37,7 +37,7 @@ const (
 func newBacklog() *backlog { return &backlog{lines: map[lineID]*line{}} }
 
 // load adds what the database knows.
-func (b *backlog) load(lines []outbox.Line) {
+func (b *backlog) load(lines []engine.Line) {
 	for _, l := range lines {
 		id := lineID{l.Lane, l.Key}
 		b.add(id, l.Count, time.Now())
@@ -69,7 +69,7 @@ func (b *backlog) failed(id lineID) {
 }
 
 // blocked reports whether an event has to wait behind others of its key.
-func (b *backlog) blocked(e *outbox.LaneEvent) bool {
+func (b *backlog) blocked(e *engine.Event) bool {
 	return e.Key != "" && len(b.lines) > 0 && b.lines[lineID{e.Lane, e.Key}] != nil
 }
 
@@ -142,15 +142,15 @@ func (b *backlog) forget(lanes []int16) {
 }
 
 // dueLines returns up to limit lines that are due now.
-func (b *backlog) dueLines(now time.Time, limit int) []outbox.Line {
+func (b *backlog) dueLines(now time.Time, limit int) []engine.Line {
 	if len(b.lines) == 0 || now.Before(b.next) {
 		return nil
 	}
-	var due []outbox.Line
+	var due []engine.Line
 	next := now.Add(time.Hour)
 	for id, l := range b.lines {
 		if !l.due.After(now) && len(due) < limit {
-			due = append(due, outbox.Line{Lane: id.lane, Key: id.key})
+			due = append(due, engine.Line{Lane: id.lane, Key: id.key})
 			continue
 		}
 		if l.due.Before(next) {

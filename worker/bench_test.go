@@ -18,6 +18,7 @@ import (
 	"github.com/signalbox-go/signalbox/internal/embeddedpg"
 	"github.com/signalbox-go/signalbox/migrations"
 	"github.com/signalbox-go/signalbox/outbox"
+	"github.com/signalbox-go/signalbox/outbox/admin"
 	"github.com/signalbox-go/signalbox/worker"
 	"github.com/signalbox-go/signalbox/metrics"
 )
@@ -141,7 +142,7 @@ func BenchmarkDoorbell(b *testing.B) {
 	})
 	defer stop()
 	for armed := false; !armed; {
-		s, err := outbox.ReadStatus(b.Context(), pool)
+		s, err := admin.ReadStatus(b.Context(), pool)
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -289,12 +290,12 @@ func BenchmarkDeadLetters(b *testing.B) {
 	for range 100 {
 		quiet = append(quiet, publish())
 	}
-	f := outbox.DeliveryFilter{Subscription: "bench", Error: "error 3"}
-	timed("count-ms", func() error { _, err := outbox.CountDeliveries(b.Context(), pool, f); return err })
-	timed("list-ms", func() error { _, err := outbox.ListDeliveries(b.Context(), pool, f, 0, 100); return err })
+	f := admin.DeliveryFilter{Subscription: "bench", Error: "error 3"}
+	timed("count-ms", func() error { _, err := admin.CountDeliveries(b.Context(), pool, f); return err })
+	timed("list-ms", func() error { _, err := admin.ListDeliveries(b.Context(), pool, f, 0, 100); return err })
 	start := time.Now()
 	timed("retry-ms", func() error {
-		_, err := outbox.RetryDeliveries(b.Context(), pool, outbox.DeliveryFilter{Subscription: "bench"})
+		_, err := admin.RetryDeliveries(b.Context(), pool, admin.DeliveryFilter{Subscription: "bench"})
 		return err
 	})
 	for waiting := true; waiting; {

@@ -10,7 +10,7 @@ import (
 
 	"github.com/sourcegraph/conc"
 
-	"github.com/signalbox-go/signalbox/outbox"
+	"github.com/signalbox-go/signalbox/internal/engine"
 )
 
 // beat is the control loop: it passes on what the doorbell says, tells the database once a PollInterval that the worker
@@ -65,7 +65,7 @@ func (s *session) beat(rest, ctx context.Context, log *slog.Logger, fail func(er
 		if look {
 			missing, err = s.evictDead(ctx, log, missing)
 		} else if !sentinel && beats%5 == 4 {
-			err = s.within(ctx, func(ctx context.Context) error { return outbox.Usurp(ctx, s.control, s.w.cfg.Lease) })
+			err = s.within(ctx, func(ctx context.Context) error { return engine.Usurp(ctx, s.control, s.w.cfg.Lease) })
 		}
 		if err != nil {
 			return err
@@ -100,7 +100,7 @@ func (s *session) listen(ctx context.Context, until time.Time) error {
 		if n.PID == s.ringer.Load() {
 			continue
 		}
-		ring := outbox.ParseRing(n.Payload)
+		ring := engine.ParseRing(n.Payload)
 		if n.Payload == "" {
 			s.trigger.Add(1)
 			select {
@@ -116,7 +116,7 @@ func (s *session) listen(ctx context.Context, until time.Time) error {
 }
 
 // ring wakes the runners that own one of the lanes.
-func (s *session) ring(ring outbox.Ring) {
+func (s *session) ring(ring engine.Ring) {
 	if ring.Lanes == 0 && !ring.Deliveries {
 		return
 	}
@@ -133,16 +133,16 @@ func (s *session) ring(ring outbox.Ring) {
 
 // pulse beats, and tells the runners.
 func (s *session) pulse(ctx context.Context, candidate bool) (elected bool, err error) {
-	var p outbox.Pulse
+	var p engine.Pulse
 	err = s.within(ctx, func(ctx context.Context) (err error) {
-		p, err = outbox.Beat(ctx, s.control, s.id, candidate)
+		p, err = engine.Beat(ctx, s.control, s.id, candidate)
 		return err
 	})
 	if err != nil {
 		return false, err
 	}
 	if !p.Alive {
-		return false, outbox.ErrEvicted
+		return false, engine.ErrEvicted
 	}
 	for i, r := range s.runners {
 		share := p.Shares[s.subs[i].ID]
@@ -163,7 +163,7 @@ func (s *session) pulse(ctx context.Context, candidate bool) (elected bool, err 
 func (s *session) evictDead(ctx context.Context, log *slog.Logger, missing map[int64]time.Time) (map[int64]time.Time, error) {
 	var vanished, expired []int64
 	err := s.within(ctx, func(ctx context.Context) (err error) {
-		vanished, expired, err = outbox.FindDead(ctx, s.control, s.w.cfg.Lease, 3*s.w.cfg.Lease)
+		vanished, expired, err = engine.FindDead(ctx, s.control, s.w.cfg.Lease, 3*s.w.cfg.Lease)
 		return err
 	})
 	if err != nil {
@@ -183,12 +183,12 @@ func (s *session) evictDead(ctx context.Context, log *slog.Logger, missing map[i
 		if id == s.id {
 			continue // frozen for longer than the lease, and awake again: the next beat tells
 		}
-		if err := outbox.EndSessions(ctx, s.control, id); err != nil {
+		if err := engine.EndSessions(ctx, s.control, id); err != nil {
 			return nil, err
 		}
-		evicted, err := outbox.Evict(ctx, s.control, id)
+		evicted, err := engine.Evict(ctx, s.control, id)
 		switch {
-		case errors.Is(err, outbox.ErrBusy):
+		case errors.Is(err, engine.ErrBusy):
 			log.Warn("a dead worker is settling something, will evict it later", "evicted_id", id)
 		case err != nil:
 			return nil, err

@@ -18,6 +18,7 @@ import (
 
 	"github.com/signalbox-go/signalbox/internal/embeddedpg"
 	"github.com/signalbox-go/signalbox/internal/pgtest"
+	"github.com/signalbox-go/signalbox/internal/engine"
 	"github.com/signalbox-go/signalbox/outbox"
 	"github.com/signalbox-go/signalbox/worker"
 )
@@ -151,7 +152,7 @@ func goOn(t *testing.T, pool *pgxpool.Pool, foreign bool) {
 			t.Fatalf("on the copy, workers say %v; want ErrForeignCluster", err)
 		}
 		err := pool.AcquireFunc(t.Context(), func(c *pgxpool.Conn) error {
-			adopted, err := outbox.Adopt(t.Context(), c.Conn())
+			adopted, err := engine.Adopt(t.Context(), c.Conn())
 			if err == nil && !adopted {
 				err = errors.New("there was nothing to adopt")
 			}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/signalbox-go/signalbox/internal/pgtest"
 	"github.com/signalbox-go/signalbox/outbox"
+	"github.com/signalbox-go/signalbox/outbox/admin"
 	"github.com/signalbox-go/signalbox/worker"
 )
 
@@ -33,10 +34,10 @@ func TestDecide(t *testing.T) {
 	publish(t, db.Pool, "a", 0, 5) // the first one dies, and the others wait
 	publish(t, db.Pool, "b", 0, 3)
 	publish(t, db.Pool, "", 0, 4)
-	all := outbox.DeliveryFilter{Subscription: "s"}
-	count := func(f outbox.DeliveryFilter, want int64) {
+	all := admin.DeliveryFilter{Subscription: "s"}
+	count := func(f admin.DeliveryFilter, want int64) {
 		t.Helper()
-		if n, err := outbox.CountDeliveries(ctx, db.Pool, f); err != nil || n != want {
+		if n, err := admin.CountDeliveries(ctx, db.Pool, f); err != nil || n != want {
 			t.Fatalf("%+v: %d match, %v; want %d", f, n, err, want)
 		}
 	}
@@ -44,22 +45,22 @@ func TestDecide(t *testing.T) {
 		return len(rows(t, db)) == 12 && settledLag(t, db.Pool)
 	})
 	count(all, 6)
-	count(outbox.DeliveryFilter{Subscription: "s", Key: "a"}, 1)
-	count(outbox.DeliveryFilter{Subscription: "s", Key: "a", States: []outbox.State{outbox.Dead, outbox.Retrying}}, 5)
-	count(outbox.DeliveryFilter{Subscription: "s", Error: "is away"}, 6)
-	count(outbox.DeliveryFilter{Subscription: "s", Error: "nothing like it"}, 0)
-	count(outbox.DeliveryFilter{Subscription: "s", Topic: "test.*"}, 6)
-	count(outbox.DeliveryFilter{Subscription: "s", Topic: "other.>"}, 0)
-	count(outbox.DeliveryFilter{Subscription: "s", Since: time.Now().Add(-time.Hour), Until: time.Now().Add(time.Hour)}, 6)
-	count(outbox.DeliveryFilter{Subscription: "s", Until: time.Now().Add(-time.Hour)}, 0)
-	if _, err := outbox.CountDeliveries(ctx, db.Pool, outbox.DeliveryFilter{}); !errors.Is(err, outbox.ErrInvalidFilter) {
+	count(admin.DeliveryFilter{Subscription: "s", Key: "a"}, 1)
+	count(admin.DeliveryFilter{Subscription: "s", Key: "a", States: []outbox.State{outbox.Dead, outbox.Retrying}}, 5)
+	count(admin.DeliveryFilter{Subscription: "s", Error: "is away"}, 6)
+	count(admin.DeliveryFilter{Subscription: "s", Error: "nothing like it"}, 0)
+	count(admin.DeliveryFilter{Subscription: "s", Topic: "test.*"}, 6)
+	count(admin.DeliveryFilter{Subscription: "s", Topic: "other.>"}, 0)
+	count(admin.DeliveryFilter{Subscription: "s", Since: time.Now().Add(-time.Hour), Until: time.Now().Add(time.Hour)}, 6)
+	count(admin.DeliveryFilter{Subscription: "s", Until: time.Now().Add(-time.Hour)}, 0)
+	if _, err := admin.CountDeliveries(ctx, db.Pool, admin.DeliveryFilter{}); !errors.Is(err, admin.ErrInvalidFilter) {
 		t.Errorf("got %v, want ErrInvalidFilter", err)
 	}
-	page, err := outbox.ListDeliveries(ctx, db.Pool, all, 0, 4)
+	page, err := admin.ListDeliveries(ctx, db.Pool, all, 0, 4)
 	if err != nil || len(page) != 4 || len(page[0].Failures) != 1 || page[0].Failures[0].Error != "it is away" || !page[0].StopsKey || page[0].Event.Key != "a" {
 		t.Fatalf("the first page is %+v, %v", page, err)
 	}
-	if rest, err := outbox.ListDeliveries(ctx, db.Pool, all, page[3].Event.ID, 4); err != nil || len(rest) != 2 {
+	if rest, err := admin.ListDeliveries(ctx, db.Pool, all, page[3].Event.ID, 4); err != nil || len(rest) != 2 {
 		t.Errorf("the second page is %+v, %v", rest, err)
 	}
 
@@ -70,12 +71,12 @@ func TestDecide(t *testing.T) {
 			t.Fatalf("%s: %d, %v; want %d", what, n, err, want)
 		}
 	}
-	n, err := outbox.RetryDeliveries(ctx, db.Pool, outbox.DeliveryFilter{Subscription: "s", Key: "a"})
+	n, err := admin.RetryDeliveries(ctx, db.Pool, admin.DeliveryFilter{Subscription: "s", Key: "a"})
 	decide("retry", 1, n, err)
 	publish(t, db.Pool, "a", 5, 7) // behind them
-	n, err = outbox.SkipDeliveries(ctx, db.Pool, outbox.DeliveryFilter{Subscription: "s", Key: "b"}, "told so")
+	n, err = admin.SkipDeliveries(ctx, db.Pool, admin.DeliveryFilter{Subscription: "s", Key: "b"}, "told so")
 	decide("skip", 1, n, err)
-	n, err = outbox.DiscardDeliveries(ctx, db.Pool, outbox.DeliveryFilter{Subscription: "s", IDs: []int64{page[2].Event.ID, page[3].Event.ID}})
+	n, err = admin.DiscardDeliveries(ctx, db.Pool, admin.DeliveryFilter{Subscription: "s", IDs: []int64{page[2].Event.ID, page[3].Event.ID}})
 	decide("discard", 2, n, err)
 	byKey := map[string][]int{}
 	for _, e := range l.waitFor(t, 7+2) {
@@ -88,7 +89,7 @@ func TestDecide(t *testing.T) {
 		t.Errorf("key b came as %v, want %v", byKey["b"], want)
 	}
 	count(all, 2)
-	skipped, err := outbox.ListDeliveries(ctx, db.Pool, outbox.DeliveryFilter{Subscription: "s", States: []outbox.State{outbox.Skipped}}, 0, 10)
+	skipped, err := admin.ListDeliveries(ctx, db.Pool, admin.DeliveryFilter{Subscription: "s", States: []outbox.State{outbox.Skipped}}, 0, 10)
 	if err != nil || len(skipped) != 1 || skipped[0].Failures[len(skipped[0].Failures)-1].Error != "told so" {
 		t.Errorf("skipped are %+v, %v", skipped, err)
 	}

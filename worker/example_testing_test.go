@@ -13,6 +13,7 @@ import (
 
 	"github.com/signalbox-go/signalbox/internal/pgtest"
 	"github.com/signalbox-go/signalbox/outbox"
+	"github.com/signalbox-go/signalbox/outbox/admin"
 	"github.com/signalbox-go/signalbox/worker"
 )
 
@@ -76,7 +77,7 @@ func TestLedger(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	awaitFate(t, pool, published[0].ID, "ledger", outbox.FateDelivered)
+	awaitFate(t, pool, published[0].ID, "ledger", admin.FateDelivered)
 
 	var total int
 	if err := pool.QueryRow(t.Context(), `select total from shop.ledger where order_id = 'A-17'`).Scan(&total); err != nil || total != 4200 {
@@ -89,11 +90,11 @@ func TestLedger(t *testing.T) {
 }
 
 // awaitFate waits until something has become of an event in a subscription.
-func awaitFate(t *testing.T, pool *pgxpool.Pool, id int64, subscription string, want outbox.Fate) {
+func awaitFate(t *testing.T, pool *pgxpool.Pool, id int64, subscription string, want admin.Fate) {
 	t.Helper()
-	var last *outbox.EventRow
+	var last *admin.EventRow
 	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
-		row, err := outbox.EventByID(t.Context(), pool, id)
+		row, err := admin.EventByID(t.Context(), pool, id)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -18,7 +18,9 @@ import (
 	"github.com/signalbox-go/signalbox/internal/embeddedpg"
 	"github.com/signalbox-go/signalbox/internal/pgtest"
 	"github.com/signalbox-go/signalbox/migrations"
+	"github.com/signalbox-go/signalbox/internal/engine"
 	"github.com/signalbox-go/signalbox/outbox"
+	"github.com/signalbox-go/signalbox/outbox/admin"
 	"github.com/signalbox-go/signalbox/worker"
 )
 
@@ -161,7 +163,7 @@ func checkOrder(t *testing.T, p *process) {
 // settledAll reports whether a subscription has nothing left to do.
 func settledAll(t *testing.T, db outbox.DB) bool {
 	t.Helper()
-	s, err := outbox.ReadStatus(context.Background(), db)
+	s, err := admin.ReadStatus(context.Background(), db)
 	if err != nil {
 		return false // the server is restarting
 	}
@@ -225,14 +227,14 @@ func TestKillRepeatsWhatRan(t *testing.T) {
 // settledLag reports whether every event has been read and recorded, delivered or not.
 func settledLag(t *testing.T, db outbox.DB) bool {
 	t.Helper()
-	s, err := outbox.ReadStatus(context.Background(), db)
+	s, err := admin.ReadStatus(context.Background(), db)
 	return err == nil && len(s.Subscriptions) > 0 &&
-		!slices.ContainsFunc(s.Subscriptions, func(s outbox.SubscriptionStatus) bool { return s.Lag.Events > 0 })
+		!slices.ContainsFunc(s.Subscriptions, func(s admin.SubscriptionStatus) bool { return s.Lag.Events > 0 })
 }
 
 func owners(t *testing.T, db outbox.DB) (lanes map[string]int, sentinel string) {
 	t.Helper()
-	s, err := outbox.ReadStatus(context.Background(), db)
+	s, err := admin.ReadStatus(context.Background(), db)
 	if err != nil || len(s.Subscriptions) == 0 {
 		return nil, ""
 	}
@@ -306,7 +308,7 @@ func TestKilledWorker(t *testing.T) {
 			killed.signal(syscall.SIGKILL)
 			took := eventually(t, 20*time.Second, "the survivor has all lanes", func() bool {
 				lanes, _ := owners(t, db.Pool)
-				return lanes[survivor.name] == outbox.Lanes
+				return lanes[survivor.name] == engine.Lanes
 			})
 			t.Logf("lanes were taken over within %v", took)
 			before := ledger.total()
@@ -341,7 +343,7 @@ func TestStoppedWorker(t *testing.T) {
 	first.signal(syscall.SIGSTOP)
 	eventually(t, 4*lease, "the other has all lanes and is the sentinel", func() bool {
 		lanes, sentinel := owners(t, db.Pool)
-		return lanes["second"] == outbox.Lanes && sentinel == "second"
+		return lanes["second"] == engine.Lanes && sentinel == "second"
 	})
 	before := ledger.total()
 	eventually(t, 20*time.Second, "more is published", func() bool { return ledger.total() > before+200 })
@@ -441,7 +443,7 @@ func TestConnectionLost(t *testing.T) {
 			waitArmed(t, db.Pool) // it is whole again
 			publish(t, db.Pool, "", 1, 2)
 			l.waitFor(t, 2)
-			if status, err := outbox.ReadStatus(t.Context(), db.Pool); err != nil || len(status.Workers) != 1 {
+			if status, err := admin.ReadStatus(t.Context(), db.Pool); err != nil || len(status.Workers) != 1 {
 				t.Errorf("there are %d workers, %v", len(status.Workers), err)
 			}
 		})

@@ -7,7 +7,8 @@ import (
 	"time"
 
 	"github.com/signalbox-go/signalbox/internal/pgtest"
-	"github.com/signalbox-go/signalbox/outbox"
+	"github.com/signalbox-go/signalbox/internal/engine"
+	"github.com/signalbox-go/signalbox/outbox/admin"
 	"github.com/signalbox-go/signalbox/worker"
 )
 
@@ -30,18 +31,18 @@ func TestParkedFailsAfterHandover(t *testing.T) {
 		return nil
 	}
 	start(t, db.Pool, worker.Config{Name: "first"}, s, handler)
-	publish(t, db.Pool, "", 0, outbox.Lanes) // one in each lane
+	publish(t, db.Pool, "", 0, engine.Lanes) // one in each lane
 	eventually(t, 20*time.Second, "all are parked", func() bool {
-		status, err := outbox.ReadStatus(t.Context(), db.Pool)
-		return err == nil && len(status.Subscriptions) == 1 && status.Subscriptions[0].Deliveries["running"] == outbox.Lanes
+		status, err := admin.ReadStatus(t.Context(), db.Pool)
+		return err == nil && len(status.Subscriptions) == 1 && status.Subscriptions[0].Deliveries["running"] == engine.Lanes
 	})
 	start(t, db.Pool, worker.Config{Name: "second"}, s, handler)
 	eventually(t, 20*time.Second, "half of the lanes are the second's", func() bool {
 		lanes, _ := owners(t, db.Pool)
-		return lanes["second"] == outbox.Lanes/2
+		return lanes["second"] == engine.Lanes/2
 	})
 	// The second has looked at its lanes' deliveries by now, and found that they run elsewhere.
-	publish(t, db.Pool, "", outbox.Lanes, outbox.Lanes+1)
+	publish(t, db.Pool, "", engine.Lanes, engine.Lanes+1)
 	close(release)
-	l.waitFor(t, outbox.Lanes+1) // in less time than the backlog is left alone, which is a minute
+	l.waitFor(t, engine.Lanes+1) // in less time than the backlog is left alone, which is a minute
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
-	"github.com/signalbox-go/signalbox/outbox"
+	"github.com/signalbox-go/signalbox/internal/engine"
 )
 
 const (
@@ -27,7 +27,7 @@ const (
 // keepHouse is the sentinel's share of the chores that nobody waits for: it deletes what has expired, and completes rewinds
 // whose callers are gone.
 func (s *session) keepHouse(ctx context.Context, log *slog.Logger) error {
-	conn, _, err := s.w.connect.open(ctx, outbox.SessionName(s.id, "housekeeping"))
+	conn, _, err := s.w.connect.open(ctx, engine.SessionName(s.id, "housekeeping"))
 	if err != nil {
 		return err
 	}
@@ -45,7 +45,7 @@ func (s *session) keepHouse(ctx context.Context, log *slog.Logger) error {
 		}
 		h.deleted = 0
 		switch err := h.trim(ctx); {
-		case errors.Is(err, outbox.ErrBusy):
+		case errors.Is(err, engine.ErrBusy):
 			log.Debug("will delete expired events later", "error", err)
 		case forbidden(err):
 			log.Warn("may not delete expired events, so the log grows: grant that to the worker, or have it keep everything", "error", err)
@@ -83,7 +83,7 @@ func (h *housekeeper) rest(ctx context.Context, until <-chan time.Time) error {
 		case <-until:
 			return nil
 		case <-h.rewinding:
-			if err := outbox.FinishRewinds(ctx, h.conn); err != nil && !forbidden(err) { // whoever asked goes on
+			if err := engine.FinishRewinds(ctx, h.conn); err != nil && !forbidden(err) { // whoever asked goes on
 				return err
 			}
 		}
@@ -94,14 +94,14 @@ func (h *housekeeper) rest(ctx context.Context, until <-chan time.Time) error {
 func (h *housekeeper) trim(ctx context.Context) error {
 	begun := time.Now()
 	thorough := begun.Sub(h.searched) >= thoroughEvery
-	lanes, err := outbox.ExpiredLanes(ctx, h.conn, h.keep, thorough)
+	lanes, err := engine.ExpiredLanes(ctx, h.conn, h.keep, thorough)
 	if err != nil {
 		return err
 	}
 	for len(lanes) > 0 {
 		var more []int16
 		for _, lane := range lanes {
-			n, err := h.chunk(ctx, func() (int, error) { return outbox.Trim(ctx, h.conn, lane, h.keep, trimChunk, thorough) })
+			n, err := h.chunk(ctx, func() (int, error) { return engine.Trim(ctx, h.conn, lane, h.keep, trimChunk, thorough) })
 			if err != nil {
 				return err
 			}
@@ -112,7 +112,7 @@ func (h *housekeeper) trim(ctx context.Context) error {
 		lanes = more
 	}
 	for n := trimChunk; n == trimChunk; {
-		if n, err = h.chunk(ctx, func() (int, error) { return outbox.TrimSkipped(ctx, h.conn, h.keep, trimChunk) }); err != nil {
+		if n, err = h.chunk(ctx, func() (int, error) { return engine.TrimSkipped(ctx, h.conn, h.keep, trimChunk) }); err != nil {
 			return err
 		}
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/signalbox-go/signalbox/internal/pgtest"
 	"github.com/signalbox-go/signalbox/outbox"
+	"github.com/signalbox-go/signalbox/outbox/admin"
 	"github.com/signalbox-go/signalbox/worker"
 )
 
@@ -33,7 +34,7 @@ func TestUnheardRetry(t *testing.T) {
 	})
 	publish(t, db.Pool, "k", 0, 3)
 	eventually(t, 20*time.Second, "one is dead, and two are unfinished", func() bool { return len(rows(t, db)) == 3 && settledLag(t, db.Pool) })
-	// As outbox.RetryDeliveries does, but for its notification.
+	// As admin.RetryDeliveries does, but for its notification.
 	if _, err := db.Pool.Exec(ctx, `update outbox.deliveries set state = 'retrying', attempt = 0, due_at = clock_timestamp() where state = 'dead'`); err != nil {
 		t.Fatal(err)
 	}
@@ -86,8 +87,8 @@ func TestDiscardedUnderWay(t *testing.T) {
 
 func discard(t *testing.T, db *pgtest.DB, key string) {
 	t.Helper()
-	f := outbox.DeliveryFilter{Subscription: "s", States: []outbox.State{outbox.Retrying}, Key: key}
-	if n, err := outbox.DiscardDeliveries(t.Context(), db.Pool, f); err != nil || n != 1 {
+	f := admin.DeliveryFilter{Subscription: "s", States: []outbox.State{outbox.Retrying}, Key: key}
+	if n, err := admin.DiscardDeliveries(t.Context(), db.Pool, f); err != nil || n != 1 {
 		t.Fatal(n, err)
 	}
 }

@@ -15,7 +15,9 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/signalbox-go/signalbox/internal/pgtest"
+	"github.com/signalbox-go/signalbox/internal/engine"
 	"github.com/signalbox-go/signalbox/outbox"
+	"github.com/signalbox-go/signalbox/outbox/admin"
 	"github.com/signalbox-go/signalbox/worker"
 )
 
@@ -214,7 +216,7 @@ func TestParking(t *testing.T) {
 	publish(t, db.Pool, "", 1, 100)
 	l.waitFor(t, 2*99)
 	eventually(t, 20*time.Second, "the slow ones have rows, and the log is settled", func() bool {
-		status, err := outbox.ReadStatus(t.Context(), db.Pool)
+		status, err := admin.ReadStatus(t.Context(), db.Pool)
 		return err == nil && status.Subscriptions[0].Lag.Events == 0 &&
 			status.Subscriptions[0].Deliveries["running"] == 2 && status.Subscriptions[0].Deliveries["retrying"] == 3
 	})
@@ -292,7 +294,7 @@ func TestParkedAtShutdown(t *testing.T) {
 	})
 	done := make(chan struct{})
 	go func() { defer close(done); stop() }()
-	eventually(t, 20*time.Second, "the lanes are free", func() bool { lanes, _ := owners(t, db.Pool); return lanes[""] == outbox.Lanes })
+	eventually(t, 20*time.Second, "the lanes are free", func() bool { lanes, _ := owners(t, db.Pool); return lanes[""] == engine.Lanes })
 	close(release)
 	<-done
 	if cancelled.Load() != 1 {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/signalbox-go/signalbox/internal/engine"
 	"github.com/signalbox-go/signalbox/outbox"
 )
 
@@ -81,11 +82,11 @@ func (r *runner) recordParked(j *job) {
 }
 
 // verdict says what becomes of a job whose handler has returned, or which was not tried: nil when its event is delivered.
-func (r *runner) verdict(ctx context.Context, j *job) *outbox.Unfinished {
+func (r *runner) verdict(ctx context.Context, j *job) *engine.Unfinished {
 	if j.err == nil {
 		return nil
 	}
-	u := &outbox.Unfinished{Event: *j.event, State: outbox.Retrying, Attempt: j.attempt - 1}
+	u := &engine.Unfinished{Event: *j.event, State: outbox.Retrying, Attempt: j.attempt - 1}
 	if errors.Is(j.err, errBehind) || ctx.Err() != nil {
 		return u // not tried, or told to stop: that is no attempt
 	}
@@ -107,12 +108,12 @@ func (r *runner) verdict(ctx context.Context, j *job) *outbox.Unfinished {
 }
 
 // blocks reports whether those of its key have to wait for an event.
-func (r *runner) blocks(u *outbox.Unfinished) bool {
+func (r *runner) blocks(u *engine.Unfinished) bool {
 	return u != nil && (u.State == outbox.Retrying || u.StopKey)
 }
 
 // report writes the line for an event that was not delivered.
-func (r *runner) report(j *job, u *outbox.Unfinished) {
+func (r *runner) report(j *job, u *engine.Unfinished) {
 	if u == nil || u.Failure == nil {
 		return
 	}
@@ -144,7 +145,7 @@ func (r *runner) abandon() {
 	for _, j := range r.parked {
 		r.log.Warn("handler ignores its context: its event goes to another worker", "event_id", j.event.ID, "topic", j.event.Topic)
 		r.owes(time.Now())
-		r.owed.Failed = append(r.owed.Failed, outbox.Unfinished{Event: *j.event, State: outbox.Retrying, Attempt: j.attempt - 1})
+		r.owed.Failed = append(r.owed.Failed, engine.Unfinished{Event: *j.event, State: outbox.Retrying, Attempt: j.attempt - 1})
 		r.forget(j)
 	}
 }

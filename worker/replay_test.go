@@ -12,6 +12,7 @@ import (
 
 	"github.com/signalbox-go/signalbox/internal/pgtest"
 	"github.com/signalbox-go/signalbox/outbox"
+	"github.com/signalbox-go/signalbox/outbox/admin"
 	"github.com/signalbox-go/signalbox/worker"
 )
 
@@ -42,14 +43,14 @@ func TestReplayEvents(t *testing.T) {
 	}
 	first.waitFor(t, 100)
 	eventually(t, 20*time.Second, "all is settled", func() bool { return settledAll(t, db.Pool) })
-	if err := outbox.Pause(ctx, db.Pool, "s"); err != nil { // so that the replayed ones are all there when the first is handled
+	if err := admin.Pause(ctx, db.Pool, "s"); err != nil { // so that the replayed ones are all there when the first is handled
 		t.Fatal(err)
 	}
 	waitOwned(t, db, "s", 0)
 	publish(t, db.Pool, "a", 50, 51) // it has yet to come, and is not replayed
-	replay := func(f outbox.EventFilter, want, limit int) (chunks int) {
+	replay := func(f admin.EventFilter, want, limit int) (chunks int) {
 		t.Helper()
-		if n, err := outbox.CountReplay(ctx, db.Pool, "s", f); err != nil || n != (outbox.Estimate{Events: int64(want)}) {
+		if n, err := admin.CountReplay(ctx, db.Pool, "s", f); err != nil || n != (admin.Estimate{Events: int64(want)}) {
 			t.Errorf("%+v: counted %+v, %v; want %d", f, n, err, want)
 		}
 		total, after := 0, int64(0)
@@ -57,12 +58,12 @@ func TestReplayEvents(t *testing.T) {
 			var n int
 			var err error
 			before := after
-			if n, after, done, err = outbox.ReplayEvents(ctx, db.Pool, "s", f, after, limit); err != nil {
+			if n, after, done, err = admin.ReplayEvents(ctx, db.Pool, "s", f, after, limit); err != nil {
 				t.Fatal(err)
 			}
 			total += n
 			if chunks == 1 { // once more: an interrupted caller does not know
-				again, last, _, err := outbox.ReplayEvents(ctx, db.Pool, "s", f, before, limit)
+				again, last, _, err := admin.ReplayEvents(ctx, db.Pool, "s", f, before, limit)
 				if err != nil || again != n || last != after {
 					t.Errorf("repeated, it took %d up to %d, %v; want %d up to %d", again, last, err, n, after)
 				}
@@ -73,16 +74,16 @@ func TestReplayEvents(t *testing.T) {
 		}
 		return chunks
 	}
-	if chunks := replay(outbox.EventFilter{Key: "a", MinID: 21}, 40, 7); chunks != 6 {
+	if chunks := replay(admin.EventFilter{Key: "a", MinID: 21}, 40, 7); chunks != 6 {
 		t.Errorf("40 events in chunks of 7 were %d", chunks)
 	}
-	replay(outbox.EventFilter{Payload: json.RawMessage(`{"n": 5}`)}, 2, 100)
-	replay(outbox.EventFilter{Topic: "other"}, 0, 100)
-	replay(outbox.EventFilter{Since: time.Now().Add(time.Hour)}, 0, 100)
+	replay(admin.EventFilter{Payload: json.RawMessage(`{"n": 5}`)}, 2, 100)
+	replay(admin.EventFilter{Topic: "other"}, 0, 100)
+	replay(admin.EventFilter{Since: time.Now().Add(time.Hour)}, 0, 100)
 	stop()
 
 	second := newLedger()
-	if err := outbox.Resume(ctx, db.Pool, "s"); err != nil {
+	if err := admin.Resume(ctx, db.Pool, "s"); err != nil {
 		t.Fatal(err)
 	}
 	start(t, db.Pool, worker.Config{}, s, record(second))
@@ -99,22 +100,22 @@ func TestReplayEvents(t *testing.T) {
 	if !cmp.Equal(byKey, want) {
 		t.Errorf("replayed %v, want %v", byKey, want)
 	}
-	left, err := outbox.CountDeliveries(ctx, db.Pool, outbox.DeliveryFilter{Subscription: "s", States: []outbox.State{outbox.Dead, outbox.Skipped}})
+	left, err := admin.CountDeliveries(ctx, db.Pool, admin.DeliveryFilter{Subscription: "s", States: []outbox.State{outbox.Dead, outbox.Skipped}})
 	if err != nil || left != 2 { // those of key b
 		t.Errorf("%d dead or skipped ones are left, %v; want 2", left, err)
 	}
 	for _, c := range []struct {
 		name  string
-		f     outbox.EventFilter
+		f     admin.EventFilter
 		limit int
 		want  error
 	}{
-		{"unknown", outbox.EventFilter{}, 1, outbox.ErrUnknownSubscription},
-		{"s", outbox.EventFilter{Topic: "a..b"}, 1, outbox.ErrInvalidFilter},
-		{"s", outbox.EventFilter{}, 0, outbox.ErrInvalidFilter},
-		{"s", outbox.EventFilter{}, 10_001, outbox.ErrInvalidFilter},
+		{"unknown", admin.EventFilter{}, 1, outbox.ErrUnknownSubscription},
+		{"s", admin.EventFilter{Topic: "a..b"}, 1, admin.ErrInvalidFilter},
+		{"s", admin.EventFilter{}, 0, admin.ErrInvalidFilter},
+		{"s", admin.EventFilter{}, 10_001, admin.ErrInvalidFilter},
 	} {
-		if _, _, _, err := outbox.ReplayEvents(ctx, db.Pool, c.name, c.f, 0, c.limit); !errors.Is(err, c.want) {
+		if _, _, _, err := admin.ReplayEvents(ctx, db.Pool, c.name, c.f, 0, c.limit); !errors.Is(err, c.want) {
 			t.Errorf("%+v: got %v, want %v", c, err, c.want)
 		}
 	}
@@ -132,7 +133,7 @@ func TestReplayUnderWay(t *testing.T) {
 	eventually(t, 20*time.Second, "all is settled", func() bool { return settledAll(t, db.Pool) })
 	for after, done := int64(0), false; !done; {
 		var err error
-		if _, after, done, err = outbox.ReplayEvents(ctx, db.Pool, "s", outbox.EventFilter{Key: "k"}, after, 300); err != nil {
+		if _, after, done, err = admin.ReplayEvents(ctx, db.Pool, "s", admin.EventFilter{Key: "k"}, after, 300); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -175,11 +176,11 @@ func TestReplayHoldsNothing(t *testing.T) {
 	l.waitFor(t, n)
 	eventually(t, 20*time.Second, "all is settled", func() bool { return settledAll(t, db.Pool) })
 	close(replaying)
-	if _, _, _, err := outbox.ReplayEvents(ctx, db.Pool, "s", outbox.EventFilter{}, 0, n); err != nil {
+	if _, _, _, err := admin.ReplayEvents(ctx, db.Pool, "s", admin.EventFilter{}, 0, n); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, 20*time.Second, "the first runs", func() bool {
-		running, err := outbox.CountDeliveries(ctx, db.Pool, outbox.DeliveryFilter{Subscription: "s", States: []outbox.State{outbox.Running}})
+		running, err := admin.CountDeliveries(ctx, db.Pool, admin.DeliveryFilter{Subscription: "s", States: []outbox.State{outbox.Running}})
 		return err == nil && running == 1
 	})
 	publish(t, db.Pool, neighbour, n, n+1)
@@ -215,7 +216,7 @@ func TestOutageHoldsLane(t *testing.T) {
 		publish(t, db.Pool, "other", i, i+1)
 		l.waitFor(t, i+1)
 	}
-	waiting, err := outbox.CountDeliveries(ctx, db.Pool, outbox.DeliveryFilter{Subscription: "s", States: []outbox.State{outbox.Retrying, outbox.Running}})
+	waiting, err := admin.CountDeliveries(ctx, db.Pool, admin.DeliveryFilter{Subscription: "s", States: []outbox.State{outbox.Retrying, outbox.Running}})
 	if err != nil || waiting == 0 || waiting > n*3/4 {
 		t.Errorf("%d deliveries, %v; want at most %d", waiting, err, n*3/4)
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/signalbox-go/signalbox/internal/pgtest"
 	"github.com/signalbox-go/signalbox/outbox"
+	"github.com/signalbox-go/signalbox/outbox/admin"
 	"github.com/signalbox-go/signalbox/worker"
 )
 
@@ -54,7 +55,7 @@ func TestRetention(t *testing.T) {
 	}
 	stop := []func(){crew(), crew()}
 	eventually(t, 20*time.Second, "both subscriptions exist", func() bool {
-		list, err := outbox.Subscriptions(ctx, db.Pool)
+		list, err := admin.Subscriptions(ctx, db.Pool)
 		return err == nil && len(list) == 2
 	})
 	for p := range publishers {
@@ -97,12 +98,12 @@ func TestRetention(t *testing.T) {
 	}
 	eventually(t, 20*time.Second, "events are deleted", deleted)
 	for n := 0; time.Now().Before(deadline); n++ {
-		if err := outbox.Pause(ctx, db.Pool, "slow"); err != nil {
+		if err := admin.Pause(ctx, db.Pool, "slow"); err != nil {
 			t.Fatal(err)
 		}
 		stop[n%2]()
 		stop[n%2] = crew()
-		if err := outbox.Resume(ctx, db.Pool, "slow"); err != nil {
+		if err := admin.Resume(ctx, db.Pool, "slow"); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(rand.N(300 * time.Millisecond)) // the fault to inject

@@ -13,7 +13,9 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/signalbox-go/signalbox/internal/pgtest"
+	"github.com/signalbox-go/signalbox/internal/engine"
 	"github.com/signalbox-go/signalbox/outbox"
+	"github.com/signalbox-go/signalbox/outbox/admin"
 	"github.com/signalbox-go/signalbox/worker"
 )
 
@@ -122,7 +124,7 @@ func TestRewind(t *testing.T) {
 			t.Fatal(err)
 		}
 		begun, from = handled.len(), 1+rand.N(last)
-		if _, err := outbox.Rewind(ctx, db.Pool, "s", outbox.FromID(from)); err != nil {
+		if _, err := admin.Rewind(ctx, db.Pool, "s", outbox.FromID(from)); err != nil {
 			t.Fatal(err)
 		}
 		if s := subscription(t, db, "s"); s.RewindTo != nil {
@@ -200,13 +202,13 @@ func TestRewindWaits(t *testing.T) {
 	publish(t, db.Pool, "", 0, 5)
 	l.waitFor(t, 4)
 	<-entered
-	waitOwned(t, db, "s", outbox.Lanes)
-	if n, err := outbox.CountRewind(ctx, db.Pool, "s", outbox.FromID(3)); err != nil || n.Estimated || n.Events > 3 || n.Events < 2 {
+	waitOwned(t, db, "s", engine.Lanes)
+	if n, err := admin.CountRewind(ctx, db.Pool, "s", outbox.FromID(3)); err != nil || n.Estimated || n.Events > 3 || n.Events < 2 {
 		t.Errorf("it would replay %+v, %v, want 3, or 2 while the last one is not parked", n, err)
 	}
 	patience, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
 	defer cancel()
-	if _, err := outbox.Rewind(patience, db.Pool, "s", outbox.FromID(3)); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := admin.Rewind(patience, db.Pool, "s", outbox.FromID(3)); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got %v, want it to wait for the handler", err)
 	}
 	if s := subscription(t, db, "s"); s.RewindTo == nil || *s.RewindTo != 2 {
@@ -226,14 +228,14 @@ func TestRewindRefuses(t *testing.T) {
 	ctx := t.Context()
 	db := pgtest.New(t)
 	publish(t, db.Pool, "k", 0, 10)
-	if _, err := outbox.Rewind(ctx, db.Pool, "s", outbox.FromBeginning); !errors.Is(err, outbox.ErrUnknownSubscription) {
+	if _, err := admin.Rewind(ctx, db.Pool, "s", outbox.FromBeginning); !errors.Is(err, outbox.ErrUnknownSubscription) {
 		t.Errorf("got %v, want ErrUnknownSubscription", err)
 	}
-	if _, err := outbox.Subscribe(ctx, db.Pool, "s", everything, outbox.FromID(6)); err != nil {
+	if _, err := engine.Subscribe(ctx, db.Pool, "s", everything, outbox.FromID(6)); err != nil {
 		t.Fatal(err)
 	}
 	for _, to := range []outbox.Position{outbox.FromNow, outbox.FromID(12), outbox.FromID(-1)} {
-		if _, err := outbox.Rewind(ctx, db.Pool, "s", to); !errors.Is(err, outbox.ErrInvalidPosition) {
+		if _, err := admin.Rewind(ctx, db.Pool, "s", to); !errors.Is(err, outbox.ErrInvalidPosition) {
 			t.Errorf("%+v: got %v, want ErrInvalidPosition", to, err)
 		}
 	}
@@ -245,11 +247,11 @@ func TestRewindRefuses(t *testing.T) {
 			t.Errorf("the cursors are from %d to %d, %v; want %d", low, high, err, want)
 		}
 	}
-	if n, err := outbox.Rewind(ctx, db.Pool, "s", outbox.FromID(9)); err != nil || n.Events != 0 {
+	if n, err := admin.Rewind(ctx, db.Pool, "s", outbox.FromID(9)); err != nil || n.Events != 0 {
 		t.Errorf("forward: %+v, %v", n, err)
 	}
 	cursor(5)
-	if n, err := outbox.Rewind(ctx, db.Pool, "s", outbox.FromTime(time.Now().Add(-time.Hour))); err != nil || n.Events != 5 {
+	if n, err := admin.Rewind(ctx, db.Pool, "s", outbox.FromTime(time.Now().Add(-time.Hour))); err != nil || n.Events != 5 {
 		t.Errorf("back: %+v, %v; want 5 events", n, err)
 	}
 	cursor(0)

@@ -8,7 +8,7 @@ import (
 
 	"github.com/sourcegraph/conc"
 
-	"github.com/signalbox-go/signalbox/outbox"
+	"github.com/signalbox-go/signalbox/internal/engine"
 )
 
 const (
@@ -35,7 +35,7 @@ type runner struct {
 	worker  string
 	cfg     Config
 	sub     registration
-	member  *outbox.Member
+	member  *engine.Member
 	wake    *wakeups
 	backlog *backlog
 
@@ -52,7 +52,7 @@ type runner struct {
 	ahead *ahead // a window that is read while the one before is handled
 
 	// What is not recorded yet: the last handled window, and what became of deliveries.
-	owed      outbox.Settlement
+	owed      engine.Settlement
 	settleAt  time.Time // when to record it at the latest
 	settledAt time.Time
 
@@ -215,7 +215,7 @@ func (r *runner) sleep(drain context.Context) {
 
 // read reads the next window. Runners at the end of the log take turns: an event wakes them all, and ten reads at once would each
 // take ten times as long, and at high rates leave publishers no processor. One that waits finds more when it is its turn.
-func (r *runner) read(ctx context.Context) (*outbox.Window, error) {
+func (r *runner) read(ctx context.Context) (*engine.Window, error) {
 	if r.atEnd {
 		select {
 		case r.reading <- struct{}{}:
@@ -231,7 +231,7 @@ func (r *runner) read(ctx context.Context) (*outbox.Window, error) {
 }
 
 // handled notes that a window is handled and waits to be settled.
-func (r *runner) handled(w *outbox.Window) {
+func (r *runner) handled(w *engine.Window) {
 	every := settleIdle
 	if len(w.Events) > 0 {
 		every = settleEvery
@@ -259,7 +259,7 @@ func (r *runner) settle(ctx context.Context) error {
 	return nil
 }
 
-func (r *runner) write(ctx context.Context, s outbox.Settlement) error {
+func (r *runner) write(ctx context.Context, s engine.Settlement) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
 	defer cancel()
 	return r.member.Settle(ctx, s)
@@ -268,7 +268,7 @@ func (r *runner) write(ctx context.Context, s outbox.Settlement) error {
 func (r *runner) settleIsDue() bool { return !r.owed.Empty() && !time.Now().Before(r.settleAt) }
 
 // settled notes that nothing is owed any more.
-func (r *runner) settled() { r.owed, r.settledAt = outbox.Settlement{}, time.Now() }
+func (r *runner) settled() { r.owed, r.settledAt = engine.Settlement{}, time.Now() }
 
 // drain records what is handled, gives all lanes back, and waits for the handlers of parked events. Those that have not
 // finished when ctx ends are handed to another worker.
@@ -302,6 +302,6 @@ func (r *runner) drain(ctx context.Context) error {
 func (r *runner) releaseAll(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
 	defer cancel()
-	_, err := r.member.Release(ctx, outbox.Lanes)
+	_, err := r.member.Release(ctx, engine.Lanes)
 	return err
 }

@@ -5,7 +5,7 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/signalbox-go/signalbox/outbox"
+	"github.com/signalbox-go/signalbox/internal/engine"
 )
 
 const (
@@ -22,17 +22,17 @@ const (
 // sentinel answers the doorbell for all workers. It is like a network driver: publishers ring when it is quiet, and
 // are looked after by polling under load.
 func (s *session) sentinel(ctx context.Context, log *slog.Logger) error {
-	lock, _, err := s.w.connect.open(ctx, outbox.SessionName(s.id, "bell"))
+	lock, _, err := s.w.connect.open(ctx, engine.SessionName(s.id, "bell"))
 	if err != nil {
 		return err
 	}
 	defer shut(lock)
-	probe, _, err := s.w.connect.open(ctx, outbox.SessionName(s.id, "probe"))
+	probe, _, err := s.w.connect.open(ctx, engine.SessionName(s.id, "probe"))
 	if err != nil {
 		return err
 	}
 	defer shut(probe)
-	bell, err := outbox.NewBell(ctx, lock, probe, s.subs[0])
+	bell, err := engine.NewBell(ctx, lock, probe, s.subs[0])
 	if err != nil {
 		return err
 	}
@@ -40,10 +40,10 @@ func (s *session) sentinel(ctx context.Context, log *slog.Logger) error {
 	s.ringer.Store(probe.PgConn().PID())
 	defer s.ringer.Store(0)
 	// Nobody knows what the last sentinel left.
-	if err := outbox.RingAll(ctx, probe); err != nil {
+	if err := engine.RingAll(ctx, probe); err != nil {
 		return err
 	}
-	s.ring(outbox.ParseRing(""))
+	s.ring(engine.ParseRing(""))
 	for {
 		if err := s.poll(ctx, bell); err != nil {
 			return err
@@ -57,7 +57,7 @@ func (s *session) sentinel(ctx context.Context, log *slog.Logger) error {
 }
 
 // poll looks for events until few are published, and returns when the bell is armed.
-func (s *session) poll(ctx context.Context, bell *outbox.Bell) error {
+func (s *session) poll(ctx context.Context, bell *engine.Bell) error {
 	var (
 		ticks      = time.NewTicker(probeTick)
 		since      = time.Now()
@@ -112,7 +112,7 @@ type armed struct {
 	err     error
 }
 
-func (s *session) probe(ctx context.Context, bell *outbox.Bell) (publishers int, err error) {
+func (s *session) probe(ctx context.Context, bell *engine.Bell) (publishers int, err error) {
 	ring, publishers, err := bell.Probe(ctx)
 	if err != nil {
 		return 0, err
@@ -122,7 +122,7 @@ func (s *session) probe(ctx context.Context, bell *outbox.Bell) (publishers int,
 }
 
 // stayArmed sleeps while publishers ring, and disarms the bell when that costs them too much.
-func (s *session) stayArmed(ctx context.Context, bell *outbox.Bell) error {
+func (s *session) stayArmed(ctx context.Context, bell *engine.Bell) error {
 	watching, stop := context.WithCancel(ctx)
 	defer stop()
 	lost := make(chan error, 1)

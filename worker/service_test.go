@@ -11,6 +11,7 @@ import (
 
 	"github.com/signalbox-go/signalbox/internal/pgtest"
 	"github.com/signalbox-go/signalbox/outbox"
+	"github.com/signalbox-go/signalbox/outbox/admin"
 )
 
 // TestService runs the service of the example on an empty database.
@@ -59,7 +60,7 @@ func TestService(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, subscription := range []string{"confirmations", "ledger"} {
-		awaitFate(t, pool, published[0].ID, subscription, outbox.FateDelivered)
+		awaitFate(t, pool, published[0].ID, subscription, admin.FateDelivered)
 	}
 	if code, body := get("/metrics", ""); code != http.StatusOK || !strings.Contains(body, `signalbox_delivered_total{subscription="ledger",topic="orders.placed"} 1`) {
 		t.Errorf("/metrics answered %d %s", code, body)

@@ -11,6 +11,7 @@ import (
 	"github.com/sourcegraph/conc"
 
 	"github.com/signalbox-go/signalbox/migrations"
+	"github.com/signalbox-go/signalbox/internal/engine"
 	"github.com/signalbox-go/signalbox/outbox"
 )
 
@@ -23,7 +24,7 @@ type session struct {
 	direct  bool
 	control *pgx.Conn
 	runners []*runner
-	subs    []outbox.Subscription
+	subs    []engine.Subscription
 
 	trigger   atomic.Int64  // notifications that publishers sent, for the sentinel
 	rang      chan struct{} // has a token when trigger grew
@@ -36,7 +37,7 @@ type departed struct{ ids []int64 }
 
 func (d *departed) evict(ctx context.Context, conn *pgx.Conn) error {
 	for len(d.ids) > 0 {
-		if _, err := outbox.Evict(ctx, conn, d.ids[0]); err != nil {
+		if _, err := engine.Evict(ctx, conn, d.ids[0]); err != nil {
 			return err
 		}
 		d.ids = d.ids[1:]
@@ -84,7 +85,7 @@ func (s *session) join(ctx context.Context, left *departed) error {
 	if err := migrations.Outbox.Check(ctx, s.control); err != nil {
 		return err
 	}
-	if err := outbox.CheckCluster(ctx, s.control); err != nil {
+	if err := engine.CheckCluster(ctx, s.control); err != nil {
 		return err
 	}
 	if err := left.evict(ctx, s.control); err != nil {
@@ -92,7 +93,7 @@ func (s *session) join(ctx context.Context, left *departed) error {
 	}
 	var ids []int32
 	for _, registered := range s.w.subscriptions {
-		sub, err := outbox.Subscribe(ctx, s.control, registered.Name, registered.Topics, registered.Start)
+		sub, err := engine.Subscribe(ctx, s.control, registered.Name, registered.Topics, registered.Start)
 		if err != nil {
 			return err
 		}
@@ -109,7 +110,7 @@ func (s *session) join(ctx context.Context, left *departed) error {
 			"poll_interval", s.w.cfg.PollInterval)
 	}
 	var err error
-	s.id, err = outbox.Join(ctx, s.control, s.w.cfg.Name, s.direct, ids)
+	s.id, err = engine.Join(ctx, s.control, s.w.cfg.Name, s.direct, ids)
 	return err
 }
 
@@ -135,7 +136,7 @@ func (s *session) serve(parent context.Context) error {
 		defer shut(conn)
 		s.runners = append(s.runners, &runner{
 			log: log.With("subscription", sub.Name), worker: s.w.cfg.Name, cfg: s.w.cfg,
-			sub: s.w.subscriptions[i], reading: reading, member: outbox.NewMember(conn, s.id, sub), wake: newWakeups(),
+			sub: s.w.subscriptions[i], reading: reading, member: engine.NewMember(conn, s.id, sub), wake: newWakeups(),
 			backlog: newBacklog(), parked: map[int64]*job{}, loadedAt: time.Now(), limit: s.w.cfg.Concurrency,
 		})
 	}
@@ -204,7 +205,7 @@ func (s *session) open(ctx context.Context, sub registration) (*pgx.Conn, error)
 	if sub.tx {
 		options = append(options, cancelStatements)
 	}
-	conn, _, err := s.w.connect.open(ctx, outbox.SessionName(s.id, sub.Name), options...)
+	conn, _, err := s.w.connect.open(ctx, engine.SessionName(s.id, sub.Name), options...)
 	if err != nil {
 		return nil, err
 	}

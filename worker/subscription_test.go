@@ -14,7 +14,9 @@ import (
 
 	"github.com/signalbox-go/signalbox/internal/pgtest"
 	"github.com/signalbox-go/signalbox/migrations"
+	"github.com/signalbox-go/signalbox/internal/engine"
 	"github.com/signalbox-go/signalbox/outbox"
+	"github.com/signalbox-go/signalbox/outbox/admin"
 	"github.com/signalbox-go/signalbox/worker"
 )
 
@@ -57,7 +59,7 @@ func TestFromNow(t *testing.T) {
 	}
 	publish(t, tx, "", 10, 11)
 	publish(t, db.Pool, "", 11, 12)
-	if _, err := outbox.Subscribe(t.Context(), db.Pool, "s", everything, outbox.FromNow); err != nil {
+	if _, err := engine.Subscribe(t.Context(), db.Pool, "s", everything, outbox.FromNow); err != nil {
 		t.Fatal(err)
 	}
 	if err := tx.Commit(t.Context()); err != nil {
@@ -252,7 +254,7 @@ func TestIdle(t *testing.T) {
 func waitArmed(t *testing.T, db outbox.DB) {
 	t.Helper()
 	eventually(t, 20*time.Second, "the doorbell is armed", func() bool {
-		s, err := outbox.ReadStatus(t.Context(), db)
+		s, err := admin.ReadStatus(t.Context(), db)
 		return err == nil && s.Doorbell == "armed"
 	})
 }
@@ -321,7 +323,7 @@ func TestRunRefuses(t *testing.T) {
 	t.Run("other topics", func(t *testing.T) {
 		t.Parallel()
 		db := pgtest.New(t)
-		if _, err := outbox.Subscribe(ctx, db.Pool, "s", []string{"a"}, outbox.FromBeginning); err != nil {
+		if _, err := engine.Subscribe(ctx, db.Pool, "s", []string{"a"}, outbox.FromBeginning); err != nil {
 			t.Fatal(err)
 		}
 		err := run(t, db.Pool, worker.Subscription{Name: "s", Topics: everything})

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/signalbox-go/signalbox/internal/engine"
 	"github.com/signalbox-go/signalbox/outbox"
 )
 
@@ -23,12 +24,12 @@ const (
 )
 
 // turn handles one window and the deliveries that are due beside it. It reports whether there may be more to read.
-func (r *runner) turn(ctx context.Context, read bool, due []outbox.Line) (more bool, err error) {
+func (r *runner) turn(ctx context.Context, read bool, due []engine.Line) (more bool, err error) {
 	deliveries, err := r.claimDue(ctx, due)
 	if err != nil {
 		return false, err
 	}
-	window, ahead := &outbox.Window{}, r.ahead != nil
+	window, ahead := &engine.Window{}, r.ahead != nil
 	switch {
 	case ahead:
 		window = r.ahead.window
@@ -85,7 +86,7 @@ func (r *runner) turn(ctx context.Context, read bool, due []outbox.Line) (more b
 
 // jobs lists what is to be handled: deliveries, and the window's events but for those behind an unfinished one of their key,
 // which go there without an attempt.
-func (r *runner) jobs(deliveries []outbox.Delivery, window *outbox.Window) []job {
+func (r *runner) jobs(deliveries []engine.Delivery, window *engine.Window) []job {
 	jobs := make([]job, len(deliveries)+len(window.Events))
 	n := 0
 	for i := range deliveries {
@@ -105,7 +106,7 @@ func (r *runner) jobs(deliveries []outbox.Delivery, window *outbox.Window) []job
 		e := &window.Events[i]
 		if r.backlog.blocked(e) {
 			r.owes(time.Now())
-			r.owed.Unfinished = append(r.owed.Unfinished, outbox.Unfinished{Event: *e})
+			r.owed.Unfinished = append(r.owed.Unfinished, engine.Unfinished{Event: *e})
 			r.backlog.add(lineID{e.Lane, e.Key}, 1, time.Now())
 			continue
 		}
@@ -129,7 +130,7 @@ func (r *runner) writeDown(ctx context.Context, jobs []job) error {
 
 // begin writes down that an event is being handled, in its row or, for one of a window, in one that it gets for that.
 func (r *runner) begin(j *job) {
-	u := outbox.Unfinished{Event: *j.event, State: outbox.Running, Attempt: j.attempt}
+	u := engine.Unfinished{Event: *j.event, State: outbox.Running, Attempt: j.attempt}
 	if j.delivery {
 		r.owed.Parked = append(r.owed.Parked, u)
 	} else {
@@ -195,8 +196,8 @@ func (r *runner) fit(handled int, took time.Duration) {
 
 // suspects tells which deliveries whose worker died while they ran may be tried now. One that has been tried before, or whose last
 // attempt it would be, runs alone: it may be what kills its workers, and must not use up the attempts of others.
-func (r *runner) suspects() outbox.Suspects {
-	s := outbox.Suspects{Together: min(2, r.sub.Retry.Attempts-1), Limit: r.trusted, Alone: true}
+func (r *runner) suspects() engine.Suspects {
+	s := engine.Suspects{Together: min(2, r.sub.Retry.Attempts-1), Limit: r.trusted, Alone: true}
 	for _, j := range r.parked {
 		if j.suspect {
 			s.Alone = false
@@ -210,14 +211,14 @@ func (r *runner) suspects() outbox.Suspects {
 
 // trust doubles how many suspects are begun at once when those of a turn have left the worker alive: so a killer takes few others
 // with it, and the thousands that ran beside it do not take a turn each.
-func (r *runner) trust(deliveries []outbox.Delivery) {
-	if slices.ContainsFunc(deliveries, func(d outbox.Delivery) bool { return d.Suspect }) {
+func (r *runner) trust(deliveries []engine.Delivery) {
+	if slices.ContainsFunc(deliveries, func(d engine.Delivery) bool { return d.Suspect }) {
 		r.trusted = min(2*r.trusted, dueRun)
 	}
 }
 
 // claimDue claims what may run now of the lines that are due, and remembers when to look at the others again.
-func (r *runner) claimDue(ctx context.Context, lines []outbox.Line) ([]outbox.Delivery, error) {
+func (r *runner) claimDue(ctx context.Context, lines []engine.Line) ([]engine.Delivery, error) {
 	if len(lines) == 0 {
 		return nil, nil
 	}

@@ -3,7 +3,7 @@ package worker
 import (
 	"sync"
 
-	"github.com/signalbox-go/signalbox/outbox"
+	"github.com/signalbox-go/signalbox/internal/engine"
 )
 
 // wakeups collects what a runner should look at, until it takes them. Nothing is lost between two takes, and however much
@@ -17,7 +17,7 @@ type wakeups struct {
 
 type wakeup struct {
 	ring     uint64        // lanes that may have something
-	pulse    *outbox.Pulse // the last heartbeat, to compare cursors with
+	pulse    *engine.Pulse // the last heartbeat, to compare cursors with
 	fair     int           // lanes that this worker should own, as of pulse
 	free     int           // lanes that nobody owns
 	reload   bool          // somebody has decided about deliveries

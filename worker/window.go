@@ -8,12 +8,12 @@ import (
 
 	"github.com/sourcegraph/conc"
 
-	"github.com/signalbox-go/signalbox/outbox"
+	"github.com/signalbox-go/signalbox/internal/engine"
 )
 
 // A job is one event to handle, from a window or from a delivery.
 type job struct {
-	event    *outbox.LaneEvent
+	event    *engine.Event
 	attempt  int  // this one's number, from 1
 	delivery bool // it has a row of its own,
 	counted  bool // which says that it runs, and counts this attempt

@@ -17,6 +17,7 @@ import (
 
 	"github.com/signalbox-go/signalbox/bench/report"
 	"github.com/signalbox-go/signalbox/bench/systems"
+	"github.com/signalbox-go/signalbox/internal/engine"
 	"github.com/signalbox-go/signalbox/outbox"
 	"github.com/signalbox-go/signalbox/worker"
 )
@@ -111,7 +112,7 @@ func (e *env) operatedDrain(o work, open bool) func(context.Context, *measuremen
 			return e.drained(ctx, m, d, ours, 1, o, n)
 		}
 		// The worker would create it, but somebody looks at it before.
-		if _, err := outbox.Subscribe(ctx, d.pool, systems.DefaultSubscription, []string{systems.Topic}, outbox.FromBeginning); err != nil {
+		if _, err := engine.Subscribe(ctx, d.pool, systems.DefaultSubscription, []string{systems.Topic}, outbox.FromBeginning); err != nil {
 			return err
 		}
 		v, err := d.view(ctx)

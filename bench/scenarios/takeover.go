@@ -15,7 +15,8 @@ import (
 	"github.com/signalbox-go/signalbox/bench/measure"
 	"github.com/signalbox-go/signalbox/bench/report"
 	"github.com/signalbox-go/signalbox/bench/systems"
-	"github.com/signalbox-go/signalbox/outbox"
+	"github.com/signalbox-go/signalbox/internal/engine"
+	"github.com/signalbox-go/signalbox/outbox/admin"
 )
 
 const (
@@ -173,14 +174,14 @@ func (p *pair) kill(ctx context.Context, sentinel bool) (time.Duration, error) {
 
 // victim returns whom to kill and its lanes, once both own half of the lanes.
 func (p *pair) victim(ctx context.Context, sentinel bool) (*process, []int16, bool) {
-	status, err := outbox.ReadStatus(ctx, p.d.pool)
+	status, err := admin.ReadStatus(ctx, p.d.pool)
 	if err != nil || len(status.Workers) != 2 || status.Workers[0].Sentinel == status.Workers[1].Sentinel {
 		return nil, nil, false
 	}
 	for _, w := range status.Workers {
 		rows, _ := p.d.pool.Query(ctx, `select l.lane from outbox.lanes l where l.owner = $1`, w.ID)
 		lanes, err := pgx.CollectRows(rows, pgx.RowTo[int16])
-		if err != nil || len(lanes) != outbox.Lanes/2 {
+		if err != nil || len(lanes) != engine.Lanes/2 {
 			return nil, nil, false
 		}
 		if w.Sentinel != sentinel {

@@ -3,26 +3,26 @@ package main
 import (
 	"fmt"
 
-	"github.com/signalbox-go/signalbox/outbox"
+	"github.com/signalbox-go/signalbox/outbox/admin"
 )
 
 // concernsText is what somebody should look at, in lines with what to do.
-func concernsText(s *outbox.Status) []string {
+func concernsText(s *admin.Status) []string {
 	var list []string
 	say := func(format string, args ...any) { list = append(list, fmt.Sprintf(format, args...)) }
 	for _, c := range s.Concerns {
 		name := printable(c.Subscription)
 		argument := quoted(name)
 		switch c.Kind {
-		case outbox.ConcernPaused:
+		case admin.ConcernPaused:
 			say("%s has been paused for %s: outbox subscriptions resume %s", name, age(s.At.Sub(*c.Since)), argument)
-		case outbox.ConcernUnserved:
+		case admin.ConcernUnserved:
 			say("%s has no worker, and %s", name, waits(c.Events))
-		case outbox.ConcernDead:
+		case admin.ConcernDead:
 			say("%s has %s: outbox deliveries groups -s %s", name, plural(c.Events, "dead letter", "dead letters"), argument)
-		case outbox.ConcernBlocked:
+		case admin.ConcernBlocked:
 			say("%s has events behind failed ones of their keys: %s", name, waits(c.Events))
-		case outbox.ConcernHolds:
+		case admin.ConcernHolds:
 			say("%s has yet to settle event %d, which is %s old: the log is kept for it", name, s.Log.OldestID, age(s.At.Sub(*c.Since)))
 		}
 	}

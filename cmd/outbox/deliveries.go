@@ -10,6 +10,7 @@ import (
 
 	"github.com/signalbox-go/signalbox/internal/cli"
 	"github.com/signalbox-go/signalbox/outbox"
+	"github.com/signalbox-go/signalbox/outbox/admin"
 )
 
 type deliveriesCommands struct {
@@ -41,7 +42,7 @@ var (
 )
 
 // filter is what the flags mean to the library. all are the states that all of them stand for.
-func (f *deliveryFilter) filter(all []outbox.State) outbox.DeliveryFilter {
+func (f *deliveryFilter) filter(all []outbox.State) admin.DeliveryFilter {
 	var states []outbox.State
 	for _, state := range f.State {
 		if state == "all" {
@@ -50,7 +51,7 @@ func (f *deliveryFilter) filter(all []outbox.State) outbox.DeliveryFilter {
 		}
 		states = append(states, outbox.State(state))
 	}
-	return outbox.DeliveryFilter{
+	return admin.DeliveryFilter{
 		Subscription: f.Subscription, States: states, IDs: f.ID, Topic: f.Topic, Key: f.Key, Error: f.Error,
 		Since: f.Since.Time, Until: f.Until.Time,
 	}
@@ -78,7 +79,7 @@ The JSON object is {"deliveries": […], "next": id for --after, "done": whether
 
 // A deliveryPage is what "outbox deliveries list --json" prints.
 type deliveryPage struct {
-	Deliveries []outbox.DeliveryRow `json:"deliveries"`
+	Deliveries []admin.DeliveryRow `json:"deliveries"`
 	Next       int64                `json:"next"`
 	Done       bool                 `json:"done"`
 }
@@ -95,7 +96,7 @@ func (l *deliveriesListCommand) Run(ctx context.Context, c *console) error {
 	if _, err := subscription(ctx, pool, l.Subscription); err != nil {
 		return err
 	}
-	list, err := outbox.ListDeliveries(ctx, pool, l.filter(everyState), l.After, l.Limit+1)
+	list, err := admin.ListDeliveries(ctx, pool, l.filter(everyState), l.After, l.Limit+1)
 	if err != nil {
 		return err
 	}
@@ -103,7 +104,7 @@ func (l *deliveriesListCommand) Run(ctx context.Context, c *console) error {
 	if n := len(page.Deliveries); n > 0 {
 		page.Next = page.Deliveries[n-1].Event.ID
 	} else {
-		page.Deliveries = []outbox.DeliveryRow{}
+		page.Deliveries = []admin.DeliveryRow{}
 	}
 	switch {
 	case l.JSON:
@@ -112,7 +113,7 @@ func (l *deliveriesListCommand) Run(ctx context.Context, c *console) error {
 		return c.write("No delivery matches.\n")
 	}
 	var b strings.Builder
-	table(&b, "EVENT\tSTATE\tTOPIC\tKEY\tATTEMPTS\tSINCE\tLAST ERROR", page.Deliveries, func(d outbox.DeliveryRow) []string {
+	table(&b, "EVENT\tSTATE\tTOPIC\tKEY\tATTEMPTS\tSINCE\tLAST ERROR", page.Deliveries, func(d admin.DeliveryRow) []string {
 		return []string{
 			strconv.FormatInt(d.Event.ID, 10), string(d.State), printable(d.Event.Topic), printable(d.Event.Key),
 			strconv.Itoa(d.Attempt), clock(d.CreatedAt), lastError(&d),
@@ -150,8 +151,8 @@ func (s *deliveriesShowCommand) Run(ctx context.Context, c *console) error {
 	if _, err := subscription(ctx, pool, s.Subscription); err != nil {
 		return err
 	}
-	f := outbox.DeliveryFilter{Subscription: s.Subscription, States: everyState, IDs: []int64{s.ID}}
-	list, err := outbox.ListDeliveries(ctx, pool, f, s.ID-1, 1)
+	f := admin.DeliveryFilter{Subscription: s.Subscription, States: everyState, IDs: []int64{s.ID}}
+	list, err := admin.ListDeliveries(ctx, pool, f, s.ID-1, 1)
 	switch {
 	case err != nil:
 		return err
@@ -163,7 +164,7 @@ func (s *deliveriesShowCommand) Run(ctx context.Context, c *console) error {
 	return c.write(deliveryText(&list[0]))
 }
 
-func deliveryText(d *outbox.DeliveryRow) string {
+func deliveryText(d *admin.DeliveryRow) string {
 	var b strings.Builder
 	writeEvent(&b, &d.Event)
 	due, holds := "", ""
@@ -214,7 +215,7 @@ func (*deliveriesRetryCommand) Help() string {
 
 func (r *deliveriesRetryCommand) Run(ctx context.Context, c *console) error {
 	return decision{
-		verb: "Retry", done: "will be tried again", json: "retried", certain: len(r.ID) > 0, do: outbox.RetryDeliveries,
+		verb: "Retry", done: "will be tried again", json: "retried", certain: len(r.ID) > 0, do: admin.RetryDeliveries,
 	}.run(ctx, c, r.Database, &r.deliveryFilter, r.confirmation, r.asJSON)
 }
 
@@ -240,8 +241,8 @@ func (s *deliveriesSkipCommand) Run(ctx context.Context, c *console) error {
 	if strings.TrimSpace(s.Reason) == "" {
 		return &cli.UsageError{Err: errors.New("--reason is empty: say why, for whoever finds them")}
 	}
-	skip := func(ctx context.Context, db outbox.DB, f outbox.DeliveryFilter) (int64, error) {
-		return outbox.SkipDeliveries(ctx, db, f, s.Reason)
+	skip := func(ctx context.Context, db outbox.DB, f admin.DeliveryFilter) (int64, error) {
+		return admin.SkipDeliveries(ctx, db, f, s.Reason)
 	}
 	return decision{
 		verb: "Skip", done: "set aside", json: "skipped", certain: len(s.ID) > 0, do: skip,
@@ -266,7 +267,7 @@ func (*deliveriesDiscardCommand) Help() string {
 
 func (d *deliveriesDiscardCommand) Run(ctx context.Context, c *console) error {
 	return decision{
-		verb: "Discard", done: "discarded", json: "discarded", do: outbox.DiscardDeliveries,
+		verb: "Discard", done: "discarded", json: "discarded", do: admin.DiscardDeliveries,
 	}.run(ctx, c, d.Database, &d.deliveryFilter, d.confirmation, d.asJSON)
 }
 
@@ -275,7 +276,7 @@ type decision struct {
 	verb, done string // for people
 	json       string // its count in JSON
 	certain    bool   // does not ask
-	do         func(context.Context, outbox.DB, outbox.DeliveryFilter) (int64, error)
+	do         func(context.Context, outbox.DB, admin.DeliveryFilter) (int64, error)
 }
 
 func (d decision) run(ctx context.Context, c *console, database cli.Database, chosen *deliveryFilter, sure confirmation, as asJSON) error {
@@ -291,7 +292,7 @@ func (d decision) run(ctx context.Context, c *console, database cli.Database, ch
 		return err
 	}
 	f := chosen.filter(decidable)
-	n, err := outbox.CountDeliveries(ctx, pool, f)
+	n, err := admin.CountDeliveries(ctx, pool, f)
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/signalbox-go/signalbox/internal/pgtest"
 	"github.com/signalbox-go/signalbox/outbox"
+	"github.com/signalbox-go/signalbox/outbox/admin"
 )
 
 // withDeliveries returns a database with a subscription "mails" and these deliveries: events 1 to 6 dead, 7 and 8 retrying, 9
@@ -36,7 +37,7 @@ func withDeliveries(t *testing.T) (*pgtest.DB, []int64) {
 
 func states(t *testing.T, db *pgtest.DB) map[outbox.State]int {
 	t.Helper()
-	list, err := outbox.ListDeliveries(t.Context(), db.Pool, outbox.DeliveryFilter{Subscription: "mails", States: everyState}, 0, 100)
+	list, err := admin.ListDeliveries(t.Context(), db.Pool, admin.DeliveryFilter{Subscription: "mails", States: everyState}, 0, 100)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,7 +94,7 @@ func TestDeliveriesShow(t *testing.T) {
 	t.Parallel()
 	db, ids := withDeliveries(t)
 	id := strconv.FormatInt(ids[0], 10)
-	var row outbox.DeliveryRow
+	var row admin.DeliveryRow
 	decode(t, db, &row, "deliveries", "show", id, "-s", "mails")
 	if row.Event.ID != ids[0] || row.State != outbox.Dead || len(row.Failures) != 1 {
 		t.Errorf("%+v", row)
@@ -148,7 +149,7 @@ func TestDeliveriesSkip(t *testing.T) {
 	if got.code != 0 || got.stderr != "Skip 3 deliveries of \"mails\".\n" || got.stdout != "3 deliveries set aside.\n" {
 		t.Errorf("%+v", got)
 	}
-	var row outbox.DeliveryRow
+	var row admin.DeliveryRow
 	decode(t, db, &row, "deliveries", "show", strconv.FormatInt(ids[0], 10), "-s", "mails")
 	if n := len(row.Failures); row.State != outbox.Skipped || row.Failures[n-1].Error != "customer is gone" {
 		t.Errorf("%+v", row)

@@ -16,6 +16,7 @@ import (
 	"github.com/signalbox-go/signalbox/internal/doctor"
 	"github.com/signalbox-go/signalbox/internal/embeddedpg"
 	"github.com/signalbox-go/signalbox/internal/pgtest"
+	"github.com/signalbox-go/signalbox/internal/engine"
 	"github.com/signalbox-go/signalbox/outbox"
 )
 
@@ -44,7 +45,7 @@ func TestDoctorOfHealthy(t *testing.T) {
 	db := pgtest.New(t)
 	publishOrders(t, db, 3)
 	// Served, up to date; and that nobody serves what is young is no fault.
-	if _, err := outbox.Subscribe(t.Context(), db.Pool, "new", []string{">"}, outbox.FromNow); err != nil {
+	if _, err := engine.Subscribe(t.Context(), db.Pool, "new", []string{">"}, outbox.FromNow); err != nil {
 		t.Fatal(err)
 	}
 	got := execute(t, db.URL, "doctor")

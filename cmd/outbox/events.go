@@ -12,6 +12,7 @@ import (
 
 	"github.com/signalbox-go/signalbox/internal/cli"
 	"github.com/signalbox-go/signalbox/outbox"
+	"github.com/signalbox-go/signalbox/outbox/admin"
 )
 
 type eventsCommands struct {
@@ -33,8 +34,8 @@ type eventFilter struct {
 }
 
 // filter is what the flags mean to the library.
-func (f *eventFilter) filter() outbox.EventFilter {
-	return outbox.EventFilter{
+func (f *eventFilter) filter() admin.EventFilter {
+	return admin.EventFilter{
 		Topic: f.Topic, Key: f.Key, Since: f.Since.Time, Until: f.Until.Time, MinID: f.MinID, MaxID: f.MaxID,
 		Payload: json.RawMessage(f.Payload),
 	}
@@ -88,14 +89,14 @@ func (l *eventsListCommand) Run(ctx context.Context, c *console) error {
 }
 
 // page returns a full page, however many of the library's that takes: each looks at a bounded part of the log.
-func (l *eventsListCommand) page(ctx context.Context, pool *pgxpool.Pool) (*outbox.EventPage, error) {
+func (l *eventsListCommand) page(ctx context.Context, pool *pgxpool.Pool) (*admin.EventPage, error) {
 	if l.Limit < 1 || l.Limit > 1000 {
 		return nil, &cli.UsageError{Err: fmt.Errorf("--limit is %d, 1 to 1000 are possible", l.Limit)}
 	}
-	p := outbox.Page{After: l.After, Newest: l.Newest, Limit: l.Limit}
-	all := &outbox.EventPage{Events: []outbox.Event{}}
+	p := admin.Page{After: l.After, Newest: l.Newest, Limit: l.Limit}
+	all := &admin.EventPage{Events: []outbox.Event{}}
 	for {
-		part, err := outbox.Events(ctx, pool, l.filter(), p)
+		part, err := admin.Events(ctx, pool, l.filter(), p)
 		if err != nil {
 			return nil, err
 		}
@@ -140,7 +141,7 @@ func (s *eventsShowCommand) Run(ctx context.Context, c *console) error {
 		return err
 	}
 	defer pool.Close()
-	row, err := outbox.EventByID(ctx, pool, s.ID)
+	row, err := admin.EventByID(ctx, pool, s.ID)
 	switch {
 	case err != nil:
 		return err
@@ -150,7 +151,7 @@ func (s *eventsShowCommand) Run(ctx context.Context, c *console) error {
 	return c.write(eventText(row))
 }
 
-func eventText(row *outbox.EventRow) string {
+func eventText(row *admin.EventRow) string {
 	var b strings.Builder
 	writeEvent(&b, &row.Event)
 	if row.Deleted {
@@ -161,7 +162,7 @@ func eventText(row *outbox.EventRow) string {
 		b.WriteString("There is no subscription yet.\n")
 		return b.String()
 	}
-	table(&b, "SUBSCRIPTION\tFATE\tATTEMPTS\tLAST ERROR", row.Fates, func(f outbox.EventFate) []string {
+	table(&b, "SUBSCRIPTION\tFATE\tATTEMPTS\tLAST ERROR", row.Fates, func(f admin.EventFate) []string {
 		cells := []string{printable(f.Subscription), string(f.Fate), "", ""}
 		if f.Delivery != nil {
 			cells[2], cells[3] = strconv.Itoa(f.Delivery.Attempt), lastError(f.Delivery)
@@ -193,7 +194,7 @@ func headerText(headers map[string]string) string {
 }
 
 // lastError is the beginning of what failed last.
-func lastError(d *outbox.DeliveryRow) string {
+func lastError(d *admin.DeliveryRow) string {
 	if len(d.Failures) == 0 {
 		return ""
 	}

@@ -11,7 +11,9 @@ import (
 	"testing"
 
 	"github.com/signalbox-go/signalbox/internal/pgtest"
+	"github.com/signalbox-go/signalbox/internal/engine"
 	"github.com/signalbox-go/signalbox/outbox"
+	"github.com/signalbox-go/signalbox/outbox/admin"
 )
 
 // publishOrders stores n events of ten keys, an hour apart, the last one an hour ago. It returns their ids.
@@ -50,7 +52,7 @@ func interrupt(t *testing.T, cmd *exec.Cmd) {
 
 func subscribe(t *testing.T, db *pgtest.DB, name string, topics ...string) {
 	t.Helper()
-	if _, err := outbox.Subscribe(t.Context(), db.Pool, name, topics, outbox.FromBeginning); err != nil {
+	if _, err := engine.Subscribe(t.Context(), db.Pool, name, topics, outbox.FromBeginning); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -82,7 +84,7 @@ func TestEventsList(t *testing.T) {
 		"until":      {[]string{"--until", "29h30m"}, ids[:1]},
 		"newest":     {[]string{"--newest", "--limit", "2"}, []int64{ids[29], ids[28]}},
 	} {
-		var page outbox.EventPage
+		var page admin.EventPage
 		decode(t, db, &page, append([]string{"events", "list"}, test.args...)...)
 		if got := idsOf(page.Events); !slices.Equal(got, test.want) {
 			t.Errorf("%s: %v, want %v", name, got, test.want)
@@ -91,8 +93,8 @@ func TestEventsList(t *testing.T) {
 
 	// Page by page, as the output says.
 	var seen []int64
-	for page := (outbox.EventPage{}); !page.Done; {
-		next := outbox.EventPage{}
+	for page := (admin.EventPage{}); !page.Done; {
+		next := admin.EventPage{}
 		decode(t, db, &next, "events", "list", "--topic", "orders.*", "--limit", "7", "--after", strconv.FormatInt(page.Next, 10))
 		seen, page = append(seen, idsOf(next.Events)...), next
 	}
@@ -113,7 +115,7 @@ func TestEventsListLooksOn(t *testing.T) {
 		insert into outbox.events (topic, payload) select case when n % 20000 = 0 then 'rare' else 'usual' end, '0' from generate_series(1, 50000) n`); err != nil {
 		t.Fatal(err)
 	}
-	var page outbox.EventPage
+	var page admin.EventPage
 	decode(t, db, &page, "events", "list", "--topic", "rare", "--limit", "3")
 	if len(page.Events) != 2 || !page.Done {
 		t.Errorf("%d events, done: %t", len(page.Events), page.Done)
@@ -129,10 +131,10 @@ func TestEventsShow(t *testing.T) {
 	}
 	subscribe(t, db, "mails", "orders.>")
 	subscribe(t, db, "other", "other")
-	var row outbox.EventRow
+	var row admin.EventRow
 	decode(t, db, &row, "events", "show", id)
 	if row.Event.Topic != "orders.odd" || row.Event.Headers["trace"] != "abc" || len(row.Fates) != 2 ||
-		row.Fates[0].Fate != outbox.FatePending || row.Fates[1].Fate != outbox.FateUnmatched {
+		row.Fates[0].Fate != admin.FatePending || row.Fates[1].Fate != admin.FateUnmatched {
 		t.Errorf("%+v", row)
 	}
 	text := succeed(t, db, "events", "show", id)

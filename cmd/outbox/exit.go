@@ -6,6 +6,7 @@ import (
 
 	"github.com/signalbox-go/signalbox/internal/cli"
 	"github.com/signalbox-go/signalbox/outbox"
+	"github.com/signalbox-go/signalbox/outbox/admin"
 )
 
 // Exit codes beyond those of every command. docs/cli.md and the help tell them.
@@ -23,17 +24,17 @@ var errUnknownDelivery = errors.New("no such delivery")
 // withCode gives errors that scripts want to tell apart an exit code of their own.
 func withCode(err error) error {
 	var (
-		served *outbox.ServedError
+		served *admin.ServedError
 		topics *outbox.TopicsError
 	)
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, outbox.ErrInvalidFilter), errors.Is(err, outbox.ErrInvalidPosition), errors.Is(err, outbox.ErrInvalidSubscription):
+	case errors.Is(err, admin.ErrInvalidFilter), errors.Is(err, outbox.ErrInvalidPosition), errors.Is(err, outbox.ErrInvalidSubscription):
 		return &cli.UsageError{Err: err}
 	case errors.Is(err, outbox.ErrUnknownSubscription):
 		return &cli.ExitError{Code: exitUnknown, Err: fmt.Errorf(`%w ("outbox subscriptions list" shows which there are)`, err)}
-	case errors.Is(err, outbox.ErrUnknownEvent), errors.Is(err, errUnknownDelivery):
+	case errors.Is(err, admin.ErrUnknownEvent), errors.Is(err, errUnknownDelivery):
 		return &cli.ExitError{Code: exitUnknown, Err: err}
 	case errors.Is(err, errUnconfirmed), errors.As(err, &served), errors.As(err, &topics):
 		return &cli.ExitError{Code: exitRefused, Err: err}

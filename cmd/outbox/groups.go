@@ -11,6 +11,7 @@ import (
 
 	"github.com/signalbox-go/signalbox/internal/cli"
 	"github.com/signalbox-go/signalbox/outbox"
+	"github.com/signalbox-go/signalbox/outbox/admin"
 )
 
 type deliveriesGroupsCommand struct {
@@ -35,7 +36,7 @@ Of one of them, "outbox deliveries retry -s mails --error '…'" has all tried a
 
 // deliveryGroups is what "outbox deliveries groups --json" prints.
 type deliveryGroups struct {
-	Groups     []outbox.DeliveryGroup `json:"groups"`
+	Groups     []admin.DeliveryGroup `json:"groups"`
 	Deliveries int64                  `json:"deliveries"`
 	Errors     int                    `json:"errors"`
 }
@@ -64,7 +65,7 @@ func (g *deliveriesGroupsCommand) Run(ctx context.Context, c *console) error {
 		return c.write("No delivery matches.\n")
 	}
 	var b strings.Builder
-	table(&b, "DELIVERIES\tFIRST\tLAST\tERROR", all.Groups, func(group outbox.DeliveryGroup) []string {
+	table(&b, "DELIVERIES\tFIRST\tLAST\tERROR", all.Groups, func(group admin.DeliveryGroup) []string {
 		text := excerpt(group.Error, 120)
 		if text == "" {
 			text = "(never tried)"
@@ -78,11 +79,11 @@ func (g *deliveriesGroupsCommand) Run(ctx context.Context, c *console) error {
 }
 
 // groupDeliveries adds up what look after look finds.
-func groupDeliveries(ctx context.Context, db outbox.Beginner, f outbox.DeliveryFilter) (deliveryGroups, error) {
+func groupDeliveries(ctx context.Context, db outbox.Beginner, f admin.DeliveryFilter) (deliveryGroups, error) {
 	var all deliveryGroups
-	byError := map[string]outbox.DeliveryGroup{}
+	byError := map[string]admin.DeliveryGroup{}
 	for after := int64(0); ; {
-		look, err := outbox.LookAtDeliveries(ctx, db, f, after, outbox.LookMost)
+		look, err := admin.LookAtDeliveries(ctx, db, f, after, admin.LookMost)
 		if err != nil {
 			return all, err
 		}
@@ -98,8 +99,8 @@ func groupDeliveries(ctx context.Context, db outbox.Beginner, f outbox.DeliveryF
 		}
 	}
 	all.Errors = len(byError)
-	all.Groups = slices.AppendSeq([]outbox.DeliveryGroup{}, maps.Values(byError))
-	slices.SortFunc(all.Groups, func(a, b outbox.DeliveryGroup) int {
+	all.Groups = slices.AppendSeq([]admin.DeliveryGroup{}, maps.Values(byError))
+	slices.SortFunc(all.Groups, func(a, b admin.DeliveryGroup) int {
 		return cmp.Or(cmp.Compare(b.Events, a.Events), strings.Compare(a.Error, b.Error))
 	})
 	return all, nil

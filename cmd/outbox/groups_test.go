@@ -8,14 +8,14 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/signalbox-go/signalbox/outbox"
+	"github.com/signalbox-go/signalbox/outbox/admin"
 )
 
 func TestDeliveriesGroups(t *testing.T) {
 	t.Parallel()
 	db, ids := withDeliveries(t)
-	refused := outbox.DeliveryGroup{Error: "connection refused", Events: 3, First: ids[1], Last: ids[5]}
-	unknown := outbox.DeliveryGroup{Error: "no such customer", Events: 3, First: ids[0], Last: ids[4]}
+	refused := admin.DeliveryGroup{Error: "connection refused", Events: 3, First: ids[1], Last: ids[5]}
+	unknown := admin.DeliveryGroup{Error: "no such customer", Events: 3, First: ids[0], Last: ids[4]}
 	expect := func(want deliveryGroups, args ...string) {
 		t.Helper()
 		var got deliveryGroups
@@ -24,11 +24,11 @@ func TestDeliveriesGroups(t *testing.T) {
 			t.Errorf("%v: %s", args, diff)
 		}
 	}
-	expect(deliveryGroups{[]outbox.DeliveryGroup{refused, unknown}, 6, 2})
-	expect(deliveryGroups{[]outbox.DeliveryGroup{refused}, 6, 2}, "--limit", "1")
-	expect(deliveryGroups{[]outbox.DeliveryGroup{unknown}, 3, 1}, "--error", "customer")
-	expect(deliveryGroups{[]outbox.DeliveryGroup{{Error: "no such customer", Events: 1, First: ids[8], Last: ids[8]}}, 1, 1}, "--state", "skipped")
-	expect(deliveryGroups{[]outbox.DeliveryGroup{}, 0, 0}, "--key", "nobody's")
+	expect(deliveryGroups{[]admin.DeliveryGroup{refused, unknown}, 6, 2})
+	expect(deliveryGroups{[]admin.DeliveryGroup{refused}, 6, 2}, "--limit", "1")
+	expect(deliveryGroups{[]admin.DeliveryGroup{unknown}, 3, 1}, "--error", "customer")
+	expect(deliveryGroups{[]admin.DeliveryGroup{{Error: "no such customer", Events: 1, First: ids[8], Last: ids[8]}}, 1, 1}, "--state", "skipped")
+	expect(deliveryGroups{[]admin.DeliveryGroup{}, 0, 0}, "--key", "nobody's")
 
 	text := succeed(t, db, "deliveries", "groups", "-s", "mails", "--limit", "1")
 	if !hasRow(text, []string{"3", fmt.Sprint(ids[1]), fmt.Sprint(ids[5]), "connection refused"}) || !strings.Contains(text, "\nAnd 1 other error: --limit lists more\n") {
@@ -55,7 +55,7 @@ func TestDeliveriesGroups(t *testing.T) {
 	if all.Deliveries != many+6 || all.Errors != 11 || len(all.Groups) != 11 {
 		t.Errorf("of many: %+v", all)
 	}
-	if want := (outbox.DeliveryGroup{Error: "error 1", Events: many / 9, First: 1001, Last: 1000 + many - 8}); !slices.Contains(all.Groups, want) {
+	if want := (admin.DeliveryGroup{Error: "error 1", Events: many / 9, First: 1001, Last: 1000 + many - 8}); !slices.Contains(all.Groups, want) {
 		t.Errorf("of many: no %+v in %+v", want, all.Groups)
 	}
 	if text := succeed(t, db, "deliveries", "groups", "-s", "mails"); !hasRow(text, []string{"5,000", "1009", fmt.Sprint(1000 + many), "(never tried)"}) {

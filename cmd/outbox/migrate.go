@@ -13,7 +13,7 @@ import (
 
 	"github.com/signalbox-go/signalbox/internal/cli"
 	"github.com/signalbox-go/signalbox/migrations"
-	"github.com/signalbox-go/signalbox/outbox"
+	"github.com/signalbox-go/signalbox/internal/engine"
 )
 
 type migrateCommand struct {
@@ -103,7 +103,7 @@ func migrate(ctx context.Context, pool *pgxpool.Pool, sets []migrations.Set) (*m
 			if set != migrations.Outbox {
 				continue
 			}
-			if done.Adopted, err = outbox.Adopt(ctx, conn); err != nil {
+			if done.Adopted, err = engine.Adopt(ctx, conn); err != nil {
 				return err
 			}
 		}

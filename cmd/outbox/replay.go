@@ -14,7 +14,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/signalbox-go/signalbox/internal/cli"
-	"github.com/signalbox-go/signalbox/outbox"
+	"github.com/signalbox-go/signalbox/outbox/admin"
 )
 
 type replayCommand struct {
@@ -90,7 +90,7 @@ type replayed struct {
 }
 
 // dry says what would be.
-func (r *replayCommand) dry(c *console, n outbox.Estimate) error {
+func (r *replayCommand) dry(c *console, n admin.Estimate) error {
 	if r.JSON {
 		return c.print(replayed{Subscription: r.Subscription, DryRun: true, Events: n.Events, Estimated: n.Estimated})
 	}
@@ -102,13 +102,13 @@ func (r *replayCommand) dry(c *console, n outbox.Estimate) error {
 
 func (r *replayCommand) rewind(ctx context.Context, c *console, pool *pgxpool.Pool) error {
 	if !r.Yes {
-		n, err := outbox.CountRewind(ctx, pool, r.Subscription, r.From.position)
+		n, err := admin.CountRewind(ctx, pool, r.Subscription, r.From.position)
 		if err != nil {
 			return err
 		}
 		return r.dry(c, n)
 	}
-	n, err := outbox.Rewind(ctx, pool, r.Subscription, r.From.position)
+	n, err := admin.Rewind(ctx, pool, r.Subscription, r.From.position)
 	if ctx.Err() != nil && err != nil {
 		return r.interruptedRewind(ctx, c, pool, err)
 	}
@@ -146,7 +146,7 @@ func (r *replayCommand) events(ctx context.Context, c *console, pool *pgxpool.Po
 	if r.After > 0 {
 		f.MinID = max(f.MinID, r.After+1)
 	}
-	n, err := outbox.CountReplay(ctx, pool, r.Subscription, f)
+	n, err := admin.CountReplay(ctx, pool, r.Subscription, f)
 	if err != nil {
 		return err
 	}
@@ -155,7 +155,7 @@ func (r *replayCommand) events(ctx context.Context, c *console, pool *pgxpool.Po
 	}
 	if f.MaxID == 0 {
 		// Or it would go on for as long as anybody publishes.
-		newest, err := outbox.Events(ctx, pool, outbox.EventFilter{}, outbox.Page{Newest: true, Limit: 1})
+		newest, err := admin.Events(ctx, pool, admin.EventFilter{}, admin.Page{Newest: true, Limit: 1})
 		if err != nil {
 			return err
 		}
@@ -212,10 +212,10 @@ func (r *replayCommand) rest(total int64, since, chunk time.Duration) time.Durat
 }
 
 // chunk takes the next events. An interrupt waits for it: half a chunk taken, and not known, would be taken once more.
-func (r *replayCommand) chunk(ctx context.Context, pool *pgxpool.Pool, f outbox.EventFilter, after int64, limit int) (n int, last int64, done bool, err error) {
+func (r *replayCommand) chunk(ctx context.Context, pool *pgxpool.Pool, f admin.EventFilter, after int64, limit int) (n int, last int64, done bool, err error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), chunkPatience)
 	defer cancel()
-	return outbox.ReplayEvents(ctx, pool, r.Subscription, f, after, limit)
+	return admin.ReplayEvents(ctx, pool, r.Subscription, f, after, limit)
 }
 
 // interrupted says how far it got, and how to go on.
@@ -271,7 +271,7 @@ func quoted(word string) string {
 	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
 }
 
-func estimateText(n outbox.Estimate) string {
+func estimateText(n admin.Estimate) string {
 	if n.Estimated {
 		return "About " + plural(n.Events, "event", "events")
 	}
@@ -289,7 +289,7 @@ func pause(ctx context.Context, d time.Duration) {
 // A bar shows how far it is, where there is somebody to see it.
 type bar struct{ shown *progressbar.ProgressBar }
 
-func newBar(c *console, n outbox.Estimate) bar {
+func newBar(c *console, n admin.Estimate) bar {
 	terminal, ok := c.err.(*os.File)
 	if !ok || !cli.IsTerminal(terminal) {
 		return bar{}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/signalbox-go/signalbox/internal/pgtest"
 	"github.com/signalbox-go/signalbox/outbox"
+	"github.com/signalbox-go/signalbox/outbox/admin"
 	"github.com/signalbox-go/signalbox/worker"
 )
 
@@ -140,9 +141,9 @@ func TestReplay(t *testing.T) {
 	ids := publishOrders(t, db, 20)
 	seen := work(t, db, "mails", "audit")
 	eventually(t, "all events are handled", func() bool {
-		var row outbox.EventRow
+		var row admin.EventRow
 		decode(t, db, &row, "events", "show", strconv.FormatInt(ids[19], 10))
-		return seen["mails"].count() == 20 && seen["audit"].count() == 20 && row.Fates[1].Fate == outbox.FateDelivered
+		return seen["mails"].count() == 20 && seen["audit"].count() == 20 && row.Fates[1].Fate == admin.FateDelivered
 	})
 	from := strconv.FormatInt(ids[15], 10)
 	var done replayed

@@ -12,6 +12,7 @@ import (
 
 	"github.com/signalbox-go/signalbox/internal/cli"
 	"github.com/signalbox-go/signalbox/outbox"
+	"github.com/signalbox-go/signalbox/outbox/admin"
 )
 
 type statusCommand struct {
@@ -68,7 +69,7 @@ func (s *statusCommand) Run(ctx context.Context, c *console) error {
 
 // look prints the status once.
 func (s *statusCommand) look(ctx context.Context, c *console, pool *pgxpool.Pool) error {
-	status, err := outbox.ReadStatus(ctx, pool)
+	status, err := admin.ReadStatus(ctx, pool)
 	if err != nil {
 		return err
 	}
@@ -79,7 +80,7 @@ func (s *statusCommand) look(ctx context.Context, c *console, pool *pgxpool.Pool
 }
 
 // statusText is a status for people.
-func statusText(s *outbox.Status) string {
+func statusText(s *admin.Status) string {
 	var b strings.Builder
 	now := s.At // the times were written by the same clock
 	if lines := concernsText(s); len(lines) > 0 {
@@ -88,7 +89,7 @@ func statusText(s *outbox.Status) string {
 	if len(s.Subscriptions) == 0 {
 		b.WriteString("There is no subscription yet: a worker creates its own when it starts.\n")
 	} else {
-		table(&b, "SUBSCRIPTION\tTOPICS\tLAG\tBEHIND\tDELIVERIES\tLANES", s.Subscriptions, func(s outbox.SubscriptionStatus) []string {
+		table(&b, "SUBSCRIPTION\tTOPICS\tLAG\tBEHIND\tDELIVERIES\tLANES", s.Subscriptions, func(s admin.SubscriptionStatus) []string {
 			return []string{printable(s.Name), printable(strings.Join(s.Topics, " ")), lagText(s.Lag), behindText(s.Lag), deliveriesText(s), counts(s.Lanes, "nobody")}
 		})
 	}
@@ -96,7 +97,7 @@ func statusText(s *outbox.Status) string {
 	if len(s.Workers) == 0 {
 		b.WriteString("No worker is there.\n")
 	} else {
-		table(&b, "WORKER\tID\tSUBSCRIPTIONS\tUP\tSEEN\tROLE", s.Workers, func(w outbox.WorkerStatus) []string {
+		table(&b, "WORKER\tID\tSUBSCRIPTIONS\tUP\tSEEN\tROLE", s.Workers, func(w admin.WorkerStatus) []string {
 			role := ""
 			if w.Sentinel {
 				role = "sentinel"
@@ -114,14 +115,14 @@ func statusText(s *outbox.Status) string {
 	return b.String()
 }
 
-func lagText(l outbox.Lag) string {
+func lagText(l admin.Lag) string {
 	if l.Estimated {
 		return fmt.Sprintf("~%d", l.Events)
 	}
 	return strconv.FormatInt(l.Events, 10)
 }
 
-func behindText(l outbox.Lag) string {
+func behindText(l admin.Lag) string {
 	if l.Events == 0 {
 		return ""
 	}
@@ -153,7 +154,7 @@ func doorbellText(state string) string {
 
 // deliveriesText counts deliveries by state, and apart from those that are retrying those that wait behind an earlier one of
 // their key.
-func deliveriesText(s outbox.SubscriptionStatus) string {
+func deliveriesText(s admin.SubscriptionStatus) string {
 	byState := maps.Clone(s.Deliveries)
 	if s.Blocked > 0 {
 		byState["blocked"] = s.Blocked

@@ -9,7 +9,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/signalbox-go/signalbox/internal/pgtest"
+	"github.com/signalbox-go/signalbox/internal/engine"
 	"github.com/signalbox-go/signalbox/outbox"
+	"github.com/signalbox-go/signalbox/outbox/admin"
 )
 
 func TestStatus(t *testing.T) {
@@ -35,7 +37,7 @@ func TestStatus(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if _, err := outbox.Subscribe(t.Context(), db.Pool, name, []string{"signals.>"}, start); err != nil {
+		if _, err := engine.Subscribe(t.Context(), db.Pool, name, []string{"signals.>"}, start); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -79,7 +81,7 @@ func TestStatus(t *testing.T) {
 		t.Errorf("it does not say that it is paused:\n%s", text)
 	}
 	stdout, err = run(t, "status", "--json", "--database-url", db.URL)
-	var status outbox.Status
+	var status admin.Status
 	if err != nil || strings.Count(stdout, "\n") != 1 || json.Unmarshal([]byte(stdout), &status) != nil {
 		t.Fatalf("%v\n%s", err, stdout)
 	}
@@ -121,32 +123,32 @@ func TestStatusText(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2030, 1, 1, 14, 0, 0, 0, time.UTC)
 	noon := now.Add(-2 * time.Hour)
-	status := &outbox.Status{
+	status := &admin.Status{
 		At: now,
-		Concerns: []outbox.Concern{
-			{Subscription: "audit", Kind: outbox.ConcernDead, Events: 20},
-			{Subscription: "audit", Kind: outbox.ConcernBlocked, Events: 1203},
-			{Subscription: "mails", Kind: outbox.ConcernPaused, Since: &noon},
-			{Subscription: "mails", Kind: outbox.ConcernDead, Events: 1},
-			{Subscription: "mails", Kind: outbox.ConcernHolds, Since: &noon},
-			{Subscription: "two\nlines", Kind: outbox.ConcernUnserved, Events: 1},
-			{Subscription: "two\nlines", Kind: outbox.ConcernHolds, Since: &noon},
+		Concerns: []admin.Concern{
+			{Subscription: "audit", Kind: admin.ConcernDead, Events: 20},
+			{Subscription: "audit", Kind: admin.ConcernBlocked, Events: 1203},
+			{Subscription: "mails", Kind: admin.ConcernPaused, Since: &noon},
+			{Subscription: "mails", Kind: admin.ConcernDead, Events: 1},
+			{Subscription: "mails", Kind: admin.ConcernHolds, Since: &noon},
+			{Subscription: "two\nlines", Kind: admin.ConcernUnserved, Events: 1},
+			{Subscription: "two\nlines", Kind: admin.ConcernHolds, Since: &noon},
 		},
-		Subscriptions: []outbox.SubscriptionStatus{
+		Subscriptions: []admin.SubscriptionStatus{
 			{
-				Name: "audit", Topics: []string{"signals.>", "alarms.*"}, Lag: outbox.Lag{Events: 123456, Estimated: true, Seconds: 3725.4},
+				Name: "audit", Topics: []string{"signals.>", "alarms.*"}, Lag: admin.Lag{Events: 123456, Estimated: true, Seconds: 3725.4},
 				Deliveries: map[string]int64{"running": 1, "dead": 20, "retrying": 1205}, Blocked: 1203, Lanes: map[string]int{"b": 32, "a": 30, "": 2},
 			},
 			{Name: "idle", Topics: []string{">"}, Lanes: map[string]int{"": 64}},
 			{Name: "mails", Topics: []string{">"}, PausedAt: &noon, Deliveries: map[string]int64{"dead": 1}, Lanes: map[string]int{"": 64}},
-			{Name: "two\nlines", Topics: []string{">"}, Lag: outbox.Lag{Events: 1, Seconds: 0.25}, Lanes: map[string]int{"a": 64}},
+			{Name: "two\nlines", Topics: []string{">"}, Lag: admin.Lag{Events: 1, Seconds: 0.25}, Lanes: map[string]int{"a": 64}},
 		},
-		Workers: []outbox.WorkerStatus{
+		Workers: []admin.WorkerStatus{
 			{ID: 7, Name: "a", StartedAt: now.Add(-26 * time.Hour), SeenAt: now.Add(-420 * time.Millisecond), Sentinel: true, Subscriptions: []string{"audit", "x"}},
 			{ID: 12, Name: "b", StartedAt: now.Add(-5 * time.Second), SeenAt: now.Add(time.Millisecond)},
 		},
 		Doorbell: "armed",
-		Log:      outbox.LogStatus{OldestID: 17, OldestAt: &noon, HeldBy: []string{"mails", "two\nlines"}, LastID: 200},
+		Log:      admin.LogStatus{OldestID: 17, OldestAt: &noon, HeldBy: []string{"mails", "two\nlines"}, LastID: 200},
 	}
 	const want = `
 ! audit has 20 dead letters: outbox deliveries groups -s audit

@@ -10,7 +10,9 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/signalbox-go/signalbox/internal/cli"
+	"github.com/signalbox-go/signalbox/internal/engine"
 	"github.com/signalbox-go/signalbox/outbox"
+	"github.com/signalbox-go/signalbox/outbox/admin"
 )
 
 type subscriptionsCommands struct {
@@ -23,17 +25,17 @@ type subscriptionsCommands struct {
 }
 
 // subscription returns one by its name.
-func subscription(ctx context.Context, db outbox.DB, name string) (outbox.SubscriptionRow, error) {
-	list, err := outbox.Subscriptions(ctx, db)
+func subscription(ctx context.Context, db outbox.DB, name string) (admin.SubscriptionRow, error) {
+	list, err := admin.Subscriptions(ctx, db)
 	if err != nil {
-		return outbox.SubscriptionRow{}, err
+		return admin.SubscriptionRow{}, err
 	}
 	for _, s := range list {
 		if s.Name == name {
 			return s, nil
 		}
 	}
-	return outbox.SubscriptionRow{}, fmt.Errorf("%w %q", outbox.ErrUnknownSubscription, name)
+	return admin.SubscriptionRow{}, fmt.Errorf("%w %q", outbox.ErrUnknownSubscription, name)
 }
 
 type subscriptionsListCommand struct {
@@ -55,7 +57,7 @@ func (l *subscriptionsListCommand) Run(ctx context.Context, c *console) error {
 		return err
 	}
 	defer pool.Close()
-	list, err := outbox.Subscriptions(ctx, pool)
+	list, err := admin.Subscriptions(ctx, pool)
 	switch {
 	case err != nil:
 		return err
@@ -65,17 +67,17 @@ func (l *subscriptionsListCommand) Run(ctx context.Context, c *console) error {
 		return c.write("There is no subscription yet: a worker creates its own when it starts.\n")
 	}
 	var b strings.Builder
-	table(&b, "SUBSCRIPTION\tTOPICS\tCREATED\tSTATE\tWORKERS\tLANES", list, func(s outbox.SubscriptionRow) []string {
+	table(&b, "SUBSCRIPTION\tTOPICS\tCREATED\tSTATE\tWORKERS\tLANES", list, func(s admin.SubscriptionRow) []string {
 		return []string{
 			printable(s.Name), printable(strings.Join(s.Topics, " ")), clock(s.CreatedAt), stateText(s),
-			printable(strings.Join(s.Workers, " ")), fmt.Sprintf("%d of %d", s.Owned, outbox.Lanes),
+			printable(strings.Join(s.Workers, " ")), fmt.Sprintf("%d of %d", s.Owned, engine.Lanes),
 		}
 	})
 	return c.write(b.String())
 }
 
 // stateText says what a subscription is in.
-func stateText(s outbox.SubscriptionRow) string {
+func stateText(s admin.SubscriptionRow) string {
 	switch {
 	case s.RewindTo != nil:
 		return fmt.Sprintf("goes back behind event %d", *s.RewindTo)
@@ -103,8 +105,8 @@ func (*subscriptionsShowCommand) Help() string {
 
 // A subscriptionView is what "outbox subscriptions show --json" prints.
 type subscriptionView struct {
-	outbox.SubscriptionRow
-	Lag        outbox.Lag       `json:"lag"`
+	admin.SubscriptionRow
+	Lag        admin.Lag       `json:"lag"`
 	Deliveries map[string]int64 `json:"deliveries"`
 	Blocked    int64            `json:"blocked"`
 	Lanes      map[string]int   `json:"lanes"`
@@ -120,11 +122,11 @@ func (s *subscriptionsShowCommand) Run(ctx context.Context, c *console) error {
 	if err != nil {
 		return err
 	}
-	status, err := outbox.ReadStatus(ctx, pool)
+	status, err := admin.ReadStatus(ctx, pool)
 	if err != nil {
 		return err
 	}
-	var now outbox.SubscriptionStatus
+	var now admin.SubscriptionStatus
 	for _, one := range status.Subscriptions {
 		if one.Name == s.Name {
 			now = one
@@ -183,7 +185,7 @@ func (s *subscriptionsCreateCommand) Run(ctx context.Context, c *console) error 
 		return err
 	}
 	defer pool.Close()
-	list, err := outbox.Subscriptions(ctx, pool)
+	list, err := admin.Subscriptions(ctx, pool)
 	if err != nil {
 		return err
 	}
@@ -191,7 +193,7 @@ func (s *subscriptionsCreateCommand) Run(ctx context.Context, c *console) error 
 	for _, have := range list {
 		created = created && have.Name != s.Name
 	}
-	made, err := outbox.Subscribe(ctx, pool, s.Name, s.Topics, s.From.position)
+	made, err := engine.Subscribe(ctx, pool, s.Name, s.Topics, s.From.position)
 	if err != nil {
 		return err
 	}
@@ -219,7 +221,7 @@ lost: the log is kept for it, however long that is. Other subscriptions go on.
 }
 
 func (s *subscriptionsPauseCommand) Run(ctx context.Context, c *console) error {
-	return administer(ctx, c, s.Database, s.asJSON, s.Name, outbox.Pause, "is paused")
+	return administer(ctx, c, s.Database, s.asJSON, s.Name, admin.Pause, "is paused")
 }
 
 type subscriptionsResumeCommand struct {
@@ -236,7 +238,7 @@ func (*subscriptionsResumeCommand) Help() string {
 }
 
 func (s *subscriptionsResumeCommand) Run(ctx context.Context, c *console) error {
-	return administer(ctx, c, s.Database, s.asJSON, s.Name, outbox.Resume, "goes on")
+	return administer(ctx, c, s.Database, s.asJSON, s.Name, admin.Resume, "goes on")
 }
 
 // administer changes a subscription, and says so.
@@ -291,7 +293,7 @@ func (s *subscriptionsDeleteCommand) Run(ctx context.Context, c *console) error 
 	if err := c.confirm(ctx, s.confirmation, question); err != nil {
 		return err
 	}
-	if err := outbox.DeleteSubscription(ctx, pool, s.Name, s.Force); err != nil {
+	if err := admin.DeleteSubscription(ctx, pool, s.Name, s.Force); err != nil {
 		return err
 	}
 	if s.JSON {
@@ -307,8 +309,8 @@ func (s *subscriptionsDeleteCommand) question(ctx context.Context, pool *pgxpool
 		return "", err
 	}
 	if len(row.Workers) > 0 && !s.Force {
-		return "", &outbox.ServedError{Name: s.Name, Workers: row.Workers}
+		return "", &admin.ServedError{Name: s.Name, Workers: row.Workers}
 	}
-	n, err := outbox.CountDeliveries(ctx, pool, outbox.DeliveryFilter{Subscription: s.Name, States: everyState})
+	n, err := admin.CountDeliveries(ctx, pool, admin.DeliveryFilter{Subscription: s.Name, States: everyState})
 	return fmt.Sprintf("Delete subscription %q with %s", s.Name, plural(n, "delivery", "deliveries")), err
 }

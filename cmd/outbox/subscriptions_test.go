@@ -8,7 +8,8 @@ import (
 	"testing"
 
 	"github.com/signalbox-go/signalbox/internal/pgtest"
-	"github.com/signalbox-go/signalbox/outbox"
+	"github.com/signalbox-go/signalbox/internal/engine"
+	"github.com/signalbox-go/signalbox/outbox/admin"
 )
 
 // serve has a worker, as far as the database can tell, serve a subscription.
@@ -39,7 +40,7 @@ func TestSubscriptionsCreate(t *testing.T) {
 		succeed(t, db, append([]string{"subscriptions", "create", name, "--topics", "orders.>"}, test.from...)...)
 		var view subscriptionView
 		decode(t, db, &view, "subscriptions", "show", name)
-		if view.Name != name || view.Lag.Events != test.lag || !slices.Equal(view.Topics, []string{"orders.>"}) || view.Lanes[""] != outbox.Lanes {
+		if view.Name != name || view.Lag.Events != test.lag || !slices.Equal(view.Topics, []string{"orders.>"}) || view.Lanes[""] != engine.Lanes {
 			t.Errorf("%s: %+v, want a lag of %d", name, view, test.lag)
 		}
 	}
@@ -70,7 +71,7 @@ func TestSubscriptionsListShowPauseResume(t *testing.T) {
 	subscribe(t, db, "audit", ">")
 	serve(t, db, "mails")
 
-	var list struct{ Subscriptions []outbox.SubscriptionRow }
+	var list struct{ Subscriptions []admin.SubscriptionRow }
 	decode(t, db, &list, "subscriptions", "list")
 	if len(list.Subscriptions) != 2 || list.Subscriptions[1].Name != "mails" || !slices.Equal(list.Subscriptions[1].Workers, []string{"host:1"}) {
 		t.Errorf("%+v", list)
@@ -85,7 +86,7 @@ func TestSubscriptionsListShowPauseResume(t *testing.T) {
 	if text := succeed(t, db, "subscriptions", "show", "mails"); !strings.Contains(text, "paused") || !strings.Contains(text, "nobody: 64") {
 		t.Errorf("show:\n%s", text)
 	}
-	var row outbox.SubscriptionRow
+	var row admin.SubscriptionRow
 	decode(t, db, &row, "subscriptions", "resume", "mails")
 	if row.PausedAt != nil {
 		t.Errorf("resume: %+v", row)
@@ -107,7 +108,7 @@ func TestSubscriptionsShowBlocked(t *testing.T) {
 		update outbox.deliveries d set key = 'k', attempt = case d.event_id when $1 then 1 else 0 end where d.event_id in ($1, $2)`, ids[6], ids[7]); err != nil {
 		t.Fatal(err)
 	}
-	status, err := outbox.ReadStatus(t.Context(), db.Pool)
+	status, err := admin.ReadStatus(t.Context(), db.Pool)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,7 +130,7 @@ func TestSubscriptionsDelete(t *testing.T) {
 	}
 	serve(t, db, "served")
 	left := func() (names []string) {
-		list, err := outbox.Subscriptions(t.Context(), db.Pool)
+		list, err := admin.Subscriptions(t.Context(), db.Pool)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/signalbox-go/signalbox/internal/cli"
 	"github.com/signalbox-go/signalbox/outbox"
+	"github.com/signalbox-go/signalbox/outbox/admin"
 )
 
 type eventsTailCommand struct {
@@ -60,7 +61,7 @@ func (t *eventsTailCommand) Run(ctx context.Context, c *console) error {
 	if _, err := conn.Exec(ctx, "listen "+outbox.Channel); err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}
-	tail, err := outbox.NewTail(ctx, conn, outbox.TailConfig{
+	tail, err := admin.NewTail(ctx, conn, admin.TailConfig{
 		Start: t.From.position, Topic: t.Topic, Key: t.Key, Payload: json.RawMessage(t.Payload), Path: t.Path,
 	})
 	if err != nil {
@@ -84,7 +85,7 @@ func (t *eventsTailCommand) Run(ctx context.Context, c *console) error {
 }
 
 // catchUp prints what there is, and keeps the highest id.
-func (t *eventsTailCommand) catchUp(ctx context.Context, c *console, tail *outbox.Tail, last *int64) error {
+func (t *eventsTailCommand) catchUp(ctx context.Context, c *console, tail *admin.Tail, last *int64) error {
 	for {
 		events, more, err := tail.Next(ctx)
 		if err != nil {

@@ -9,7 +9,7 @@ import (
 	"github.com/creack/pty"
 
 	"github.com/signalbox-go/signalbox/internal/pgtest"
-	"github.com/signalbox-go/signalbox/outbox"
+	"github.com/signalbox-go/signalbox/outbox/admin"
 )
 
 // A line each second, until SIGINT, which is no error.
@@ -26,7 +26,7 @@ func TestStatusWatchJSON(t *testing.T) {
 		t.Fatal(err)
 	}
 	lines := bufio.NewScanner(stdout)
-	next := func() (s outbox.Status) {
+	next := func() (s admin.Status) {
 		if !lines.Scan() {
 			t.Fatal("it ended")
 		}

@@ -7,7 +7,7 @@ import (
 	"log/slog"
 	"net"
 
-	"github.com/signalbox-go/signalbox/internal/admin"
+	"github.com/signalbox-go/signalbox/internal/ops"
 	"github.com/signalbox-go/signalbox/internal/cli"
 	"github.com/signalbox-go/signalbox/migrations"
 	"github.com/signalbox-go/signalbox/producer"
@@ -35,7 +35,7 @@ The database needs the schema: "outbox migrate" creates it. SIGINT or SIGTERM fi
 
 type flags struct {
 	Listen string `default:"127.0.0.1:8080" help:"Serve HTTP here; port 0 takes a free one, which the log tells."`
-	admin.Flags
+	ops.Flags
 	cli.Database
 	cli.Logging
 }
@@ -69,7 +69,7 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	handler := producer.NewHandler(pool, producer.Config{Logger: logger, Stored: func(stored []producer.Stored) {
 		m.Published(producer.TopicCreated, len(stored))
 	}})
-	err = flags.WithAdmin(ctx, logger, admin.NewHandler(handler, m), func(ctx context.Context) error {
+	err = flags.WithAdmin(ctx, logger, ops.NewHandler(handler, m), func(ctx context.Context) error {
 		return cli.Serve(ctx, listener, handler)
 	})
 	logger.Info("stopped")

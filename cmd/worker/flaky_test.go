@@ -7,19 +7,20 @@ import (
 
 	"github.com/signalbox-go/signalbox/internal/pgtest"
 	"github.com/signalbox-go/signalbox/outbox"
+	"github.com/signalbox-go/signalbox/outbox/admin"
 	"github.com/signalbox-go/signalbox/producer"
 )
 
 // left returns what became of the signals that were not delivered, by name.
-func left(t *testing.T, db *pgtest.DB) map[string]outbox.DeliveryRow {
+func left(t *testing.T, db *pgtest.DB) map[string]admin.DeliveryRow {
 	t.Helper()
-	list, err := outbox.ListDeliveries(t.Context(), db.Pool, outbox.DeliveryFilter{
+	list, err := admin.ListDeliveries(t.Context(), db.Pool, admin.DeliveryFilter{
 		Subscription: "s", States: []outbox.State{outbox.Retrying, outbox.Running, outbox.Dead, outbox.Skipped},
 	}, 0, 100)
 	if err != nil {
 		t.Fatal(err)
 	}
-	rows := map[string]outbox.DeliveryRow{}
+	rows := map[string]admin.DeliveryRow{}
 	for _, row := range list {
 		rows[row.Event.Key] = row
 	}

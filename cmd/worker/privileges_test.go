@@ -15,6 +15,7 @@ import (
 	"github.com/signalbox-go/signalbox/internal/pgtest"
 	"github.com/signalbox-go/signalbox/migrations"
 	"github.com/signalbox-go/signalbox/outbox"
+	"github.com/signalbox-go/signalbox/outbox/admin"
 	"github.com/signalbox-go/signalbox/producer"
 )
 
@@ -79,24 +80,24 @@ func TestPrivileges(t *testing.T) {
 	store("pressure")
 	// What all have settled goes because of its age.
 	eventually(t, time.Minute, "the log is empty", func() bool {
-		status, err := outbox.ReadStatus(t.Context(), owner)
+		status, err := admin.ReadStatus(t.Context(), owner)
 		return err == nil && len(status.Subscriptions) == 2 && status.Log.OldestAt == nil
 	})
 
 	operator := connect(urlOf("worker"))
-	dead := outbox.DeliveryFilter{Subscription: "s", States: []outbox.State{outbox.Dead}}
-	if n, err := outbox.SkipDeliveries(t.Context(), operator, dead, "enough"); n != 1 || err != nil {
+	dead := admin.DeliveryFilter{Subscription: "s", States: []outbox.State{outbox.Dead}}
+	if n, err := admin.SkipDeliveries(t.Context(), operator, dead, "enough"); n != 1 || err != nil {
 		t.Errorf("skip: %d, %v", n, err)
 	}
 	for what, do := range map[string]func() error{
-		"pause":  func() error { return outbox.Pause(t.Context(), operator, "s") },
-		"resume": func() error { return outbox.Resume(t.Context(), operator, "s") },
+		"pause":  func() error { return admin.Pause(t.Context(), operator, "s") },
+		"resume": func() error { return admin.Resume(t.Context(), operator, "s") },
 		"rewind": func() error {
-			_, err := outbox.Rewind(t.Context(), operator, "s", outbox.FromBeginning)
+			_, err := admin.Rewind(t.Context(), operator, "s", outbox.FromBeginning)
 			return err
 		},
 		"replay": func() error {
-			_, _, _, err := outbox.ReplayEvents(t.Context(), operator, "s", outbox.EventFilter{MinID: 1}, 0, 10)
+			_, _, _, err := admin.ReplayEvents(t.Context(), operator, "s", admin.EventFilter{MinID: 1}, 0, 10)
 			return err
 		},
 	} {
@@ -116,7 +117,7 @@ func TestPrivileges(t *testing.T) {
 		}
 		r.mu.Unlock()
 	}
-	if err := outbox.DeleteSubscription(t.Context(), operator, "s", true); err != nil {
+	if err := admin.DeleteSubscription(t.Context(), operator, "s", true); err != nil {
 		t.Errorf("delete: %v", err)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/signalbox-go/signalbox/internal/cli"
 	"github.com/signalbox-go/signalbox/internal/pgtest"
 	"github.com/signalbox-go/signalbox/outbox"
+	"github.com/signalbox-go/signalbox/outbox/admin"
 )
 
 // Some tests kill workers: with this in its environment, the test binary is the command.
@@ -80,7 +81,7 @@ func eventually(t *testing.T, within time.Duration, what string, condition func(
 // settled reports whether the only subscription has nothing left to do.
 func settled(t *testing.T, db outbox.DB) bool {
 	t.Helper()
-	status, err := outbox.ReadStatus(t.Context(), db)
+	status, err := admin.ReadStatus(t.Context(), db)
 	if err != nil || len(status.Subscriptions) != 1 {
 		return false // the server restarts, or the subscription is yet to be created
 	}

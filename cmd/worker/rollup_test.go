@@ -19,7 +19,9 @@ import (
 
 	"github.com/signalbox-go/signalbox/internal/pgtest"
 	"github.com/signalbox-go/signalbox/migrations"
+	"github.com/signalbox-go/signalbox/internal/engine"
 	"github.com/signalbox-go/signalbox/outbox"
+	"github.com/signalbox-go/signalbox/outbox/admin"
 	"github.com/signalbox-go/signalbox/producer"
 )
 
@@ -107,7 +109,7 @@ func TestRollup(t *testing.T) {
 	if names, signals := checkRollups(t, db.Pool); names != 3 || signals != 7 {
 		t.Errorf("%d names of %d signals, want 3 of 7", names, signals)
 	}
-	dead, err := outbox.ListDeliveries(t.Context(), db.Pool, outbox.DeliveryFilter{Subscription: "s"}, 0, 10)
+	dead, err := admin.ListDeliveries(t.Context(), db.Pool, admin.DeliveryFilter{Subscription: "s"}, 0, 10)
 	if err != nil || len(dead) != 2 {
 		t.Fatalf("%d dead letters, %v; want 2", len(dead), err)
 	}
@@ -118,7 +120,7 @@ func TestRollup(t *testing.T) {
 	}
 
 	// A subscription with other topics would count other things.
-	if _, err := outbox.Subscribe(t.Context(), db.Pool, "all", []string{"signals.>"}, outbox.FromBeginning); err != nil {
+	if _, err := engine.Subscribe(t.Context(), db.Pool, "all", []string{"signals.>"}, outbox.FromBeginning); err != nil {
 		t.Fatal(err)
 	}
 	var topics *outbox.TopicsError

@@ -8,7 +8,7 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/signalbox-go/signalbox/internal/admin"
+	"github.com/signalbox-go/signalbox/internal/ops"
 	"github.com/signalbox-go/signalbox/internal/cli"
 	"github.com/signalbox-go/signalbox/migrations"
 	"github.com/signalbox-go/signalbox/outbox"
@@ -59,7 +59,7 @@ type flags struct {
 	RetryFirst      time.Duration `default:"1s" help:"Delay before the second attempt. Later ones double it, up to 5m."`
 	Retention       time.Duration `default:"168h" help:"How long handled events stay in the log, such as 168h for a week; 0 for ever. Give all workers the same."`
 	ShutdownTimeout time.Duration `default:"30s" help:"What running handlers may take to finish when the worker is stopped."`
-	admin.Flags
+	ops.Flags
 	cli.Database
 	cli.Logging
 }
@@ -146,7 +146,7 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	err = flags.WithAdmin(ctx, logger, admin.NewHandler(health(w), m), w.Run)
+	err = flags.WithAdmin(ctx, logger, ops.NewHandler(health(w), m), w.Run)
 	logger.Info("stopped")
 	if errors.Is(err, outbox.ErrInvalidSubscription) { // its topics
 		return &cli.UsageError{Err: err}

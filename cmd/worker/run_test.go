@@ -16,6 +16,7 @@ import (
 	"github.com/signalbox-go/signalbox/internal/pgtest"
 	"github.com/signalbox-go/signalbox/migrations"
 	"github.com/signalbox-go/signalbox/outbox"
+	"github.com/signalbox-go/signalbox/outbox/admin"
 	"github.com/signalbox-go/signalbox/producer"
 )
 
@@ -117,9 +118,9 @@ func TestLogsSignals(t *testing.T) {
 			t.Errorf("logged %+v, want %+v", line, signal)
 		}
 	}
-	admin := "http://" + first.await(t, "admin is listening", 1)[0].Address
-	awaitAnswer(t, admin+"/healthz", `{"status":"ok"}`)
-	awaitAnswer(t, admin+"/readyz", `{"status":"ready"}`)
+	adminURL := "http://" + first.await(t, "admin is listening", 1)[0].Address
+	awaitAnswer(t, adminURL+"/healthz", `{"status":"ok"}`)
+	awaitAnswer(t, adminURL+"/readyz", `{"status":"ready"}`)
 
 	// Its metrics, on the same address, know what it did.
 	for path, wants := range map[string][]string{
@@ -130,7 +131,7 @@ func TestLogsSignals(t *testing.T) {
 		"/debug/pprof/goroutine?debug=1": {"signalbox/worker.(*Worker).Run"},
 	} {
 		for _, want := range wants {
-			awaitAnswer(t, admin+path, want)
+			awaitAnswer(t, adminURL+path, want)
 		}
 	}
 
@@ -151,7 +152,7 @@ func TestLogsSignals(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	status, err := outbox.ReadStatus(t.Context(), db.Pool)
+	status, err := admin.ReadStatus(t.Context(), db.Pool)
 	if err != nil || len(status.Workers) != 0 {
 		t.Errorf("%d workers are left, %v", len(status.Workers), err)
 	}
@@ -187,7 +188,7 @@ func TestStops(t *testing.T) {
 	}
 	r := start(t, "--database-url", db.URL, "--subscription", "s", "--handler", "flaky")
 	eventually(t, 20*time.Second, "the signal is being handled", func() bool {
-		status, err := outbox.ReadStatus(t.Context(), db.Pool)
+		status, err := admin.ReadStatus(t.Context(), db.Pool)
 		return err == nil && len(status.Subscriptions) == 1 && status.Subscriptions[0].Deliveries["running"] == 1
 	})
 	if err := r.stop(); err != nil {

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/signalbox-go/signalbox/internal/cli"
+	"github.com/signalbox-go/signalbox/internal/engine"
 	"github.com/signalbox-go/signalbox/outbox"
 	"github.com/signalbox-go/signalbox/producer"
 )
@@ -32,7 +33,7 @@ func topicsOf(ctx context.Context, database *pgxpool.Pool, flags flags) ([]strin
 	case len(asked) > 0:
 		return asked, nil
 	}
-	_, err := outbox.Subscribe(ctx, database, flags.Subscription, nil, outbox.FromBeginning)
+	_, err := engine.Subscribe(ctx, database, flags.Subscription, nil, outbox.FromBeginning)
 	if errors.Is(err, outbox.ErrUnknownSubscription) {
 		return defaultTopics, nil
 	}

@@ -11,7 +11,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/signalbox-go/signalbox/internal/engine"
 	"github.com/signalbox-go/signalbox/outbox"
+	"github.com/signalbox-go/signalbox/outbox/admin"
 	"github.com/signalbox-go/signalbox/worker"
 )
 
@@ -43,13 +45,13 @@ func (d *demo) names() []string {
 
 // subscribe creates the subscriptions. They see what is published from now on: old events are not the demo's.
 func (d *demo) subscribe(ctx context.Context, names []string) error {
-	mark, err := outbox.ReadMark(ctx, d.cfg.Pool)
+	mark, err := admin.ReadMark(ctx, d.cfg.Pool)
 	if err != nil {
 		return fmt.Errorf("look at the log: %w", err)
 	}
 	d.before = mark.Last
 	for _, name := range names {
-		if _, err := outbox.Subscribe(ctx, d.cfg.Pool, name, topics, outbox.FromNow); err != nil {
+		if _, err := engine.Subscribe(ctx, d.cfg.Pool, name, topics, outbox.FromNow); err != nil {
 			return err
 		}
 	}
@@ -67,14 +69,14 @@ func (d *demo) unsubscribe(names []string) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), d.cfg.Patience)
 	defer cancel()
-	list, err := outbox.Subscriptions(ctx, d.cfg.Pool)
+	list, err := admin.Subscriptions(ctx, d.cfg.Pool)
 	for _, s := range list {
 		mine := slices.Contains(names, s.Name)
 		if !mine && (!nameOf.MatchString(s.Name) || len(s.Workers) > 0 || time.Since(s.CreatedAt) < time.Minute) {
 			continue
 		}
-		var served *outbox.ServedError
-		deleted := outbox.DeleteSubscription(ctx, d.cfg.Pool, s.Name, mine)
+		var served *admin.ServedError
+		deleted := admin.DeleteSubscription(ctx, d.cfg.Pool, s.Name, mine)
 		if errors.Is(deleted, outbox.ErrUnknownSubscription) || errors.As(deleted, &served) {
 			continue // another demo was quicker
 		}

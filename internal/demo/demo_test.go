@@ -17,6 +17,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/signalbox-go/signalbox/internal/engine"
 	"github.com/signalbox-go/signalbox/internal/pgtest"
 	"github.com/signalbox-go/signalbox/migrations"
 	"github.com/signalbox-go/signalbox/outbox"
@@ -71,12 +72,12 @@ func TestTwoDemosInOneDatabase(t *testing.T) {
 	if _, err := db.Pool.Exec(t.Context(), old); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := outbox.Subscribe(t.Context(), db.Pool, "log", []string{">"}, outbox.FromBeginning); err != nil {
+	if _, err := engine.Subscribe(t.Context(), db.Pool, "log", []string{">"}, outbox.FromBeginning); err != nil {
 		t.Fatal(err)
 	}
 	// What a killed demo left long ago, and one that may be about to start its workers.
 	for _, name := range []string{"demo-aaaaaa-log", "demo-bbbbbb-audit"} {
-		if _, err := outbox.Subscribe(t.Context(), db.Pool, name, topics, outbox.FromNow); err != nil {
+		if _, err := engine.Subscribe(t.Context(), db.Pool, name, topics, outbox.FromNow); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -10,14 +10,14 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/signalbox-go/signalbox/migrations"
-	"github.com/signalbox-go/signalbox/outbox"
+	"github.com/signalbox-go/signalbox/outbox/admin"
 )
 
 // Config says from when on something counts as wrong. Its zero value works.
 type Config struct {
 	// OldTransaction is how long a transaction may be open before it is a finding. Defaults to 5 minutes.
 	OldTransaction time.Duration
-	// Forgotten is how old the oldest event may be that a subscription has yet to settle. Defaults to outbox.HeldTooLong.
+	// Forgotten is how old the oldest event may be that a subscription has yet to settle. Defaults to admin.HeldTooLong.
 	Forgotten time.Duration
 }
 
@@ -95,7 +95,7 @@ func Examine(ctx context.Context, config *pgx.ConnConfig, cfg Config) (*Report, 
 		cfg.OldTransaction = 5 * time.Minute
 	}
 	if cfg.Forgotten == 0 {
-		cfg.Forgotten = outbox.HeldTooLong
+		cfg.Forgotten = admin.HeldTooLong
 	}
 	config = config.Copy()
 	// Behind a pooling proxy, a statement that was prepared is another client's the next moment.

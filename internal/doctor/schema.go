@@ -10,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/signalbox-go/signalbox/internal/engine"
 	"github.com/signalbox-go/signalbox/outbox"
 )
 
@@ -146,7 +147,7 @@ func checkTrigger(ctx context.Context, p *patient) ([]Finding, error) {
 }
 
 func checkCluster(ctx context.Context, p *patient) ([]Finding, error) {
-	err := outbox.CheckCluster(ctx, p.conn)
+	err := engine.CheckCluster(ctx, p.conn)
 	if errors.Is(err, outbox.ErrForeignCluster) {
 		return []Finding{{
 			"The outbox was restored from a dump of another cluster, and not adopted yet: workers refuse to start.",

@@ -6,23 +6,23 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/signalbox-go/signalbox/outbox"
+	"github.com/signalbox-go/signalbox/outbox/admin"
 )
 
 // checkSubscriptions looks for those that do not get on: they keep the log from being deleted. That no worker runs is
 // no finding; that a subscription has waited for one for too long is.
 func checkSubscriptions(ctx context.Context, p *patient) ([]Finding, error) {
-	list, err := outbox.Subscriptions(ctx, p.conn)
+	list, err := admin.Subscriptions(ctx, p.conn)
 	if err != nil {
 		return nil, err
 	}
-	status, err := outbox.ReadStatus(ctx, p.conn)
+	status, err := admin.ReadStatus(ctx, p.conn)
 	if err != nil {
 		return nil, err
 	}
 	var found []Finding
 	for _, s := range status.Subscriptions {
-		i := slices.IndexFunc(list, func(row outbox.SubscriptionRow) bool { return row.Name == s.Name })
+		i := slices.IndexFunc(list, func(row admin.SubscriptionRow) bool { return row.Name == s.Name })
 		if i < 0 || s.Lag.Seconds < p.cfg.Forgotten.Seconds() {
 			continue
 		}

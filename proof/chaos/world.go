@@ -17,7 +17,8 @@ import (
 
 	"github.com/signalbox-go/signalbox/internal/embeddedpg"
 	"github.com/signalbox-go/signalbox/migrations"
-	"github.com/signalbox-go/signalbox/outbox"
+	"github.com/signalbox-go/signalbox/internal/engine"
+	"github.com/signalbox-go/signalbox/outbox/admin"
 )
 
 // A config is what a run may be told.
@@ -143,7 +144,7 @@ func (w *world) awaitCrew(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("wait for the workers: %w", err)
 		}
-		if n == outbox.Lanes*len(subscriptions) {
+		if n == engine.Lanes*len(subscriptions) {
 			return nil
 		}
 		if pause(ctx, 50*time.Millisecond); ctx.Err() != nil {
@@ -299,7 +300,7 @@ func (w *world) left(ctx context.Context) (string, error) {
 	if publishing > 0 {
 		left = append(left, fmt.Sprintf("%d publishers", publishing))
 	}
-	status, err := outbox.ReadStatus(ctx, w.db)
+	status, err := admin.ReadStatus(ctx, w.db)
 	if err != nil {
 		return "", err
 	}

@@ -42,8 +42,8 @@ const schema = "migrations/outbox/001_outbox.sql"
 var bugs = []bug{
 	{
 		name: "naive pending", harm: "forgets transactions at and above a snapshot's xmax, which run in no list: loses events",
-		edits: []edit{{"outbox/xids.go", "return newXids(append(spans, span{s.xmax, next})...)", "return newXids(spans...)"}},
-		pkg:   "./outbox", run: "TestCursorLosesNothing",
+		edits: []edit{{"internal/engine/xids.go", "return newXids(append(spans, span{s.xmax, next})...)", "return newXids(spans...)"}},
+		pkg:   "./internal/engine", run: "TestCursorLosesNothing",
 	},
 	{
 		name: "column order", harm: "an event takes its id before its transaction has an xid: loses events",
@@ -56,38 +56,38 @@ var bugs = []bug{
 	{
 		name: "sequence cache", harm: "a session hands out old ids late: loses events",
 		edits: []edit{{schema, "id           bigint         not null generated always as identity (cache 1)", "id           bigint         not null generated always as identity (cache 50)"}},
-		pkg:   "./outbox", run: "TestStress",
+		pkg:   "./internal/engine", run: "TestStress",
 	},
 	{
 		name: "head from the row", harm: "takes the last id from the sequence's row, which may be 32 ahead: loses events",
 		edits: []edit{{
-			"outbox/head.go", "select pg_sequence_last_value('outbox.events_id_seq') from outbox.events_id_seq",
+			"internal/engine/head.go", "select pg_sequence_last_value('outbox.events_id_seq') from outbox.events_id_seq",
 			"select last_value from outbox.events_id_seq where is_called",
 		}},
-		pkg: "./outbox", run: "TestHeadIsNeverAhead",
+		pkg: "./internal/engine", run: "TestHeadIsNeverAhead",
 	},
 	{
 		name: "merged pending", harm: "lists the pending transactions of claimed lanes for all lanes: repeats events that are settled",
 		edits: []edit{{
-			"outbox/lane.go", "	return lanes, nil\n}\n\n// Release",
+			"internal/engine/lane.go", "	return lanes, nil\n}\n\n// Release",
 			"	for i := range m.cursors {\n		for _, c := range m.cursors {\n			m.cursors[i].pending = newXids(append(append(xids(nil), m.cursors[i].pending...), c.pending...)...)\n		}\n	}\n	return lanes, nil\n}\n\n// Release",
 		}},
-		pkg: "./outbox", run: "TestClaimedPending",
+		pkg: "./internal/engine", run: "TestClaimedPending",
 	},
 	{
 		name: "no fence", harm: "a worker that was taken for dead records what it did since",
-		edits: []edit{{"outbox/member.go", "`select outbox.fence($1, $2)`", "`select $1::bigint, $2::integer`"}},
-		pkg:   "./outbox", run: "TestEvictedSettlesNothing",
+		edits: []edit{{"internal/engine/member.go", "`select outbox.fence($1, $2)`", "`select $1::bigint, $2::integer`"}},
+		pkg:   "./internal/engine", run: "TestEvictedSettlesNothing",
 	},
 	{
 		name: "eviction without folding", harm: "forgets how far a dead worker got: repeats everything since it claimed its lanes",
-		edits: []edit{{"outbox/worker.go", "{foldSQL, freeLanesSQL,", "{freeLanesSQL,"}},
-		pkg:   "./outbox", run: "TestEvictionWaitsForSettle",
+		edits: []edit{{"internal/engine/worker.go", "{foldSQL, freeLanesSQL,", "{freeLanesSQL,"}},
+		pkg:   "./internal/engine", run: "TestEvictionWaitsForSettle",
 	},
 	{
 		name: "stale fold", harm: "folds what was settled before the eviction began, and not what it waited for",
-		edits: []edit{{"outbox/worker.go", "pgx.TxOptions{IsoLevel: pgx.ReadCommitted}", "pgx.TxOptions{IsoLevel: pgx.RepeatableRead}"}},
-		pkg:   "./outbox", run: "TestEvictionWaitsForSettle",
+		edits: []edit{{"internal/engine/worker.go", "pgx.TxOptions{IsoLevel: pgx.ReadCommitted}", "pgx.TxOptions{IsoLevel: pgx.RepeatableRead}"}},
+		pkg:   "./internal/engine", run: "TestEvictionWaitsForSettle",
 	},
 	{
 		name: "settled too early", harm: "records a window before its handlers have returned: a kill loses it",
@@ -99,13 +99,13 @@ var bugs = []bug{
 	},
 	{
 		name: "arming without waiting", harm: "takes the doorbell for armed while somebody publishes without ringing: events wait for the next poll",
-		edits: []edit{{"outbox/bell.go", "`select pg_advisory_lock($1::integer, $2::integer)`", "`select pg_try_advisory_lock($1::integer, $2::integer)`"}},
-		pkg:   "./outbox", run: "TestBell",
+		edits: []edit{{"internal/engine/bell.go", "`select pg_advisory_lock($1::integer, $2::integer)`", "`select pg_try_advisory_lock($1::integer, $2::integer)`"}},
+		pkg:   "./internal/engine", run: "TestBell",
 	},
 	{
 		name: "held lane passes", harm: "moves the cursor of a lane that is not read along with the others: loses its events",
-		edits: []edit{{"outbox/collect.go", "			got.stopped[lane] = after[i]\n", ""}},
-		pkg:   "./outbox", run: "TestHeldLane",
+		edits: []edit{{"internal/engine/collect.go", "			got.stopped[lane] = after[i]\n", ""}},
+		pkg:   "./internal/engine", run: "TestHeldLane",
 	},
 	{
 		name: "window not put back", harm: "forgets a window that was read ahead when lanes change hands: loses its events",
@@ -114,13 +114,13 @@ var bugs = []bug{
 	},
 	{
 		name: "tried out of order", harm: "tries what waits behind a failed event of its key: breaks order by key",
-		edits: []edit{{"outbox/delivery.go", "where k.key <> '' and r.ready\n", "where k.key <> ''\n"}},
-		pkg:   "./outbox", run: "TestLineOfAKey",
+		edits: []edit{{"internal/engine/delivery.go", "where k.key <> '' and r.ready\n", "where k.key <> ''\n"}},
+		pkg:   "./internal/engine", run: "TestLineOfAKey",
 	},
 	{
 		name: "head passed by", harm: "tries what is behind a head that somebody decides about right now: breaks order by key",
-		edits: []edit{{"outbox/delivery.go", " and (r.tried_head is null or r.tried_head in (select l.event_id from locked l))\n", "\n"}},
-		pkg:   "./outbox", run: "TestLockedHead",
+		edits: []edit{{"internal/engine/delivery.go", " and (r.tried_head is null or r.tried_head in (select l.event_id from locked l))\n", "\n"}},
+		pkg:   "./internal/engine", run: "TestLockedHead",
 	},
 	{
 		name: "line taken for shorter", harm: "forgets a line when as many of it are done as the worker has heard of: breaks order by key",
@@ -129,8 +129,8 @@ var bugs = []bug{
 	},
 	{
 		name: "unnoticed first attempts", harm: "does not make suspects of the first attempts of a dead worker: an event that kills its worker does so for ever",
-		edits: []edit{{"outbox/worker.go", "set suspect = true\nfrom outbox.lanes l", "set suspect = d.suspect\nfrom outbox.lanes l"}},
-		pkg:   "./outbox", run: "TestFirstAttemptsOfTheDead",
+		edits: []edit{{"internal/engine/worker.go", "set suspect = true\nfrom outbox.lanes l", "set suspect = d.suspect\nfrom outbox.lanes l"}},
+		pkg:   "./internal/engine", run: "TestFirstAttemptsOfTheDead",
 	},
 	{
 		name: "rows before their cursor", harm: "records what waits behind a retried event before the cursor passes it: it counts twice after a crash",

@@ -57,7 +57,7 @@ const (
 // A sentinel is a worker's session, as far as it has to do with the bell.
 type sentinel struct {
 	phase   sentinelPhase
-	seen    set  // by the last look: outbox.Bell.seen
+	seen    set  // by the last look: engine.Bell.seen
 	look    set  // taken, and not yet in seen
 	stopped bool // its process is: it does nothing
 	cut     bool // its connection with the bell's lock is gone, and it does not know

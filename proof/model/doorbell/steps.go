@@ -93,8 +93,8 @@ func (m *model) rollBack(s state, p int, to func(state)) {
 
 // ---- the sentinel: worker/sentinel.go and outbox/bell.go ----
 
-// elect is the heartbeat in which pg_try_advisory_lock gives the role to a candidate (outbox.Beat), and the first statement of
-// outbox.NewBell: PostgreSQL ends the connection of whoever else holds the bell's lock, or waits for it.
+// elect is the heartbeat in which pg_try_advisory_lock gives the role to a candidate (engine.Beat), and the first statement of
+// engine.NewBell: PostgreSQL ends the connection of whoever else holds the bell's lock, or waits for it.
 func (m *model) elect(s state, c int, to func(state)) {
 	me := &s.sentinels[c]
 	if !me.at(standby) || s.role != nobody {
@@ -113,7 +113,7 @@ func (m *model) elect(s state, c int, to func(state)) {
 	to(s)
 }
 
-// firstLook takes the baseline: the end of outbox.NewBell.
+// firstLook takes the baseline: the end of engine.NewBell.
 func (m *model) firstLook(s state, c int, to func(state)) {
 	if me := &s.sentinels[c]; me.at(elected) {
 		me.phase, me.seen = based, s.visible
@@ -121,7 +121,7 @@ func (m *model) firstLook(s state, c int, to func(state)) {
 	}
 }
 
-// ringAll wakes everybody for everything: outbox.RingAll, as the sentinel begins.
+// ringAll wakes everybody for everything: engine.RingAll, as the sentinel begins.
 func (m *model) ringAll(s state, c int, to func(state)) {
 	if me := &s.sentinels[c]; me.at(based) {
 		if m.broken != SilentTakeover && m.broken != RingBeforeBaseline {
@@ -132,7 +132,7 @@ func (m *model) ringAll(s state, c int, to func(state)) {
 	}
 }
 
-// probe finds what this snapshot sees and the last one did not, and rings for it: outbox.Bell.Probe, every probeTick while the
+// probe finds what this snapshot sees and the last one did not, and rings for it: engine.Bell.Probe, every probeTick while the
 // bell is not armed, and once more after the lock was granted.
 func (m *model) probe(s state, c int, to func(state)) {
 	me := &s.sentinels[c]
@@ -150,7 +150,7 @@ func (m *model) probe(s state, c int, to func(state)) {
 	to(s)
 }
 
-// ask queues the request for the lock: the beginning of outbox.Bell.Arm. It runs beside the probes.
+// ask queues the request for the lock: the beginning of engine.Bell.Arm. It runs beside the probes.
 func (m *model) ask(s state, c int, to func(state)) {
 	if me := &s.sentinels[c]; me.at(polling) && !me.cut {
 		s.queue |= session(c).bit()
@@ -170,7 +170,7 @@ func (m *model) grant(s state, id session, to func(state)) {
 	to(s)
 }
 
-// giveUp takes the request out of the queue: lock_timeout, in outbox.Bell.Arm.
+// giveUp takes the request out of the queue: lock_timeout, in engine.Bell.Arm.
 func (m *model) giveUp(s state, c int, to func(state)) {
 	if id := session(c); s.sentinels[c].phase == arming && s.queue&id.bit() != 0 {
 		s.queue &^= id.bit()
@@ -199,7 +199,7 @@ func (m *model) dropLate(s state, c int, to func(state)) {
 	}
 }
 
-// lookToDisarm is the first half of outbox.Bell.Disarm: a look, from before the lock is given back.
+// lookToDisarm is the first half of engine.Bell.Disarm: a look, from before the lock is given back.
 func (m *model) lookToDisarm(s state, c int, to func(state)) {
 	if me := &s.sentinels[c]; me.at(armed) && !me.cut {
 		me.phase, me.look = disarming, s.visible
@@ -276,7 +276,7 @@ func (m *model) stop(s state, c int, to func(state)) {
 	}
 }
 
-// usurp ends the connection on which a stopped process has the role: outbox.Usurp, once its lease is over.
+// usurp ends the connection on which a stopped process has the role: engine.Usurp, once its lease is over.
 func (m *model) usurp(s state, c int, to func(state)) {
 	if s.sentinels[c].stopped && s.role == session(c) {
 		s.role = nobody
@@ -301,7 +301,7 @@ func (m *model) cut(s state, c int, to func(state)) {
 	}
 }
 
-// notice ends the session of a worker that finds one of its connections gone: outbox.Bell.Watch while the bell is armed, the
+// notice ends the session of a worker that finds one of its connections gone: engine.Bell.Watch while the bell is armed, the
 // control loop for the role, any statement that fails.
 func (m *model) notice(s state, c int, to func(state)) {
 	me := &s.sentinels[c]
@@ -313,7 +313,7 @@ func (m *model) notice(s state, c int, to func(state)) {
 
 // ---- workers: worker/control.go (listen, ring), worker/runner.go (run, sleep) ----
 
-// beginRead takes what has been heard, and then reads: worker.wakeups.take, outbox.Member.Read.
+// beginRead takes what has been heard, and then reads: worker.wakeups.take, engine.Member.Read.
 func (m *model) beginRead(s state, w int, to func(state)) {
 	if me := &s.workers[w]; me.phase == asleep && me.rung {
 		me.phase, me.rung = reading, false

@@ -82,7 +82,7 @@ type session struct {
 	phase   phase
 	dead    bool          // the process is gone; its last transaction may be under way
 	cursor  [lanes]latest // of the lanes that it believes to own, as of the last settle
-	suspect bool          // outbox.Member.Suspect
+	suspect bool          // engine.Member.Suspect
 	window  set           // what was read and is not settled
 	todo    set           // events, of the window or with rows, whose handlers have yet to return
 	done    set           // of these, those delivered …

@@ -3,7 +3,7 @@ package lanes
 // The steps. Each says which code it mirrors. A transaction that goes over in one round trip is one step; a settle, which may have
 // a handler's writes before it, is two, so that an eviction can come between its fence and its commit.
 
-// join registers the next session: outbox.Join.
+// join registers the next session: engine.Join.
 func (m *model) join(s state, id int, to func(state)) {
 	serves := 0
 	for _, other := range s.sessions {
@@ -18,7 +18,7 @@ func (m *model) join(s state, id int, to func(state)) {
 	}
 }
 
-// claim takes up to n lanes that nobody owns, and appends a progress row with their cursors: outbox.Member.Claim.
+// claim takes up to n lanes that nobody owns, and appends a progress row with their cursors: engine.Member.Claim.
 func (m *model) claim(s state, id, n int, to func(state)) {
 	me := &s.sessions[id]
 	if !me.free() || !m.mayWrite(me) {
@@ -47,7 +47,7 @@ func (m *model) claim(s state, id, n int, to func(state)) {
 	to(s)
 }
 
-// release gives lanes back from the given one on, with their cursors: outbox.Member.Release. Everything that was read is settled.
+// release gives lanes back from the given one on, with their cursors: engine.Member.Release. Everything that was read is settled.
 func (m *model) release(s state, id, from int, to func(state)) {
 	me := &s.sessions[id]
 	if !me.free() || !m.mayWrite(me) || !me.cursor[from].known() || s.happened.releases == m.size.Releases {
@@ -66,7 +66,7 @@ func (m *model) release(s state, id, from int, to func(state)) {
 	to(s)
 }
 
-// read takes up to n of the next events of each lane: outbox.Member.Read.
+// read takes up to n of the next events of each lane: engine.Member.Read.
 func (m *model) read(s state, id int, n uint8, to func(state)) {
 	me := &s.sessions[id]
 	if !me.free() {
@@ -88,7 +88,7 @@ func (m *model) read(s state, id int, n uint8, to func(state)) {
 	to(s)
 }
 
-// take claims a delivery in a lane of its own: outbox.Member.ClaimDue.
+// take claims a delivery in a lane of its own: engine.Member.ClaimDue.
 func (m *model) take(s state, id, e int, to func(state)) {
 	me := &s.sessions[id]
 	if me.free() && m.mayWrite(me) && me.cursor[laneOf[e]].known() && s.rows[e].state == retrying {
@@ -148,7 +148,7 @@ func (m *model) fence(s state, id int, to func(state)) {
 	}
 }
 
-// commit is the rest of outbox.Member.Settle, or SettleTx: deliveries, and one progress row.
+// commit is the rest of engine.Member.Settle, or SettleTx: deliveries, and one progress row.
 func (m *model) commit(s state, id int, to func(state)) {
 	me := &s.sessions[id]
 	if me.phase != settling && me.phase != noting {
@@ -234,7 +234,7 @@ func (m *model) rollBack(s state, id int, to func(state)) {
 	}
 }
 
-// evict deletes a session's row: the first statement of outbox.Evict. It waits for a settle that is past the fence. That of a dead
+// evict deletes a session's row: the first statement of engine.Evict. It waits for a settle that is past the fence. That of a dead
 // one comes sooner or later; a living one, stopped or cut off for a while, may be taken for dead, and go on as if nothing had happened.
 func (m *model) evict(s state, id int, alive bool, to func(state)) {
 	me := &s.sessions[id]

@@ -69,7 +69,7 @@ func (m *model) end(s state, p int, as phase, to func(state)) {
 	to(s)
 }
 
-// ---- the reader: outbox.Member.Read and readSQL ----
+// ---- the reader: engine.Member.Read and readSQL ----
 
 // takeEarly is EarlyXid's: the transaction has written before it reads.
 func (m *model) takeEarly(s state, to func(state)) {

@@ -1,0 +1,195 @@
+package engine
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+	"unsafe"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/signalbox-go/signalbox/outbox"
+)
+
+// filterSample is how many rows a window needs to tell whether most of them match, so that filtering them in the
+// database would cost more than it saves.
+const filterSample = 64
+
+// collected is what one read statement returned.
+type collected struct {
+	reading
+	events []Event
+	cut    []int16 // lanes that may have more to read at once
+}
+
+// errUnclean says that the read's transaction id may be older than its snapshot, which would lose events.
+var errUnclean = errors.New("the transaction of the read has written before")
+
+// collect takes the rows of readSQL, in the order in which they come.
+func (m *Member) collect(rows pgx.Rows, lanes []int16, after []int64, take []int32) (*collected, error) {
+	defer rows.Close()
+	got := &collected{reading: reading{stopped: map[int16]int64{}}, events: make([]Event, 0, m.lastCount)}
+	var (
+		arena  arena
+		bytes  int
+		count  int
+		looked int
+		full   bool // the window has all the bytes it may have
+		topic  string
+		wanted bool         // whether topic matches: LIKE lets a little more pass
+		last   [Lanes]int64 // id of the last row taken of each lane
+		taken  [Lanes]int32
+		missed [Lanes]bool // rows came that were not taken
+	)
+	for rows.Next() {
+		raw := rows.RawValues()
+		kind, id, lane := raw[0][1], int64(binary.BigEndian.Uint64(raw[1])), int16(binary.BigEndian.Uint16(raw[2]))
+		if kind == 0 {
+			if err := got.readMeta(raw, id); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		full = full || bytes > windowBytes
+		looked++
+		if kind == 1 {
+			if got.lateCut != 0 && id >= got.lateCut {
+				continue // beyond the cut there may be others that were not read
+			}
+			if full {
+				got.lateCut = id // from here on
+				continue
+			}
+		} else {
+			if full || got.lateCut != 0 {
+				missed[lane] = true
+				continue
+			}
+			last[lane] = id
+			taken[lane]++
+			if raw[3] == nil {
+				continue
+			}
+		}
+		if string(raw[3]) != topic {
+			topic = string(raw[3])
+			wanted = m.topics.Match(topic)
+		}
+		if !wanted {
+			continue
+		}
+		published := int64(binary.BigEndian.Uint64(raw[7])) + microsecondsTo2000
+		e := Event{Lane: lane, Event: outbox.Event{
+			ID: id, Topic: topic, Key: arena.text(raw[4]), Payload: arena.bytes(raw[5]), PublishedAt: time.UnixMicro(published).UTC(),
+		}}
+		e.Headers = ParseHeaders(raw[6])
+		count++
+		bytes += len(raw[3]) + len(raw[4]) + len(raw[5]) + len(raw[6]) + 64
+		got.events = append(got.events, e)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	if got.lateCut != 0 {
+		got.lateCut-- // exclusive so far
+	}
+	if count > 0 {
+		m.eventBytes = (m.eventBytes + bytes/count) / 2
+	}
+	m.lastCount = count
+	if looked >= filterSample {
+		m.filter = nil
+		if count < looked/2 {
+			m.filter = m.topics.Like()
+		}
+	}
+	for i, lane := range lanes {
+		switch {
+		case take[i] == 0: // held: it stays where it is, however far the others get
+			got.stopped[lane] = after[i]
+		case missed[lane], taken[lane] >= take[i]:
+			got.stopped[lane] = max(after[i], last[lane])
+			got.cut = append(got.cut, lane)
+		}
+	}
+	return got, nil
+}
+
+// readMeta takes the row about the read itself. It borrows the columns of the events.
+func (r *reading) readMeta(raw [][]byte, head int64) (err error) {
+	if raw[6] == nil {
+		return errUnclean
+	}
+	r.head = head
+	if r.snapshot, err = parseSnapshot(string(raw[3])); err != nil {
+		return err
+	}
+	if raw[4] != nil {
+		if r.next, err = strconv.ParseInt(string(raw[4]), 10, 64); err != nil {
+			return fmt.Errorf("parse transaction id: %w", err)
+		}
+	}
+	if raw[5] != nil { // the first late event beyond the window
+		if r.lateCut, err = strconv.ParseInt(string(raw[5]), 10, 64); err != nil {
+			return fmt.Errorf("parse late cut: %w", err)
+		}
+	}
+	return nil
+}
+
+// byteLimit is how many events of the recent size fit in a window.
+func (m *Member) byteLimit() int { return windowBytes / max(1, m.eventBytes) }
+
+// PostgreSQL counts microseconds from the year 2000.
+const microsecondsTo2000 = 946684800 * 1e6
+
+// parseHeaders accepts what SQL publishers may have put there: values that are no strings become their JSON text. Nested ten
+// thousand deep, which PostgreSQL takes and encoding/json does not, they all become one, without a name: an event that no
+// reader takes would stop its lane. Of none it makes nil.
+func ParseHeaders(raw []byte) map[string]string {
+	if len(raw) <= len("{}") {
+		return nil
+	}
+	var values map[string]json.RawMessage
+	if json.Unmarshal(raw, &values) != nil {
+		return map[string]string{"": string(raw)}
+	}
+	headers := make(map[string]string, len(values))
+	for name, value := range values {
+		var text string
+		if json.Unmarshal(value, &text) != nil {
+			text = string(value)
+		}
+		headers[name] = text
+	}
+	return headers
+}
+
+// An arena holds the bytes of a window's events in a few large pieces: an allocation for each would cost more than
+// reading it. Pieces are never reused, so an event may outlive its window.
+type arena struct{ free []byte }
+
+func (a *arena) bytes(b []byte) []byte {
+	const piece = 256 << 10
+	if len(b) > cap(a.free)-len(a.free) {
+		if len(b) > piece/4 {
+			return slices.Clone(b)
+		}
+		a.free = make([]byte, 0, piece)
+	}
+	start := len(a.free)
+	a.free = append(a.free, b...)
+	return a.free[start:len(a.free):len(a.free)]
+}
+
+func (a *arena) text(b []byte) string {
+	if len(b) == 0 {
+		return ""
+	}
+	kept := a.bytes(b)
+	return unsafe.String(&kept[0], len(kept)) // nobody else has these bytes
+}

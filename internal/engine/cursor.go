@@ -1,0 +1,143 @@
+package engine
+
+import (
+	"math"
+	"slices"
+)
+
+// A cursor says how far some lanes of a subscription have been read.
+//
+// The invariant: every committed event of a lane whose id is at most the lane's after is settled, except those of the
+// transactions in pending, and those of the transactions in late whose id is above lateAfter.
+//
+// Ids are taken before commit, so a transaction that took a low id may commit after one that took a high id: what a
+// read passed and could not see yet is what pending remembers. See docs/design.md for the proof.
+//
+// A cursor is a value: advance returns new ones and leaves the old alone, so a settle can write the one of the read
+// whose events are all handled while the next read is under way.
+type Cursor struct {
+	Lanes []int16
+	After []int64 // of each lane
+
+	// pending holds transactions that were running when the lanes were read.
+	Pending xids
+
+	// late holds transactions that were pending and have committed, with more events below after than fit in a window.
+	// While there are any, the lanes take nothing new, so that order by key holds.
+	late      xids
+	lateAfter int64
+}
+
+// A reading is what one read statement, with one snapshot, found out beside the events themselves.
+type reading struct {
+	snapshot snapshot
+	head     int64 // the id sequence's last value, read before next
+	next     int64 // a transaction id assigned after the snapshot was taken and head was read; 0 when nothing is beyond the cursors
+
+	lateCut int64 // late events were read up to this id only; 0 when there were no more
+
+	// stopped has the lanes that were not read to their end, with the last id that was read of each.
+	stopped map[int16]int64
+}
+
+// everything is beyond any transaction id.
+const everything = math.MaxInt64
+
+// catchingUp reports whether late events are read in several windows.
+func catchingUp(cursors []Cursor) bool {
+	return slices.ContainsFunc(cursors, func(c Cursor) bool { return len(c.late) > 0 })
+}
+
+// advance returns the cursors after everything that r found was handled. The read must have covered all cursors.
+func advance(cursors []Cursor, r reading) []Cursor {
+	switch {
+	case catchingUp(cursors):
+		// Only late events were read: nothing is known about the rest.
+		next := slices.Clone(cursors)
+		for i := range next {
+			c := &next[i]
+			if len(c.late) == 0 {
+				continue
+			}
+			if c.lateAfter = max(c.lateAfter, r.lateCut); r.lateCut == 0 {
+				c.late, c.lateAfter = nil, 0
+			}
+		}
+		return next
+
+	case r.lateCut != 0:
+		// Those whose late events were read up to the cut have ended, so their set of events is final.
+		next := slices.Clone(cursors)
+		for i := range next {
+			c := &next[i]
+			unseen := r.snapshot.unseen(everything)
+			if ended := c.Pending.without(unseen); len(ended) > 0 {
+				c.late, c.lateAfter = ended, r.lateCut
+			}
+			c.Pending = c.Pending.both(unseen)
+		}
+		return next
+
+	case r.next == 0:
+		// Nothing moved: what is still pending is what the snapshot does not see. No transaction id is needed for that,
+		// so that idle workers use none up.
+		next := slices.Clone(cursors)
+		for i := range next {
+			next[i].Pending = next[i].Pending.both(r.snapshot.unseen(everything))
+		}
+		return next
+	}
+
+	// A lane that was read to its end has passed every id up to head; another one the last id that was read. What was
+	// passed and not seen took its transaction id before its id, hence before next: it is unseen(next). This holds for
+	// all lanes alike, so from here on they share one cursor.
+	merged := Cursor{Pending: r.snapshot.unseen(r.next)}
+	for _, c := range cursors {
+		merged.Lanes = append(merged.Lanes, c.Lanes...)
+		for i, lane := range c.Lanes {
+			after, stopped := r.stopped[lane]
+			if !stopped {
+				after = r.head
+			}
+			merged.After = append(merged.After, max(after, c.After[i]))
+		}
+	}
+	return []Cursor{merged}
+}
+
+// unread reports whether a read could find anything, given what a later statement saw.
+func unread(cursors []Cursor, s snapshot, head int64, held map[int16]bool) bool {
+	for _, c := range cursors {
+		if len(c.late) > 0 || len(c.Pending.without(s.unseen(everything))) > 0 {
+			return true
+		}
+		for i, lane := range c.Lanes {
+			if head > c.After[i] && !held[lane] {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// split removes lanes from cursors and returns them as cursors of their own.
+func split(cursors []Cursor, lanes []int16) (rest, removed []Cursor) {
+	for _, c := range cursors {
+		keep, drop := c, c
+		keep.Lanes, keep.After, drop.Lanes, drop.After = nil, nil, nil, nil
+		for i, lane := range c.Lanes {
+			to := &keep
+			if slices.Contains(lanes, lane) {
+				to = &drop
+			}
+			to.Lanes, to.After = append(to.Lanes, lane), append(to.After, c.After[i])
+		}
+		if len(keep.Lanes) > 0 {
+			rest = append(rest, keep)
+		}
+		if len(drop.Lanes) > 0 {
+			removed = append(removed, drop)
+		}
+	}
+	return rest, removed
+}

@@ -1,0 +1,247 @@
+package engine
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/signalbox-go/signalbox/outbox"
+)
+
+// A Delivery is one event's own row for one subscription: it failed, or waits behind one of its key that did.
+type Delivery struct {
+	Event   Event
+	Attempt int  // attempts begun, this one included if Running
+	Running bool // its row says so, and counts the attempt; first attempts are only noted in the member's row
+	Suspect bool // its last worker died while it ran
+}
+
+// A Line is what is unfinished of one key, in publish order, or of a lane's events without a key. Only the head of a
+// key's line may run.
+type Line struct {
+	Lane  int16
+	Key   string // empty for the events without one
+	Count int
+	Again int           // how many of these somebody has retried, and have not been tried since
+	Due   time.Duration // until the head, or the first without a key, may be tried again
+}
+
+// A LaneEvent is an event with the lane that it is in.
+type Event struct {
+	outbox.Event
+	Lane int16
+}
+
+// linesSQL does not look at what is dead or skipped, however much that is: index deliveries_line has what is unfinished of keys,
+// deliveries_due what is to be tried again of events without one, and deliveries_owner what runs of them. It needs no order, but
+// asked for theirs, PostgreSQL uses these.
+const linesSQL = `
+select d.lane, coalesce(d.key, ''), count(*), count(*) filter (where d.decided_at is not null and d.attempt = 0)
+from (
+    (select d.lane, d.key, d.decided_at, d.attempt
+     from outbox.deliveries d
+     where d.subscription_id = $1 and d.key is not null and (d.state in ('retrying', 'running') or d.stops_key)
+     order by d.lane, d.key)
+    union all
+    (select d.lane, d.key, d.decided_at, d.attempt
+     from outbox.deliveries d
+     where d.subscription_id = $1 and d.key is null and d.state = 'retrying'
+     order by d.lane, d.due_at)
+    union all
+    (select d.lane, d.key, d.decided_at, d.attempt
+     from outbox.deliveries d
+     where d.subscription_id + 0 = $1 and d.key is null and d.owner is not null) -- + 0: by index deliveries_owner, which has only those
+) d
+where d.lane = any ($2::smallint[])
+group by d.lane, d.key`
+
+// Lines returns what is unfinished in lanes that the member has just claimed. Their Due is not looked up: it is zero.
+func (m *Member) Lines(ctx context.Context, lanes []int16) (lines []Line, err error) {
+	batch := &pgx.Batch{}
+	batch.Queue("begin isolation level read committed")
+	batch.Queue(claimSetup)
+	batch.Queue(linesSQL, m.subscription, lanes).Query(func(rows pgx.Rows) (err error) {
+		lines, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (l Line, err error) {
+			err = row.Scan(&l.Lane, &l.Key, &l.Count, &l.Again)
+			return l, err
+		})
+		return err
+	})
+	batch.Queue("commit")
+	if err := m.Conn.SendBatch(ctx, batch).Close(); err != nil {
+		return nil, fmt.Errorf("load unfinished deliveries: %w", err)
+	}
+	return lines, nil
+}
+
+// claimDueSQL takes deliveries that may run now: of each key the head, and those behind it that were never tried, up to
+// a run; of those without a key, the first that are due. Index deliveries_line has a key's line in order, and
+// deliveries_due those without one, so the cost is that of what is returned, whatever waits behind.
+//
+// Its plan may be from when there was no delivery at all: they come and go by tens of thousands within seconds. So each table has
+// one way only to be read, with claimSetup. A key is a range to be ordered by: with an equation the primary key, which has all of
+// the subscription's events in order, would look as good as deliveries_line. For the arrays see deliveredSQL.
+//
+// Of those whose worker died while they ran, it takes few at a time: should one kill this worker too, it costs few others an attempt.
+//
+// A second and later attempt is counted here, before its handler starts, so that one which kills its process counts. First
+// attempts are only noted in the member's row, all in one: nobody else works the lane, and should this worker die, they
+// become suspects. A bulk retry, and what waited behind its key, is then read and deleted, and not written in between.
+const claimDueSQL = `
+with busy as materialized ( -- keys of which one runs already: it may be behind one that was retried by hand
+    select d.lane, d.key
+    from outbox.deliveries d
+    where d.owner is not null and d.subscription_id + 0 = $2 and d.key is not null -- + 0: by index deliveries_owner, which has only those
+), ready as materialized (
+    select r.*
+    from unnest($3::smallint[], $4::text[]) as k (lane, key)
+    cross join lateral (
+        select d.event_id, d.attempt, d.suspect, d.tried_head,
+               bool_and(d.state = 'retrying' and d.due_at <= clock_timestamp()
+                        and (d.place = 1 or d.attempt = 0 and not d.suspect and not d.suspect_head))
+                   over (order by d.key, d.event_id) as ready
+        from (select d.*, row_number() over line as place, first_value(d.suspect) over line as suspect_head,
+                     first_value(case when d.attempt > 0 then d.event_id end) over line as tried_head
+              from (select d.key, d.event_id, d.state, d.due_at, d.attempt, d.suspect
+                    from outbox.deliveries d
+                    where d.subscription_id = $2 and d.lane = k.lane and d.key between k.key and k.key
+                      and (d.state in ('retrying', 'running') or d.stops_key)
+                    order by d.key, d.event_id
+                    limit $5) d -- before anything looks at all of them
+              window line as (order by d.key, d.event_id)) d
+    ) r
+    where k.key <> '' and r.ready
+      and not exists (select from busy b where b.lane = k.lane and b.key = k.key)
+    union all
+    select r.*, true
+    from unnest($3::smallint[], $4::text[]) as k (lane, key)
+    cross join lateral (
+        select d.event_id, d.attempt, d.suspect, null::bigint
+        from outbox.deliveries d
+        where d.subscription_id = $2 and d.lane = k.lane and d.key is null and d.state = 'retrying' and d.due_at <= clock_timestamp()
+        order by d.due_at
+        limit $5
+    ) r
+    where k.key = ''
+), chosen as materialized (
+    select array[$2::integer] as subscription_id, r.event_id from ready r where r.attempt > 0 and not r.suspect
+    union all
+    select array[$2], s.event_id
+    from (select r.event_id, r.attempt, row_number() over (order by r.attempt >= $6, r.event_id) as place from ready r where r.suspect) s
+    where s.attempt < $6 and s.place <= $7 or s.place = 1 and s.attempt >= $6 and $8
+), locked as materialized (
+    select c.subscription_id, c.event_id
+    from chosen c
+    join outbox.deliveries d on d.subscription_id = any (c.subscription_id) and d.event_id = c.event_id
+    where d.state = 'retrying'
+    for update of d skip locked
+), firsts as materialized ( -- what is behind a head that somebody decides about right now waits for that
+    select array[$2::integer] as subscription_id, r.event_id
+    from ready r
+    where r.attempt = 0 and not r.suspect and (r.tried_head is null or r.tried_head in (select l.event_id from locked l))
+), noted as (
+    update outbox.members m
+    set trying = (select coalesce(array_agg(f.event_id), '{}') from firsts f)
+    where m.worker_id = $1 and m.subscription_id = $2 and (m.trying <> '{}' or exists (select from firsts))
+), counted as (
+    update outbox.deliveries d
+    set state = 'running', owner = $1, attempt = d.attempt + 1
+    from locked l
+    where d.subscription_id = any (l.subscription_id) and d.event_id = l.event_id
+    returning d.event_id, d.lane, d.topic, d.key, d.payload, d.headers, d.published_at, d.attempt, d.suspect, true as running
+)
+select c.event_id, c.lane, c.topic, coalesce(c.key, ''), c.payload, c.headers, c.published_at, c.attempt, c.suspect, c.running
+from counted c
+union all
+select d.event_id, d.lane, d.topic, coalesce(d.key, ''), d.payload, d.headers, d.published_at, d.attempt, d.suspect, false
+from firsts f
+join outbox.deliveries d on d.subscription_id = any (f.subscription_id) and d.event_id = f.event_id`
+
+// claimSetup is readSetup, and keeps the planner from sorting what an index has in order.
+const claimSetup = readSetup + `, set_config('enable_sort', 'off', true)`
+
+// waitingSQL returns for each line when to look again and how much is left of it, as far as a claim looks and one more, or nothing
+// where nothing is left. What runs elsewhere, parked by the lane's owner before, is looked at again once a second, and so is a head
+// that stops its key: nobody tells that such an event has failed, or that its worker has died.
+const waitingSQL = `
+with elsewhere as materialized ( -- lanes with events without a key that others run
+    select distinct d.lane
+    from outbox.deliveries d
+    where d.owner is not null and d.owner <> $4 and d.subscription_id + 0 = $1 and d.key is null -- + 0: by index deliveries_owner, which has only those
+)
+select k.lane, k.key, min(r.due), count(*)
+from unnest($2::smallint[], $3::text[]) as k (lane, key)
+cross join lateral (
+    (select case when row_number() over (order by d.key, d.event_id) > 1 then null
+                 when d.state = 'retrying' then d.due_at - clock_timestamp()
+                 else interval '1s' end as due
+     from (select d.key, d.event_id, d.state, d.due_at
+           from outbox.deliveries d
+           where k.key <> '' and d.subscription_id = $1 and d.lane = k.lane and d.key between k.key and k.key
+             and (d.state in ('retrying', 'running') or d.stops_key)
+           order by d.key, d.event_id
+           limit $5 + 1) d)
+    union all
+    (select d.due_at - clock_timestamp()
+     from outbox.deliveries d
+     where k.key = '' and d.subscription_id = $1 and d.lane = k.lane and d.key is null and d.state = 'retrying'
+     order by d.due_at
+     limit $5 + 1)
+    union all
+    select interval '1s' from elsewhere e where k.key = '' and e.lane = k.lane
+) r
+group by k.lane, k.key`
+
+// Suspects limits how many deliveries may be claimed of those whose worker died while they ran.
+type Suspects struct {
+	Together int  // those of which fewer attempts than this were begun may run beside others,
+	Limit    int  // but no more than so many
+	Alone    bool // if there are none of those, whether one of the rest may run
+}
+
+// ClaimDue takes what may run now of the given lines, up to limit of each; suspects limits it further. It returns those
+// deliveries, sorted by id, and for each line that still has something to wait for a Line with its Due, and a Count that stops
+// at one more than the limit. What was claimed must be settled before the next claim, or be Running by then.
+func (m *Member) ClaimDue(ctx context.Context, lines []Line, limit int, suspects Suspects) (due []Delivery, waiting []Line, err error) {
+	if len(lines) == 0 {
+		return nil, nil, nil
+	}
+	lanes, keys := make([]int16, len(lines)), make([]string, len(lines))
+	for i, l := range lines {
+		lanes[i], keys[i] = l.Lane, l.Key
+	}
+	err = m.inTx(ctx, func(batch *pgx.Batch) {
+		batch.Queue(claimSetup)
+		batch.Queue(claimDueSQL, m.worker, m.subscription, lanes, keys, limit, suspects.Together, suspects.Limit, suspects.Alone).Query(func(rows pgx.Rows) (err error) {
+			due, err = pgx.CollectRows(rows, scanDelivery)
+			return err
+		})
+		batch.Queue(waitingSQL, m.subscription, lanes, keys, m.worker, limit).Query(func(rows pgx.Rows) (err error) {
+			waiting, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (l Line, err error) {
+				err = row.Scan(&l.Lane, &l.Key, &l.Due, &l.Count)
+				return l, err
+			})
+			return err
+		})
+	})
+	if err != nil {
+		return nil, nil, fmt.Errorf("claim deliveries: %w", err)
+	}
+	slices.SortFunc(due, func(a, b Delivery) int { return cmp.Compare(a.Event.ID, b.Event.ID) })
+	return due, waiting, nil
+}
+
+func scanDelivery(row pgx.CollectableRow) (Delivery, error) {
+	var (
+		d       Delivery
+		headers []byte
+	)
+	e := &d.Event
+	err := row.Scan(&e.ID, &e.Lane, &e.Topic, &e.Key, (*[]byte)(&e.Payload), &headers, &e.PublishedAt, &d.Attempt, &d.Suspect, &d.Running)
+	e.Headers = ParseHeaders(headers)
+	return d, err
+}

@@ -1,0 +1,101 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/signalbox-go/signalbox/internal/topic"
+)
+
+// Lanes is how many slices the log has. Every subscription has a cursor and an owner for each.
+const Lanes = 64
+
+// ErrEvicted says that the worker was taken for dead: its lanes belong to others by now, and nothing it did since
+// can be settled. It has to join again, under a new id.
+var ErrEvicted = errors.New("worker was evicted")
+
+// A Member is a worker's part in a subscription: the lanes that it owns, and how far it has read them. It reads windows
+// of events and settles them.
+//
+// All its statements go over one connection. When that breaks, the server may have lost history, so nothing that was
+// read over it may be settled: leave, and join again. A Member is not safe for concurrent use.
+type Member struct {
+	// Held lists lanes that are not read further for now, because they have too many unfinished deliveries.
+	Held map[int16]bool
+
+	// Suspect is set when the last owner of a claimed lane died. The next window, which may kill this one too, must be settled
+	// with all its events as Running before their handlers start; that clears it.
+	Suspect bool
+
+	Conn         *pgx.Conn
+	worker       int64
+	subscription int32
+	topics       topic.Patterns
+	floor        int64 // events up to here have transaction ids of another cluster
+
+	Cursors    []Cursor       // as of the last read
+	hot        map[int16]bool // lanes that the last read did not see the end of
+	eventBytes int            // size of an event, lately
+	lastCount  int            // events of the last window
+	filter     []string       // LIKE patterns for the database; nil while most events match anyway
+	settled    settledState
+}
+
+// NewMember returns the part of a worker that has joined in one of the subscriptions that it joined for. It owns
+// nothing until it claims. The connection is the member's alone from here on.
+func NewMember(conn *pgx.Conn, worker int64, s Subscription) *Member {
+	return &Member{
+		Held: map[int16]bool{}, Conn: conn, worker: worker, subscription: s.ID, topics: s.Topics, floor: s.Floor,
+		hot: map[int16]bool{}, filter: topic.Patterns(s.Topics).Like(),
+	}
+}
+
+// Lanes returns the lanes that the member owns.
+func (m *Member) Lanes() []int16 {
+	lanes := make([]int16, 0, Lanes)
+	for _, c := range m.Cursors {
+		lanes = append(lanes, c.Lanes...)
+	}
+	return lanes
+}
+
+func (m *Member) owned() int {
+	n := 0
+	for _, c := range m.Cursors {
+		n += len(c.Lanes)
+	}
+	return n
+}
+
+// Unread reports whether a read could find anything, given what a heartbeat saw.
+func (m *Member) Unread(p Pulse) bool { return unread(m.Cursors, p.snapshot, p.head, m.Held) }
+
+// fenceSQL locks the member's row until the transaction ends, against an eviction; without the row, the worker has
+// been evicted, and the statement fails.
+const fenceSQL = `select outbox.fence($1, $2)`
+
+// evictedCode is the SQLSTATE that outbox.fence raises.
+const evictedCode = "OB001"
+
+// inTx runs a batch as one transaction behind the fence, in one round trip.
+func (m *Member) inTx(ctx context.Context, queue func(*pgx.Batch)) error {
+	batch := &pgx.Batch{}
+	batch.Queue("begin isolation level read committed")
+	batch.Queue(fenceSQL, m.worker, m.subscription)
+	queue(batch)
+	batch.Queue("commit")
+	return evicted(m.Conn.SendBatch(ctx, batch).Close())
+}
+
+// evicted turns what outbox.fence raises into ErrEvicted.
+func evicted(err error) error {
+	var pgErr *pgconn.PgError
+	if errors.As(err, &pgErr) && pgErr.Code == evictedCode {
+		return fmt.Errorf("%w: %s", ErrEvicted, pgErr.Message)
+	}
+	return err
+}

@@ -1,0 +1,243 @@
+package engine
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"math"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// A Window is a run of events that was read from lanes in one go, sorted by id.
+type Window struct {
+	// Events are those that match the subscription's topics.
+	Events []Event
+
+	before  []Cursor // where the lanes stood
+	cursors []Cursor // where they stand once all of Events are handled
+	moved   bool     // whether that is somewhere else than before
+	full    bool     // whether there may be more to read at once
+}
+
+// Empty reports whether the read found nothing: neither an event nor a cursor to move.
+func (w *Window) Empty() bool { return len(w.Events) == 0 && !w.moved }
+
+// More reports whether the window was cut, so that another read would find more.
+func (w *Window) More() bool { return w.full }
+
+// windowBytes bounds the memory of one window: beyond, rows that arrive are left for the next read.
+const windowBytes = 16 << 20
+
+// readSetup keeps the planner from doing anything but probing the two indexes: on a table without statistics, or one
+// that grew since the plan was made, it may prefer to scan it all. JIT would compile for the costs of what is disabled.
+// One statement, sent along with the read: behind a pooling proxy nothing must be left behind in the session.
+const readSetup = `
+select set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true),
+       set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true),
+       set_config('max_parallel_workers_per_gather', '0', true), set_config('jit', 'off', true),
+       set_config('plan_cache_mode', 'force_generic_plan', true)`
+
+// readSQL returns, in this order: one row about the read itself, late events, new rows.
+//
+// The plan is pinned by TestReadPlan: late events by index events_xid_id, one probe for each ended transaction that was
+// pending; new rows by index events_lane_id, one scan for each lane that ends at its limit. Two things matter:
+//   - Running transactions are filtered before the probe, or it would walk their invisible rows, a million at times.
+//   - Lanes and ids of late events are compared after the probe. As a join, the planner would scan all below a cursor.
+//
+// Topics are filtered here, and cursors pass what does not match. The rows looked at count against the window, so a
+// subscription to a rare topic does not scan a week of the log in one statement: a row that is not wanted comes as a
+// bare id.
+//
+// The transaction id is assigned after the statement's snapshot was taken and after head was read: it is in the select
+// list, and its condition needs head. Where no lane can have moved, none is assigned.
+const readSQL = `
+with head as materialized (
+    select ` + HeadSQL + ` as id,
+           pg_current_snapshot() as snapshot,
+           pg_current_xact_id_if_assigned() is null as clean
+), lanes as materialized (
+    select l.* from unnest($1::smallint[], $2::bigint[], $3::integer[], $4::smallint[]) as l (lane, after_id, take, part)
+), pending as materialized (
+    select p.* from unnest($5::smallint[], $6::bigint[], $7::bigint[], $8::bigint[]) as p (part, from_xid, to_xid, late_after_id)
+), ended as materialized (
+    select x.xid, min(p.late_after_id) as late_after_id
+    from pending p, generate_series(p.from_xid, p.to_xid - 1) as x (xid)
+    where pg_visible_in_snapshot(x.xid::text::xid8, (select h.snapshot from head h))
+    group by x.xid
+), late as materialized (
+    select x.xid, e.*
+    from ended x
+    cross join lateral (
+        select e.id, e.lane, e.topic, e.key, e.payload, e.headers, e.published_at
+        from outbox.events e
+        where e.xid = x.xid::text::xid8 and e.id > greatest(x.late_after_id, $9::bigint) and e.id <= $10::bigint
+        order by e.id
+        limit $11::integer + 1
+    ) e
+    order by e.id
+    limit $11::integer + 1
+)
+select 0::smallint as kind, h.id, 0::smallint as lane,
+       h.snapshot::text as topic,
+       case when h.id > $12::bigint then pg_current_xact_id()::text end as key,
+       case when (select count(*) from late) > $11::integer then to_json((select max(l.id) from late l)) end as payload,
+       case when h.clean then '{}'::jsonb end as headers,
+       null::timestamptz as published_at
+from head h
+union all
+(select 1::smallint, e.id, e.lane, e.topic, e.key, e.payload, e.headers, e.published_at
+ from late e
+ join lanes l on l.lane = e.lane and e.id <= l.after_id
+ where ($13::text[] is null or e.topic like any ($13::text[]))
+   and exists (select from pending p
+               where p.part = l.part and e.xid >= p.from_xid and e.xid < p.to_xid and e.id > p.late_after_id)
+ order by e.id)
+union all
+select 2::smallint, e.id, l.lane, case when e.wanted then e.topic end, case when e.wanted then e.key end,
+       case when e.wanted then e.payload end, case when e.wanted then e.headers end, e.published_at
+from lanes l
+cross join lateral (
+    select e.id, e.topic, e.key, e.payload, e.headers, e.published_at,
+           ($13::text[] is null or e.topic like any ($13::text[])) as wanted
+    from outbox.events e
+    where e.lane = l.lane and e.id > l.after_id
+    order by e.id
+    limit l.take
+) e`
+
+// readArgs are the parameters of readSQL.
+func (m *Member) readArgs(limit int) []any {
+	var (
+		lanes          []int16
+		after          []int64
+		take           []int32
+		parts          []int16
+		spanParts      []int16
+		from, to, late []int64
+		maxAfter       int64
+		minAfter       int64 = math.MaxInt64
+		catchingUp           = catchingUp(m.Cursors)
+	)
+	hot := 0
+	for _, c := range m.Cursors {
+		for _, lane := range c.Lanes {
+			if m.hot[lane] {
+				hot++
+			}
+		}
+	}
+	total := m.owned()
+	for part, c := range m.Cursors {
+		set := c.Pending
+		if catchingUp {
+			set = c.late
+		}
+		for _, s := range set {
+			spanParts = append(spanParts, int16(part))
+			from, to, late = append(from, s.from), append(to, s.to), append(late, c.lateAfter)
+		}
+		for i, lane := range c.Lanes {
+			// Lanes that were cut last time share a window's worth, the others another: so a single busy key gets it all,
+			// and a sudden burst in all lanes stays bounded.
+			n := max(1, limit/total)
+			switch {
+			case catchingUp || m.Held[lane]:
+				n = 0
+			case m.hot[lane]:
+				n = max(1, limit/hot)
+			}
+			if n > 0 {
+				minAfter = min(minAfter, c.After[i])
+			}
+			maxAfter = max(maxAfter, c.After[i])
+			lanes, after, take, parts = append(lanes, lane), append(after, c.After[i]), append(take, int32(n)), append(parts, int16(part))
+		}
+	}
+	return []any{
+		lanes, after, take, parts, spanParts, from, to, late,
+		m.floor, maxAfter, int32(limit), minAfter, m.filter,
+	}
+}
+
+// Read returns the next window: about limit events at most, fewer where they are large. It covers all lanes that the
+// member owns, and continues where the last read ended, whether or not that one was settled.
+//
+// Any error leaves the connection unusable for this member: what was read over it must not be settled.
+func (m *Member) Read(ctx context.Context, limit int) (*Window, error) {
+	limit = max(1, min(limit, m.byteLimit()))
+	args := m.readArgs(limit)
+	catchingUp := catchingUp(m.Cursors)
+
+	// In a transaction of its own, which has no transaction id at its start.
+	batch := &pgx.Batch{}
+	batch.Queue("begin isolation level read committed")
+	batch.Queue(readSetup)
+	batch.Queue(readSQL, args...)
+	batch.Queue("commit")
+	results := m.Conn.SendBatch(ctx, batch)
+	defer results.Close()
+	for range 2 {
+		if _, err := results.Exec(); err != nil {
+			return nil, fmt.Errorf("read: %w", err)
+		}
+	}
+	rows, err := results.Query()
+	if err != nil {
+		return nil, fmt.Errorf("read: %w", err)
+	}
+	got, err := m.collect(rows, args[0].([]int16), args[1].([]int64), args[2].([]int32))
+	if err != nil {
+		return nil, fmt.Errorf("read: %w", err)
+	}
+	if err := results.Close(); err != nil {
+		return nil, fmt.Errorf("read: %w", err)
+	}
+
+	w := &Window{Events: got.events, before: m.Cursors, cursors: m.Cursors}
+	w.full = len(got.cut) > 0 || got.lateCut != 0 || catchingUp
+	next := advance(m.Cursors, got.reading)
+	w.moved = got.next != 0 || got.lateCut != 0 || catchingUp || shrunk(m.Cursors, next)
+	if w.moved {
+		w.cursors = next
+	}
+	m.Cursors = w.cursors
+	clear(m.hot)
+	for _, lane := range got.cut {
+		m.hot[lane] = true
+	}
+	w.Events = inOrder(w.Events)
+	return w, nil
+}
+
+// PutBack undoes the last read, whose window nobody has begun to handle: the next one finds it again.
+func (m *Member) PutBack(w *Window) { m.Cursors = w.before }
+
+// inOrder returns the events sorted by id. Not their slice itself is sorted: an event is too large to be swapped often.
+func inOrder(events []Event) []Event {
+	type place struct {
+		id int64
+		at int
+	}
+	places := make([]place, len(events))
+	for i := range events {
+		places[i] = place{events[i].ID, i}
+	}
+	slices.SortFunc(places, func(a, b place) int { return cmp.Compare(a.id, b.id) })
+	sorted := make([]Event, len(events))
+	for i, p := range places {
+		sorted[i] = events[p.at]
+	}
+	return sorted
+}
+
+// shrunk reports whether some transaction is pending no longer.
+func shrunk(before, after []Cursor) bool {
+	for i := range before {
+		if !before[i].Pending.equal(after[i].Pending) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,220 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/signalbox-go/signalbox/outbox"
+)
+
+// A Settlement is what became of a window and of the deliveries that ran beside it. All of it is recorded in one
+// transaction, or nothing.
+type Settlement struct {
+	// Window is the last one whose events are all handled, or among Unfinished. It covers those that were read before
+	// it. Nil records no progress.
+	Window *Window
+	// Unfinished are events of windows that become deliveries.
+	Unfinished []Unfinished
+	// Parked are deliveries that go on beside the windows to come: Running from here on.
+	Parked []Unfinished
+	// Failed are deliveries that did not succeed, or did not get to run.
+	Failed []Unfinished
+	// Delivered are the ids of deliveries that succeeded. Their rows are deleted.
+	Delivered []int64
+}
+
+// Empty reports whether there is nothing to record.
+func (s *Settlement) Empty() bool {
+	return s.Window == nil && len(s.Unfinished) == 0 && len(s.Parked) == 0 && len(s.Failed) == 0 && len(s.Delivered) == 0
+}
+
+// Unfinished is what became of an event that was not delivered: when to try it again, if at all, and why.
+type Unfinished struct {
+	Event   Event
+	State   outbox.State    // Defaults to Retrying
+	StopKey bool            // whether the events of its key wait behind it, dead as it is
+	Attempt int             // attempts begun so far
+	Delay   time.Duration   // until the next attempt, by the database's clock
+	Failure *outbox.Failure // of the last attempt; nil where none was made, because an earlier event of the key is unfinished
+}
+
+const progressSQL = `
+insert into outbox.progress (subscription_id, owner, lanes, after_ids, pending, late, late_after_id)
+values ($2, $1, $3, $4, $5, $6, $7)
+returning seq`
+
+const pruneSQL = `
+delete from outbox.progress p
+where p.owner = $1 and p.subscription_id = $2 and p.seq >= $3 and p.seq < $4`
+
+// The events' bytes are in the database already: index events_lane_id finds them.
+const unfinishedSQL = `
+insert into outbox.deliveries (subscription_id, event_id, lane, topic, key, payload, headers, published_at,
+                               state, stops_key, owner, attempt, due_at, errors)
+select $2::integer, e.id, e.lane, e.topic, e.key, e.payload, e.headers, e.published_at,
+       u.state, u.stops_key, case when u.state = 'running' then $1::bigint end, u.attempt, clock_timestamp() + u.delay, u.errors::jsonb
+from unnest($3::bigint[], $4::smallint[], $5::text[], $6::boolean[], $7::integer[], $8::interval[], $9::text[])
+     as u (id, lane, state, stops_key, attempt, delay, errors)
+join outbox.events e on e.lane = u.lane and e.id = u.id
+on conflict (subscription_id, event_id) do nothing`
+
+// A delivery is its worker's by its owner or, while it is tried for the first time, by its lane's: behind the fence nobody else
+// works that. What somebody has decided about one meanwhile stands.
+//
+// Its plan may be from when there was no delivery at all, so a look-up for each id must be the only way to find them. Asked for one
+// subscription, PostgreSQL could as well compare all that it has with each id; and with plain equations of both columns, all there
+// is in the order of the primary key. Arrays have no order, and these come with the ids.
+const deliveredSQL = `
+with settled as materialized (
+    select array[$2::integer] as subscription_id, u.id from unnest($3::bigint[]) as u (id)
+)
+delete from outbox.deliveries d
+using settled s
+where d.subscription_id = any (s.subscription_id) and d.event_id = s.id and (d.owner = $1 or d.owner is null and d.state = 'retrying')`
+
+const failedSQL = `
+with settled as materialized ( -- as in deliveredSQL
+    select array[$2::integer] as subscription_id, u.id, u.state, u.stops_key, u.attempt, u.delay, u.errors
+    from unnest($3::bigint[], $4::text[], $5::boolean[], $6::integer[], $7::interval[], $8::text[])
+         as u (id, state, stops_key, attempt, delay, errors)
+)
+update outbox.deliveries d
+set state = s.state, stops_key = s.stops_key, owner = case when s.state = 'running' then $1::bigint end, suspect = false, attempt = s.attempt,
+    due_at = clock_timestamp() + s.delay, errors = d.errors || s.errors::jsonb
+from settled s
+where d.subscription_id = any (s.subscription_id) and d.event_id = s.id and (d.owner = $1 or d.owner is null and d.state = 'retrying')`
+
+// settledState is what a member remembers of its rows in outbox.progress.
+type settledState struct {
+	seq    int64 // first row of the last settle: it and those after it cover all lanes
+	pruned int64 // rows below are deleted
+	count  int   // settles since
+}
+
+// pruneEvery is after how many settles a member deletes its old progress rows.
+const pruneEvery = 256
+
+// Settle records s behind the fence, in one transaction and one round trip. It returns ErrEvicted when the worker has
+// been taken for dead: nothing is recorded then.
+func (m *Member) Settle(ctx context.Context, s Settlement) error {
+	next := m.settled
+	if err := m.inTx(ctx, func(batch *pgx.Batch) { m.queue(batch, &s, &next) }); err != nil {
+		return fmt.Errorf("settle: %w", err)
+	}
+	m.didSettle(&s, next)
+	return nil
+}
+
+// Begin begins a transaction on the member's connection, for handlers whose writes are to be settled with it. Nothing else
+// may be asked of the member until SettleTx, or the transaction's Rollback.
+func (m *Member) Begin(ctx context.Context) (pgx.Tx, error) {
+	tx, err := m.Conn.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.ReadCommitted})
+	if err != nil {
+		return nil, fmt.Errorf("begin: %w", err)
+	}
+	return tx, nil
+}
+
+// SettleTx records s in a transaction of Begin and commits it: what was written in it before and s count both, or neither.
+// The fence is taken last, so that a slow handler does not hold up an eviction, and an evicted worker's writes roll back.
+func (m *Member) SettleTx(ctx context.Context, tx pgx.Tx, s Settlement) error {
+	next := m.settled
+	batch := &pgx.Batch{}
+	batch.Queue(fenceSQL, m.worker, m.subscription)
+	m.queue(batch, &s, &next)
+	err := tx.SendBatch(ctx, batch).Close()
+	if err == nil {
+		err = tx.Commit(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("settle: %w", evicted(err))
+	}
+	m.didSettle(&s, next)
+	return nil
+}
+
+// clears reports whether s ends the suspicion: its window had events, which were written down before they were handled.
+func (m *Member) clears(s *Settlement) bool {
+	return m.Suspect && s.Window != nil && len(s.Window.Events) > 0
+}
+
+func (m *Member) didSettle(s *Settlement, next settledState) {
+	m.settled = next
+	if m.clears(s) {
+		m.Suspect = false
+	}
+}
+
+// queue adds the statements that record s. next is what the member has to remember once they are committed.
+func (m *Member) queue(batch *pgx.Batch, s *Settlement, next *settledState) {
+	if len(s.Unfinished)+len(s.Parked)+len(s.Failed)+len(s.Delivered) > 0 {
+		batch.Queue(readSetup)
+	}
+	// In this order: an event may get its row, be parked and end in one settlement.
+	if u := unfinishedColumns(s.Unfinished); len(u.ids) > 0 {
+		batch.Queue(unfinishedSQL, m.worker, m.subscription, u.ids, u.lanes, u.states, u.stops, u.attempts, u.delays, u.errors)
+	}
+	for _, list := range [][]Unfinished{s.Parked, s.Failed} {
+		if u := unfinishedColumns(list); len(u.ids) > 0 {
+			batch.Queue(failedSQL, m.worker, m.subscription, u.ids, u.states, u.stops, u.attempts, u.delays, u.errors)
+		}
+	}
+	if len(s.Delivered) > 0 {
+		batch.Queue(deliveredSQL, m.worker, m.subscription, s.Delivered)
+	}
+	if s.Window == nil {
+		return
+	}
+	if m.clears(s) {
+		batch.Queue(clearSuspectsSQL, m.worker, m.subscription)
+	}
+	covered := 0
+	for i, c := range s.Window.cursors {
+		insert := batch.Queue(progressSQL, m.worker, m.subscription, c.Lanes, c.After, c.Pending.multirange(), c.late.multirange(), c.lateAfter)
+		if covered += len(c.Lanes); i == 0 {
+			insert.QueryRow(func(row pgx.Row) error { return row.Scan(&next.seq) })
+		}
+	}
+	if covered < m.owned() {
+		return // lanes were claimed since: their rows are older than these, and still count
+	}
+	if next.count++; next.count >= pruneEvery {
+		batch.Queue(pruneSQL, m.worker, m.subscription, m.settled.pruned, m.settled.seq) // the last settle's: this one's is not known yet
+		next.pruned, next.count = m.settled.seq, 0
+	}
+}
+
+type unfinished struct {
+	ids      []int64
+	lanes    []int16
+	states   []string
+	stops    []bool
+	attempts []int32
+	delays   []time.Duration
+	errors   []string
+}
+
+func unfinishedColumns(list []Unfinished) (u unfinished) {
+	for _, item := range list {
+		failures := []outbox.Failure{}
+		if item.Failure != nil {
+			failures = append(failures, *item.Failure)
+		}
+		raw, _ := json.Marshal(failures) // strings, numbers and a time: cannot fail
+		u.ids = append(u.ids, item.Event.ID)
+		u.lanes = append(u.lanes, item.Event.Lane)
+		if item.State == "" {
+			item.State = outbox.Retrying
+		}
+		u.states = append(u.states, string(item.State))
+		u.stops = append(u.stops, item.StopKey)
+		u.attempts = append(u.attempts, int32(item.Attempt))
+		u.delays = append(u.delays, item.Delay)
+		u.errors = append(u.errors, string(raw))
+	}
+	return u
+}

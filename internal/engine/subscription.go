@@ -1,0 +1,105 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/signalbox-go/signalbox/internal/storable"
+	"github.com/signalbox-go/signalbox/internal/topic"
+	"github.com/signalbox-go/signalbox/outbox"
+)
+
+// A Subscription is a durable, named consumer group: it sees every event that matches its topics, and its workers
+// share the load.
+type Subscription struct {
+	ID        int32
+	Name      string
+	Topics    []string
+	CreatedAt time.Time
+
+	Floor int64
+}
+
+// Subscribe returns the subscription of that name and creates it where it is missing. Topics are exact names, or have *
+// for one token and > for the rest. For an existing one they may be left out; others than it has are a *TopicsError.
+// Start matters for a new one only. Any number of processes may call it at once.
+func Subscribe(ctx context.Context, db outbox.Beginner, name string, topics []string, start outbox.Position) (Subscription, error) {
+	if fault := nameFault(name); fault != "" {
+		return Subscription{}, fmt.Errorf("%w: name %s", outbox.ErrInvalidSubscription, fault)
+	}
+	for _, pattern := range topics {
+		if fault := topic.PatternFault(pattern); fault != "" {
+			return Subscription{}, fmt.Errorf("%w: topic %s", outbox.ErrInvalidSubscription, fault)
+		}
+	}
+	want := slices.Compact(slices.Sorted(slices.Values(topics)))
+	var s Subscription
+	err := pgx.BeginTxFunc(ctx, db, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
+		var err error
+		if s, err = FindSubscription(ctx, tx, name); !errors.Is(err, pgx.ErrNoRows) {
+			return err
+		}
+		if len(want) == 0 {
+			return fmt.Errorf("%w %q: name its topics to create it", outbox.ErrUnknownSubscription, name)
+		}
+		if err = create(ctx, tx, name, want, start); err != nil {
+			return err
+		}
+		s, err = FindSubscription(ctx, tx, name)
+		return err
+	})
+	if err != nil {
+		return Subscription{}, fmt.Errorf("subscribe: %w", err)
+	}
+	if have := slices.Sorted(slices.Values(s.Topics)); len(want) > 0 && !slices.Equal(have, want) {
+		return Subscription{}, &outbox.TopicsError{Name: name, Have: have, Want: want}
+	}
+	return s, nil
+}
+
+func nameFault(name string) string {
+	switch {
+	case name == "":
+		return "is empty"
+	case len(name) > outbox.MaxTopicBytes:
+		return fmt.Sprintf("is %d bytes long, at most %d are allowed", len(name), outbox.MaxTopicBytes)
+	case !storable.Text(name):
+		return "is not UTF-8 text without zero bytes"
+	}
+	return ""
+}
+
+func FindSubscription(ctx context.Context, tx pgx.Tx, name string) (s Subscription, err error) {
+	err = tx.QueryRow(ctx, `
+		select s.id, s.name, s.topics, s.created_at, c.floor
+		from outbox.subscriptions s, outbox.cluster c
+		where s.name = $1`, name).Scan(&s.ID, &s.Name, &s.Topics, &s.CreatedAt, &s.Floor)
+	return s, err
+}
+
+// create adds a subscription and its lanes, unless somebody else did so just now.
+func create(ctx context.Context, tx pgx.Tx, name string, topics []string, start outbox.Position) error {
+	if err := KeepLog(ctx, tx); err != nil {
+		return err
+	}
+	after, pending, err := StartCursor(ctx, tx, start)
+	if err != nil {
+		return err
+	}
+	_, err = tx.Exec(ctx, `
+		with created as (
+		    insert into outbox.subscriptions (name, topics, begins_after) values ($1, $2, $3)
+		    on conflict (name) do nothing
+		    returning id
+		)
+		insert into outbox.lanes (subscription_id, lane, after_id, pending)
+		select c.id, l.lane, $3, $4
+		from created c, generate_series(0, $5::integer - 1) as l (lane)`,
+		name, topics, after, pending.multirange(), Lanes)
+	return err
+}

@@ -1,0 +1,279 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/signalbox-go/signalbox/outbox"
+)
+
+// Advisory locks of a database have two numbers. The first is the project's, or that plus one for workers' ids.
+const (
+	LockClass       = 7446925
+	LockBell        = 1 // see Bell; also in the trigger doorbell
+	LockSentinel    = 2 // held by the worker that is the sentinel
+	lockTrim        = 3 // exclusive while events are deleted, shared by those who ask the log for a place to begin
+	WorkerLockClass = LockClass + 1
+)
+
+// announceSQL tells workers that lanes or members have changed hands.
+const AnnounceSQL = `select pg_notify('` + outbox.Channel + `', '` + LanesPayload + `')`
+
+// Join registers a worker process for subscriptions and returns its id. The id is alive as long as the connection, which
+// holds a session lock for it, and as long as [Beat] is called within the lease. direct says that the connection
+// reaches PostgreSQL itself; through a pooling proxy, which has no sessions to hold a lock in, only the lease counts.
+func Join(ctx context.Context, conn *pgx.Conn, name string, direct bool, subscriptions []int32) (int64, error) {
+	var id int64
+	err := pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+		err := tx.QueryRow(ctx, `insert into outbox.workers (name, direct) values ($1, $2) returning id`, name, direct).Scan(&id)
+		if err != nil {
+			return err
+		}
+		if direct { // before anybody can see the row, or the sentinel might miss the lock
+			if _, err := tx.Exec(ctx, `select pg_advisory_lock($1::integer, $2::integer)`, WorkerLockClass, lockID(id)); err != nil {
+				return err
+			}
+		}
+		_, err = tx.Exec(ctx, `
+			insert into outbox.members (worker_id, subscription_id)
+			select $1, s.id from unnest($2::integer[]) as s (id)`, id, subscriptions)
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("join: %w", err)
+	}
+	return id, nil
+}
+
+// lockID folds a worker's id to the width of an advisory lock's second number.
+func lockID(worker int64) int32 { return int32(worker & 0x7fffffff) }
+
+// A Pulse is what a heartbeat found out.
+type Pulse struct {
+	// Alive is false when the worker has been evicted.
+	Alive bool
+	// Sentinel is true when this heartbeat made the worker the sentinel.
+	Sentinel bool
+	// Shares has, by subscription, how many lanes the worker should own.
+	Shares map[int32]Share
+	// Rewinding is true when a subscription waits for its workers to let go of it: see [FinishRewinds].
+	Rewinding bool
+
+	snapshot snapshot
+	head     int64
+}
+
+// A Share is a worker's part of a subscription.
+type Share struct {
+	Fair int // lanes that it should own: none while the subscription is paused or rewound
+	Free int // lanes that nobody owns
+}
+
+// One statement a second for each worker, whatever it serves: it says that the worker lives, asks for the sentinel's
+// lock, and brings what is needed to know whether lanes should change hands and whether a read could find anything.
+// Small tables, and a sequence; no index can help, and none is needed.
+const beatSQL = `
+with beat as (
+    update outbox.workers w set seen_at = clock_timestamp() where w.id = $1 returning w.id
+)
+select exists (select from beat),
+       $2::boolean and pg_try_advisory_lock($3::integer, $4::integer),
+       pg_current_snapshot()::text,
+       ` + HeadSQL + `,
+       array(select (m.subscription_id, count(*), count(*) filter (where m.worker_id < $1),
+                     (select count(*) from outbox.lanes l where l.subscription_id = m.subscription_id and l.owner is null))
+             from outbox.members m
+             where m.subscription_id in (select mine.subscription_id from outbox.members mine where mine.worker_id = $1)
+             group by m.subscription_id),
+       array(select s.id from outbox.subscriptions s where s.paused_at is not null or s.rewind_to is not null),
+       exists (select from outbox.subscriptions s where s.rewind_to is not null)`
+
+// Beat says that the worker lives. With candidate, it also asks to become the sentinel. Call it about once a second.
+func Beat(ctx context.Context, conn *pgx.Conn, worker int64, candidate bool) (Pulse, error) {
+	var (
+		p      = Pulse{Shares: map[int32]Share{}}
+		seen   string
+		shares []struct {
+			Subscription        int32
+			Members, Rank, Free int64
+		}
+		stopped []int32 // subscriptions that nobody should serve
+	)
+	err := conn.QueryRow(ctx, beatSQL, worker, candidate, LockClass, LockSentinel).
+		Scan(&p.Alive, &p.Sentinel, &seen, &p.head, &shares, &stopped, &p.Rewinding)
+	if err != nil {
+		return Pulse{}, fmt.Errorf("heartbeat: %w", err)
+	}
+	if p.snapshot, err = parseSnapshot(seen); err != nil {
+		return Pulse{}, fmt.Errorf("heartbeat: %w", err)
+	}
+	for _, s := range shares {
+		// The first few own one lane more, so that nobody has to go without.
+		fair := Lanes / s.Members
+		if s.Rank < Lanes%s.Members {
+			fair++
+		}
+		if slices.Contains(stopped, s.Subscription) {
+			fair = 0
+		}
+		p.Shares[s.Subscription] = Share{Fair: int(fair), Free: int(s.Free)}
+	}
+	return p, nil
+}
+
+// FindDead returns the workers that should be evicted: those whose session lock is gone (vanished), and those that were not
+// seen for longer than their lease, because they are frozen or cut off from the network (expired). A worker that is just
+// shutting down may be among the first, so wait a moment and look again.
+func FindDead(ctx context.Context, conn *pgx.Conn, lease, proxiedLease time.Duration) (vanished, expired []int64, err error) {
+	rows, _ := conn.Query(ctx, `
+		select w.id, w.seen_at < clock_timestamp() - case when w.direct then $2::interval else $3::interval end as expired
+		from outbox.workers w
+		where w.seen_at < clock_timestamp() - case when w.direct then $2::interval else $3::interval end
+		   or w.direct and (w.id & x'7fffffff'::bigint) not in (
+		       select l.objid::bigint
+		       from pg_locks l
+		       where l.locktype = 'advisory' and l.classid = $1 and l.objsubid = 2 and l.granted
+		         and l.database = (select d.oid from pg_database d where d.datname = current_database()))`,
+		WorkerLockClass, lease, proxiedLease)
+	var (
+		id   int64
+		late bool
+	)
+	_, err = pgx.ForEachRow(rows, []any{&id, &late}, func() error {
+		if late {
+			expired = append(expired, id)
+		} else {
+			vanished = append(vanished, id)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, nil, fmt.Errorf("look for dead workers: %w", err)
+	}
+	return vanished, expired, nil
+}
+
+// Usurp ends the session of a sentinel that has not been seen for longer than its lease, because it is frozen or cut off: it
+// would keep the role for as long as the server believes in its connection. Any worker may call it.
+func Usurp(ctx context.Context, conn *pgx.Conn, lease time.Duration) error {
+	_, err := conn.Exec(ctx, `
+		select pg_terminate_backend(s.pid)
+		from pg_locks s
+		join pg_locks l on l.pid = s.pid and l.locktype = 'advisory' and l.classid = $2 and l.objsubid = 2
+		join outbox.workers w on (w.id & x'7fffffff'::bigint) = l.objid::bigint
+		where s.locktype = 'advisory' and s.classid = $1 and s.objid = $3 and s.objsubid = 2 and s.granted
+		  and s.database = (select d.oid from pg_database d where d.datname = current_database()) and l.database = s.database
+		  and w.seen_at < clock_timestamp() - $4::interval`, LockClass, WorkerLockClass, LockSentinel, lease)
+	if err != nil {
+		return fmt.Errorf("look after the sentinel: %w", err)
+	}
+	return nil
+}
+
+// SessionName is what a connection of a worker calls itself in pg_stat_activity.
+func SessionName(worker int64, purpose string) string {
+	return fmt.Sprintf("signalbox worker %d: %s", worker, purpose)
+}
+
+// EndSessions ends the connections of a worker that have a SessionName. One that froze in the middle of a transaction
+// keeps its locks, and would hold up whoever takes over.
+func EndSessions(ctx context.Context, conn *pgx.Conn, worker int64) error {
+	_, err := conn.Exec(ctx, `
+		select pg_terminate_backend(a.pid)
+		from pg_stat_activity a
+		where a.datname = current_database() and a.pid <> pg_backend_pid() and starts_with(a.application_name, $1)`, SessionName(worker, ""))
+	if err != nil {
+		return fmt.Errorf("end the sessions of worker %d: %w", worker, err)
+	}
+	return nil
+}
+
+// Evict removes a worker that is dead or on its way out, and frees what it owned for others. It reports whether there was
+// such a worker. It returns ErrBusy when a settle of the worker takes longer than a second. Safe to call from any number of
+// processes at once.
+//
+// Deleting the row waits for settles in flight, and fences off those to come. Only then, in a later statement with a
+// snapshot of its own, is the worker's last progress sure to be there: folded in the same statement, or under
+// repeatable read, it could be a stale row.
+func Evict(ctx context.Context, conn *pgx.Conn, worker int64) (bool, error) {
+	gone := false
+	err := pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
+		// A settle in flight may hang with its process: PostgreSQL ends it after idle_in_transaction_session_timeout.
+		if _, err := tx.Exec(ctx, `set local lock_timeout = '1s'`); err != nil {
+			return err
+		}
+		var err error
+		if gone, err = remove(ctx, tx, worker); err != nil || !gone {
+			return err
+		}
+		_, err = tx.Exec(ctx, AnnounceSQL)
+		return err
+	})
+	if err != nil {
+		return false, fmt.Errorf("evict worker %d: %w", worker, busy(err))
+	}
+	return gone, nil
+}
+
+// remove deletes a worker's row and frees what it owned. The transaction must be read committed.
+func remove(ctx context.Context, tx pgx.Tx, worker int64) (bool, error) {
+	type member struct {
+		Subscription int32
+		Trying       []int64
+	}
+	rows, _ := tx.Query(ctx, `delete from outbox.members m where m.worker_id = $1 returning m.subscription_id, m.trying`, worker)
+	members, err := pgx.CollectRows(rows, pgx.RowToStructByPos[member])
+	if err != nil {
+		return false, err
+	}
+	// After its members: a settle in flight may still refer to it.
+	tag, err := tx.Exec(ctx, `delete from outbox.workers w where w.id = $1`, worker)
+	if err != nil || tag.RowsAffected() == 0 {
+		return false, err
+	}
+	for _, m := range members {
+		if _, err := tx.Exec(ctx, suspectTriedSQL, worker, m.Subscription, m.Trying); err != nil {
+			return false, err
+		}
+	}
+	for _, sql := range []string{foldSQL, freeLanesSQL, freeDeliveriesSQL, dropProgressSQL} {
+		if _, err := tx.Exec(ctx, sql, worker); err != nil {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+const (
+	foldSQL = `
+with latest as (
+    select distinct on (p.subscription_id, u.lane)
+           p.subscription_id, u.lane, u.after_id, p.pending, p.late, p.late_after_id
+    from outbox.progress p, unnest(p.lanes, p.after_ids) as u (lane, after_id)
+    where p.owner = $1
+    order by p.subscription_id, u.lane, p.seq desc
+)
+update outbox.lanes l
+set after_id = p.after_id, pending = p.pending, late = p.late, late_after_id = p.late_after_id
+from latest p
+where l.owner = $1 and l.subscription_id = p.subscription_id and l.lane = p.lane`
+
+	// First attempts are not written down, so whatever the last claim has chosen may have been running.
+	suspectTriedSQL = `
+update outbox.deliveries d
+set suspect = true
+from outbox.lanes l
+where d.subscription_id = $2 and d.event_id = any ($3::bigint[]) and d.state = 'retrying' and d.attempt = 0
+  and l.subscription_id = d.subscription_id and l.lane = d.lane and l.owner = $1`
+
+	freeLanesSQL = `update outbox.lanes l set owner = null, suspect = true where l.owner = $1`
+
+	freeDeliveriesSQL = `
+update outbox.deliveries d set state = 'retrying', owner = null, suspect = true, due_at = clock_timestamp() where d.owner = $1`
+
+	dropProgressSQL = `delete from outbox.progress p where p.owner = $1`
+)

@@ -1,0 +1,103 @@
+package admin_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/signalbox-go/signalbox/outbox"
+	"github.com/signalbox-go/signalbox/outbox/admin"
+)
+
+// Stop handling while what handlers need is being repaired, then have the last hour handled again.
+func ExampleRewind() {
+	ctx := context.Background()
+	pool, err := pgxpool.New(ctx, "postgres://user:password@localhost:5432/shop")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer pool.Close()
+
+	if err := admin.Pause(ctx, pool, "mails"); err != nil {
+		log.Fatal(err)
+	}
+	// … repair …
+	to := outbox.FromTime(time.Now().Add(-time.Hour))
+	n, err := admin.CountRewind(ctx, pool, "mails", to)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Printf("%d events will be handled again\n", n.Events)
+	if _, err := admin.Rewind(ctx, pool, "mails", to); err != nil {
+		log.Fatal(err)
+	}
+	if err := admin.Resume(ctx, pool, "mails"); err != nil {
+		log.Fatal(err)
+	}
+}
+
+// Have one customer's orders handled again, a hundred at a time.
+func ExampleReplayEvents() {
+	ctx := context.Background()
+	pool, err := pgxpool.New(ctx, "postgres://user:password@localhost:5432/shop")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer pool.Close()
+
+	f := admin.EventFilter{Topic: "orders.*", Payload: json.RawMessage(`{"customer": 4711}`)}
+	after, done := int64(0), false
+	for !done {
+		var n int
+		if n, after, done, err = admin.ReplayEvents(ctx, pool, "mails", f, after, 100); err != nil {
+			log.Fatal(err)
+		}
+		fmt.Printf("%d events up to %d\n", n, after)
+		time.Sleep(time.Second) // at the pace that suits
+	}
+}
+
+// The newest events of a key, page by page.
+func ExampleEvents() {
+	ctx := context.Background()
+	pool, err := pgxpool.New(ctx, "postgres://user:password@localhost:5432/shop")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer pool.Close()
+
+	page := &admin.EventPage{}
+	for !page.Done {
+		page, err = admin.Events(ctx, pool, admin.EventFilter{Key: "A-17"}, admin.Page{Newest: true, After: page.Next})
+		if err != nil {
+			log.Fatal(err)
+		}
+		for _, e := range page.Events {
+			fmt.Println(e.ID, e.Topic, e.PublishedAt)
+		}
+	}
+}
+
+// What failed while a service was away is tried again when it is back: first see how many, then do it.
+func ExampleRetryDeliveries() {
+	ctx := context.Background()
+	pool, err := pgxpool.New(ctx, "postgres://user:password@localhost:5432/shop")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer pool.Close()
+
+	refused := admin.DeliveryFilter{Subscription: "mails", Error: "connection refused"}
+	n, err := admin.CountDeliveries(ctx, pool, refused)
+	if err != nil {
+		log.Fatal(err)
+	}
+	log.Printf("retrying %d dead letters", n)
+	if _, err := admin.RetryDeliveries(ctx, pool, refused); err != nil {
+		log.Fatal(err)
+	}
+}

@@ -1,0 +1,57 @@
+package admin
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/signalbox-go/signalbox/internal/engine"
+	"github.com/signalbox-go/signalbox/outbox"
+)
+
+// A BlockedKey is a key whose events wait behind an unfinished one.
+type BlockedKey struct {
+	Key     string       `json:"key"`
+	Head    int64        `json:"head"`    // id of the event that is to be handled first
+	State   outbox.State `json:"state"`   // of that: Dead where the key waits for a decision
+	Attempt int          `json:"attempt"` // attempts at it that were begun
+	DueAt   time.Time    `json:"due_at"`  // when it may be tried again
+	Error   string       `json:"error"`   // of its last attempt; "" before the first one
+	Waiting int64        `json:"waiting"` // events behind it that are deliveries already
+}
+
+// Index deliveries_line has the lines of all keys one after the other.
+const blockedKeysSQL = `
+with line as materialized (
+    select d.event_id, d.lane, d.key
+    from outbox.deliveries d
+    where d.subscription_id = (select s.id from outbox.subscriptions s where s.name = $1)
+      and d.key is not null and (d.state in ('retrying', 'running') or d.stops_key)
+    limit $2
+), longest as materialized (
+    select l.key, min(l.event_id) as head, count(*) - 1 as waiting
+    from line l
+    group by l.lane, l.key
+    order by 3 desc, 2
+    limit $3
+)
+select l.key, l.head, d.state, d.attempt, d.due_at, coalesce(d.errors -> -1 ->> 'error', ''), l.waiting
+from longest l
+join outbox.deliveries d on d.event_id = l.head and d.subscription_id = (select s.id from outbox.subscriptions s where s.name = $1)
+order by l.waiting desc, l.head`
+
+// BlockedKeys returns the keys of a subscription that have unfinished events, those with the longest lines first, up to limit.
+// It looks at no more than GlanceMost deliveries. Safe for concurrent use.
+func BlockedKeys(ctx context.Context, db outbox.Beginner, name string, limit int) (list []BlockedKey, err error) {
+	err = engine.Scanning(ctx, db, func(tx pgx.Tx) error {
+		rows, _ := tx.Query(ctx, blockedKeysSQL, name, GlanceMost, limit)
+		list, err = pgx.CollectRows(rows, pgx.RowToStructByPos[BlockedKey])
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list blocked keys of %q: %w", name, err)
+	}
+	return list, nil
+}

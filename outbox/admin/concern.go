@@ -1,0 +1,59 @@
+package admin
+
+import (
+	"slices"
+	"time"
+
+	"github.com/signalbox-go/signalbox/outbox"
+)
+
+// A Concern is something about a subscription that somebody should look at.
+type Concern struct {
+	Subscription string      `json:"subscription"`
+	Kind         ConcernKind `json:"kind"`
+	Events       int64       `json:"events"` // how many: those that wait for a worker, are dead, or are blocked; 0 for others
+	Since        *time.Time  `json:"since"`  // when it was paused, or the oldest event that it holds was published; nil for others
+}
+
+// A ConcernKind is what a [Concern] is about.
+type ConcernKind string
+
+// The kinds of concerns.
+const (
+	ConcernUnserved ConcernKind = "unserved" // events wait, and no worker serves the subscription
+	ConcernDead     ConcernKind = "dead"     // it has dead letters
+	ConcernBlocked  ConcernKind = "blocked"  // events wait behind failed ones of their keys
+	ConcernHolds    ConcernKind = "holds"    // it has yet to settle the oldest event, which is older than HeldTooLong: the log is kept for it
+	ConcernPaused   ConcernKind = "paused"
+)
+
+// HeldTooLong is the age of the oldest event from which on it is a concern that a subscription has yet to settle it.
+const HeldTooLong = time.Hour
+
+// findConcerns lists what there is to look at, by subscription.
+func (s *Status) findConcerns() []Concern {
+	list := []Concern{}
+	for i := range s.Subscriptions {
+		sub := &s.Subscriptions[i]
+		add := func(kind ConcernKind, events int64, since *time.Time) {
+			list = append(list, Concern{Subscription: sub.Name, Kind: kind, Events: events, Since: since})
+		}
+		waiting := sub.Lag.Events + sub.Deliveries[string(outbox.Retrying)]
+		switch {
+		case sub.PausedAt != nil:
+			add(ConcernPaused, 0, sub.PausedAt)
+		case waiting > 0 && !slices.ContainsFunc(s.Workers, func(w WorkerStatus) bool { return slices.Contains(w.Subscriptions, sub.Name) }):
+			add(ConcernUnserved, waiting, nil)
+		}
+		if dead := sub.Deliveries[string(outbox.Dead)]; dead > 0 {
+			add(ConcernDead, dead, nil)
+		}
+		if sub.Blocked > 0 {
+			add(ConcernBlocked, sub.Blocked, nil)
+		}
+		if held := s.Log.OldestAt; held != nil && s.At.Sub(*held) > HeldTooLong && slices.Contains(s.Log.HeldBy, sub.Name) {
+			add(ConcernHolds, 0, held)
+		}
+	}
+	return list
+}

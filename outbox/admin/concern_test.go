@@ -1,0 +1,66 @@
+package admin_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/signalbox-go/signalbox/internal/enginetest"
+	"github.com/signalbox-go/signalbox/internal/pgtest"
+	"github.com/signalbox-go/signalbox/outbox/admin"
+)
+
+// TestConcerns sees each kind of concern come, and none where events flow.
+func TestConcerns(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	db := pgtest.New(t)
+	expect := func(when string, want ...string) {
+		t.Helper()
+		for read, status := range map[string]func() (*admin.Status, error){
+			"ReadStatus": func() (*admin.Status, error) { return admin.ReadStatus(ctx, db.Pool) },
+			"Glance":     func() (*admin.Status, error) { return admin.Glance(ctx, db.Pool) },
+		} {
+			s, err := status()
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := []string{}
+			for _, c := range s.Concerns {
+				line := fmt.Sprintf("%s %s %d", c.Subscription, c.Kind, c.Events)
+				if c.Since != nil {
+					line += " " + s.At.Sub(*c.Since).Round(time.Hour).String()
+				}
+				got = append(got, line)
+			}
+			if diff := cmp.Diff(append([]string{}, want...), got); diff != "" {
+				t.Errorf("%s, by %s: %s", when, read, diff)
+			}
+		}
+	}
+	exec := func(sql string) {
+		t.Helper()
+		if _, err := db.Pool.Exec(ctx, sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := enginetest.Subscribe(t, db, "a.>")
+	expect("new")
+	exec(`insert into outbox.events (topic, payload, published_at) values ('a.x', '1', now() - interval '59 minutes')`)
+	expect("without a worker", s.Name+" unserved 1")
+	m, _ := enginetest.Member(t, db, s)
+	expect("with one")
+	exec(`update outbox.events set published_at = now() - interval '2 hours'`)
+	expect("behind", s.Name+" holds 0 2h0m0s")
+	enginetest.Settle(t, m, 1)
+	expect("settled")
+	exec(`
+		insert into outbox.deliveries (subscription_id, event_id, lane, topic, key, payload, headers, published_at, state, due_at)
+		select ` + fmt.Sprint(s.ID) + `, i, 7, 'a.x', 'k', '1', '{}', now(), case when i < 3 then 'dead' else 'retrying' end, now()
+		from generate_series(1, 6) i`)
+	expect("after failures", s.Name+" dead 2", s.Name+" blocked 3")
+	exec(`update outbox.subscriptions set paused_at = now() - interval '3 hours'`)
+	expect("paused", s.Name+" paused 0 3h0m0s", s.Name+" dead 2", s.Name+" blocked 3")
+}

@@ -1,0 +1,214 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/signalbox-go/signalbox/internal/engine"
+	"github.com/signalbox-go/signalbox/internal/storable"
+	"github.com/signalbox-go/signalbox/internal/topic"
+	"github.com/signalbox-go/signalbox/outbox"
+)
+
+// A DeliveryFilter chooses deliveries. Its fields narrow it down; those left out match everything.
+type DeliveryFilter struct {
+	Subscription string         // its name. Required
+	States       []outbox.State // Defaults to Dead
+	IDs          []int64        // of the events
+	Topic        string         // a pattern
+	Key          string         // of the events
+	Error        string         // part of the last failure's text
+	Since, Until time.Time      // when it became a delivery: from Since on, and before Until
+}
+
+// A DeliveryRow is a delivery with its history.
+type DeliveryRow struct {
+	Event     outbox.Event     `json:"event"`
+	State     outbox.State     `json:"state"`
+	StopsKey  bool             `json:"stops_key"` // the events of its key wait for a decision
+	Attempt   int              `json:"attempt"`   // attempts begun
+	DueAt     time.Time        `json:"due_at"`    // when the next one may begin
+	Failures  []outbox.Failure `json:"failures"`  // one for each attempt that ended, the last one last
+	CreatedAt time.Time        `json:"created_at"`
+}
+
+// ErrInvalidFilter says that a filter, or the limit that came with it, is not possible.
+var ErrInvalidFilter = errors.New("invalid filter")
+
+// filterSQL is the condition of a DeliveryFilter, in terms of its first eight parameters.
+const filterSQL = `
+    d.subscription_id = (select s.id from outbox.subscriptions s where s.name = $1)
+and d.state = any ($2::text[])
+and ($3::bigint[] is null or d.event_id = any ($3::bigint[]))
+and ($4 = '' or d.topic ~ $4)
+and ($5 = '' or d.key = $5)
+and ($6 = '' or position($6 in d.errors -> -1 ->> 'error') > 0)
+and ($7::timestamptz is null or d.created_at >= $7)
+and ($8::timestamptz is null or d.created_at < $8)`
+
+// check refuses what chooses nothing, or what the server would refuse without saying which field it means.
+func (f DeliveryFilter) check() error {
+	const unstorable = "%w: %s is not UTF-8 text without zero bytes"
+	switch {
+	case f.Subscription == "":
+		return fmt.Errorf("%w: it names no subscription", ErrInvalidFilter)
+	case !storable.Text(f.Subscription):
+		return fmt.Errorf(unstorable, ErrInvalidFilter, "subscription")
+	case !storable.Text(f.Key):
+		return fmt.Errorf(unstorable, ErrInvalidFilter, "key")
+	case !storable.Text(f.Error):
+		return fmt.Errorf(unstorable, ErrInvalidFilter, "error")
+	}
+	for _, state := range f.States {
+		switch state {
+		case outbox.Retrying, outbox.Running, outbox.Dead, outbox.Skipped:
+		default:
+			return fmt.Errorf("%w: there is no state %q", ErrInvalidFilter, string(state))
+		}
+	}
+	if f.Topic != "" {
+		if fault := topic.PatternFault(f.Topic); fault != "" {
+			return fmt.Errorf("%w: topic %s", ErrInvalidFilter, fault)
+		}
+	}
+	return nil
+}
+
+// args are the parameters of filterSQL, followed by more.
+func (f DeliveryFilter) args(more ...any) ([]any, error) {
+	if err := f.check(); err != nil {
+		return nil, err
+	}
+	states := []string{string(outbox.Dead)}
+	if len(f.States) > 0 {
+		states = nil
+		for _, state := range f.States {
+			states = append(states, string(state))
+		}
+	}
+	regex := ""
+	if f.Topic != "" {
+		regex = topic.Patterns{f.Topic}.Regex()
+	}
+	return append([]any{f.Subscription, states, f.IDs, regex, f.Key, f.Error, optional(f.Since), optional(f.Until)}, more...), nil
+}
+
+// ListDeliveries returns up to limit of the deliveries that match, by rising id of their events, from those after the
+// given id on, and none where there is no subscription of that name. Safe for concurrent use as far as db is.
+func ListDeliveries(ctx context.Context, db outbox.DB, f DeliveryFilter, after int64, limit int) ([]DeliveryRow, error) {
+	args, err := f.args(after, limit)
+	if err != nil {
+		return nil, err
+	}
+	rows, _ := db.Query(ctx, `
+		select d.event_id, d.topic, coalesce(d.key, ''), d.payload, d.headers, d.published_at,
+		       d.state, d.stops_key, d.attempt, d.due_at, d.errors, d.created_at
+		from outbox.deliveries d
+		where `+filterSQL+` and d.event_id > $9
+		order by d.event_id
+		limit $10`, args...)
+	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (d DeliveryRow, err error) {
+		var headers []byte
+		e := &d.Event
+		err = row.Scan(&e.ID, &e.Topic, &e.Key, (*[]byte)(&e.Payload), &headers, &e.PublishedAt,
+			&d.State, &d.StopsKey, &d.Attempt, &d.DueAt, &d.Failures, &d.CreatedAt)
+		e.Headers = engine.ParseHeaders(headers)
+		return d, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list deliveries: %w", err)
+	}
+	return list, nil
+}
+
+// CountDeliveries returns how many deliveries match: what retrying, skipping or discarding them would change. It returns
+// ErrUnknownSubscription where there is no subscription of that name. Safe for concurrent use as far as db is.
+func CountDeliveries(ctx context.Context, db outbox.DB, f DeliveryFilter) (int64, error) {
+	args, err := f.args()
+	if err != nil {
+		return 0, err
+	}
+	var (
+		n     int64
+		known bool
+	)
+	err = db.QueryRow(ctx, `select count(*), `+knownSQL+` from outbox.deliveries d where `+filterSQL, args...).Scan(&n, &known)
+	if err == nil && !known {
+		err = outbox.ErrUnknownSubscription
+	}
+	if err != nil {
+		return 0, fmt.Errorf("count deliveries of %q: %w", f.Subscription, err)
+	}
+	return n, nil
+}
+
+// RetryDeliveries lets the deliveries that match be tried again, at once and with all their attempts, and returns how many there
+// are. Those of one key are tried in order, and what is behind them in their key waits. What is running, or just being settled,
+// stays as it is. It returns ErrUnknownSubscription where there is no subscription of that name. In a transaction, it counts
+// from the commit on. Safe for concurrent use as far as db is.
+func RetryDeliveries(ctx context.Context, db outbox.DB, f DeliveryFilter) (int64, error) {
+	return decide(ctx, db, f, "retry deliveries", `
+		update outbox.deliveries d
+		set state = 'retrying', stops_key = false, suspect = false, attempt = 0, due_at = clock_timestamp(), decided_at = clock_timestamp()`)
+}
+
+// SkipDeliveries sets the deliveries that match aside for a reason, which is kept with them, and returns how many there are. They
+// no longer hold up their keys. Otherwise it is like [RetryDeliveries].
+func SkipDeliveries(ctx context.Context, db outbox.DB, f DeliveryFilter, reason string) (int64, error) {
+	return decide(ctx, db, f, "skip deliveries", `
+		update outbox.deliveries d
+		set state = 'skipped', stops_key = false, suspect = false, due_at = clock_timestamp(), decided_at = clock_timestamp(),
+		    errors = d.errors || jsonb_build_object('attempt', d.attempt, 'at', clock_timestamp(), 'worker', '', 'error', $9::text)`, shortenReason(reason))
+}
+
+// DiscardDeliveries deletes the deliveries that match, with their payloads, and returns how many there were. They no longer hold
+// up their keys. Otherwise it is like [RetryDeliveries].
+func DiscardDeliveries(ctx context.Context, db outbox.DB, f DeliveryFilter) (int64, error) {
+	return decide(ctx, db, f, "discard deliveries", `
+		delete from outbox.deliveries d`)
+}
+
+// decide runs a statement and tells the workers, in the same transaction if db is one: so they look once it is committed.
+func decide(ctx context.Context, db outbox.DB, f DeliveryFilter, what, sql string, more ...any) (int64, error) {
+	args, err := f.args(more...)
+	if err != nil {
+		return 0, err
+	}
+	chosen := filterSQL + ` and d.state <> 'running'`
+	if slices.Contains(f.States, outbox.Retrying) {
+		// But for those that are just being settled or begun: whoever does that may wait for others of these, and be the one
+		// whom PostgreSQL ends for the deadlock.
+		chosen = `d.ctid = any (array(select d.ctid from outbox.deliveries d where ` + chosen + ` for update skip locked))`
+	}
+	var (
+		n     int64
+		known bool
+	)
+	err = db.QueryRow(ctx, `with decided as (`+sql+` where `+chosen+` returning 1), told as (select count(*) as n from decided)
+		select t.n, `+knownSQL+` from told t, pg_notify('`+outbox.Channel+`', '`+engine.DeliveriesPayload+`')`, args...).Scan(&n, &known)
+	if err == nil && !known {
+		err = outbox.ErrUnknownSubscription
+	}
+	if err != nil {
+		return 0, fmt.Errorf("%s of %q: %w", what, f.Subscription, err)
+	}
+	return n, nil
+}
+
+// knownSQL is whether there is the subscription of a DeliveryFilter: a name that is mistyped is not one without deliveries.
+const knownSQL = `exists (select from outbox.subscriptions s where s.name = $1)`
+
+// shortenReason cuts a reason to 1,024 bytes, and drops what a text in PostgreSQL cannot hold.
+func shortenReason(reason string) string {
+	const most = 1024
+	if len(reason) > most {
+		reason = reason[:most]
+	}
+	return strings.ToValidUTF8(strings.ReplaceAll(reason, "\x00", ""), "")
+}

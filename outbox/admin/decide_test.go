@@ -1,0 +1,66 @@
+package admin_test
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/signalbox-go/signalbox/internal/engine"
+	"github.com/signalbox-go/signalbox/internal/pgtest"
+	"github.com/signalbox-go/signalbox/outbox"
+	"github.com/signalbox-go/signalbox/outbox/admin"
+)
+
+// TestInvalidDeliveryFilters says which field it is, where the server would only say that some text is wrong.
+func TestInvalidDeliveryFilters(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	db := pgtest.New(t).Pool
+	for says, f := range map[string]admin.DeliveryFilter{
+		"it names no subscription":                          {},
+		"subscription is not UTF-8 text without zero bytes": {Subscription: "s\x00"},
+		"there is no state \"gone\"":                        {Subscription: "s", States: []outbox.State{outbox.Dead, "gone"}},
+		"there is no state \"dead\\x00\"":                   {Subscription: "s", States: []outbox.State{"dead\x00"}},
+		"topic is not UTF-8 text without zero bytes":        {Subscription: "s", Topic: "a.\x00"},
+		"key is not UTF-8 text without zero bytes":          {Subscription: "s", Key: "\xff"},
+		"error is not UTF-8 text without zero bytes":        {Subscription: "s", Error: "refused\x00"},
+	} {
+		calls := map[string]func() error{
+			"list":    func() error { _, err := admin.ListDeliveries(ctx, db, f, 0, 1); return err },
+			"count":   func() error { _, err := admin.CountDeliveries(ctx, db, f); return err },
+			"look":    func() error { _, err := admin.LookAtDeliveries(ctx, db, f, 0, 1); return err },
+			"retry":   func() error { _, err := admin.RetryDeliveries(ctx, db, f); return err },
+			"skip":    func() error { _, err := admin.SkipDeliveries(ctx, db, f, "r"); return err },
+			"discard": func() error { _, err := admin.DiscardDeliveries(ctx, db, f); return err },
+		}
+		for name, call := range calls {
+			if err := call(); !errors.Is(err, admin.ErrInvalidFilter) || !strings.Contains(fmt.Sprint(err), says) {
+				t.Errorf("%s: got %v, want %q", name, err, says)
+			}
+		}
+	}
+}
+
+// TestUnknownSubscriptionOfDeliveries tells a name that is mistyped from a subscription that has no deliveries.
+func TestUnknownSubscriptionOfDeliveries(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	db := pgtest.New(t).Pool
+	if _, err := engine.Subscribe(ctx, db, "mails", []string{">"}, outbox.FromBeginning); err != nil {
+		t.Fatal(err)
+	}
+	for name, call := range map[string]func(f admin.DeliveryFilter) (int64, error){
+		"count":   func(f admin.DeliveryFilter) (int64, error) { return admin.CountDeliveries(ctx, db, f) },
+		"retry":   func(f admin.DeliveryFilter) (int64, error) { return admin.RetryDeliveries(ctx, db, f) },
+		"skip":    func(f admin.DeliveryFilter) (int64, error) { return admin.SkipDeliveries(ctx, db, f, "r") },
+		"discard": func(f admin.DeliveryFilter) (int64, error) { return admin.DiscardDeliveries(ctx, db, f) },
+	} {
+		if n, err := call(admin.DeliveryFilter{Subscription: "mails"}); n != 0 || err != nil {
+			t.Errorf("%s: got %d, %v", name, n, err)
+		}
+		if _, err := call(admin.DeliveryFilter{Subscription: "mail"}); !errors.Is(err, outbox.ErrUnknownSubscription) || !strings.Contains(err.Error(), `"mail"`) {
+			t.Errorf("%s of an unknown subscription: got %v", name, err)
+		}
+	}
+}

@@ -1,0 +1,146 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/signalbox-go/signalbox/internal/engine"
+	"github.com/signalbox-go/signalbox/internal/topic"
+	"github.com/signalbox-go/signalbox/outbox"
+)
+
+// A Fate is what became of an event in one subscription.
+type Fate string
+
+// The fates of an event. Those of events with a [Delivery] are its [State], or FateBlocked.
+const (
+	FatePending   Fate = "pending"   // the subscription has yet to handle it, or does so right now
+	FateDelivered Fate = "delivered" // it was handled, or discarded
+	FateRetrying  Fate = "retrying"
+	FateBlocked   Fate = "blocked" // retrying, behind an unfinished one of its key
+	FateRunning   Fate = "running"
+	FateDead      Fate = "dead"
+	FateSkipped   Fate = "skipped"
+	FateUnmatched Fate = "unmatched" // its topic is none of the subscription's
+	FateEarlier   Fate = "earlier"   // it was published before the place in the log where the subscription began
+)
+
+// An EventFate is what became of an event in a subscription.
+type EventFate struct {
+	Subscription string       `json:"subscription"`
+	Fate         Fate         `json:"fate"`
+	Delivery     *DeliveryRow `json:"delivery,omitempty"` // where it has one
+}
+
+// An EventRow is an event with what became of it.
+type EventRow struct {
+	Event outbox.Event `json:"event"`
+	Fates []EventFate  `json:"fates"` // by subscription, in the order of their names
+	// Deleted is true when the log does not have the event any more, and only deliveries do. What became of it in
+	// subscriptions without one is not known: they are not among Fates.
+	Deleted bool `json:"deleted"`
+}
+
+// ErrUnknownEvent says that there is no event with an id: its transaction has not committed, or was rolled back, or the
+// event was deleted because of its age.
+var ErrUnknownEvent = errors.New("unknown event")
+
+// There is no index on id alone, for which publishers would pay: one probe of events_lane_id for each lane.
+const eventSQL = `
+select e.id, e.lane, e.topic, coalesce(e.key, ''), e.payload, e.headers, e.published_at, e.xid::text::bigint
+from generate_series(0, $2::integer - 1) as l (lane)
+cross join lateral (select e.* from outbox.events e where e.lane = l.lane and e.id = $1 limit 1) e`
+
+const fatesSQL = `
+with cursors as materialized (` + engine.CursorsSQL + `
+    where l.lane = $2
+)
+select s.name, s.topics, s.begins_after >= $1 as earlier,
+       c.after_id < $1
+       or $1 > (select k.floor from outbox.cluster k) and (c.pending @> $3::bigint or c.late @> $3::bigint and c.late_after_id < $1) as pending,
+       coalesce(d.state, ''),
+       d.state = 'retrying' and exists (
+           select from outbox.deliveries b
+           where b.subscription_id = d.subscription_id and b.lane = d.lane and b.key = d.key and b.event_id < d.event_id
+             and (b.state in ('retrying', 'running') or b.stops_key)) as blocked
+from outbox.subscriptions s
+join cursors c on c.subscription_id = s.id
+left join outbox.deliveries d on d.subscription_id = s.id and d.event_id = $1
+order by s.name`
+
+// EventByID returns an event, and what became of it in every subscription. It returns ErrUnknownEvent where there is none.
+// Safe for concurrent use as far as db is.
+func EventByID(ctx context.Context, db outbox.DB, id int64) (*EventRow, error) {
+	var (
+		row     = &EventRow{Fates: []EventFate{}}
+		e       = &row.Event
+		headers []byte
+		xid     int64
+		lane    int16
+	)
+	err := db.QueryRow(ctx, eventSQL, id, engine.Lanes).Scan(&e.ID, &lane, &e.Topic, &e.Key, &e.Payload, &headers, &e.PublishedAt, &xid)
+	if err == nil {
+		e.Headers = engine.ParseHeaders(headers)
+	}
+	if errors.Is(err, pgx.ErrNoRows) {
+		row.Deleted, err = true, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look for event %d: %w", id, err)
+	}
+	type found struct {
+		Name             string
+		Topics           []string
+		Earlier, Pending bool
+		State            Fate
+		Blocked          *bool // nil without a delivery
+	}
+	rows, _ := db.Query(ctx, fatesSQL, id, lane, xid)
+	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[found])
+	if err != nil {
+		return nil, fmt.Errorf("look for the fates of event %d: %w", id, err)
+	}
+	for _, s := range list {
+		f := EventFate{Subscription: s.Name, Fate: s.State}
+		switch {
+		case s.State != "":
+			if s.Blocked != nil && *s.Blocked {
+				f.Fate = FateBlocked
+			}
+			if f.Delivery, err = deliveryOf(ctx, db, s.Name, id); err != nil {
+				return nil, err
+			}
+			if row.Deleted && f.Delivery != nil {
+				row.Event = f.Delivery.Event
+			}
+		case row.Deleted:
+			continue
+		case !topic.Patterns(s.Topics).Match(e.Topic):
+			f.Fate = FateUnmatched
+		case s.Pending:
+			f.Fate = FatePending
+		case s.Earlier:
+			f.Fate = FateEarlier
+		default:
+			f.Fate = FateDelivered
+		}
+		row.Fates = append(row.Fates, f)
+	}
+	if row.Event.ID == 0 {
+		return nil, fmt.Errorf("%w: %d", ErrUnknownEvent, id)
+	}
+	return row, nil
+}
+
+// deliveryOf returns the delivery of an event, or nil if it has none any more.
+func deliveryOf(ctx context.Context, db outbox.DB, subscription string, id int64) (*DeliveryRow, error) {
+	f := DeliveryFilter{Subscription: subscription, States: []outbox.State{outbox.Retrying, outbox.Running, outbox.Dead, outbox.Skipped}, IDs: []int64{id}}
+	list, err := ListDeliveries(ctx, db, f, id-1, 1)
+	if err != nil || len(list) == 0 {
+		return nil, err
+	}
+	return &list[0], nil
+}

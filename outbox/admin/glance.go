@@ -1,0 +1,76 @@
+package admin
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/signalbox-go/signalbox/internal/engine"
+	"github.com/signalbox-go/signalbox/outbox"
+)
+
+// GlanceMost is where a [Glance] stops counting the deliveries of a subscription in one state.
+const GlanceMost = 10_000
+
+// Glance is [ReadStatus] for those who look again and again: it costs about the same however many deliveries there are. Of the
+// deliveries in a state, it counts GlanceMost exactly; a higher number says that there are at least so many, and so does Blocked
+// once more than GlanceMost are retrying. Safe for concurrent use as far as db is.
+func Glance(ctx context.Context, db interface {
+	outbox.DB
+	outbox.Beginner
+},
+) (*Status, error) {
+	return readStatus(ctx, db, func(id int32, s *SubscriptionStatus) error {
+		return engine.Scanning(ctx, db, func(tx pgx.Tx) error {
+			rows, _ := tx.Query(ctx, glanceSQL, id, GlanceMost+1)
+			var (
+				state      string
+				n, blocked int64
+			)
+			_, err := pgx.ForEachRow(rows, []any{&state, &n, &blocked}, func() error {
+				s.Deliveries[state] = n
+				s.Blocked += blocked
+				return nil
+			})
+			return err
+		})
+	})
+}
+
+// Each arm has an index that leads to its rows, and stops at the limit: deliveries_decide those that are dead or skipped,
+// deliveries_line those with a key, deliveries_due those without, and deliveries_owner what runs. deliveries_line has a key's
+// line in order: all but its head are blocked. What is not retrying there is walked past; there is little of that, heads that run or
+// stop their keys.
+const glanceSQL = `
+select d.state, count(*), count(*) filter (where d.blocked)
+from ((select d.state, false as blocked from outbox.deliveries d where d.subscription_id = $1 and d.state = 'dead' order by d.event_id limit $2)
+      union all
+      (select d.state, false from outbox.deliveries d where d.subscription_id = $1 and d.state = 'skipped' order by d.event_id limit $2)
+      union all
+      (select l.state, l.place > 1
+       from (select d.state, row_number() over (partition by d.lane, d.key order by d.event_id) as place
+             from outbox.deliveries d
+             where d.subscription_id = $1 and d.key is not null and (d.state in ('retrying', 'running') or d.stops_key)) l
+       where l.state = 'retrying'
+       limit $2)
+      union all
+      (select d.state, false from outbox.deliveries d where d.subscription_id = $1 and d.key is null and d.state = 'retrying' limit $2)
+      union all
+      select d.state, false from outbox.deliveries d where d.owner is not null and d.subscription_id + 0 = $1) d
+group by d.state`
+
+// CountDeliveriesTo is [CountDeliveries] for those who only want to know whether there are more than so many: it stops at most.
+func CountDeliveriesTo(ctx context.Context, db outbox.DB, f DeliveryFilter, most int64) (int64, error) {
+	args, err := f.args(most)
+	if err != nil {
+		return 0, err
+	}
+	var n int64
+	err = db.QueryRow(ctx, `
+		select count(*) from (select from outbox.deliveries d where `+filterSQL+` limit $9) d`, args...).Scan(&n)
+	if err != nil {
+		return 0, fmt.Errorf("count deliveries: %w", err)
+	}
+	return n, nil
+}

@@ -1,0 +1,257 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/signalbox-go/signalbox/internal/engine"
+	"github.com/signalbox-go/signalbox/internal/topic"
+	"github.com/signalbox-go/signalbox/outbox"
+)
+
+// A Status says how the outbox is doing.
+type Status struct {
+	At            time.Time            `json:"at"`       // when it was read, by the database's clock
+	Concerns      []Concern            `json:"concerns"` // what somebody should look at; none where events flow
+	Subscriptions []SubscriptionStatus `json:"subscriptions"`
+	Workers       []WorkerStatus       `json:"workers"`
+	Doorbell      string               `json:"doorbell"` // "armed", "polling", or "unattended" when no worker answers it
+	Log           LogStatus            `json:"log"`
+}
+
+// A LogStatus says how far back the log reaches. What is older than the retention of the workers is deleted once every
+// subscription has settled it.
+type LogStatus struct {
+	OldestID int64      `json:"oldest_id"` // the first event that is left; 0 when the log is empty
+	OldestAt *time.Time `json:"oldest_at"` // when that was published; nil when the log is empty
+	HeldBy   []string   `json:"held_by"`   // names of the subscriptions that have yet to settle it, and so keep it from being deleted
+	LastID   int64      `json:"last_id"`   // the last id that was handed out; its event may be uncommitted, or rolled back
+}
+
+// A SubscriptionStatus says how far a subscription is behind, and why.
+type SubscriptionStatus struct {
+	Name       string           `json:"name"`
+	Topics     []string         `json:"topics"`
+	PausedAt   *time.Time       `json:"paused_at"` // nil while it is not paused
+	Lag        Lag              `json:"lag"`
+	Deliveries map[string]int64 `json:"deliveries"` // by state
+	Blocked    int64            `json:"blocked"`    // of those in state retrying, how many wait behind an earlier one of their key
+	Lanes      map[string]int   `json:"lanes"`      // how many lanes by name of their owner; "" for those without
+}
+
+// Lag is what a subscription has yet to read. Deliveries are not part of it.
+type Lag struct {
+	Events    int64   `json:"events"`
+	Estimated bool    `json:"estimated"` // Events was extrapolated, because there are more than 10,000
+	Seconds   float64 `json:"seconds"`   // age of the oldest of them
+}
+
+// A WorkerStatus describes a live worker process.
+type WorkerStatus struct {
+	ID            int64     `json:"id"`
+	Name          string    `json:"name"`
+	StartedAt     time.Time `json:"started_at"`
+	SeenAt        time.Time `json:"seen_at"`
+	Sentinel      bool      `json:"sentinel"`
+	Subscriptions []string  `json:"subscriptions"`
+}
+
+// ReadStatus collects a Status. It looks at no more than 10,000 events of each subscription, so it is quick however far
+// one is behind; but it counts all deliveries: see [Glance]. Safe for concurrent use as far as db is.
+func ReadStatus(ctx context.Context, db outbox.DB) (*Status, error) {
+	return readStatus(ctx, db, func(id int32, s *SubscriptionStatus) error {
+		if err := countBy(ctx, db, s.Deliveries, `
+			select d.state, count(*) from outbox.deliveries d where d.subscription_id = $1 group by d.state`, id); err != nil {
+			return err
+		}
+		return db.QueryRow(ctx, blockedSQL, id).Scan(&s.Blocked)
+	})
+}
+
+// readStatus collects a Status. count counts the deliveries of a subscription.
+func readStatus(ctx context.Context, db outbox.DB, count func(id int32, s *SubscriptionStatus) error) (*Status, error) {
+	s := &Status{Subscriptions: []SubscriptionStatus{}, Workers: []WorkerStatus{}, Log: LogStatus{HeldBy: []string{}}}
+	if err := s.readSubscriptions(ctx, db, count); err != nil {
+		return nil, fmt.Errorf("read subscriptions: %w", err)
+	}
+	if err := s.readWorkers(ctx, db); err != nil {
+		return nil, fmt.Errorf("read workers: %w", err)
+	}
+	err := db.QueryRow(ctx, oldestSQL).Scan(&s.Log.OldestID, &s.Log.OldestAt, &s.Log.HeldBy)
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return nil, fmt.Errorf("look for the oldest event: %w", err)
+	}
+	if err := db.QueryRow(ctx, `select clock_timestamp(), `+engine.HeadSQL).Scan(&s.At, &s.Log.LastID); err != nil {
+		return nil, fmt.Errorf("read the last id: %w", err)
+	}
+	s.Concerns = s.findConcerns()
+	return s, nil
+}
+
+// The first event of each lane, by index events_lane_id from where events are left, and the first one of those.
+const oldestSQL = `
+with oldest as materialized (
+    select e.*
+    from outbox.trimmed t
+    cross join lateral (
+        select e.lane, e.id, e.xid, e.published_at from outbox.events e where e.lane = t.lane and e.id > t.up_to order by e.id limit 1
+    ) e
+    order by e.id
+    limit 1
+), cursors as materialized (` + engine.CursorsSQL + `
+    where l.lane = (select o.lane from oldest o)
+)
+select e.id, e.published_at,
+       array(select s.name
+             from cursors c join outbox.subscriptions s on s.id = c.subscription_id
+             where ` + engine.UnsettledSQL + `
+             order by s.name)
+from oldest e`
+
+// lagScan is how many events of a subscription are counted before the rest is estimated.
+const lagScan = 10_000
+
+// Events past the cursors come from index events_lane_id and end at the limit; those of transactions that were pending when
+// the cursors passed them, and have committed since, from index events_xid_id.
+const lagSQL = `
+with cursors as materialized (` + engine.CursorsSQL + `
+    where l.subscription_id = $1
+), ended as materialized (
+    select distinct x.xid
+    from (select distinct c.pending + c.late as xids from cursors c) c, unnest(c.xids) as r,
+         generate_series(lower(r), upper(r) - 1) as x (xid)
+    where pg_visible_in_snapshot(x.xid::text::xid8, pg_current_snapshot())
+), scanned as materialized (
+    (select e.topic ~ $2 as wanted, e.published_at
+     from ended x
+     cross join lateral (
+         select e.id, e.lane, e.topic, e.published_at
+         from outbox.events e
+         where e.xid = x.xid::text::xid8 and e.id > (select k.floor from outbox.cluster k)
+         order by e.id
+         limit $3
+     ) e
+     join cursors c on c.lane = e.lane and e.id <= c.after_id
+                   and (c.pending @> x.xid or c.late @> x.xid and e.id > c.late_after_id)
+     limit $3)
+    union all
+    (select e.topic ~ $2, e.published_at
+     from cursors c
+     cross join lateral (
+         select e.topic, e.published_at
+         from outbox.events e
+         where e.lane = c.lane and e.id > c.after_id
+         order by e.id
+         limit $3
+     ) e
+     limit $3)
+)
+select count(*), count(*) filter (where s.wanted),
+       coalesce(extract(epoch from clock_timestamp() - min(s.published_at) filter (where s.wanted)), 0)::double precision,
+       (select coalesce(sum(greatest(h.id - c.after_id, 0)), 0)::bigint / $4 from cursors c, (select ` + engine.HeadSQL + ` as id) h)
+from scanned s`
+
+// Of each key, all that are retrying are blocked but the head, if it is one of them. One pass over the table, like the count of
+// states: the order of index deliveries_line would cost several times that.
+const blockedSQL = `
+select coalesce(sum(k.waiting - case when k.head = k.first_waiting then 1 else 0 end), 0)::bigint
+from (select count(*) filter (where d.state = 'retrying') as waiting, min(d.event_id) as head,
+             min(d.event_id) filter (where d.state = 'retrying') as first_waiting
+      from outbox.deliveries d
+      where d.subscription_id = $1 and d.key is not null and (d.state in ('retrying', 'running') or d.stops_key)
+      group by d.key) k`
+
+func (s *Status) readSubscriptions(ctx context.Context, db outbox.DB, count func(id int32, s *SubscriptionStatus) error) error {
+	rows, _ := db.Query(ctx, `select s.id, s.name, s.topics, s.paused_at from outbox.subscriptions s order by s.name`)
+	type subscription struct {
+		ID     int32
+		Name   string
+		Topics []string
+		Paused *time.Time
+	}
+	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[subscription])
+	if err != nil {
+		return err
+	}
+	for _, sub := range list {
+		status := SubscriptionStatus{Name: sub.Name, Topics: sub.Topics, PausedAt: sub.Paused, Deliveries: map[string]int64{}, Lanes: map[string]int{}}
+		var scanned, wanted, beyond int64
+		err := db.QueryRow(ctx, lagSQL, sub.ID, topic.Patterns(sub.Topics).Regex(), lagScan, engine.Lanes).Scan(&scanned, &wanted, &status.Lag.Seconds, &beyond)
+		if err != nil {
+			return err
+		}
+		if status.Lag.Events = wanted; scanned >= lagScan {
+			status.Lag.Estimated = true
+			status.Lag.Events = max(wanted, int64(float64(beyond)*float64(wanted)/float64(scanned)))
+		}
+		if err := count(sub.ID, &status); err != nil {
+			return err
+		}
+		if err := countBy(ctx, db, status.Lanes, `
+			select coalesce(w.name, ''), count(*)
+			from outbox.lanes l left join outbox.workers w on w.id = l.owner
+			where l.subscription_id = $1 group by w.name`, sub.ID); err != nil {
+			return err
+		}
+		s.Subscriptions = append(s.Subscriptions, status)
+	}
+	return nil
+}
+
+func countBy[N int | int64](ctx context.Context, db outbox.DB, counts map[string]N, sql string, args ...any) error {
+	rows, _ := db.Query(ctx, sql, args...)
+	var (
+		name string
+		n    N
+	)
+	_, err := pgx.ForEachRow(rows, []any{&name, &n}, func() error {
+		counts[name] = n
+		return nil
+	})
+	return err
+}
+
+func (s *Status) readWorkers(ctx context.Context, db outbox.DB) error {
+	rows, _ := db.Query(ctx, `
+		with locks as materialized (
+		    select l.pid, l.classid, l.objid, l.mode
+		    from pg_locks l
+		    where l.locktype = 'advisory' and l.objsubid = 2 and l.granted and l.classid in ($1, $2)
+		      and l.database = (select d.oid from pg_database d where d.datname = current_database())
+		)
+		select w.id, w.name, w.started_at, w.seen_at,
+		       exists (select from locks mine join locks l on l.pid = mine.pid
+		               where mine.classid = $2 and mine.objid::bigint = (w.id & x'7fffffff'::bigint)
+		                 and l.classid = $1 and l.objid = $3),
+		       array(select s.name from outbox.members m join outbox.subscriptions s on s.id = m.subscription_id
+		             where m.worker_id = w.id order by s.name)
+		from outbox.workers w
+		order by w.id`, engine.LockClass, engine.WorkerLockClass, engine.LockSentinel)
+	workers, err := pgx.CollectRows(rows, pgx.RowToStructByPos[WorkerStatus])
+	if err != nil {
+		return err
+	}
+	s.Workers = append(s.Workers, workers...)
+
+	var armed bool
+	err = db.QueryRow(ctx, `
+		select exists (select from pg_locks l
+		               where l.locktype = 'advisory' and l.objsubid = 2 and l.granted and l.classid = $1 and l.objid = $2
+		                 and l.mode = 'ExclusiveLock'
+		                 and l.database = (select d.oid from pg_database d where d.datname = current_database()))`,
+		engine.LockClass, engine.LockBell).Scan(&armed)
+	s.Doorbell = "unattended"
+	for _, w := range workers {
+		if w.Sentinel {
+			s.Doorbell = "polling"
+		}
+	}
+	if armed {
+		s.Doorbell = "armed"
+	}
+	return err
+}

@@ -13,9 +13,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/signalbox-go/signalbox/metrics"
 	"github.com/signalbox-go/signalbox/outbox"
 	"github.com/signalbox-go/signalbox/worker"
-	"github.com/signalbox-go/signalbox/metrics"
 )
 
 // A service that publishes and handles, and tells Prometheus about both.

@@ -21,13 +21,13 @@ import (
 	dto "github.com/prometheus/client_model/go"
 
 	"github.com/signalbox-go/signalbox/internal/embeddedpg"
-	"github.com/signalbox-go/signalbox/internal/pgtest"
-	"github.com/signalbox-go/signalbox/migrations"
 	"github.com/signalbox-go/signalbox/internal/engine"
+	"github.com/signalbox-go/signalbox/internal/pgtest"
+	"github.com/signalbox-go/signalbox/metrics"
+	"github.com/signalbox-go/signalbox/migrations"
 	"github.com/signalbox-go/signalbox/outbox"
 	"github.com/signalbox-go/signalbox/outbox/admin"
 	"github.com/signalbox-go/signalbox/worker"
-	"github.com/signalbox-go/signalbox/metrics"
 )
 
 // registered returns a registry with a Metrics only.

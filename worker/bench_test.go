@@ -16,11 +16,11 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/signalbox-go/signalbox/internal/embeddedpg"
+	"github.com/signalbox-go/signalbox/metrics"
 	"github.com/signalbox-go/signalbox/migrations"
 	"github.com/signalbox-go/signalbox/outbox"
 	"github.com/signalbox-go/signalbox/outbox/admin"
 	"github.com/signalbox-go/signalbox/worker"
-	"github.com/signalbox-go/signalbox/metrics"
 )
 
 // durable returns a migrated database on a server of its own, with fsync and synchronous_commit on, and an eighth or so of a

@@ -16,9 +16,9 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/signalbox-go/signalbox/dashboard"
+	"github.com/signalbox-go/signalbox/metrics"
 	"github.com/signalbox-go/signalbox/migrations"
 	"github.com/signalbox-go/signalbox/worker"
-	"github.com/signalbox-go/signalbox/metrics"
 )
 
 // A whole service: it migrates, handles events, answers its platform at /readyz and Prometheus at /metrics, shows the dashboard to

@@ -10,8 +10,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/sourcegraph/conc"
 
-	"github.com/signalbox-go/signalbox/migrations"
 	"github.com/signalbox-go/signalbox/internal/engine"
+	"github.com/signalbox-go/signalbox/migrations"
 	"github.com/signalbox-go/signalbox/outbox"
 )
 

@@ -80,8 +80,8 @@ The JSON object is {"deliveries": […], "next": id for --after, "done": whether
 // A deliveryPage is what "outbox deliveries list --json" prints.
 type deliveryPage struct {
 	Deliveries []admin.DeliveryRow `json:"deliveries"`
-	Next       int64                `json:"next"`
-	Done       bool                 `json:"done"`
+	Next       int64               `json:"next"`
+	Done       bool                `json:"done"`
 }
 
 func (l *deliveriesListCommand) Run(ctx context.Context, c *console) error {

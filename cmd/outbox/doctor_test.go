@@ -15,8 +15,8 @@ import (
 
 	"github.com/signalbox-go/signalbox/internal/doctor"
 	"github.com/signalbox-go/signalbox/internal/embeddedpg"
-	"github.com/signalbox-go/signalbox/internal/pgtest"
 	"github.com/signalbox-go/signalbox/internal/engine"
+	"github.com/signalbox-go/signalbox/internal/pgtest"
 	"github.com/signalbox-go/signalbox/outbox"
 )
 

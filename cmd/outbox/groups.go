@@ -37,8 +37,8 @@ Of one of them, "outbox deliveries retry -s mails --error '…'" has all tried a
 // deliveryGroups is what "outbox deliveries groups --json" prints.
 type deliveryGroups struct {
 	Groups     []admin.DeliveryGroup `json:"groups"`
-	Deliveries int64                  `json:"deliveries"`
-	Errors     int                    `json:"errors"`
+	Deliveries int64                 `json:"deliveries"`
+	Errors     int                   `json:"errors"`
 }
 
 func (g *deliveriesGroupsCommand) Run(ctx context.Context, c *console) error {

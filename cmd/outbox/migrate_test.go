@@ -11,9 +11,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/signalbox-go/signalbox/internal/engine"
 	"github.com/signalbox-go/signalbox/internal/pgtest"
 	"github.com/signalbox-go/signalbox/migrations"
-	"github.com/signalbox-go/signalbox/internal/engine"
 	"github.com/signalbox-go/signalbox/outbox"
 )
 

@@ -106,7 +106,7 @@ func (*subscriptionsShowCommand) Help() string {
 // A subscriptionView is what "outbox subscriptions show --json" prints.
 type subscriptionView struct {
 	admin.SubscriptionRow
-	Lag        admin.Lag       `json:"lag"`
+	Lag        admin.Lag        `json:"lag"`
 	Deliveries map[string]int64 `json:"deliveries"`
 	Blocked    int64            `json:"blocked"`
 	Lanes      map[string]int   `json:"lanes"`

@@ -7,11 +7,11 @@ import (
 	"log/slog"
 	"net"
 
-	"github.com/signalbox-go/signalbox/internal/ops"
 	"github.com/signalbox-go/signalbox/internal/cli"
+	"github.com/signalbox-go/signalbox/internal/ops"
+	"github.com/signalbox-go/signalbox/metrics"
 	"github.com/signalbox-go/signalbox/migrations"
 	"github.com/signalbox-go/signalbox/producer"
-	"github.com/signalbox-go/signalbox/metrics"
 )
 
 const description = `Takes signals over HTTP and stores each with its event in one transaction.

@@ -8,12 +8,12 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/signalbox-go/signalbox/internal/ops"
 	"github.com/signalbox-go/signalbox/internal/cli"
+	"github.com/signalbox-go/signalbox/internal/ops"
+	"github.com/signalbox-go/signalbox/metrics"
 	"github.com/signalbox-go/signalbox/migrations"
 	"github.com/signalbox-go/signalbox/outbox"
 	"github.com/signalbox-go/signalbox/worker"
-	"github.com/signalbox-go/signalbox/metrics"
 )
 
 const description = `Serves a subscription: handles every event that matches its topics.

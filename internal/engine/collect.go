@@ -147,7 +147,7 @@ func (m *Member) byteLimit() int { return windowBytes / max(1, m.eventBytes) }
 // PostgreSQL counts microseconds from the year 2000.
 const microsecondsTo2000 = 946684800 * 1e6
 
-// parseHeaders accepts what SQL publishers may have put there: values that are no strings become their JSON text. Nested ten
+// ParseHeaders accepts what SQL publishers may have put there: values that are no strings become their JSON text. Nested ten
 // thousand deep, which PostgreSQL takes and encoding/json does not, they all become one, without a name: an event that no
 // reader takes would stop its lane. Of none it makes nil.
 func ParseHeaders(raw []byte) map[string]string {

@@ -5,7 +5,7 @@ import (
 	"slices"
 )
 
-// A cursor says how far some lanes of a subscription have been read.
+// Cursor cursor says how far some lanes of a subscription have been read.
 //
 // The invariant: every committed event of a lane whose id is at most the lane's after is settled, except those of the
 // transactions in pending, and those of the transactions in late whose id is above lateAfter.

@@ -1,6 +1,6 @@
 package engine
 
-// cursorsSQL returns the cursors of lanes l. An owned lane's is in its owner's latest progress row that lists it; index
+// CursorsSQL returns the cursors of lanes l. An owned lane's is in its owner's latest progress row that lists it; index
 // progress_owner leads there.
 const CursorsSQL = `
     select l.subscription_id, l.lane, coalesce(p.after_id, l.after_id) as after_id, coalesce(p.late_after_id, l.late_after_id) as late_after_id,

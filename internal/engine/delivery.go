@@ -30,7 +30,7 @@ type Line struct {
 	Due   time.Duration // until the head, or the first without a key, may be tried again
 }
 
-// A LaneEvent is an event with the lane that it is in.
+// Event LaneEvent is an event with the lane that it is in.
 type Event struct {
 	outbox.Event
 	Lane int16

@@ -1,6 +1,6 @@
 package engine
 
-// headSQL is the last id that an event has taken, or 0: of a sequence that was never used, PostgreSQL knows none.
+// HeadSQL is the last id that an event has taken, or 0: of a sequence that was never used, PostgreSQL knows none.
 //
 // Not the last_value in the sequence's row. With every 32nd id, PostgreSQL writes to its own log how far the sequence will
 // be 32 ids later, and while it does, the row says the same to whoever reads it as a row: no lock keeps readers of rows off.

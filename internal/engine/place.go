@@ -11,7 +11,7 @@ import (
 )
 
 // startCursor returns where all lanes of a new subscription stand. The transaction must not have written before.
-func StartCursor(ctx context.Context, tx pgx.Tx, p outbox.Position) (after int64, pending xids, err error) {
+func startCursor(ctx context.Context, tx pgx.Tx, p outbox.Position) (after int64, pending xids, err error) {
 	if !p.Now() {
 		after, err = AfterPosition(ctx, tx, p)
 		return after, nil, err
@@ -32,7 +32,7 @@ func StartCursor(ctx context.Context, tx pgx.Tx, p outbox.Position) (after int64
 	return after, s.unseen(next), err
 }
 
-// afterPosition returns the last id that is not read from p on. Not for FromNow, which is no single id.
+// AfterPosition returns the last id that is not read from p on. Not for FromNow, which is no single id.
 func AfterPosition(ctx context.Context, tx pgx.Tx, p outbox.Position) (int64, error) {
 	switch {
 	case !p.Time().IsZero():
@@ -50,13 +50,13 @@ func AfterPosition(ctx context.Context, tx pgx.Tx, p outbox.Position) (int64, er
 	return p.ID() - 1, err
 }
 
-// nextID is the id that the next event gets.
+// NextID is the id that the next event gets.
 func NextID(ctx context.Context, tx pgx.Tx) (id int64, err error) {
 	err = tx.QueryRow(ctx, `select `+HeadSQL+` + 1`).Scan(&id)
 	return id, err
 }
 
-// firstSinceSQL is a binary search in each lane, by index events_lane_id: a few dozen probes. Times nearly rise with
+// FirstSinceSQL is a binary search in each lane, by index events_lane_id: a few dozen probes. Times nearly rise with
 // ids; where they do not, because statements overlapped, it may end anywhere among those. So it looks at the $2 events before
 // that, too.
 const FirstSinceSQL = `
@@ -101,10 +101,10 @@ select least((select h.id + 1 from head h), (
     where e.published_at >= $1
 ))`
 
-// lookBack is how many events of each lane are searched for stragglers.
+// LookBack is how many events of each lane are searched for stragglers.
 const LookBack = 1000
 
-// firstSince returns the id of the first event that was published at a time or later, or the next id if there is none.
+// FirstSince returns the id of the first event that was published at a time or later, or the next id if there is none.
 func FirstSince(ctx context.Context, tx pgx.Tx, at time.Time) (id int64, err error) {
 	if _, err = tx.Exec(ctx, ScanSetup); err == nil {
 		err = tx.QueryRow(ctx, FirstSinceSQL, at, LookBack).Scan(&id)

@@ -16,7 +16,7 @@ import (
 // ErrBusy says that something could not be done just now, because of a transaction that takes its time. Try again later.
 var ErrBusy = errors.New("another transaction is in the way")
 
-// unsettledSQL is true when the subscription s has yet to settle the event e of the lane whose cursor is c: it has not
+// UnsettledSQL is true when the subscription s has yet to settle the event e of the lane whose cursor is c: it has not
 // passed it, or goes back in front of it, or waits for its transaction. Only what is recorded counts, not what workers have
 // in memory.
 const UnsettledSQL = `
@@ -28,6 +28,7 @@ e.published_at < clock_timestamp() - $1::interval
 and not exists (select from cursors c join outbox.subscriptions s on s.id = c.subscription_id
                 where c.lane = e.lane and ` + UnsettledSQL + `)`
 
+// ExpiredSQL finds the lanes whose first event has expired, by one probe of index events_lane_id for each.
 const ExpiredSQL = `
 with cursors as materialized (` + CursorsSQL + `
 )
@@ -55,7 +56,7 @@ func ExpiredLanes(ctx context.Context, db outbox.Beginner, keep time.Duration, t
 	return lanes, nil
 }
 
-// trimSQL deletes from the beginning of a lane up to the first event that has to stay. Index events_lane_id has them in
+// TrimSQL deletes from the beginning of a lane up to the first event that has to stay. Index events_lane_id has them in
 // order, and is walked from where the last chunk ended.
 const TrimSQL = `
 with cursors as materialized (` + CursorsSQL + `
@@ -112,7 +113,7 @@ func Trim(ctx context.Context, db outbox.Beginner, lane int16, keep time.Duratio
 	return deleted, nil
 }
 
-// keepLog keeps events from being deleted until the transaction ends: what it finds in the log is still there when it asks for
+// KeepLog keeps events from being deleted until the transaction ends: what it finds in the log is still there when it asks for
 // it. It takes no transaction id.
 func KeepLog(ctx context.Context, tx pgx.Tx) error {
 	_, err := tx.Exec(ctx, `select pg_advisory_xact_lock_shared($1::integer, $2::integer)`, LockClass, lockTrim)

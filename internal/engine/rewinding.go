@@ -44,7 +44,7 @@ where d.subscription_id = $1 and d.event_id > $2 and d.topic ~ $3
 const rewindLanesSQL = `
 update outbox.lanes l set after_id = $2 where l.subscription_id = $1 and l.after_id > $2`
 
-// finishRewind moves the cursors of a subscription back, if that was asked for and nobody serves it. It reports whether nothing
+// FinishRewind moves the cursors of a subscription back, if that was asked for and nobody serves it. It reports whether nothing
 // is left to do.
 func FinishRewind(ctx context.Context, db outbox.Beginner, name string) (done bool, err error) {
 	err = Scanning(ctx, db, func(tx pgx.Tx) error {

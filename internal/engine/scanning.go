@@ -8,14 +8,14 @@ import (
 	"github.com/signalbox-go/signalbox/outbox"
 )
 
-// scanSetup keeps the planner to index scans, as readSetup does, and from sorting what is in order already. It lasts until the
+// ScanSetup keeps the planner to index scans, as readSetup does, and from sorting what is in order already. It lasts until the
 // transaction ends.
 const ScanSetup = `
 select set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true), set_config('enable_sort', 'off', true),
        set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true),
        set_config('max_parallel_workers_per_gather', '0', true), set_config('jit', 'off', true)`
 
-// scanning calls do in a transaction for which scanSetup holds.
+// Scanning calls do in a transaction for which scanSetup holds.
 func Scanning(ctx context.Context, db outbox.Beginner, do func(pgx.Tx) error) error {
 	return pgx.BeginTxFunc(ctx, db, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, ScanSetup); err != nil {

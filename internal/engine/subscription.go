@@ -74,6 +74,7 @@ func nameFault(name string) string {
 	return ""
 }
 
+// FindSubscription returns the subscription of that name, or pgx.ErrNoRows.
 func FindSubscription(ctx context.Context, tx pgx.Tx, name string) (s Subscription, err error) {
 	err = tx.QueryRow(ctx, `
 		select s.id, s.name, s.topics, s.created_at, c.floor
@@ -87,7 +88,7 @@ func create(ctx context.Context, tx pgx.Tx, name string, topics []string, start 
 	if err := KeepLog(ctx, tx); err != nil {
 		return err
 	}
-	after, pending, err := StartCursor(ctx, tx, start)
+	after, pending, err := startCursor(ctx, tx, start)
 	if err != nil {
 		return err
 	}

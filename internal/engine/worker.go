@@ -20,7 +20,7 @@ const (
 	WorkerLockClass = LockClass + 1
 )
 
-// announceSQL tells workers that lanes or members have changed hands.
+// AnnounceSQL tells workers that lanes or members have changed hands.
 const AnnounceSQL = `select pg_notify('` + outbox.Channel + `', '` + LanesPayload + `')`
 
 // Join registers a worker process for subscriptions and returns its id. The id is alive as long as the connection, which

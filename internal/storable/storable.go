@@ -1,3 +1,4 @@
+// Package storable says what PostgreSQL can store as text and as jsonb.
 package storable
 
 import (
@@ -6,18 +7,18 @@ import (
 	"unicode/utf8"
 )
 
-// storableText reports whether a text column can hold s.
+// Text reports whether a text column can hold s.
 func Text(s string) bool {
 	return utf8.ValidString(s) && bytes.IndexByte([]byte(s), 0) < 0
 }
 
-// validJSON reports whether raw is JSON text, which is UTF-8.
+// ValidJSON reports whether raw is JSON text, which is UTF-8.
 func ValidJSON(raw []byte) bool { return json.Valid(raw) && utf8.Valid(raw) }
 
-// storableJSON reports whether raw is JSON that a jsonb value can hold.
+// JSON reports whether raw is JSON that a jsonb value can hold.
 func JSON(raw []byte) bool { return ValidJSON(raw) && Escapes(raw) }
 
-// storableEscapes reports whether a jsonb value can hold the valid JSON text raw: \u0000 and lone surrogates are
+// Escapes reports whether a jsonb value can hold the valid JSON text raw: \u0000 and lone surrogates are
 // legal JSON and illegal there.
 func Escapes(raw []byte) bool {
 	expectLow := false

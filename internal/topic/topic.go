@@ -1,3 +1,4 @@
+// Package topic matches topics with the patterns of subscriptions.
 package topic
 
 import (
@@ -12,7 +13,7 @@ import (
 // maxTopicBytes is outbox.MaxTopicBytes.
 const maxTopicBytes = 255
 
-// topicFault says what is wrong with a topic to publish to, or "".
+// Fault says what is wrong with a topic to publish to, or "".
 func Fault(topic string) string {
 	if fault := dottedFault(topic); fault != "" {
 		return fault
@@ -23,7 +24,7 @@ func Fault(topic string) string {
 	return ""
 }
 
-// patternFault says what is wrong with a topic to subscribe to, or "".
+// PatternFault says what is wrong with a topic to subscribe to, or "".
 func PatternFault(pattern string) string {
 	if fault := dottedFault(pattern); fault != "" {
 		return fault
@@ -57,7 +58,7 @@ func dottedFault(s string) string {
 	return ""
 }
 
-// MatchTopic reports whether a topic matches a pattern: an exact name, with * for any one token, and with > as the
+// Match reports whether a topic matches a pattern: an exact name, with * for any one token, and with > as the
 // last token for one or more. Both are taken as valid.
 func Match(pattern, topic string) bool {
 	for {
@@ -75,9 +76,10 @@ func Match(pattern, topic string) bool {
 	}
 }
 
-// topics is a subscription's list of patterns.
+// Patterns is the list of a subscription.
 type Patterns []string
 
+// Match reports whether a topic matches one of the patterns.
 func (ts Patterns) Match(topic string) bool {
 	for _, pattern := range ts {
 		if Match(pattern, topic) {
@@ -99,7 +101,7 @@ func (ts Patterns) all() bool {
 
 var likeEscape = strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`)
 
-// like returns LIKE patterns that let at least every match pass: a cheap filter in the database, so that payloads
+// Like returns LIKE patterns that let at least every match pass: a cheap filter in the database, so that payloads
 // nobody wants are not sent. match decides. Nil means that there is nothing to filter.
 func (ts Patterns) Like() []string {
 	if ts.all() {
@@ -120,7 +122,7 @@ func (ts Patterns) Like() []string {
 	return patterns
 }
 
-// regex returns a POSIX regular expression that matches exactly as match does, for the database: also where a publisher in SQL
+// Regex returns a POSIX regular expression that matches exactly as match does, for the database: also where a publisher in SQL
 // left a token empty.
 func (ts Patterns) Regex() string {
 	alternatives := make([]string, len(ts))

@@ -37,6 +37,7 @@ type TailConfig struct {
 // All of it goes over one connection, which must be to the primary. When that breaks, the server may have lost history: make
 // a new Tail. Not safe for concurrent use.
 type Tail struct {
+	conn    *pgx.Conn
 	member  *engine.Member
 	key     string
 	payload *string
@@ -56,7 +57,7 @@ func NewTail(ctx context.Context, conn *pgx.Conn, cfg TailConfig) (*Tail, error)
 		}
 		patterns = topic.Patterns{cfg.Topic}
 	}
-	t := &Tail{key: cfg.Key}
+	t := &Tail{conn: conn, key: cfg.Key}
 	if len(cfg.Payload) > 0 {
 		if !storable.JSON(cfg.Payload) {
 			return nil, fmt.Errorf("%w: payload is not JSON that PostgreSQL can store", ErrInvalidFilter)
@@ -64,31 +65,19 @@ func NewTail(ctx context.Context, conn *pgx.Conn, cfg TailConfig) (*Tail, error)
 		text := string(cfg.Payload)
 		t.payload = &text
 	}
-	s := engine.Subscription{Topics: patterns}
-	all := engine.Cursor{}
-	err := pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
+	err := pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) (err error) {
 		if cfg.Path != "" {
 			t.path = &cfg.Path
 			if err := checkPath(ctx, tx, cfg.Path); err != nil {
 				return err
 			}
 		}
-		after, pending, err := engine.StartCursor(ctx, tx, cfg.Start)
-		if err != nil {
-			return err
-		}
-		all.Pending = pending
-		for lane := range int16(engine.Lanes) {
-			all.Lanes, all.After = append(all.Lanes, lane), append(all.After, after)
-		}
-		return tx.QueryRow(ctx, `select c.floor from outbox.cluster c`).Scan(&s.Floor)
+		t.member, err = engine.Follow(ctx, tx, patterns, cfg.Start)
+		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("follow the log: %w", err)
 	}
-	// A member that owns every lane and settles nothing: only that asks who its worker is.
-	t.member = engine.NewMember(conn, 0, s)
-	t.member.Cursors = []engine.Cursor{all}
 	return t, nil
 }
 
@@ -139,7 +128,7 @@ func (t *Tail) matching(ctx context.Context, events []engine.Event) ([]engine.Ev
 	for i := range events {
 		lanes[i], ids[i] = events[i].Lane, events[i].ID
 	}
-	rows, _ := t.member.Conn.Query(ctx, matchingSQL, lanes, ids, t.payload, t.path)
+	rows, _ := t.conn.Query(ctx, matchingSQL, lanes, ids, t.payload, t.path)
 	found, err := pgx.CollectRows(rows, pgx.RowTo[int64])
 	if err != nil {
 		return nil, err

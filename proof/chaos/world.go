@@ -16,8 +16,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/signalbox-go/signalbox/internal/embeddedpg"
-	"github.com/signalbox-go/signalbox/migrations"
 	"github.com/signalbox-go/signalbox/internal/engine"
+	"github.com/signalbox-go/signalbox/migrations"
 	"github.com/signalbox-go/signalbox/outbox/admin"
 )
 

@@ -1,0 +1,30 @@
+package engine
+
+import (
+	"context"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/signalbox-go/signalbox/internal/topic"
+	"github.com/signalbox-go/signalbox/outbox"
+)
+
+// Follow returns a member that owns every lane from a position on, of no worker and no subscription: it only reads, and settles
+// nothing. It reads over the transaction's connection, once that has ended. The transaction must not have written before.
+func Follow(ctx context.Context, tx pgx.Tx, topics topic.Patterns, start outbox.Position) (*Member, error) {
+	s := Subscription{Topics: topics}
+	after, pending, err := startCursor(ctx, tx, start)
+	if err != nil {
+		return nil, err
+	}
+	all := Cursor{Pending: pending}
+	for lane := range int16(Lanes) {
+		all.Lanes, all.After = append(all.Lanes, lane), append(all.After, after)
+	}
+	if err := tx.QueryRow(ctx, `select c.floor from outbox.cluster c`).Scan(&s.Floor); err != nil {
+		return nil, err
+	}
+	m := NewMember(tx.Conn(), 0, s)
+	m.Cursors = []Cursor{all}
+	return m, nil
+}

@@ -25,6 +25,7 @@ import (
 	"github.com/signalbox-go/signalbox/internal/pgtest"
 	"github.com/signalbox-go/signalbox/metrics"
 	"github.com/signalbox-go/signalbox/migrations"
+	"github.com/signalbox-go/signalbox/migrations/apply"
 	"github.com/signalbox-go/signalbox/outbox"
 	"github.com/signalbox-go/signalbox/outbox/admin"
 	"github.com/signalbox-go/signalbox/worker"
@@ -487,7 +488,7 @@ func connect(t *testing.T, server *embeddedpg.Server) *pgxpool.Pool {
 		t.Fatal(err)
 	}
 	t.Cleanup(pool.Close)
-	err = pool.AcquireFunc(t.Context(), func(c *pgxpool.Conn) error { return migrations.Outbox.Up(t.Context(), c.Conn()) })
+	err = pool.AcquireFunc(t.Context(), func(c *pgxpool.Conn) error { return apply.Up(t.Context(), c.Conn(), migrations.Outbox) })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,4 +1,4 @@
-// Package migrations holds the schema of Signalbox and brings a database up to date.
+// Package migrations holds the schema of Signalbox, and checks whether a database has it. Package apply brings a database up to date.
 //
 // There are two sets, each with a version table of its own:
 //
@@ -8,6 +8,6 @@
 //     rollup" makes of it.
 //
 // They are plain tern migrations, so the same files work in three ways: "outbox migrate", "tern migrate" in the
-// folder of a set, and [Set.Up] from Go. Workers and producers call [Set.Check] and refuse to start on a schema that
+// folder of a set, and apply.Up from Go. Workers and producers call [Set.Check] and refuse to start on a schema that
 // is missing, older or newer than they are.
 package migrations

@@ -10,7 +10,6 @@ import (
 	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/tern/v2/migrate"
 )
 
 //go:embed outbox/*.sql signals/*.sql
@@ -38,7 +37,7 @@ type VersionError struct {
 	Want int32  // the binary's version
 }
 
-const howToMigrate = `run "outbox migrate", or Up of package migrations from Go`
+const howToMigrate = `run "outbox migrate", or call apply.Up of package migrations/apply from Go`
 
 func (e *VersionError) Error() string {
 	if e.Have > e.Want {
@@ -56,32 +55,17 @@ func (e *VersionError) Is(target error) bool { return target == ErrMissing && e.
 // String returns the set's name.
 func (s Set) String() string { return s.name }
 
-// Up applies what is missing of the set. Any number of processes may call it at once: they take turns, and all succeed.
-// A database that is newer than this binary is left alone and reported as a *VersionError.
-// The connection must not be used by anybody else meanwhile, and must reach PostgreSQL directly or through a session pool.
-func (s Set) Up(ctx context.Context, conn *pgx.Conn) error {
-	var newer *VersionError
-	if err := s.Check(ctx, conn); err == nil {
-		return nil
-	} else if errors.As(err, &newer) && newer.Have > newer.Want {
-		return err
-	}
-	m, err := migrate.NewMigrator(ctx, conn, s.versionTable)
-	if err != nil {
-		return fmt.Errorf("migrate %s: %w", s, err)
-	}
+// Files returns the set's migrations, as tern has them: numbered from 1 without a gap.
+func (s Set) Files() fs.FS {
 	sub, err := fs.Sub(files, s.name)
 	if err != nil {
-		return fmt.Errorf("migrate %s: %w", s, err)
+		panic(err) // the name is ours, and valid
 	}
-	if err := m.LoadMigrations(sub); err != nil {
-		return fmt.Errorf("migrate %s: %w", s, err)
-	}
-	if err := m.Migrate(ctx); err != nil {
-		return fmt.Errorf("migrate %s: %w", s, err)
-	}
-	return nil
+	return sub
 }
+
+// VersionTable is the table that has the number of the last migration that was applied.
+func (s Set) VersionTable() string { return s.versionTable }
 
 // A Querier is a connection, a pool or a transaction of pgx.
 type Querier interface {
@@ -112,11 +96,7 @@ func (s Set) Check(ctx context.Context, db Querier) error {
 
 // version is the number of the set's last migration.
 func (s Set) version() (int32, error) {
-	sub, err := fs.Sub(files, s.name)
-	if err != nil {
-		return 0, fmt.Errorf("find %s migrations: %w", s, err)
-	}
-	found, err := migrate.FindMigrations(sub)
+	found, err := fs.Glob(s.Files(), "[0-9][0-9][0-9]_*.sql")
 	if err != nil {
 		return 0, fmt.Errorf("find %s migrations: %w", s, err)
 	}

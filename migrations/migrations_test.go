@@ -8,6 +8,7 @@ import (
 
 	"github.com/signalbox-go/signalbox/internal/pgtest"
 	"github.com/signalbox-go/signalbox/migrations"
+	"github.com/signalbox-go/signalbox/migrations/apply"
 )
 
 var sets = []migrations.Set{migrations.Outbox, migrations.Signals}
@@ -20,7 +21,7 @@ func TestUpAtOnce(t *testing.T) {
 		conn := db.Conn(t)
 		running.Go(func() {
 			for _, set := range sets {
-				if err := set.Up(context.Background(), conn); err != nil {
+				if err := apply.Up(context.Background(), conn, set); err != nil {
 					t.Error(err)
 				}
 			}
@@ -42,7 +43,7 @@ func TestCheck(t *testing.T) {
 		if err := set.Check(t.Context(), db.Pool); !errors.Is(err, migrations.ErrMissing) {
 			t.Errorf("%s: got %v, want ErrMissing", set, err)
 		}
-		if err := set.Up(t.Context(), conn); err != nil {
+		if err := apply.Up(t.Context(), conn, set); err != nil {
 			t.Fatal(err)
 		}
 		if err := set.Check(t.Context(), db.Pool); err != nil {
@@ -51,7 +52,7 @@ func TestCheck(t *testing.T) {
 		if _, err := conn.Exec(t.Context(), "update public.signalbox_"+set.String()+"_version set version = version + 1"); err != nil {
 			t.Fatal(err)
 		}
-		for what, err := range map[string]error{"Check": set.Check(t.Context(), db.Pool), "Up": set.Up(t.Context(), conn)} {
+		for what, err := range map[string]error{"Check": set.Check(t.Context(), db.Pool), "Up": apply.Up(t.Context(), conn, set)} {
 			var version *migrations.VersionError
 			if !errors.As(err, &version) || version.Have != version.Want+1 || errors.Is(err, migrations.ErrMissing) {
 				t.Errorf("%s of a newer %s: got %v", what, set, err)

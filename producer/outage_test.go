@@ -15,6 +15,7 @@ import (
 
 	"github.com/signalbox-go/signalbox/internal/pgtest"
 	"github.com/signalbox-go/signalbox/migrations"
+	"github.com/signalbox-go/signalbox/migrations/apply"
 	"github.com/signalbox-go/signalbox/producer"
 )
 
@@ -90,7 +91,7 @@ func migrate(t *testing.T, url string) {
 	}
 	defer func() { _ = conn.Close(context.Background()) }()
 	for _, set := range []migrations.Set{migrations.Outbox, migrations.Signals} {
-		if err := set.Up(t.Context(), conn); err != nil {
+		if err := apply.Up(t.Context(), conn, set); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/signalbox-go/signalbox/internal/embeddedpg"
 	"github.com/signalbox-go/signalbox/metrics"
 	"github.com/signalbox-go/signalbox/migrations"
+	"github.com/signalbox-go/signalbox/migrations/apply"
 	"github.com/signalbox-go/signalbox/outbox"
 	"github.com/signalbox-go/signalbox/outbox/admin"
 	"github.com/signalbox-go/signalbox/worker"
@@ -44,7 +45,7 @@ func durable(b *testing.B) *pgxpool.Pool {
 		b.Fatal(err)
 	}
 	b.Cleanup(pool.Close)
-	err = pool.AcquireFunc(b.Context(), func(c *pgxpool.Conn) error { return migrations.Outbox.Up(b.Context(), c.Conn()) })
+	err = pool.AcquireFunc(b.Context(), func(c *pgxpool.Conn) error { return apply.Up(b.Context(), c.Conn(), migrations.Outbox) })
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/signalbox-go/signalbox/dashboard"
 	"github.com/signalbox-go/signalbox/metrics"
 	"github.com/signalbox-go/signalbox/migrations"
+	"github.com/signalbox-go/signalbox/migrations/apply"
 	"github.com/signalbox-go/signalbox/worker"
 )
 
@@ -42,7 +43,7 @@ func Example_service() {
 
 // serve runs the service until ctx ends.
 func serve(ctx context.Context, pool *pgxpool.Pool, listener net.Listener) error {
-	err := pool.AcquireFunc(ctx, func(conn *pgxpool.Conn) error { return migrations.Outbox.Up(ctx, conn.Conn()) })
+	err := pool.AcquireFunc(ctx, func(conn *pgxpool.Conn) error { return apply.Up(ctx, conn.Conn(), migrations.Outbox) })
 	if err != nil {
 		return err
 	}

@@ -54,7 +54,7 @@ func Example_testHandler() {
 // TestLedger is how the whole way of an event may be tested, from the commit to what its handler leaves.
 func TestLedger(t *testing.T) {
 	t.Parallel()
-	pool := pgtest.New(t).Pool // a database of yours, with migrations.Outbox.Up
+	pool := pgtest.New(t).Pool // a database of yours, with apply.Up
 	if _, err := pool.Exec(t.Context(), `create schema shop; create table shop.ledger (order_id text primary key, total integer)`); err != nil {
 		t.Fatal(err)
 	}

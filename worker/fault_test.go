@@ -19,6 +19,7 @@ import (
 	"github.com/signalbox-go/signalbox/internal/engine"
 	"github.com/signalbox-go/signalbox/internal/pgtest"
 	"github.com/signalbox-go/signalbox/migrations"
+	"github.com/signalbox-go/signalbox/migrations/apply"
 	"github.com/signalbox-go/signalbox/outbox"
 	"github.com/signalbox-go/signalbox/outbox/admin"
 	"github.com/signalbox-go/signalbox/worker"
@@ -402,7 +403,7 @@ func migrated(t *testing.T, server *embeddedpg.Server) *pgxpool.Pool {
 		t.Fatal(err)
 	}
 	t.Cleanup(pool.Close)
-	if err := pool.AcquireFunc(t.Context(), func(c *pgxpool.Conn) error { return migrations.Outbox.Up(t.Context(), c.Conn()) }); err != nil {
+	if err := pool.AcquireFunc(t.Context(), func(c *pgxpool.Conn) error { return apply.Up(t.Context(), c.Conn(), migrations.Outbox) }); err != nil {
 		t.Fatal(err)
 	}
 	return pool

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/signalbox-go/signalbox/migrations"
+	"github.com/signalbox-go/signalbox/migrations/apply"
 	"github.com/signalbox-go/signalbox/outbox"
 	"github.com/signalbox-go/signalbox/worker"
 )
@@ -37,7 +38,7 @@ func (*signalbox) Info() Info {
 }
 
 func (*signalbox) Setup(ctx context.Context, pool *pgxpool.Pool) error {
-	return pool.AcquireFunc(ctx, func(c *pgxpool.Conn) error { return migrations.Outbox.Up(ctx, c.Conn()) })
+	return pool.AcquireFunc(ctx, func(c *pgxpool.Conn) error { return apply.Up(ctx, c.Conn(), migrations.Outbox) })
 }
 
 func (*signalbox) Publish(ctx context.Context, tx pgx.Tx, events []Event) error {

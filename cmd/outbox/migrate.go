@@ -14,6 +14,7 @@ import (
 	"github.com/signalbox-go/signalbox/internal/cli"
 	"github.com/signalbox-go/signalbox/internal/engine"
 	"github.com/signalbox-go/signalbox/migrations"
+	"github.com/signalbox-go/signalbox/migrations/apply"
 )
 
 type migrateCommand struct {
@@ -120,7 +121,7 @@ func upgrade(ctx context.Context, conn *pgx.Conn, set migrations.Set) (migratedS
 	if err := set.Check(ctx, conn); err != nil && !errors.As(err, &old) {
 		return done, err
 	}
-	err := set.Up(ctx, conn)
+	err := apply.Up(ctx, conn, set)
 	if taken := new(pgconn.PgError); old != nil && old.Have == 0 && errors.As(err, &taken) && (taken.Code == pgerrcode.DuplicateSchema || taken.Code == pgerrcode.DuplicateTable) {
 		return done, fmt.Errorf("%w: it is not Signalbox's, or its version in public.signalbox_%s_version was lost: use another database", err, set)
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/signalbox-go/signalbox/internal/cli"
 	"github.com/signalbox-go/signalbox/internal/pgtest"
 	"github.com/signalbox-go/signalbox/migrations"
+	"github.com/signalbox-go/signalbox/migrations/apply"
 )
 
 func TestMain(m *testing.M) { pgtest.Main(m) }
@@ -195,7 +196,7 @@ func TestRunRefuses(t *testing.T) {
 	t.Parallel()
 	empty, ready := pgtest.NewEmpty(t), pgtest.New(t)
 	half, newer := pgtest.NewEmpty(t), pgtest.New(t)
-	if err := migrations.Outbox.Up(t.Context(), half.Conn(t)); err != nil {
+	if err := apply.Up(t.Context(), half.Conn(t), migrations.Outbox); err != nil {
 		t.Fatal(err)
 	}
 	newerSignals, olderSignals := pgtest.New(t), pgtest.New(t)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/signalbox-go/signalbox/internal/pgtest"
 	"github.com/signalbox-go/signalbox/migrations"
+	"github.com/signalbox-go/signalbox/migrations/apply"
 	"github.com/signalbox-go/signalbox/outbox"
 	"github.com/signalbox-go/signalbox/outbox/admin"
 	"github.com/signalbox-go/signalbox/producer"
@@ -42,7 +43,7 @@ func TestPrivileges(t *testing.T) {
 	}
 	owner := connect(server.URL("postgres"))
 	for _, set := range []migrations.Set{migrations.Outbox, migrations.Signals} {
-		if err := owner.AcquireFunc(t.Context(), func(c *pgxpool.Conn) error { return set.Up(t.Context(), c.Conn()) }); err != nil {
+		if err := owner.AcquireFunc(t.Context(), func(c *pgxpool.Conn) error { return apply.Up(t.Context(), c.Conn(), set) }); err != nil {
 			t.Fatal(err)
 		}
 	}

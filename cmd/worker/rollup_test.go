@@ -20,6 +20,7 @@ import (
 	"github.com/signalbox-go/signalbox/internal/engine"
 	"github.com/signalbox-go/signalbox/internal/pgtest"
 	"github.com/signalbox-go/signalbox/migrations"
+	"github.com/signalbox-go/signalbox/migrations/apply"
 	"github.com/signalbox-go/signalbox/outbox"
 	"github.com/signalbox-go/signalbox/outbox/admin"
 	"github.com/signalbox-go/signalbox/producer"
@@ -148,7 +149,7 @@ func TestRollupUnderKills(t *testing.T) {
 	}
 	t.Cleanup(pool.Close)
 	for _, set := range []migrations.Set{migrations.Outbox, migrations.Signals} {
-		if err := pool.AcquireFunc(t.Context(), func(c *pgxpool.Conn) error { return set.Up(t.Context(), c.Conn()) }); err != nil {
+		if err := pool.AcquireFunc(t.Context(), func(c *pgxpool.Conn) error { return apply.Up(t.Context(), c.Conn(), set) }); err != nil {
 			t.Fatal(err)
 		}
 	}

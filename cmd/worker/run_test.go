@@ -15,6 +15,7 @@ import (
 	"github.com/signalbox-go/signalbox/internal/cli"
 	"github.com/signalbox-go/signalbox/internal/pgtest"
 	"github.com/signalbox-go/signalbox/migrations"
+	"github.com/signalbox-go/signalbox/migrations/apply"
 	"github.com/signalbox-go/signalbox/outbox"
 	"github.com/signalbox-go/signalbox/outbox/admin"
 	"github.com/signalbox-go/signalbox/producer"
@@ -231,7 +232,7 @@ func TestRunRefuses(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t)
 	empty, half := pgtest.NewEmpty(t), pgtest.NewEmpty(t)
-	if err := migrations.Outbox.Up(t.Context(), half.Conn(t)); err != nil {
+	if err := apply.Up(t.Context(), half.Conn(t), migrations.Outbox); err != nil {
 		t.Fatal(err)
 	}
 	newer, newerSignals, olderSignals := pgtest.New(t), pgtest.New(t), pgtest.New(t)

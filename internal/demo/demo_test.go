@@ -20,6 +20,7 @@ import (
 	"github.com/signalbox-go/signalbox/internal/engine"
 	"github.com/signalbox-go/signalbox/internal/pgtest"
 	"github.com/signalbox-go/signalbox/migrations"
+	"github.com/signalbox-go/signalbox/migrations/apply"
 	"github.com/signalbox-go/signalbox/outbox"
 )
 
@@ -240,7 +241,7 @@ func TestDatabaseIsKilled(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(migrations.Outbox.Up(t.Context(), conn), migrations.Signals.Up(t.Context(), conn), conn.Close(t.Context())); err != nil {
+	if err := errors.Join(apply.Up(t.Context(), conn, migrations.Outbox), apply.Up(t.Context(), conn, migrations.Signals), conn.Close(t.Context())); err != nil {
 		t.Fatal(err)
 	}
 	pool, err := pgxpool.New(t.Context(), url)

@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/signalbox-go/signalbox/migrations"
+	"github.com/signalbox-go/signalbox/migrations/apply"
 )
 
 // A DB is a database for one test. It goes, with all connections to it, when the test ends.
@@ -169,7 +170,7 @@ func migrate(ctx context.Context, url string) error {
 	}
 	// Closed when we return: a template with a connection cannot be copied.
 	defer conn.Close(ctx)
-	return errors.Join(migrations.Outbox.Up(ctx, conn), migrations.Signals.Up(ctx, conn))
+	return errors.Join(apply.Up(ctx, conn, migrations.Outbox), apply.Up(ctx, conn, migrations.Signals))
 }
 
 // databaseURLs returns what makes the URLs of other databases from that of one of a server.

@@ -18,6 +18,7 @@ import (
 	"github.com/signalbox-go/signalbox/internal/embeddedpg"
 	"github.com/signalbox-go/signalbox/internal/engine"
 	"github.com/signalbox-go/signalbox/migrations"
+	"github.com/signalbox-go/signalbox/migrations/apply"
 	"github.com/signalbox-go/signalbox/outbox/admin"
 )
 
@@ -94,7 +95,7 @@ func (w *world) build(ctx context.Context) (err error) {
 	}
 	if err := w.db.AcquireFunc(ctx, func(c *pgxpool.Conn) error {
 		for _, set := range []migrations.Set{migrations.Outbox, migrations.Signals} {
-			if err := set.Up(ctx, c.Conn()); err != nil {
+			if err := apply.Up(ctx, c.Conn(), set); err != nil {
 				return err
 			}
 		}

@@ -1,0 +1,83 @@
+// Package layout has no code. Its test keeps the packages of the project in layers: imports run one way.
+package layout
+
+import (
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/signalbox-go/signalbox/"
+
+// layers lists which packages of the project each package may import. Those that are not listed wire others together: commands, demos,
+// proofs and what only tests use.
+var layers = map[string][]string{
+	"internal/storable": {},
+	"internal/topic":    {"internal/storable"},
+	"internal/guard":    {},
+	"outbox":            {"internal/guard", "internal/storable", "internal/topic"},
+	"internal/engine":   {"internal/guard", "internal/storable", "internal/topic", "outbox"},
+	"outbox/admin":      {"internal/engine", "internal/storable", "internal/topic", "outbox"},
+	"migrations":        {},
+	"migrations/apply":  {"migrations"},
+	"worker":            {"internal/engine", "internal/guard", "internal/topic", "migrations", "outbox"},
+	"metrics":           {"internal/engine", "outbox", "outbox/admin", "worker"},
+	"dashboard":         {"internal/engine", "internal/guard", "internal/humantime", "outbox", "outbox/admin"},
+	"producer":          {"internal/engine", "internal/guard", "migrations", "outbox"},
+}
+
+// onlyPgx are packages that link pgx and conc, and nothing of what migrates, serves metrics or parses flags.
+var onlyPgx = []string{"outbox", "outbox/admin", "worker"}
+
+func TestImportsRunOneWay(t *testing.T) {
+	t.Parallel()
+	seen := map[string]bool{}
+	for _, line := range list(t, "{{.ImportPath}} {{join .Imports \" \"}}", "./...") {
+		fields := strings.Fields(line)
+		name, own := strings.CutPrefix(fields[0], module)
+		allowed, layered := layers[name]
+		if !own || !layered {
+			continue
+		}
+		seen[name] = true
+		for _, imported := range fields[1:] {
+			if other, own := strings.CutPrefix(imported, module); own && !slices.Contains(allowed, other) {
+				t.Errorf("%s imports %s, and may import only %v", name, other, allowed)
+			}
+		}
+	}
+	for name := range layers {
+		if !seen[name] && name != "internal/guard" {
+			t.Errorf("there is no package %s", name)
+		}
+	}
+}
+
+func TestLinkedModules(t *testing.T) {
+	t.Parallel()
+	const allowed = "github.com/jackc/pgx github.com/jackc/pgerrcode github.com/jackc/pgpassfile github.com/jackc/pgservicefile github.com/jackc/puddle github.com/sourcegraph/conc golang.org/x/sync golang.org/x/text"
+	for _, name := range onlyPgx {
+		for _, path := range list(t, "{{.ImportPath}}", "-deps", "./"+name) {
+			host, _, _ := strings.Cut(path, "/")
+			if !strings.Contains(host, ".") || strings.HasPrefix(path, module) {
+				continue
+			}
+			if !slices.ContainsFunc(strings.Fields(allowed), func(module string) bool { return path == module || strings.HasPrefix(path, module+"/") }) {
+				t.Errorf("%s links %s", name, path)
+			}
+		}
+	}
+}
+
+// list runs go list in the root of the module, and returns its lines.
+func list(t *testing.T, format string, args ...string) []string {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "go", append([]string{"list", "-f", format}, args...)...) //nolint:gosec // our own arguments
+	cmd.Dir = "../.."
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	return strings.Split(strings.TrimSpace(string(out)), "\n")
+}

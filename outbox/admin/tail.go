@@ -81,7 +81,7 @@ func NewTail(ctx context.Context, conn *pgx.Conn, cfg TailConfig) (*Tail, error)
 		for lane := range int16(engine.Lanes) {
 			all.Lanes, all.After = append(all.Lanes, lane), append(all.After, after)
 		}
-		return tx.QueryRow(ctx, `select c.floor from outbox.cluster c`).Scan(&s.Floor)
+		return tx.QueryRow(ctx, `select max(c.floor) from outbox.cluster c`).Scan(&s.Floor)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("follow the log: %w", err)

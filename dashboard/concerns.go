@@ -30,6 +30,7 @@ func (c *concern) add(name, link, note string) {
 
 // concerns groups what somebody should look at by what it is, the worst first.
 func concerns(s *admin.Status) []concern {
+	log := concern{What: "No worker can serve", Alarm: true}
 	unserved, dead := concern{What: "Without a worker", Alarm: true}, concern{What: "Dead letters", Alarm: true}
 	blocked, paused, held := concern{What: "Behind a failed event of their key"}, concern{What: "Paused"}, concern{What: "Yet to settle old events"}
 	for _, c := range s.Concerns {
@@ -41,11 +42,15 @@ func concerns(s *admin.Status) []concern {
 			dead.add(name, link("deadletters", "subscription", name), atMost(c.Events))
 		case admin.ConcernBlocked:
 			blocked.add(name, page, atMost(c.Events))
+		case admin.ConcernForeign:
+			log.add("Restored, replicated or upgraded", link("overview"), "run outbox migrate")
+		case admin.ConcernBehind:
+			log.add("Sequences are behind", link("overview"), "run outbox migrate")
 		case admin.ConcernHolds:
 			held.add(name, page, "from "+span(s.At.Sub(*c.Since))+" ago on")
 		case admin.ConcernPaused:
 			paused.add(name, page, "for "+span(s.At.Sub(*c.Since)))
 		}
 	}
-	return slices.DeleteFunc([]concern{unserved, dead, blocked, held, paused}, func(c concern) bool { return len(c.About) == 0 })
+	return slices.DeleteFunc([]concern{log, unserved, dead, blocked, held, paused}, func(c concern) bool { return len(c.About) == 0 })
 }

@@ -19,16 +19,19 @@ type TopicsError struct {
 }
 
 func (e *TopicsError) Error() string {
-	want := make([]string, len(e.Want))
-	for i, topic := range e.Want {
-		want[i] = quoteLiteral(topic)
-	}
-	return fmt.Sprintf("subscription %q has the topics %s, not %s: leave them out, use another name, or change them with "+
-		"\"update outbox.subscriptions set topics = array[%s] where name = %s\" and restart its workers",
-		e.Name, strings.Join(e.Have, " "), strings.Join(e.Want, " "), strings.Join(want, ", "), quoteLiteral(e.Name))
+	return fmt.Sprintf("subscription %q has the topics %s, not %s, and they cannot change: leave them out, or use another subscription, "+
+		"for example one for the added topics only",
+		e.Name, strings.Join(e.Have, " "), strings.Join(e.Want, " "))
 }
 
-// ErrForeignCluster says that the log was restored from a dump of another cluster and has not been adopted yet.
-var ErrForeignCluster = errors.New(`the outbox was restored from another cluster: stop its producers and run "outbox migrate" to adopt it`)
+// ErrForeignCluster says that the transaction ids in the log are from elsewhere, and that it has not been adopted yet.
+var ErrForeignCluster = errors.New("the outbox was restored from a dump, replicated from another server or upgraded by pg_upgrade: " +
+	`stop its producers and run "outbox migrate" to adopt it`)
 
-func quoteLiteral(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }
+// ErrLogBehind says that a sequence of the outbox hands out numbers again that were handed out before: what is published would be
+// below the cursors, and no subscription would see it.
+var ErrLogBehind = errors.New("the outbox's sequences are behind its tables, as after replication, setval or a crash with unlogged tables: " +
+	`stop its producers and run "outbox migrate" to mend it`)
+
+// ErrRowSecurity says that row security hides rows of the outbox from the role that asks: cursors would pass events unseen.
+var ErrRowSecurity = errors.New(`row security hides rows of the outbox from this role: run "alter role … bypassrls" or "alter table … disable row level security"`)

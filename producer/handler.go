@@ -11,7 +11,9 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/signalbox-go/signalbox/internal/engine"
 	"github.com/signalbox-go/signalbox/migrations"
+	"github.com/signalbox-go/signalbox/outbox"
 )
 
 // DB is what a Handler needs of pgx: a pool.
@@ -199,6 +201,13 @@ func (h *Handler) readyz(r *http.Request) (any, error) {
 	}
 	if readOnly {
 		return nil, errReadOnly
+	}
+	err := engine.CheckLog(ctx, h.db)
+	if errors.Is(err, outbox.ErrForeignCluster) || errors.Is(err, outbox.ErrLogBehind) || errors.Is(err, outbox.ErrRowSecurity) {
+		return nil, refuse(http.StatusServiceUnavailable, "%w", err)
+	}
+	if err != nil {
+		return nil, err
 	}
 	return status{"ready"}, nil
 }

@@ -23,6 +23,7 @@ func (s *session) beat(rest, ctx context.Context, log *slog.Logger, fail func(er
 		sentinel   bool
 		missing    = map[int64]time.Time{} // workers whose lock is gone, and since when
 		next       = time.Now()
+		looked     = time.Now() // at the log as a whole: before it joined
 	)
 	rest, cancel := context.WithCancel(rest)
 	defer goroutines.Wait()
@@ -60,6 +61,12 @@ func (s *session) beat(rest, ctx context.Context, log *slog.Logger, fail func(er
 					}
 				})
 			}
+		}
+		if time.Since(looked) >= logEvery {
+			if err := s.checkLog(ctx); err != nil {
+				return err
+			}
+			looked = time.Now()
 		}
 		var err error
 		if look {
@@ -156,6 +163,20 @@ func (s *session) pulse(ctx context.Context, candidate bool) (elected bool, err 
 	}
 	s.w.serving.Store(true)
 	return p.Sentinel, nil
+}
+
+// logEvery is how often a worker looks at the log as a whole. Its reads notice what concerns their lanes at once, but it may have
+// none.
+const logEvery = 3 * time.Second
+
+// checkLog looks whether something has become of the log for which the worker would lose events.
+func (s *session) checkLog(ctx context.Context) error {
+	return s.within(ctx, func(ctx context.Context) error {
+		if err := engine.CheckLog(ctx, s.control); err != nil {
+			return err
+		}
+		return engine.CheckTopics(ctx, s.control, s.subs)
+	})
 }
 
 // evictDead evicts workers whose lease has expired, or whose lock has been gone for a while: one that is shutting down, or

@@ -152,8 +152,8 @@ func goOn(t *testing.T, pool *pgxpool.Pool, foreign bool) {
 			t.Fatalf("on the copy, workers say %v; want ErrForeignCluster", err)
 		}
 		err := pool.AcquireFunc(t.Context(), func(c *pgxpool.Conn) error {
-			adopted, err := engine.Adopt(t.Context(), c.Conn())
-			if err == nil && !adopted {
+			mended, err := engine.Mend(t.Context(), c.Conn())
+			if err == nil && !mended.Adopted {
 				err = errors.New("there was nothing to adopt")
 			}
 			return err

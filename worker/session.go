@@ -85,7 +85,7 @@ func (s *session) join(ctx context.Context, left *departed) error {
 	if err := migrations.Outbox.Check(ctx, s.control); err != nil {
 		return err
 	}
-	if err := engine.CheckCluster(ctx, s.control); err != nil {
+	if err := engine.CheckLog(ctx, s.control); err != nil {
 		return err
 	}
 	if err := left.evict(ctx, s.control); err != nil {

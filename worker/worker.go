@@ -85,7 +85,8 @@ func (w *Worker) Ready() error {
 //
 // It returns an error when it cannot start: the database cannot be reached, its schema is missing or of another version
 // (a *migrations.VersionError), or a subscription exists with other topics (an *outbox.TopicsError). Once it has
-// served, it comes back by itself, however long the database is away. A Worker runs once.
+// served, it comes back by itself, however long the database is away. But it ends, then as well, with outbox.ErrForeignCluster,
+// outbox.ErrLogBehind or outbox.ErrRowSecurity when events would be lost: it notices within 5 seconds. A Worker runs once.
 func (w *Worker) Run(ctx context.Context) error {
 	if w.started.Swap(true) {
 		return fmt.Errorf("%w: the worker was run before", ErrInvalidConfig)
@@ -131,5 +132,6 @@ func permanent(err error) bool {
 		topics  *outbox.TopicsError
 	)
 	return errors.As(err, &version) || errors.As(err, &topics) ||
-		errors.Is(err, outbox.ErrForeignCluster) || errors.Is(err, outbox.ErrInvalidSubscription) || errors.Is(err, outbox.ErrUnknownSubscription)
+		errors.Is(err, outbox.ErrForeignCluster) || errors.Is(err, outbox.ErrLogBehind) || errors.Is(err, outbox.ErrRowSecurity) ||
+		errors.Is(err, outbox.ErrInvalidSubscription) || errors.Is(err, outbox.ErrUnknownSubscription)
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 
+	"github.com/signalbox-go/signalbox/outbox"
 	"github.com/signalbox-go/signalbox/outbox/admin"
 )
 
@@ -22,6 +23,10 @@ func concernsText(s *admin.Status) []string {
 			say("%s has %s: outbox deliveries groups -s %s", name, plural(c.Events, "dead letter", "dead letters"), argument)
 		case admin.ConcernBlocked:
 			say("%s has events behind failed ones of their keys: %s", name, waits(c.Events))
+		case admin.ConcernForeign:
+			say("%s", outbox.ErrForeignCluster)
+		case admin.ConcernBehind:
+			say("%s", outbox.ErrLogBehind)
 		case admin.ConcernHolds:
 			say("%s has yet to settle event %d, which is %s old: the log is kept for it", name, s.Log.OldestID, age(s.At.Sub(*c.Since)))
 		}

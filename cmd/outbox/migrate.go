@@ -63,7 +63,10 @@ var bothSets = []migrations.Set{migrations.Outbox, migrations.Signals}
 // A migrated is what became of a database.
 type migrated struct {
 	Sets    []migratedSet `json:"sets"`
-	Adopted bool          `json:"adopted"` // the log came from another cluster
+	Adopted bool          `json:"adopted"` // the log came from elsewhere
+	Raised  bool          `json:"raised"`  // a sequence was behind its table
+	// Republished is how many events had ids below cursors because of that, and got new ones.
+	Republished int64 `json:"republished"`
 }
 
 type migratedSet struct {
@@ -85,6 +88,10 @@ func (m *migrated) text() string {
 		if set.Set == migrations.Outbox.String() && m.Adopted {
 			b.WriteString("outbox: came from another cluster, and was adopted\n")
 		}
+		if set.Set == migrations.Outbox.String() && m.Raised {
+			fmt.Fprintf(&b, "outbox: its sequences were behind, and were raised; %s new ids\n",
+				plural(m.Republished, "event below the cursors got", "events below the cursors got"))
+		}
 	}
 	return b.String()
 }
@@ -104,9 +111,11 @@ func migrate(ctx context.Context, pool *pgxpool.Pool, sets []migrations.Set) (*m
 			if set != migrations.Outbox {
 				continue
 			}
-			if done.Adopted, err = engine.Adopt(ctx, conn); err != nil {
+			mended, err := engine.Mend(ctx, conn)
+			if err != nil {
 				return err
 			}
+			done.Adopted, done.Raised, done.Republished = mended.Adopted, mended.Raised, mended.Published
 		}
 		return nil
 	})

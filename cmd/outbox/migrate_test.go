@@ -85,14 +85,14 @@ func TestMigrateAdopts(t *testing.T) {
 	if _, err := db.Pool.Exec(t.Context(), `update outbox.cluster set system_identifier = 1`); err != nil {
 		t.Fatal(err)
 	}
-	if err := engine.CheckCluster(t.Context(), db.Pool); !errors.Is(err, outbox.ErrForeignCluster) {
+	if err := engine.CheckLog(t.Context(), db.Pool); !errors.Is(err, outbox.ErrForeignCluster) {
 		t.Fatalf("before: %v", err)
 	}
 	got, err := run(t, "migrate", "--database-url", db.URL)
 	if err != nil || got != "outbox: up to date\noutbox: came from another cluster, and was adopted\nsignals: up to date\n" {
 		t.Errorf("got %q, %v", got, err)
 	}
-	if err := engine.CheckCluster(t.Context(), db.Pool); err != nil {
+	if err := engine.CheckLog(t.Context(), db.Pool); err != nil {
 		t.Errorf("after: %v", err)
 	}
 }

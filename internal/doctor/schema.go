@@ -147,11 +147,22 @@ func checkTrigger(ctx context.Context, p *patient) ([]Finding, error) {
 }
 
 func checkCluster(ctx context.Context, p *patient) ([]Finding, error) {
-	err := engine.CheckCluster(ctx, p.conn)
-	if errors.Is(err, outbox.ErrForeignCluster) {
+	err := engine.CheckLog(ctx, p.conn)
+	switch {
+	case errors.Is(err, outbox.ErrForeignCluster):
 		return []Finding{{
-			"The outbox was restored from a dump of another cluster, and not adopted yet: workers refuse to start.",
+			"The outbox was restored from a dump, replicated from another server or upgraded by pg_upgrade, and not adopted yet: workers refuse to start.",
 			`Stop the publishers, and run "outbox migrate".`,
+		}}, nil
+	case errors.Is(err, outbox.ErrLogBehind):
+		return []Finding{{
+			"A sequence of the outbox is behind its tables: new events are below the cursors, and workers refuse to start.",
+			`Stop the publishers, and run "outbox migrate".`,
+		}}, nil
+	case errors.Is(err, outbox.ErrRowSecurity):
+		return []Finding{{
+			"Row security hides rows of the outbox from this role: workers that run as it refuse to start.",
+			"Run: alter role … bypassrls, or alter table … disable row level security (" + err.Error() + ")",
 		}}, nil
 	}
 	return nil, err

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 
@@ -11,65 +13,187 @@ import (
 	"github.com/signalbox-go/signalbox/outbox"
 )
 
-// CheckCluster returns ErrForeignCluster when the transaction ids in the log are another cluster's: readers that compare
-// them with those of this one would repeat or miss events.
-func CheckCluster(ctx context.Context, db outbox.DB) error {
-	var same bool
+// tables are those of the schema that readers and settles rely on.
+var tables = []string{"events", "subscriptions", "workers", "members", "lanes", "progress", "deliveries", "cluster", "trimmed"}
+
+// A querier is a connection, a pool or a transaction of pgx.
+type querier interface {
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+}
+
+// CheckRowSecurity returns outbox.ErrRowSecurity when this role may be shown a part of the outbox only.
+func CheckRowSecurity(ctx context.Context, db querier) error {
+	var (
+		role   string
+		hidden []string
+	)
 	err := db.QueryRow(ctx, `
-		select c.system_identifier = p.system_identifier from outbox.cluster c, pg_control_system() p`).Scan(&same)
+		select current_user, array(select t.name from unnest($1::text[]) as t (name) where row_security_active(format('outbox.%I', t.name)))`, tables).
+		Scan(&role, &hidden)
 	if err != nil {
-		return fmt.Errorf("check cluster: %w", err)
+		return fmt.Errorf("check row security: %w", err)
 	}
-	if !same {
-		return outbox.ErrForeignCluster
+	if len(hidden) > 0 {
+		return fmt.Errorf("%w (role %s; outbox.%s)", outbox.ErrRowSecurity, role, strings.Join(hidden, ", outbox."))
 	}
 	return nil
 }
 
-// Adopt makes a restored log this cluster's own, and reports whether there was anything to do. Events of transactions
-// that cursors were still waiting for become deliveries; from then on no stored transaction id of the old cluster is
-// compared with one of the new. Safe to call at any time, from any number of processes.
-func Adopt(ctx context.Context, conn *pgx.Conn) (bool, error) {
-	if err := CheckCluster(ctx, conn); !errors.Is(err, outbox.ErrForeignCluster) {
-		return false, err
+// CheckLog returns outbox.ErrForeignCluster, outbox.ErrLogBehind or outbox.ErrRowSecurity when something is wrong with the log as a
+// whole: readers would repeat or miss events. It takes a millisecond. Safe for concurrent use as far as db is.
+func CheckLog(ctx context.Context, db querier) error {
+	if err := CheckRowSecurity(ctx, db); err != nil {
+		return err
 	}
-	adopted := false
-	err := pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
-		var same bool
-		err := tx.QueryRow(ctx, `
-			select c.system_identifier = p.system_identifier from outbox.cluster c, pg_control_system() p for update of c`).Scan(&same)
-		if err != nil || same {
-			return err
+	var fault *string
+	if err := db.QueryRow(ctx, `select outbox.fault()`).Scan(&fault); err != nil {
+		return fmt.Errorf("check the log: %w", err)
+	}
+	switch {
+	case fault == nil:
+		return nil
+	case *fault == "foreign":
+		return outbox.ErrForeignCluster
+	}
+	return outbox.ErrLogBehind
+}
+
+// CheckTopics returns an *outbox.TopicsError when a subscription has other topics than when it was joined: its cursors have
+// passed events by the old ones. A trigger forbids that, but triggers can be disabled.
+func CheckTopics(ctx context.Context, db outbox.DB, subscriptions []Subscription) error {
+	ids := make([]int32, len(subscriptions))
+	for i, s := range subscriptions {
+		ids[i] = s.ID
+	}
+	rows, _ := db.Query(ctx, `select s.id, s.topics from outbox.subscriptions s where s.id = any ($1)`, ids)
+	var (
+		id     int32
+		topics []string
+	)
+	_, err := pgx.ForEachRow(rows, []any{&id, &topics}, func() error {
+		if s := subscriptions[slices.Index(ids, id)]; !slices.Equal(topics, s.Topics) {
+			return &outbox.TopicsError{Name: s.Name, Have: topics, Want: s.Topics}
 		}
-		// With publishers waiting, every id up to the last one is committed, or never will be.
-		if _, err := tx.Exec(ctx, `lock table outbox.events in share row exclusive mode`); err != nil {
-			return err
-		}
-		// The workers in the dump are not here.
-		rows, _ := tx.Query(ctx, `select w.id from outbox.workers w`)
-		workers, err := pgx.CollectRows(rows, pgx.RowTo[int64])
-		if err != nil {
-			return err
-		}
-		for _, id := range workers {
-			if _, err := remove(ctx, tx, id); err != nil {
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("check topics: %w", err)
+	}
+	return nil
+}
+
+// Mended says what [Mend] found to do.
+type Mended struct {
+	Adopted   bool  // the transaction ids were from elsewhere
+	Raised    bool  // a sequence was behind
+	Published int64 // events that were published below cursors meanwhile, and were published anew
+}
+
+// Mend makes what CheckLog complains about right, except for row security. Safe to call at any time, from any number of processes.
+//
+// It adopts a log whose transaction ids are from elsewhere: events of transactions that cursors were still waiting for become
+// deliveries; from then on no stored transaction id of the old cluster is compared with one of the new. It raises sequences that are
+// behind, and gives events that were published below cursors meanwhile new ids, in the order of the old ones.
+func Mend(ctx context.Context, conn *pgx.Conn) (Mended, error) {
+	err := CheckLog(ctx, conn)
+	if !errors.Is(err, outbox.ErrForeignCluster) && !errors.Is(err, outbox.ErrLogBehind) {
+		return Mended{}, err
+	}
+	var m Mended
+	err = pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
+		// Others that mend wait here. With publishers waiting, every id up to the last one is committed, or never will be.
+		for _, table := range []string{"cluster", "events"} {
+			if _, err := tx.Exec(ctx, `lock table outbox.`+table+` in share row exclusive mode`); err != nil {
 				return err
 			}
 		}
-		if err := adoptLate(ctx, tx); err != nil {
-			return err
+		err := CheckLog(ctx, tx)
+		if errors.Is(err, outbox.ErrForeignCluster) {
+			if err = adopt(ctx, tx); err != nil {
+				return err
+			}
+			m.Adopted = true
+			err = CheckLog(ctx, tx)
 		}
-		_, err = tx.Exec(ctx, `
-			update outbox.cluster c
-			set system_identifier = p.system_identifier, floor = coalesce((select max(e.id) from outbox.events e), 0)
-			from pg_control_system() p`)
-		adopted = err == nil
+		if errors.Is(err, outbox.ErrLogBehind) {
+			m.Raised = true
+			m.Published, err = raise(ctx, tx)
+		}
 		return err
 	})
 	if err != nil {
-		return false, fmt.Errorf("adopt the outbox: %w", err)
+		return Mended{}, fmt.Errorf("mend the outbox: %w", err)
 	}
-	return adopted, nil
+	return m, nil
+}
+
+// adopt makes the log this cluster's own. Nothing can be published meanwhile.
+func adopt(ctx context.Context, tx pgx.Tx) error {
+	// The workers in the dump are not here.
+	rows, _ := tx.Query(ctx, `select w.id from outbox.workers w`)
+	workers, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+	if err != nil {
+		return err
+	}
+	for _, id := range workers {
+		if _, err := remove(ctx, tx, id); err != nil {
+			return err
+		}
+	}
+	if err := adoptLate(ctx, tx); err != nil {
+		return err
+	}
+	_, err = tx.Exec(ctx, `
+		with gone as (
+		    delete from outbox.cluster c returning c.*
+		)
+		insert into outbox.cluster (system_identifier, relations, floor, behind_since)
+		select p.system_identifier, array['outbox.events'::regclass::oid, 'outbox.topic'::regtype::oid],
+		       coalesce((select max(e.id) from outbox.events e), 0), (select max(g.behind_since) from gone g)
+		from pg_control_system() p`)
+	return err
+}
+
+// raise lets every sequence go on behind what its table and others have of it, and gives events that no cursor waits for new ids. It
+// returns how many. Nothing can be published meanwhile.
+func raise(ctx context.Context, tx pgx.Tx) (astray int64, err error) {
+	var passed int64 // the highest cursor
+	err = tx.QueryRow(ctx, `
+		select greatest((select max(l.after_id) from outbox.lanes l),
+		                (select max(u.after_id) from outbox.progress p, unnest(p.after_ids) as u (after_id)),
+		                (select max(d.event_id) from outbox.deliveries d), 0)`).Scan(&passed)
+	if err != nil {
+		return 0, err
+	}
+	for _, s := range []struct{ sequence, highest string }{
+		{"events_id_seq", `greatest($1::bigint, (select max(e.id) from outbox.events e))`},
+		{"workers_id_seq", `greatest($1::bigint * 0, (select max(w.id) from outbox.workers w), (select max(p.owner) from outbox.progress p))`},
+		{"subscriptions_id_seq", `greatest($1::bigint * 0, (select max(s.id) from outbox.subscriptions s))`},
+		{"progress_seq_seq", `greatest($1::bigint * 0, (select max(p.seq) from outbox.progress p))`},
+	} {
+		// Sequences that are right stay as they are.
+		if _, err := tx.Exec(ctx, `
+			select setval('outbox.`+s.sequence+`', h.highest)
+			from (select `+s.highest+` as highest) h
+			where h.highest > coalesce(pg_sequence_last_value('outbox.`+s.sequence+`'), 0)`, passed); err != nil {
+			return 0, err
+		}
+	}
+	// What was published since then is below a cursor, or looks as if it were. Copies get ids beyond all cursors.
+	tag, err := tx.Exec(ctx, `
+		with astray as (
+		    delete from outbox.events e
+		    using outbox.cluster c
+		    where e.id <= $1 and e.published_at > c.behind_since
+		    returning e.*
+		)
+		insert into outbox.events (topic, key, payload, headers, published_at)
+		select a.topic, a.key, a.payload, a.headers, a.published_at from astray a order by a.id, a.published_at`, passed)
+	if err != nil {
+		return 0, err
+	}
+	_, err = tx.Exec(ctx, `update outbox.cluster c set behind_since = null where c.behind_since is not null`)
+	return tag.RowsAffected(), err
 }
 
 // adoptLate turns what cursors still waited for into deliveries, and empties their pending.

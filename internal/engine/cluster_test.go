@@ -51,15 +51,15 @@ func TestAdopt(t *testing.T) {
 	if _, err := control.Exec(ctx, `update outbox.cluster set system_identifier = 1`); err != nil {
 		t.Fatal(err)
 	}
-	if err := engine.CheckCluster(ctx, db.Pool); !errors.Is(err, outbox.ErrForeignCluster) {
+	if err := engine.CheckLog(ctx, db.Pool); !errors.Is(err, outbox.ErrForeignCluster) {
 		t.Fatalf("got %v, want ErrForeignCluster", err)
 	}
 	for _, want := range []bool{true, false} {
-		if adopted, err := engine.Adopt(ctx, control); err != nil || adopted != want {
-			t.Fatalf("adopted: %v, %v; want %v", adopted, err, want)
+		if mended, err := engine.Mend(ctx, control); err != nil || mended != (engine.Mended{Adopted: want}) {
+			t.Fatalf("mended: %+v, %v; want adopted %v", mended, err, want)
 		}
 	}
-	if err := engine.CheckCluster(ctx, db.Pool); err != nil {
+	if err := engine.CheckLog(ctx, db.Pool); err != nil {
 		t.Fatal(err)
 	}
 	rows, _ := db.Pool.Query(ctx, `select event_id from outbox.deliveries where state = 'retrying'`)

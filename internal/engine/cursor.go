@@ -105,14 +105,14 @@ func advance(cursors []Cursor, r reading) []Cursor {
 	return []Cursor{merged}
 }
 
-// unread reports whether a read could find anything, given what a later statement saw.
+// unread reports whether a read could find anything, given what a later statement saw: also that the head is behind a cursor.
 func unread(cursors []Cursor, s snapshot, head int64, held map[int16]bool) bool {
 	for _, c := range cursors {
 		if len(c.late) > 0 || len(c.Pending.without(s.unseen(everything))) > 0 {
 			return true
 		}
 		for i, lane := range c.Lanes {
-			if head > c.After[i] && !held[lane] {
+			if head < c.After[i] || head > c.After[i] && !held[lane] {
 				return true
 			}
 		}

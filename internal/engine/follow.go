@@ -21,7 +21,7 @@ func Follow(ctx context.Context, tx pgx.Tx, topics topic.Patterns, start outbox.
 	for lane := range int16(Lanes) {
 		all.Lanes, all.After = append(all.Lanes, lane), append(all.After, after)
 	}
-	if err := tx.QueryRow(ctx, `select c.floor from outbox.cluster c`).Scan(&s.Floor); err != nil {
+	if err := tx.QueryRow(ctx, `select max(c.floor) from outbox.cluster c`).Scan(&s.Floor); err != nil {
 		return nil, err
 	}
 	m := NewMember(tx.Conn(), 0, s)

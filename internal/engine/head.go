@@ -7,5 +7,7 @@ package engine
 // A cursor that was moved there would pass events that are yet to come. The function waits for the lock.
 //
 // It is asked in a select from the sequence, so that a role that may not read that is told so: from version 17 on, the function
-// alone would return null, as for a sequence that was never used.
-const HeadSQL = `coalesce((select pg_sequence_last_value('outbox.events_id_seq') from outbox.events_id_seq), 0)`
+// alone would return null, as for a sequence that was never used. Of one that was restarted with a higher number, the row says
+// where: nobody writes to the log's end until it is used.
+const HeadSQL = `coalesce((select pg_sequence_last_value('outbox.events_id_seq') from outbox.events_id_seq),
+         (select q.last_value - 1 from outbox.events_id_seq q where not q.is_called), 0)`

@@ -8,6 +8,8 @@ import (
 	"slices"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/signalbox-go/signalbox/outbox"
 )
 
 // A Window is a run of events that was read from lanes in one go, sorted by id.
@@ -32,12 +34,13 @@ const windowBytes = 16 << 20
 
 // readSetup keeps the planner from doing anything but probing the two indexes: on a table without statistics, or one
 // that grew since the plan was made, it may prefer to scan it all. JIT would compile for the costs of what is disabled.
+// Where row security would hide rows, it ends with an error instead: cursors would pass what it hides.
 // One statement, sent along with the read: behind a pooling proxy nothing must be left behind in the session.
 const readSetup = `
 select set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true),
        set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true),
        set_config('max_parallel_workers_per_gather', '0', true), set_config('jit', 'off', true),
-       set_config('plan_cache_mode', 'force_generic_plan', true)`
+       set_config('plan_cache_mode', 'force_generic_plan', true), set_config('row_security', 'off', true)`
 
 // readSQL returns, in this order: one row about the read itself, late events, new rows.
 //
@@ -197,6 +200,9 @@ func (m *Member) Read(ctx context.Context, limit int) (*Window, error) {
 
 	w := &Window{Events: got.events, before: m.Cursors, cursors: m.Cursors}
 	w.full = len(got.cut) > 0 || got.lateCut != 0 || catchingUp
+	if slices.ContainsFunc(m.Cursors, func(c Cursor) bool { return slices.Max(c.After) > got.head }) {
+		return nil, fmt.Errorf("read: %w", outbox.ErrLogBehind) // the cursors are older than what the read saw
+	}
 	next := advance(m.Cursors, got.reading)
 	w.moved = got.next != 0 || got.lateCut != 0 || catchingUp || shrunk(m.Cursors, next)
 	if w.moved {

@@ -77,8 +77,8 @@ func nameFault(name string) string {
 // FindSubscription returns the subscription of that name, or pgx.ErrNoRows.
 func FindSubscription(ctx context.Context, tx pgx.Tx, name string) (s Subscription, err error) {
 	err = tx.QueryRow(ctx, `
-		select s.id, s.name, s.topics, s.created_at, c.floor
-		from outbox.subscriptions s, outbox.cluster c
+		select s.id, s.name, s.topics, s.created_at, (select max(c.floor) from outbox.cluster c)
+		from outbox.subscriptions s
 		where s.name = $1`, name).Scan(&s.ID, &s.Name, &s.Topics, &s.CreatedAt, &s.Floor)
 	return s, err
 }

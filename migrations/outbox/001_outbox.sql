@@ -3,15 +3,6 @@
 
 create schema outbox;
 
--- The cluster in which the stored transaction ids mean something. A dump restored elsewhere brings its ids along,
--- but the new cluster counts its transactions anew: workers refuse to start until "outbox migrate" has adopted the log.
-create table outbox.cluster (
-    singleton         boolean primary key default true check (singleton),
-    system_identifier bigint  not null,
-    floor             bigint  not null default 0 -- events up to this id came from another cluster: their xids say nothing here
-);
-insert into outbox.cluster (system_identifier) select system_identifier from pg_catalog.pg_control_system();
-
 -- Domains, not checks of the table: each statement would parse a check's expression anew, and most insert a single row.
 create domain outbox.topic   as text  check (value <> '' and octet_length(value) <= 255);
 create domain outbox.key     as text  check (value <> '' and octet_length(value) <= 1024);
@@ -44,6 +35,21 @@ create unique index events_xid_id on outbox.events (xid, id);   -- late events a
 alter table outbox.events replica identity using index events_xid_id;
 -- Else, after a bulk load, the planner believes that a transaction has many events and scans for late ones.
 alter table outbox.events alter column xid set (n_distinct = -1);
+
+-- Where the stored transaction ids mean something. A dump, or logical replication, brings its row along, beside the one that is
+-- here if the schema was migrated before. But another cluster counts its transactions anew, and so does a physical copy of this one
+-- from the copy on: unless the only row is about here, workers refuse to serve until "outbox migrate" has adopted the log.
+create table outbox.cluster (
+    origin            uuid        primary key default pg_catalog.gen_random_uuid(),
+    system_identifier bigint      not null,           -- pg_upgrade changes it, too
+    relations         oid[]       not null,           -- of the table and a type: copies and pg_upgrade keep them, restoring makes others
+    floor             bigint      not null default 0, -- events up to this id came from another cluster: their xids say nothing here
+    -- Set when the ids of events were found to be behind cursors: what was published later than this, and has an id up to the
+    -- highest cursor, has been seen by no subscription that had passed it.
+    behind_since      timestamptz
+);
+insert into outbox.cluster (system_identifier, relations)
+select system_identifier, array['outbox.events'::regclass::oid, 'outbox.topic'::regtype::oid] from pg_catalog.pg_control_system();
 
 -- A subscription is a durable, named consumer group: each sees every event that matches its topics.
 create table outbox.subscriptions (
@@ -163,6 +169,101 @@ $$;
 create trigger doorbell after insert on outbox.events for each statement
     when (not pg_catalog.pg_try_advisory_xact_lock_shared(7446925, 1))
     execute function outbox.ring();
+
+-- What is wrong with the log as a whole: 'foreign' when its transaction ids are from elsewhere, 'behind' when a sequence hands out
+-- again what was handed out before, else null. Workers and producers ask it every few seconds: it looks at the last event of each
+-- lane, and at small tables. It runs as its owner, so that a producer needs no privileges to ask.
+-- Once the ids of events were behind, that is remembered: publishers would catch up with the cursors, and what they published
+-- until then would be lost without a trace.
+create function outbox.fault() returns text language plpgsql security definer
+set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_bitmapscan = off as $$
+declare
+    here    record;
+    tops    record;
+    highest record;
+    head    bigint;
+begin
+    select count(*) as rows, max(c.floor) as floor, max(c.behind_since) as behind_since,
+           coalesce(bool_and(c.system_identifier = p.system_identifier
+                             and c.relations = array['outbox.events'::regclass::oid, 'outbox.topic'::regtype::oid]), false) as ours
+    into here
+    from outbox.cluster c, pg_control_system() p;
+    if here.rows <> 1 or not here.ours then
+        return 'foreign';
+    end if;
+    -- What a snapshot sees has a lower transaction id than its xmax, unless it is the caller's own.
+    select coalesce(max(e.id), 0) as id,
+           coalesce(bool_or(e.id > here.floor and e.xid >= pg_snapshot_xmax(pg_current_snapshot())
+                            and e.xid is distinct from pg_current_xact_id_if_assigned()), false) as ahead
+    into tops
+    from generate_series(0, 63) as l (lane)
+    cross join lateral (select e.id, e.xid from outbox.events e where e.lane = l.lane order by e.id desc limit 1) e;
+    if tops.ahead then
+        return 'foreign';
+    end if;
+    -- Tables before sequences: a number in a table was handed out before, so a sequence that is all right is at least there.
+    select greatest(tops.id,
+               (select max(l.after_id) from outbox.lanes l),
+               (select max(p.after_id)
+                from outbox.members m
+                cross join lateral (select p.after_ids from outbox.progress p
+                                    where p.owner = m.worker_id and p.subscription_id = m.subscription_id
+                                    order by p.seq desc
+                                    limit 8) r, -- those of a settle, and of the claims since
+                     unnest(r.after_ids) as p (after_id)),
+               (select max(d.event_id)
+                from outbox.subscriptions s
+                cross join lateral (select d.event_id from outbox.deliveries d
+                                    where d.subscription_id = s.id order by d.event_id desc limit 1) d)) as event,
+           greatest((select max(w.id) from outbox.workers w), (select max(p.owner) from outbox.progress p), 0) as worker,
+           coalesce((select max(s.id) from outbox.subscriptions s), 0) as subscription,
+           coalesce((select max(p.seq) from outbox.progress p), 0) as progress
+    into highest;
+    head := coalesce(pg_sequence_last_value('outbox.events_id_seq'),
+                     (select q.last_value - 1 from outbox.events_id_seq q where not q.is_called)); -- restarted by hand
+    if head < highest.event and here.behind_since is null then
+        here.behind_since := coalesce(
+            (select max(e.published_at)
+             from generate_series(0, 63) as l (lane)
+             cross join lateral (select e.id, e.published_at from outbox.events e where e.lane = l.lane order by e.id desc limit 1) e
+             where e.id > head), '-infinity');
+        if not current_setting('transaction_read_only')::boolean then
+            update outbox.cluster c set behind_since = here.behind_since;
+        end if;
+    end if;
+    if here.behind_since is not null
+       or coalesce(pg_sequence_last_value('outbox.workers_id_seq'), 0) < highest.worker
+       or coalesce(pg_sequence_last_value('outbox.subscriptions_id_seq'), 0) < highest.subscription
+       or coalesce(pg_sequence_last_value('outbox.progress_seq_seq'), 0) < highest.progress then
+        return 'behind';
+    end if;
+    return null;
+end
+$$;
+
+-- "truncate … restart identity" does not begin the ids anew: cursors would pass the next events unseen.
+create function outbox.keep_ids() returns trigger language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+    if tg_when = 'BEFORE' then
+        perform set_config('signalbox.last_id', coalesce(pg_sequence_last_value('outbox.events_id_seq'), 0)::text, true);
+    elsif coalesce(pg_sequence_last_value('outbox.events_id_seq'), 0) < current_setting('signalbox.last_id')::bigint then
+        perform setval('outbox.events_id_seq', current_setting('signalbox.last_id')::bigint);
+    end if;
+    return null;
+end
+$$;
+create trigger remember_ids before truncate on outbox.events for each statement execute function outbox.keep_ids();
+create trigger keep_ids after truncate on outbox.events for each statement execute function outbox.keep_ids();
+
+-- Cursors have passed what did not match: with other topics, a subscription would take for settled what it never saw.
+create function outbox.keep_topics() returns trigger language plpgsql as $$
+begin
+    raise exception 'the topics of subscription % cannot change: its cursors have passed events of other topics', old.name
+        using hint = 'Use another subscription, for example one for the added topics only.';
+end
+$$;
+create trigger keep_topics before update on outbox.subscriptions for each row
+    when (old.topics is distinct from new.topics) execute function outbox.keep_topics();
 
 ---- create above / drop below ----
 

@@ -9,7 +9,7 @@ import (
 
 // A Concern is something about a subscription that somebody should look at.
 type Concern struct {
-	Subscription string      `json:"subscription"`
+	Subscription string      `json:"subscription"` // "" where it concerns all of them
 	Kind         ConcernKind `json:"kind"`
 	Events       int64       `json:"events"` // how many: those that wait for a worker, are dead, or are blocked; 0 for others
 	Since        *time.Time  `json:"since"`  // when it was paused, or the oldest event that it holds was published; nil for others
@@ -25,6 +25,8 @@ const (
 	ConcernBlocked  ConcernKind = "blocked"  // events wait behind failed ones of their keys
 	ConcernHolds    ConcernKind = "holds"    // it has yet to settle the oldest event, which is older than HeldTooLong: the log is kept for it
 	ConcernPaused   ConcernKind = "paused"
+	ConcernForeign  ConcernKind = "foreign" // of no subscription: workers refuse to serve, with outbox.ErrForeignCluster
+	ConcernBehind   ConcernKind = "behind"  // of no subscription: workers refuse to serve, with outbox.ErrLogBehind
 )
 
 // HeldTooLong is the age of the oldest event from which on it is a concern that a subscription has yet to settle it.

@@ -25,6 +25,7 @@ const (
 	FateDead      Fate = "dead"
 	FateSkipped   Fate = "skipped"
 	FateUnmatched Fate = "unmatched" // its topic is none of the subscription's
+	FateUnknown   Fate = "unknown"   // cursors have passed its id, but ids were handed out again or are from elsewhere: see [outbox.ErrLogBehind] and [outbox.ErrForeignCluster]
 	FateEarlier   Fate = "earlier"   // it was published before the place in the log where the subscription began
 )
 
@@ -60,7 +61,7 @@ with cursors as materialized (` + engine.CursorsSQL + `
 )
 select s.name, s.topics, s.begins_after >= $1 as earlier,
        c.after_id < $1
-       or $1 > (select k.floor from outbox.cluster k) and (c.pending @> $3::bigint or c.late @> $3::bigint and c.late_after_id < $1) as pending,
+       or $1 > (select max(k.floor) from outbox.cluster k) and (c.pending @> $3::bigint or c.late @> $3::bigint and c.late_after_id < $1) as pending,
        coalesce(d.state, ''),
        d.state = 'retrying' and exists (
            select from outbox.deliveries b
@@ -71,7 +72,8 @@ join cursors c on c.subscription_id = s.id
 left join outbox.deliveries d on d.subscription_id = s.id and d.event_id = $1
 order by s.name`
 
-// EventByID returns an event, and what became of it in every subscription. It returns ErrUnknownEvent where there is none.
+// EventByID returns an event, and what became of it in every subscription. It returns ErrUnknownEvent where there is none, and
+// outbox.ErrRowSecurity where this role is shown a part of the outbox only.
 // Safe for concurrent use as far as db is.
 func EventByID(ctx context.Context, db outbox.DB, id int64) (*EventRow, error) {
 	var (
@@ -90,6 +92,11 @@ func EventByID(ctx context.Context, db outbox.DB, id int64) (*EventRow, error) {
 	}
 	if err != nil {
 		return nil, fmt.Errorf("look for event %d: %w", id, err)
+	}
+	fault := engine.CheckLog(ctx, db)
+	broken := errors.Is(fault, outbox.ErrForeignCluster) || errors.Is(fault, outbox.ErrLogBehind)
+	if fault != nil && !broken {
+		return nil, fmt.Errorf("look for the fates of event %d: %w", id, fault)
 	}
 	type found struct {
 		Name             string
@@ -122,6 +129,8 @@ func EventByID(ctx context.Context, db outbox.DB, id int64) (*EventRow, error) {
 			f.Fate = FateUnmatched
 		case s.Pending:
 			f.Fate = FatePending
+		case broken:
+			f.Fate = FateUnknown // nothing was seen by its handler just because the cursor is beyond it
 		case s.Earlier:
 			f.Fate = FateEarlier
 		default:

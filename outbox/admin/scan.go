@@ -145,7 +145,7 @@ from scanned s`
 const passedSQL = `
 exists (select from cursors c
         where c.lane = s.lane and s.id <= c.after_id
-          and not (s.id > (select k.floor from outbox.cluster k)
+          and not (s.id > (select max(k.floor) from outbox.cluster k)
                    and (c.pending @> s.xid::text::bigint or c.late @> s.xid::text::bigint and s.id > c.late_after_id)))`
 
 // count returns how many events of the scan a subscription has settled.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -89,6 +90,14 @@ func readStatus(ctx context.Context, db outbox.DB, count func(id int32, s *Subsc
 		return nil, fmt.Errorf("read the last id: %w", err)
 	}
 	s.Concerns = s.findConcerns()
+	switch err := engine.CheckLog(ctx, db); {
+	case errors.Is(err, outbox.ErrForeignCluster):
+		s.Concerns = slices.Insert(s.Concerns, 0, Concern{Kind: ConcernForeign})
+	case errors.Is(err, outbox.ErrLogBehind):
+		s.Concerns = slices.Insert(s.Concerns, 0, Concern{Kind: ConcernBehind})
+	case err != nil: // with row security, the numbers are not those of the outbox
+		return nil, err
+	}
 	return s, nil
 }
 
@@ -131,7 +140,7 @@ with cursors as materialized (` + engine.CursorsSQL + `
      cross join lateral (
          select e.id, e.lane, e.topic, e.published_at
          from outbox.events e
-         where e.xid = x.xid::text::xid8 and e.id > (select k.floor from outbox.cluster k)
+         where e.xid = x.xid::text::xid8 and e.id > (select max(k.floor) from outbox.cluster k)
          order by e.id
          limit $3
      ) e

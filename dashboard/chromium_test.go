@@ -4,36 +4,32 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"testing"
 	"time"
 
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
+
+	"github.com/signalbox-go/signalbox/internal/needs"
 )
 
-// findChromium returns the browser that the tests drive. They fail without one.
+// findChromium returns the browser that the tests drive. One that CHROMIUM names has to be there.
 func findChromium(t *testing.T) string {
 	t.Helper()
-	names := []string{"chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome"}
 	if given := os.Getenv("CHROMIUM"); given != "" {
-		names = []string{given}
+		return given
 	}
-	for _, name := range names {
-		if path, err := exec.LookPath(name); err == nil {
-			return path
-		}
-	}
-	t.Fatalf("these tests need a Chromium, and %q is not there: install one (apt-get install chromium, brew install chromium), or set CHROMIUM to its path", names)
-	return ""
+	return needs.Program(t, "apt-get install chromium, brew install chromium, or set CHROMIUM to the path of another Chrome",
+		"chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 }
 
 // startBrowser starts a headless browser with a profile of its own, until the test ends.
 func startBrowser(t *testing.T) context.Context {
 	t.Helper()
+	program := findChromium(t)
 	options := append(chromedp.DefaultExecAllocatorOptions[:], // a new slice: the array is full
-		chromedp.ExecPath(findChromium(t)),
+		chromedp.ExecPath(program),
 		chromedp.UserDataDir(t.TempDir()),
 		chromedp.NoSandbox, chromedp.DisableGPU, chromedp.NoFirstRun,
 		chromedp.Flag("disable-component-update", true),
@@ -49,7 +45,7 @@ func startBrowser(t *testing.T) context.Context {
 		cancel()
 	})
 	if err := chromedp.Do(browser); err != nil {
-		t.Fatalf("start %s: %v", findChromium(t), err)
+		t.Fatalf("start %s: %v", program, err)
 	}
 	return browser
 }

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/signalbox-go/signalbox/internal/needs"
 )
 
 func TestComplete(t *testing.T) {
@@ -41,6 +43,7 @@ func TestComplete(t *testing.T) {
 // A shell does with the script what it is meant to do.
 func TestCompletionInBash(t *testing.T) {
 	t.Parallel()
+	bash := needs.Program(t, "apt-get install bash, or brew install bash", "bash")
 	path, err := binary()
 	if err != nil {
 		t.Fatal(err)
@@ -54,7 +57,7 @@ echo "${COMPREPLY[@]}"
 COMP_WORDS=(outbox subscriptions "") COMP_CWORD=2
 _outbox
 echo "${COMPREPLY[@]}"`
-	cmd := exec.CommandContext(t.Context(), "bash", "-c", script)
+	cmd := exec.CommandContext(t.Context(), bash, "-c", script)
 	cmd.Env = append(cmd.Environ(), "PATH="+filepath.Dir(path)+":"+"/usr/bin:/bin")
 	out, err := cmd.CombinedOutput()
 	if want := "complete -o default -F _outbox outbox\nretrying\ncreate delete list pause resume show\n"; err != nil || string(out) != want {

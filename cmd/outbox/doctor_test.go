@@ -15,6 +15,7 @@ import (
 
 	"github.com/signalbox-go/signalbox/internal/doctor"
 	"github.com/signalbox-go/signalbox/internal/embeddedpg"
+	"github.com/signalbox-go/signalbox/internal/needs"
 	"github.com/signalbox-go/signalbox/internal/pgtest"
 	"github.com/signalbox-go/signalbox/outbox"
 )
@@ -256,14 +257,8 @@ func TestDoctorFindsProxy(t *testing.T) {
 // pooled returns the database's URL through a PgBouncer in transaction mode.
 func pooled(t *testing.T, db *pgtest.DB) string {
 	t.Helper()
-	program, err := exec.LookPath("pgbouncer")
-	if err != nil {
-		const debians = "/usr/sbin/pgbouncer" // not in everybody's PATH
-		if _, missing := os.Stat(debians); missing != nil {
-			t.Fatal("this test needs PgBouncer: apt-get install pgbouncer, or brew install pgbouncer")
-		}
-		program = debians
-	}
+	// Debian's folder is not in every PATH.
+	program := needs.Program(t, "apt-get install pgbouncer, or brew install pgbouncer", "pgbouncer", "/usr/sbin/pgbouncer")
 	server, err := url.Parse(db.URL)
 	if err != nil {
 		t.Fatal(err)

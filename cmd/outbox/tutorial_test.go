@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/signalbox-go/signalbox/internal/needs"
 )
 
 // TestTutorial does what docs/tutorial.md says, as a person would, and wants to see what that promises. In it,
@@ -24,6 +26,8 @@ import (
 // The one thing that is not done is to clone the repository, which is here; and ports are replaced by free ones.
 func TestTutorial(t *testing.T) {
 	t.Parallel()
+	needs.Program(t, "apt-get install bash, or brew install bash", "bash")
+	needs.Program(t, "apt-get install curl, or brew install curl", "curl")
 	raw, err := os.ReadFile("../../docs/tutorial.md")
 	if err != nil {
 		t.Fatal(err)

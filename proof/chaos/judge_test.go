@@ -198,6 +198,10 @@ func TestVerdict(t *testing.T) {
 			says: "did not come back",
 		},
 		{
+			name: "a stall longer than allowed", spoil: func(_ *evidence, c *circumstances) { c.stallLimit = time.Millisecond },
+			says: "waited",
+		},
+		{
 			name: "a process crashed", spoil: func(_ *evidence, c *circumstances) { c.failures = []string{"worker process 3 ended"} },
 			says: "worker process 3",
 		},

@@ -9,6 +9,8 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/signal"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -20,6 +22,7 @@ const description = `Tries to make the outbox lose, repeat or reorder events.
 	go run ./proof/chaos                       # a minute
 	go run ./proof/chaos --for 10m --seed 42
 	go run ./proof/chaos --for 1h | tail -1 | jq .
+	go run ./proof/chaos --for 5m --only 'connection half-open for longer than the lease'
 
 It starts a PostgreSQL, the producer and worker processes, publishes as fast as --rate, and has faults hit all of them, alone and together:
 kill -9 and SIGSTOP, lost and half-open connections, held snapshots and writers, handlers that kill their process, restarts. The seed decides
@@ -35,7 +38,8 @@ The last line of standard output is the verdict, as a JSON object:
 	duplicates               handled again; at most duplicates_bound, what was unrecorded when a worker's session ended
 	order_violations         handled before an earlier event of the same key
 	exactly_once_mismatches  effects of a transactional handler that are missing, or there twice
-	longest_stall_ms         the longest time from a commit to the first call of a handler; the faults around it
+	longest_stall_ms         the longest time from a commit to the first call of a handler; the faults around it. More than
+	                         longest_stall_limit_ms fails, if that is not 0
 	drained_ms               from the end of the last fault until nothing was left to do; more than drained_limit_ms fails
 
 Of an event that something is wrong with, standard error has the history. It exits with 0 if the verdict is passed, with 1 if it is failed,
@@ -45,6 +49,7 @@ type flags struct {
 	For  time.Duration `default:"1m" help:"How long to inject faults, at least 10s."`
 	Seed uint64        `placeholder:"N" help:"Which faults, and when. By default another one each time."`
 	Rate float64       `default:"150" help:"Transactions a second, with five events each on average."`
+	Only string        `placeholder:"KIND" help:"Inject only faults of this kind, one after the other. A name that does not exist lists them."`
 	Skew time.Duration `default:"0s" help:"Have the clocks of some workers wrong by this much, such as 37m or -2h. Takes a minute to build."`
 }
 
@@ -77,11 +82,13 @@ func chaos(ctx context.Context, args []string, stdout, stderr io.Writer) (*verdi
 		return nil, fmt.Errorf("--for is %v, at least 10s is needed", flags.For)
 	case flags.Rate <= 0:
 		return nil, fmt.Errorf("--rate is %v, more than 0 is needed", flags.Rate)
+	case flags.Only != "" && !slices.ContainsFunc(kinds, func(k kind) bool { return k.name == flags.Only }):
+		return nil, fmt.Errorf("--only is %q, must be one of: %s", flags.Only, strings.Join(kindNames(), ", "))
 	case flags.Seed == 0:
 		flags.Seed = uint64(rand.Uint32())
 	}
 	v, err := run(ctx, config{
-		length: flags.For, seed: flags.Seed, rate: flags.Rate, lease: 10 * time.Second, drainLimit: 5 * time.Second, skew: flags.Skew, out: stderr,
+		length: flags.For, seed: flags.Seed, rate: flags.Rate, lease: 10 * time.Second, only: flags.Only, drainLimit: 5 * time.Second, skew: flags.Skew, out: stderr,
 	})
 	if err != nil {
 		return nil, err

@@ -3,7 +3,9 @@ package main
 import (
 	"fmt"
 	"io"
+	"maps"
 	"net"
+	"slices"
 	"sync"
 	"time"
 )
@@ -18,6 +20,7 @@ type proxy struct {
 	mu      sync.Mutex
 	changed *sync.Cond
 	links   map[*link]bool
+	opened  int // links so far
 	delay   time.Duration
 	blocks  int // by how many faults nothing gets through, in neither direction, and nobody is told
 	refuses int // … connections are cut as they come
@@ -27,7 +30,9 @@ type proxy struct {
 
 // A link is a client's connection with the one to the server.
 type link struct {
+	number         int // in the order in which they were opened
 	client, server net.Conn
+	frozen         bool // nothing gets through, in neither direction, and nobody is told
 }
 
 func newProxy(name, target string) (*proxy, error) {
@@ -54,12 +59,13 @@ func (p *proxy) accept() {
 }
 
 func (p *proxy) serve(client net.Conn) {
-	l := &link{client: client}
 	p.mu.Lock()
+	p.opened++
+	l := &link{number: p.opened, client: client}
 	p.links[l] = true
 	p.mu.Unlock()
 	defer p.drop(l)
-	if !p.pass() { // a blocked network does not let the first packet through either
+	if !p.pass(l) { // a blocked network does not let the first packet through either
 		return
 	}
 	server, err := net.DialTimeout("tcp4", p.target, 5*time.Second)
@@ -75,8 +81,8 @@ func (p *proxy) serve(client net.Conn) {
 		return
 	}
 	both := make(chan struct{}, 2)
-	go func() { p.copy(server, client); both <- struct{}{} }()
-	go func() { p.copy(client, server); both <- struct{}{} }()
+	go func() { p.copy(l, server, client); both <- struct{}{} }()
+	go func() { p.copy(l, client, server); both <- struct{}{} }()
 	<-both
 	p.drop(l)
 	<-both
@@ -84,11 +90,11 @@ func (p *proxy) serve(client net.Conn) {
 
 // copy passes bytes on. The end of the stream has to wait for a blocked network, too: so the other side believes in a connection
 // that is gone.
-func (p *proxy) copy(to io.Writer, from io.Reader) {
+func (p *proxy) copy(l *link, to io.Writer, from io.Reader) {
 	buffer := make([]byte, 32<<10)
 	for {
 		n, err := from.Read(buffer)
-		if !p.pass() {
+		if !p.pass(l) {
 			return
 		}
 		if n > 0 {
@@ -102,8 +108,8 @@ func (p *proxy) copy(to io.Writer, from io.Reader) {
 	}
 }
 
-// pass waits as long as the network makes it, and reports false when it is cut.
-func (p *proxy) pass() bool {
+// pass waits as long as the network makes a link wait, and reports false when it is cut.
+func (p *proxy) pass(l *link) bool {
 	p.mu.Lock()
 	delay := p.delay
 	p.mu.Unlock()
@@ -112,10 +118,10 @@ func (p *proxy) pass() bool {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for p.blocks > 0 && !p.closed {
+	for (p.blocks > 0 || l.frozen) && p.links[l] && !p.closed {
 		p.changed.Wait()
 	}
-	return !p.closed && p.refuses == 0
+	return !p.closed && p.refuses == 0 && p.links[l]
 }
 
 // drop ends a link at both sides.
@@ -123,6 +129,7 @@ func (p *proxy) drop(l *link) {
 	p.mu.Lock()
 	delete(p.links, l)
 	server := l.server
+	p.changed.Broadcast() // it may wait in pass
 	p.mu.Unlock()
 	_ = l.client.Close()
 	if server != nil {
@@ -142,6 +149,16 @@ func (p *proxy) cut() {
 		p.drop(l)
 	}
 }
+
+// list returns the connections in the order in which they were opened.
+func (p *proxy) list() []*link {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.SortedFunc(maps.Keys(p.links), func(a, b *link) int { return a.number - b.number })
+}
+
+// freeze lets nothing through on one connection, for as long as that lasts.
+func (p *proxy) freeze(l *link) { p.change(func() { l.frozen = true }) }
 
 // Faults may overlap, so each adds its part, and takes it away when it is over.
 

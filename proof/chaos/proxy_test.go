@@ -86,6 +86,20 @@ func TestProxy(t *testing.T) {
 		}
 	}
 
+	// One connection is half-open, the others are not.
+	p.freeze(p.list()[0])
+	if got, err := say(conn, "frozen", 100*time.Millisecond); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("got %q, %v, want nothing", got, err)
+	}
+	if got, err := say(fresh, "lively", 10*time.Second); got != "lively\n" {
+		t.Errorf("got %q, %v", got, err)
+	}
+	p.drop(p.list()[0])
+	if got, err := say(conn, "dropped", 10*time.Second); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("got %q, %v, want the connection's end", got, err)
+	}
+	conn = fresh
+
 	p.cut()
 	if got, err := say(conn, "cut", 10*time.Second); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("got %q, %v, want the connection's end", got, err)

@@ -36,12 +36,21 @@ type kind struct {
 	run       func(context.Context, *world, *fault) error
 }
 
+func kindNames() (names []string) {
+	for _, k := range kinds {
+		names = append(names, k.name)
+	}
+	return names
+}
+
 // settling is how long the schedule waits after a fault that comes alone: long enough that what follows from it is its own.
 const settling = 3 * time.Second
 
 // schedule plans faults for a run, the same ones for the same seed, duration and lease. First each kind comes alone, in any order, as far
 // as half of the time goes. Then they come as they may, up to three at once. All end within the duration; one is last, alone.
-func schedule(seed uint64, duration, lease time.Duration) []fault {
+//
+// With the name of a kind, only faults of that kind come, one after the other.
+func schedule(seed uint64, duration, lease time.Duration, only string) []fault {
 	dice := rand.New(rand.NewPCG(seed, 0x5ced))
 	draw := func(k *kind) fault {
 		least, most := k.least, k.most
@@ -62,9 +71,15 @@ func schedule(seed uint64, duration, lease time.Duration) []fault {
 		if k.pastLease {
 			longest += lease
 		}
+		if only != "" && k.name != only {
+			continue
+		}
 		if longest <= duration/3 {
 			possible = append(possible, k)
 		}
+	}
+	if only != "" {
+		return alone(draw, possible, duration)
 	}
 	last := draw(possible[dice.IntN(len(possible))])
 	last.at = duration - last.length
@@ -95,4 +110,18 @@ func schedule(seed uint64, duration, lease time.Duration) []fault {
 	}
 	slices.SortStableFunc(plan, func(a, b fault) int { return int(a.at - b.at) })
 	return append(plan, last)
+}
+
+// alone plans faults of one kind, one after the other.
+func alone(draw func(*kind) fault, kinds []*kind, duration time.Duration) (plan []fault) {
+	if len(kinds) == 0 {
+		return nil
+	}
+	for at := time.Second; ; {
+		f := draw(kinds[0])
+		if f.at = at; at+f.length > duration {
+			return plan
+		}
+		plan, at = append(plan, f), at+f.length+settling
+	}
 }

@@ -24,8 +24,9 @@ type verdict struct {
 	OrderViolations  int                  `json:"order_violations"`
 	Mismatches       int                  `json:"exactly_once_mismatches"`
 	LongestStallMS   int64                `json:"longest_stall_ms"`
-	LongestStallIn   string               `json:"longest_stall_in"`    // which subscription
-	LongestStallHit  string               `json:"longest_stall_after"` // which faults
+	LongestStallIn   string               `json:"longest_stall_in"`       // which subscription
+	LongestStallHit  string               `json:"longest_stall_after"`    // which faults
+	StallLimitMS     int64                `json:"longest_stall_limit_ms"` // 0 where the schedule decides how long events wait
 	DrainedMS        int64                `json:"drained_ms"`
 	DrainedLimitMS   int64                `json:"drained_limit_ms"`
 	Faults           map[string]int       `json:"faults"`
@@ -45,6 +46,7 @@ type circumstances struct {
 	postgres   string
 	drained    time.Duration // 0 when it never was
 	drainLimit time.Duration
+	stallLimit time.Duration // 0 for none
 	processes  int
 	skew       time.Duration
 	failures   []string // of processes
@@ -55,7 +57,7 @@ func reach(e evidence, c circumstances) *verdict {
 	j := newJudge(e)
 	v := &verdict{
 		Failures: append([]string{}, c.failures...), Seed: c.seed, Minutes: float64(c.lasted.Milliseconds()/100) / 600, Postgres: c.postgres,
-		BoundWhy: boundWhy, DrainedMS: c.drained.Milliseconds(), DrainedLimitMS: c.drainLimit.Milliseconds(),
+		BoundWhy: boundWhy, StallLimitMS: c.stallLimit.Milliseconds(), DrainedMS: c.drained.Milliseconds(), DrainedLimitMS: c.drainLimit.Milliseconds(),
 		Faults: map[string]int{}, Subscriptions: map[string]*findings{}, Processes: c.processes, Sessions: len(e.sessions),
 		SkewedClock: c.skew.String(),
 	}
@@ -116,6 +118,9 @@ func reach(e evidence, c circumstances) *verdict {
 		if count.n > 0 {
 			v.fail("%d %s", count.n, count.what)
 		}
+	}
+	if c.stallLimit > 0 && v.LongestStallMS > c.stallLimit.Milliseconds() {
+		v.fail("an event waited %d ms for its handler, longer than %v", v.LongestStallMS, c.stallLimit)
 	}
 	switch {
 	case v.Committed == 0:

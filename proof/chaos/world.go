@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -28,6 +29,7 @@ type config struct {
 	seed       uint64
 	rate       float64       // transactions a second, in all
 	lease      time.Duration // of the workers
+	only       string        // the kind of fault that comes, each time alone; all of them if empty
 	drainLimit time.Duration // from the end of the last fault until nothing is left to do
 	skew       time.Duration // by which the clocks of some workers are wrong; 0 for none
 	out        io.Writer     // progress
@@ -47,6 +49,8 @@ type world struct {
 	producer   *producerProcess
 	publishers *publishers
 	start      time.Duration
+
+	frozen atomic.Int64 // connections, so far
 
 	mu       sync.Mutex
 	injected []injected
@@ -181,7 +185,7 @@ func (w *world) tearDown() error {
 
 // live runs the traffic and the faults, and judges.
 func (w *world) live(ctx context.Context) (*verdict, error) {
-	plan := schedule(w.seed, w.length, w.lease)
+	plan := schedule(w.seed, w.length, w.lease, w.only)
 	w.say("the workers serve: %d faults are to come in %v", len(plan), w.length)
 	w.start = now()
 	w.publishers = startPublishers(w.ledger, w.seed, w.url(w.proxy), "http://"+w.producer.address, w.rate)
@@ -210,8 +214,17 @@ func (w *world) live(ctx context.Context) (*verdict, error) {
 	w.crew.stop = nil
 	w.publishers, w.producer = nil, nil
 	return w.judge(context.WithoutCancel(ctx), circumstances{
-		seed: w.seed, lasted: lasted, drained: drained, drainLimit: w.drainLimit, processes: int(w.crew.processes), failures: w.crew.faults, skew: w.skew,
+		seed: w.seed, lasted: lasted, drained: drained, drainLimit: w.drainLimit, stallLimit: w.stallLimit(),
+		processes: int(w.crew.processes), failures: w.crew.faults, skew: w.skew,
 	})
+}
+
+// stallLimit is how long an event may wait for its handler; 0 where the schedule decides.
+func (w *world) stallLimit() time.Duration {
+	if w.only == connectionFrozen {
+		return w.lease + 5*time.Second
+	}
+	return 0
 }
 
 func (w *world) url(p *proxy) string { return w.crew.url(p.address()) }

@@ -30,7 +30,7 @@ var kinds = []kind{
 	{name: "network slow", least: time.Second, most: 6 * time.Second, run: slowNetwork},
 	{name: "network half-open", least: 500 * time.Millisecond, most: 5 * time.Second, run: blockNetwork},
 	{name: "network half-open for longer than the lease", least: time.Second, most: 4 * time.Second, pastLease: true, run: blockNetwork},
-	{name: connectionFrozen, least: 3 * time.Second, most: 5 * time.Second, pastLease: true, run: freezeConnection},
+	{name: connectionFrozen, least: 8 * time.Second, most: 10 * time.Second, pastLease: true, run: freezeConnection},
 	{name: "snapshot held", least: time.Second, most: 8 * time.Second, run: holdSnapshot},
 	{name: "writer held open", least: time.Second, most: 8 * time.Second, run: holdWriter},
 	{name: "producer killed", most: time.Second, run: killProducer},

@@ -43,7 +43,7 @@ func TestSchedule(t *testing.T) {
 func TestScheduleOfOneKind(t *testing.T) {
 	t.Parallel()
 	plan := schedule(7, 5*time.Minute, 10*time.Second, connectionFrozen)
-	if len(plan) < 12 {
+	if len(plan) < 10 {
 		t.Errorf("%d faults in five minutes", len(plan))
 	}
 	for i, f := range plan {

@@ -43,9 +43,9 @@ func concerns(s *admin.Status) []concern {
 		case admin.ConcernBlocked:
 			blocked.add(name, page, atMost(c.Events))
 		case admin.ConcernForeign:
-			log.add("Restored, replicated or upgraded", link("overview"), "run outbox migrate")
+			log.add("Restored, replicated or upgraded", link("."), "run outbox migrate")
 		case admin.ConcernBehind:
-			log.add("Sequences are behind", link("overview"), "run outbox migrate")
+			log.add("Sequences are behind", link("."), "run outbox migrate")
 		case admin.ConcernHolds:
 			held.add(name, page, "from "+span(s.At.Sub(*c.Since))+" ago on")
 		case admin.ConcernPaused:

@@ -258,6 +258,11 @@ func TestHealth(t *testing.T) {
 	call{method: "GET", path: "/readyz", code: 200}.run(t, handler)
 
 	again := http.Header{"Retry-After": {"1"}}
+	execute(t, pool, `insert into outbox.events (topic, payload) values ('a', '1'), ('a', '2')`)
+	execute(t, pool, `select setval('outbox.events_id_seq', 1)`)
+	call{method: "GET", path: "/readyz", code: 503, reason: "sequences are behind its tables", want: again}.run(t, handler)
+	execute(t, pool, `update outbox.cluster set system_identifier = 1`)
+	call{method: "GET", path: "/readyz", code: 503, reason: "restored from a dump, replicated", want: again}.run(t, handler)
 	execute(t, pool, `update public.signalbox_signals_version set version = 99`)
 	call{method: "GET", path: "/readyz", code: 503, reason: "signals schema is at version 99", want: again}.run(t, handler)
 	execute(t, pool, `drop table public.signalbox_outbox_version`)

@@ -32,7 +32,7 @@ func (*doctorCommand) Help() string {
 	columns         of outbox.events, on which the proof that nothing is lost relies
 	sequence        it caches no ids
 	trigger         the doorbell is there, enabled and unchanged
-	cluster         a restored dump was adopted
+	cluster         the log is from here, its ids do not go back, and no row is hidden
 	transactions    idle, long and prepared ones
 	vacuum          autovacuum is on, and gets on
 	subscriptions   none is forgotten, paused or stuck with old events

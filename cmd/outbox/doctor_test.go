@@ -84,6 +84,7 @@ func TestDoctorFinds(t *testing.T) {
 		"missing schema":     {`drop table public.signalbox_outbox_version`, "schema", "is missing in this database", nil},
 		"newer schema":       {`update public.signalbox_outbox_version set version = 99`, "schema", "Upgrade this program", nil},
 		"restored dump":      {`update outbox.cluster set system_identifier = 1`, "cluster", "not adopted yet", nil},
+		"ids that went back": {`insert into outbox.events (topic, payload) values ('a', '1'), ('a', '2'); select setval('outbox.events_id_seq', 1)`, "cluster", "A sequence of the outbox is behind its tables", nil},
 		"autovacuum off":     {`alter table outbox.progress set (autovacuum_enabled = false)`, "vacuum", "alter table outbox.progress reset (autovacuum_enabled)", nil},
 		"forgotten":          {oldEvent + `; ` + subscribed, "subscriptions", `"forgotten" is forgotten`, nil},
 		"not so soon":        {oldEvent + `; ` + subscribed, "", "", []string{"--forgotten", "4h"}},
@@ -204,6 +205,32 @@ func ownServer(t *testing.T) *embeddedpg.Server {
 	return server
 }
 
+// Row security is not about owners and superusers: doctor has to run as the workers' role.
+func TestDoctorFindsRowSecurity(t *testing.T) {
+	t.Parallel()
+	server := ownServer(t) // roles are the server's
+	conn, err := pgx.Connect(t.Context(), server.URL("postgres"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	if _, err := conn.PgConn().Exec(t.Context(), `
+		create role worker;
+		grant pg_read_all_data, pg_monitor to worker;
+		alter table outbox.lanes enable row level security`).ReadAll(); err != nil {
+		t.Fatal(err)
+	}
+	url := server.URL("postgres")
+	url += map[bool]string{true: "&", false: "?"}[strings.Contains(url, "?")] + "options=-c%20role%3Dworker"
+	found, code := examine(t, url)
+	if code != 1 || len(found["cluster"]) != 1 || !strings.Contains(fmt.Sprint(found["cluster"]), "outbox.lanes") {
+		t.Errorf("exit code %d, found %v", code, found)
+	}
+	if got := execute(t, url, "status"); got.code != 1 || !strings.Contains(got.stderr, "row security hides rows") {
+		t.Errorf("status: %+v", got)
+	}
+}
+
 func TestDoctorCannotLook(t *testing.T) {
 	t.Parallel()
 	refuse(t, "postgres://127.0.0.1:1/d", 2, "no PostgreSQL answers at 127.0.0.1:1", "doctor")
@@ -213,7 +240,7 @@ func TestDoctorCannotLook(t *testing.T) {
 	if _, err := db.Pool.Exec(t.Context(), `drop table outbox.subscriptions cascade`); err != nil {
 		t.Fatal(err)
 	}
-	refuse(t, db.URL, 2, "check subscriptions", "doctor")
+	refuse(t, db.URL, 2, "check cluster", "doctor")
 }
 
 // Through a pooling proxy in transaction mode, nothing of a session is left.

@@ -86,14 +86,15 @@ func CheckTopics(ctx context.Context, db outbox.DB, subscriptions []Subscription
 type Mended struct {
 	Adopted   bool  // the transaction ids were from elsewhere
 	Raised    bool  // a sequence was behind
-	Published int64 // events that were published below cursors meanwhile, and were published anew
+	Published int64 // events that were published meanwhile, below cursors at first, and were published anew
 }
 
 // Mend makes what CheckLog complains about right, except for row security. Safe to call at any time, from any number of processes.
 //
 // It adopts a log whose transaction ids are from elsewhere: events of transactions that cursors were still waiting for become
 // deliveries; from then on no stored transaction id of the old cluster is compared with one of the new. It raises sequences that are
-// behind, and gives events that were published below cursors meanwhile new ids, in the order of the old ones.
+// behind, and gives events that were published meanwhile new ids, in the order of the old ones: else those below the cursors would be
+// lost, or come after later ones of their keys.
 func Mend(ctx context.Context, conn *pgx.Conn) (Mended, error) {
 	err := CheckLog(ctx, conn)
 	if !errors.Is(err, outbox.ErrForeignCluster) && !errors.Is(err, outbox.ErrLogBehind) {
@@ -154,8 +155,8 @@ func adopt(ctx context.Context, tx pgx.Tx) error {
 	return err
 }
 
-// raise lets every sequence go on behind what its table and others have of it, and gives events that no cursor waits for new ids. It
-// returns how many. Nothing can be published meanwhile.
+// raise lets every sequence go on after what its table and others have of it, and gives events that were published while the ids were
+// behind new ones. It returns how many. Nothing can be published meanwhile.
 func raise(ctx context.Context, tx pgx.Tx) (astray int64, err error) {
 	var passed int64 // the highest cursor
 	err = tx.QueryRow(ctx, `
@@ -179,16 +180,16 @@ func raise(ctx context.Context, tx pgx.Tx) (astray int64, err error) {
 			return 0, err
 		}
 	}
-	// What was published since then is below a cursor, or looks as if it were. Copies get ids beyond all cursors.
+	// What was published since then is below a cursor, or behind something of its key that is. Copies get ids beyond all cursors.
 	tag, err := tx.Exec(ctx, `
 		with astray as (
 		    delete from outbox.events e
 		    using outbox.cluster c
-		    where e.id <= $1 and e.published_at > c.behind_since
+		    where e.published_at > c.behind_since
 		    returning e.*
 		)
 		insert into outbox.events (topic, key, payload, headers, published_at)
-		select a.topic, a.key, a.payload, a.headers, a.published_at from astray a order by a.id, a.published_at`, passed)
+		select a.topic, a.key, a.payload, a.headers, a.published_at from astray a order by a.id`)
 	if err != nil {
 		return 0, err
 	}

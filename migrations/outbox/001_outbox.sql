@@ -44,8 +44,8 @@ create table outbox.cluster (
     system_identifier bigint      not null,           -- pg_upgrade changes it, too
     relations         oid[]       not null,           -- of the table and a type: copies and pg_upgrade keep them, restoring makes others
     floor             bigint      not null default 0, -- events up to this id came from another cluster: their xids say nothing here
-    -- Set when the ids of events were found to be behind cursors: what was published later than this, and has an id up to the
-    -- highest cursor, has been seen by no subscription that had passed it.
+    -- Set when the ids of events were found to be behind cursors: what was published later than this has taken its id since, and may
+    -- be below cursors that have not seen it.
     behind_since      timestamptz
 );
 insert into outbox.cluster (system_identifier, relations)

@@ -56,6 +56,7 @@ func TestConcerns(t *testing.T) {
 	expect("behind", s.Name+" holds 0 2h0m0s")
 	enginetest.Settle(t, m, 1)
 	expect("settled")
+	exec(`select setval('outbox.events_id_seq', 6)`) // deliveries have ids that events have taken
 	exec(`
 		insert into outbox.deliveries (subscription_id, event_id, lane, topic, key, payload, headers, published_at, state, due_at)
 		select ` + fmt.Sprint(s.ID) + `, i, 7, 'a.x', 'k', '1', '{}', now(), case when i < 3 then 'dead' else 'retrying' end, now()
@@ -63,4 +64,9 @@ func TestConcerns(t *testing.T) {
 	expect("after failures", s.Name+" dead 2", s.Name+" blocked 3")
 	exec(`update outbox.subscriptions set paused_at = now() - interval '3 hours'`)
 	expect("paused", s.Name+" paused 0 3h0m0s", s.Name+" dead 2", s.Name+" blocked 3")
+	exec(`update outbox.subscriptions set paused_at = null`)
+	exec(`select setval('outbox.events_id_seq', 5)`)
+	expect("ids went back", " behind 0", s.Name+" dead 2", s.Name+" blocked 3")
+	exec(`update outbox.cluster set system_identifier = 1`)
+	expect("restored elsewhere", " foreign 0", s.Name+" dead 2", s.Name+" blocked 3")
 }

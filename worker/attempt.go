@@ -3,29 +3,37 @@ package worker
 import (
 	"context"
 	"errors"
-	"fmt"
+	"runtime/debug"
 	"time"
-
-	"github.com/sourcegraph/conc/panics"
 )
 
-// try runs one attempt. What it returns is nil only if the handler returned nil.
-func try(ctx context.Context, handler handlerFunc, j *job) (err error) {
-	if recovered := panics.Try(func() { err = handler(ctx, &j.event.Event, j.attempt) }); recovered != nil {
-		return panicked(recovered)
+// try runs one attempt, and returns nil only if the handler returned nil. What panics on the way, in the handler, its middleware, the
+// payload's UnmarshalJSON or the methods of the error, is a failure. If something calls runtime.Goexit, try does not return.
+func try(ctx context.Context, handler handlerFunc, j *job) *failure {
+	f := attempt(func() error { return handler(ctx, &j.event.Event, j.attempt) })
+	if f != nil && errors.Is(context.Cause(ctx), errAttemptTimeout) {
+		return f.timedOut()
 	}
-	if err != nil && errors.Is(context.Cause(ctx), errAttemptTimeout) {
-		return fmt.Errorf("%w: %w", errAttemptTimeout, err)
-	}
-	return err
+	return f
 }
 
-// panicked is the error of a handler, or of what was put around it, that panicked.
-func panicked(recovered *panics.Recovered) error {
-	return fmt.Errorf("handler panicked: %v\n%s", recovered.Value, recovered.Stack)
+// attempt calls the application's code, and reads the error that it returns.
+func attempt(call func() error) (f *failure) {
+	defer func() {
+		if value := recover(); value != nil {
+			f = panicked(value, debug.Stack())
+		}
+	}()
+	if err := call(); err != nil {
+		return failureOf(err)
+	}
+	return nil
 }
 
 var errAttemptTimeout = errors.New("attempt took longer than the subscription's timeout")
+
+// deadlineSpare is which part of the timeout an attempt may have on top of it.
+const deadlineSpare = 10
 
 // deadlines returns a function that lends contexts which end when an attempt has had its time, and one that ends the
 // last of them. A timer for each event would cost more than handling a small one, so attempts that follow each other
@@ -39,7 +47,7 @@ func deadlines(ctx context.Context, timeout time.Duration) (lend func(now time.D
 		lent   context.Context
 		cancel context.CancelFunc = func() {}
 		until  time.Duration
-		spare  = timeout / 10
+		spare  = timeout / deadlineSpare
 	)
 	return func(now time.Duration) context.Context {
 		if lent == nil || lent.Err() != nil || now > until {

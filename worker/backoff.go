@@ -20,15 +20,12 @@ type Retry struct {
 	// do not come back together. Negative for none. Defaults to 0.25.
 	Jitter float64
 	// Delay replaces all of the above but Attempts: it is called with the number of attempts that have failed, from 1. It must be
-	// safe for concurrent use; if it panics, the process ends. Defaults to exponential growth as above.
+	// safe for concurrent use. If it panics, the delay is as if there were none, and the failure says so. Defaults to exponential growth.
 	Delay func(failed int) time.Duration
 }
 
-// after returns the delay after so many failed attempts.
+// after returns the delay after so many failed attempts, without Delay.
 func (r Retry) after(failed int) time.Duration {
-	if r.Delay != nil {
-		return max(0, r.Delay(failed))
-	}
 	delay := min(float64(r.Longest), float64(r.First)*math.Pow(r.Factor, float64(failed-1)))
 	return time.Duration(delay * (1 - r.Jitter*rand.Float64()))
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/signalbox-go/signalbox/internal/embeddedpg"
 	"github.com/signalbox-go/signalbox/internal/pgtest"
 	"github.com/signalbox-go/signalbox/migrations"
+	"github.com/signalbox-go/signalbox/migrations/apply"
 	"github.com/signalbox-go/signalbox/outbox"
 	"github.com/signalbox-go/signalbox/outbox/admin"
 	"github.com/signalbox-go/signalbox/worker"
@@ -114,7 +115,7 @@ func database(t *testing.T, server *embeddedpg.Server, name string) *pgxpool.Poo
 		t.Fatal(err)
 	}
 	t.Cleanup(pool.Close)
-	if err := pool.AcquireFunc(t.Context(), func(c *pgxpool.Conn) error { return migrations.Outbox.Up(t.Context(), c.Conn()) }); err != nil {
+	if err := pool.AcquireFunc(t.Context(), func(c *pgxpool.Conn) error { return apply.Up(t.Context(), c.Conn(), migrations.Outbox) }); err != nil {
 		t.Fatal(err)
 	}
 	return pool

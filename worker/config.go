@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/signalbox-go/signalbox/internal/guard"
 	"github.com/signalbox-go/signalbox/outbox"
 )
 
@@ -133,6 +134,7 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
+	c.Logger = guard.Logger(c.Logger)
 	if c.Name == "" {
 		host, err := os.Hostname()
 		if err != nil {

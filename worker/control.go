@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/sourcegraph/conc"
@@ -128,7 +129,7 @@ func (s *session) ring(ring engine.Ring) {
 		return
 	}
 	if hook := s.w.cfg.Hooks.Rung; hook != nil {
-		hook()
+		callHook(s.w.cfg.Logger, "Rung", hook)
 	}
 	for _, r := range s.runners {
 		r.wake.add(func(w *wakeup) {
@@ -190,6 +191,7 @@ func (s *session) evictDead(ctx context.Context, log *slog.Logger, missing map[i
 	if err != nil {
 		return nil, err
 	}
+	frozen := slices.Clone(expired)
 	still := map[int64]time.Time{}
 	for _, id := range vanished {
 		since, known := missing[id]
@@ -207,7 +209,11 @@ func (s *session) evictDead(ctx context.Context, log *slog.Logger, missing map[i
 		if err := engine.EndSessions(ctx, s.control, id); err != nil {
 			return nil, err
 		}
-		evicted, err := engine.Evict(ctx, s.control, id)
+		why := diedReason
+		if slices.Contains(frozen, id) {
+			why = frozenReason
+		}
+		evicted, err := engine.Evict(ctx, s.control, id, why)
 		switch {
 		case errors.Is(err, engine.ErrBusy):
 			log.Warn("a dead worker is settling something, will evict it later", "evicted_id", id)
@@ -216,12 +222,18 @@ func (s *session) evictDead(ctx context.Context, log *slog.Logger, missing map[i
 		case evicted:
 			log.Warn("evicted a dead worker: its lanes are free", "evicted_id", id)
 			if hook := s.w.cfg.Hooks.Evicted; hook != nil {
-				hook(id)
+				callHook(log, "Evicted", func() { hook(id) })
 			}
 		}
 	}
 	return still, nil
 }
+
+// What is kept with an attempt that did not end.
+const (
+	diedReason   = "its worker died"
+	frozenReason = "its worker was not seen for its lease: it was frozen or cut off"
+)
 
 // missingFor is how long a worker's lock has to be gone: less than the time between two looks.
 const missingFor = 400 * time.Millisecond

@@ -1,14 +1,16 @@
 package worker
 
 import (
+	"log/slog"
 	"time"
 
+	"github.com/signalbox-go/signalbox/internal/guard"
 	"github.com/signalbox-go/signalbox/outbox"
 )
 
 // Hooks are called when something happens to events or workers, for metrics and the like. Nil ones are not called. They hold up
 // the windows between which they are called, so they must be quick. They are called from several goroutines, so they must be
-// safe for concurrent use. One that panics ends the process.
+// safe for concurrent use. One that panics, or ends its goroutine, costs nothing but a line in the log and is counted; see package metrics.
 type Hooks struct {
 	// Window is called when a window has been handled, with the deliveries that were due beside it.
 	Window func(Window)
@@ -39,4 +41,27 @@ type Attempt struct {
 	Err          error         // nil when it is delivered
 	Took         time.Duration // in the handler; of several events that were handled together, the time for all of them
 	Ended        time.Time     // when the handler returned; zero where none was called, because the last attempt killed its worker
+}
+
+// callHook calls a hook, which may panic or end its goroutine.
+func callHook(log *slog.Logger, name string, hook func()) {
+	if fault := guard.Call(hook); fault != nil {
+		guard.Count(guard.Hook)
+		log.Error("hook failed", "hook", name, "error", fault)
+	}
+}
+
+// tellAttempts calls the hook for the attempts that have ended. They share a goroutine: one for each would cost more than handling a
+// small event.
+func (r *runner) tellAttempts() {
+	list := r.attempts
+	r.attempts = r.attempts[:0]
+	for i := 0; i < len(list); i++ {
+		callHook(r.log, "Attempt", func() {
+			for ; i < len(list); i++ {
+				r.cfg.Hooks.Attempt(list[i])
+			}
+		})
+	}
+	clear(list)
 }

@@ -8,7 +8,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/sourcegraph/conc/panics"
+
+	"github.com/signalbox-go/signalbox/internal/guard"
 )
 
 // HandleBatch registers a handler that takes the events of a window as a slice, in the order of their publication: for calls
@@ -76,51 +77,79 @@ func manyOf[T any](handler func(ctx context.Context, tx pgx.Tx, events []*Event[
 		values := make([]Event[T], len(jobs))
 		events, asked := make([]*Event[T], 0, len(jobs)), make([]*job, 0, len(jobs))
 		for i, j := range jobs {
-			if j.err = values[i].decode(&j.event.Event, j.attempt); j.err == nil {
+			if j.failure = attempt(func() error { return values[i].decode(&j.event.Event, j.attempt) }); j.failure == nil {
+				j.failure = errGoexit // until the handler has returned
 				events, asked = append(events, &values[i]), append(asked, j)
 			}
 		}
 		if len(events) == 0 {
 			return
 		}
-		var err error
-		if recovered := panics.Try(func() { err = handler(ctx, tx, events) }); recovered != nil {
-			err = panicked(recovered)
-		}
-		spread(err, asked)
+		spread(func() error { return handler(ctx, tx, events) }, asked)
 		for _, j := range asked {
-			if errors.Is(context.Cause(ctx), errAttemptTimeout) && j.err != nil {
-				j.err = fmt.Errorf("%w: %w", errAttemptTimeout, j.err)
+			if errors.Is(context.Cause(ctx), errAttemptTimeout) && j.failure != nil {
+				j.failure = j.failure.timedOut()
 			}
 		}
 	}
 }
 
-// spread sets the errors of jobs to that of the call they were in.
-func spread(err error, jobs []*job) {
-	each, ok := err.(perEvent) //nolint:errorlint // one that was wrapped applies to all events, as any other
-	if ok && len(each) != len(jobs) {
-		err, each = fmt.Errorf("handler returned errors for %d events, and had %d: %w", len(each), len(jobs), err), nil
-	}
+// spread calls a handler with the events of jobs, and sets their failures. An error of PerEvent may be wrapped, as by middleware: its
+// parts keep their meaning.
+func spread(call func() error, jobs []*job) {
+	var parts perEvent
+	whole := attempt(func() error {
+		err := call()
+		parts = partsOf(err)
+		if parts != nil && len(parts) != len(jobs) {
+			err, parts = fmt.Errorf("handler returned errors for %d events, and had %d: %w", len(parts), len(jobs), err), nil
+		}
+		if parts != nil {
+			return nil
+		}
+		return err
+	})
 	for i, j := range jobs {
-		if j.err = err; each != nil {
-			j.err = each[i]
+		if j.failure = whole; parts != nil {
+			j.failure = attempt(func() error { return parts[i] })
 		}
 	}
+}
+
+// partsOf finds the errors of PerEvent in what a handler returned, or nil. What errors.Join has joined with others is no such error: it
+// applies to all events.
+func partsOf(err error) perEvent {
+	for ; err != nil; err = errors.Unwrap(err) {
+		if parts, ok := err.(perEvent); ok { //nolint:errorlint // the loop unwraps
+			return parts
+		}
+	}
+	return nil
 }
 
 // call handles jobs together, and reports whether all succeeded. Without slices, it ends with the first that does not: its
 // transaction is of no use any more.
 func (r *runner) call(ctx context.Context, tx pgx.Tx, jobs []*job) bool {
-	if !r.sub.solo {
-		return r.callOnce(ctx, tx, jobs)
+	parts := [][]*job{jobs}
+	if r.sub.solo {
+		parts = slices.Collect(slices.Chunk(jobs, 1))
 	}
-	for i := range jobs {
-		if !r.callOnce(ctx, tx, jobs[i:i+1]) {
-			return false
+	succeeded := true
+	start, n := time.Now(), 0
+	// One goroutine for all of them: a handler may end it.
+	fault := guard.Call(func() {
+		for ; n < len(parts) && succeeded; n++ {
+			start = time.Now()
+			succeeded = r.callOnce(ctx, tx, parts[n])
 		}
+	})
+	if fault == nil {
+		return succeeded
 	}
-	return true
+	for _, j := range parts[n] {
+		j.failure, j.took, j.ended = faulty(fault), time.Since(start), time.Now()
+	}
+	return false
 }
 
 // callOnce calls the handler within the subscription's timeout.
@@ -136,7 +165,7 @@ func (r *runner) callOnce(ctx context.Context, tx pgx.Tx, jobs []*job) bool {
 	succeeded := true
 	for _, j := range jobs {
 		j.took, j.ended = ended.Sub(start), ended
-		succeeded = succeeded && j.err == nil
+		succeeded = succeeded && j.failure == nil
 	}
 	return succeeded
 }
@@ -149,7 +178,7 @@ func (r *runner) handleMany(ctx context.Context, jobs []job) {
 	for i := range jobs {
 		switch j := &jobs[i]; {
 		case stopped[j.event.Key] || ctx.Err() != nil:
-			j.err = errBehind
+			j.behind = true
 		case !j.again():
 			fresh = append(fresh, j)
 		case !r.call(ctx, nil, []*job{j}):
@@ -217,13 +246,13 @@ func (r *runner) handleTx(ctx context.Context, jobs []job) error {
 func (r *runner) leaveBehind(ctx context.Context, again, others []*job) []*job {
 	stopped := map[string]bool{}
 	for _, j := range again {
-		if j.err != nil && r.stopsKey(ctx, j) {
+		if !j.done() && r.stopsKey(ctx, j) {
 			stopped[j.event.Key] = true
 		}
 	}
 	return slices.DeleteFunc(others, func(j *job) bool {
 		if stopped[j.event.Key] {
-			j.err = errBehind
+			j.behind = true
 			r.record(ctx, j)
 		}
 		return stopped[j.event.Key]
@@ -253,6 +282,7 @@ func (r *runner) settleTx(ctx context.Context, jobs []*job, handle func(tx pgx.T
 	for _, j := range jobs {
 		r.record(ctx, j)
 	}
+	r.tellAttempts()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
 	defer cancel()
 	if err := r.member.SettleTx(ctx, tx, r.owed); err != nil {
@@ -266,8 +296,7 @@ func (r *runner) settleTx(ctx context.Context, jobs []*job, handle func(tx pgx.T
 func (r *runner) isolate(ctx context.Context, tx pgx.Tx, jobs []*job) error {
 	stopped := map[string]bool{}
 	for _, j := range jobs {
-		if j.err = nil; stopped[j.event.Key] || ctx.Err() != nil {
-			j.err = errBehind
+		if j.failure, j.behind = nil, stopped[j.event.Key] || ctx.Err() != nil; j.behind {
 			continue
 		}
 		savepoint, err := tx.Begin(ctx)
@@ -275,9 +304,11 @@ func (r *runner) isolate(ctx context.Context, tx pgx.Tx, jobs []*job) error {
 			return fmt.Errorf("isolate events: %w", err)
 		}
 		if r.call(ctx, savepoint, []*job{j}) {
-			j.err = checkConstraints(ctx, savepoint)
+			if err := checkConstraints(ctx, savepoint); err != nil {
+				j.failure = failureOf(err)
+			}
 		}
-		if j.err != nil {
+		if j.failure != nil {
 			stopped[j.event.Key] = r.stopsKey(ctx, j)
 			err = savepoint.Rollback(context.WithoutCancel(ctx))
 		} else {

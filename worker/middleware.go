@@ -4,7 +4,6 @@ import (
 	"context"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/sourcegraph/conc/panics"
 
 	"github.com/signalbox-go/signalbox/outbox"
 )
@@ -41,19 +40,17 @@ func (r *registration) wrap() {
 		}
 		call := func(ctx context.Context, _ []*outbox.Event) error {
 			many(ctx, tx, jobs)
-			if len(jobs) == 1 {
-				return jobs[0].err
-			}
 			errs := make([]error, len(jobs))
 			for i, j := range jobs {
-				errs[i] = j.err
+				if j.failure != nil {
+					errs[i] = j.failure
+				}
+			}
+			if len(jobs) == 1 {
+				return errs[0]
 			}
 			return PerEvent(errs)
 		}
-		var err error
-		if recovered := panics.Try(func() { err = around(call)(ctx, events) }); recovered != nil {
-			err = panicked(recovered)
-		}
-		spread(err, jobs)
+		spread(func() error { return around(call)(ctx, events) }, jobs)
 	}
 }

@@ -2,7 +2,6 @@ package worker
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/signalbox-go/signalbox/internal/engine"
@@ -25,12 +24,12 @@ func (r *runner) record(ctx context.Context, j *job) {
 	if j.delivery && !j.counted && u != nil && u.Failure == nil {
 		return // it did not get to run, and its row does not say that it does
 	}
-	if hook := r.cfg.Hooks.Attempt; hook != nil && (u == nil || u.Failure != nil) {
-		a := Attempt{Subscription: r.sub.Name, Event: &j.event.Event, Number: j.attempt, Err: j.err, Took: j.took, Ended: j.ended}
+	if r.cfg.Hooks.Attempt != nil && (u == nil || u.Failure != nil) {
+		a := Attempt{Subscription: r.sub.Name, Event: &j.event.Event, Number: j.attempt, Took: j.took, Ended: j.ended}
 		if u != nil {
-			a.State = u.State
+			a.State, a.Err = u.State, j.failure.cause()
 		}
-		hook(a)
+		r.attempts = append(r.attempts, a)
 	}
 	if u == nil && !j.delivery {
 		return // as nearly all: so far, no clock was read
@@ -42,7 +41,11 @@ func (r *runner) record(ctx context.Context, j *job) {
 	case u == nil:
 		r.owed.Delivered = append(r.owed.Delivered, j.event.ID)
 	case j.delivery:
-		r.owed.Failed = append(r.owed.Failed, *u)
+		kept := *u
+		if j.noted {
+			kept.Failure = nil
+		}
+		r.owed.Failed = append(r.owed.Failed, kept)
 	default:
 		r.owed.Unfinished = append(r.owed.Unfinished, *u)
 	}
@@ -60,7 +63,7 @@ func (r *runner) record(ctx context.Context, j *job) {
 	case !j.delivery && blocks:
 		r.backlog.add(id, 1, due)
 	}
-	if !errors.Is(j.err, errBehind) && (id.key != "" || blocks) {
+	if !j.behind && (id.key != "" || blocks) {
 		r.backlog.retry(id, due)
 	}
 	r.report(j, u)
@@ -71,7 +74,7 @@ func (r *runner) recordParked(j *job) {
 	now := time.Now()
 	r.owes(now)
 	if hook := r.cfg.Hooks.Parked; hook != nil {
-		hook(r.sub.Name, &j.event.Event)
+		callHook(r.log, "Parked", func() { hook(r.sub.Name, &j.event.Event) })
 	}
 	if !j.counted {
 		r.begin(j)
@@ -83,17 +86,16 @@ func (r *runner) recordParked(j *job) {
 
 // verdict says what becomes of a job whose handler has returned, or which was not tried: nil when its event is delivered.
 func (r *runner) verdict(ctx context.Context, j *job) *engine.Unfinished {
-	if j.err == nil {
+	if j.done() {
 		return nil
 	}
 	u := &engine.Unfinished{Event: *j.event, State: outbox.Retrying, Attempt: j.attempt - 1}
-	if errors.Is(j.err, errBehind) || ctx.Err() != nil {
+	if j.behind || ctx.Err() != nil {
 		return u // not tried, or told to stop: that is no attempt
 	}
 	u.Attempt = j.attempt
-	u.Failure = &outbox.Failure{Attempt: j.attempt, At: time.Now().UTC(), Worker: r.worker, Error: shorten(j.err.Error())}
-	var o *outcome
-	switch errors.As(j.err, &o); {
+	o, f := j.failure.outcome, j.failure
+	switch {
 	case o != nil && o.kind == skip:
 		u.State = outbox.Skipped
 	case o != nil && o.kind == deadLetter, j.attempt >= r.sub.Retry.Attempts:
@@ -102,8 +104,9 @@ func (r *runner) verdict(ctx context.Context, j *job) *engine.Unfinished {
 	case o != nil:
 		u.Delay = o.delay
 	default:
-		u.Delay = r.sub.Retry.after(j.attempt)
+		u.Delay, f = f.delay(r.sub.Retry, j.attempt)
 	}
+	u.Failure = &outbox.Failure{Attempt: j.attempt, At: time.Now().UTC(), Worker: r.worker, Error: f.text}
 	return u
 }
 
@@ -117,7 +120,7 @@ func (r *runner) report(j *job, u *engine.Unfinished) {
 	if u == nil || u.Failure == nil {
 		return
 	}
-	log := r.log.With("event_id", j.event.ID, "topic", j.event.Topic, "key", j.event.Key, "attempt", j.attempt, "error", firstLine(j.err.Error()))
+	log := r.log.With("event_id", j.event.ID, "topic", j.event.Topic, "key", j.event.Key, "attempt", j.attempt, "error", firstLine(u.Failure.Error))
 	switch u.State {
 	case outbox.Dead:
 		log.Error("event is a dead letter: kept until somebody retries, skips or discards it")
@@ -138,6 +141,7 @@ func (r *runner) unpark(ctx context.Context, jobs []*job) {
 		j.state.Store(finished)
 		r.record(ctx, j)
 	}
+	r.tellAttempts()
 }
 
 // abandon hands parked events whose handlers do not return to other workers, without burning an attempt.

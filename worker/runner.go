@@ -4,9 +4,8 @@ import (
 	"context"
 	"log/slog"
 	"math/bits"
+	"sync"
 	"time"
-
-	"github.com/sourcegraph/conc"
 
 	"github.com/signalbox-go/signalbox/internal/engine"
 )
@@ -39,8 +38,9 @@ type runner struct {
 	wake    *wakeups
 	backlog *backlog
 
-	handlers conc.WaitGroup
+	handlers sync.WaitGroup
 	parked   map[int64]*job // by event id
+	attempts []Attempt      // that have ended, and of which the hook has yet to be told
 
 	reading chan struct{} // of all runners of the worker: has a token while one of them looks for what is new
 	atEnd   bool          // whether the last read found all there was

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync/atomic"
 	"time"
 
@@ -33,11 +34,14 @@ type session struct {
 }
 
 // departed has the ids of sessions that could not evict themselves, because the database was away.
-type departed struct{ ids []int64 }
+type departed struct {
+	ids []int64
+	why string // the last session ended
+}
 
 func (d *departed) evict(ctx context.Context, conn *pgx.Conn) error {
 	for len(d.ids) > 0 {
-		if _, err := engine.Evict(ctx, conn, d.ids[0]); err != nil {
+		if _, err := engine.Evict(ctx, conn, d.ids[0], d.why); err != nil {
 			return err
 		}
 		d.ids = d.ids[1:]
@@ -59,6 +63,10 @@ func (w *Worker) session(ctx context.Context, left *departed) (served bool, err 
 
 	err = s.serve(ctx)
 	w.serving.Store(false)
+	left.why = "its worker lost its session"
+	if err != nil {
+		left.why = shorten(left.why + ": " + err.Error())
+	}
 
 	// Whether or not everything was settled and released, what is left of this id is removed. If that fails, the next session
 	// tries again, and so does the sentinel.
@@ -193,6 +201,8 @@ func (s *session) serve(parent context.Context) error {
 	}
 	rest()
 	control.Wait()
+	kill(nil) // handlers of parked events: nothing that they do can be recorded any more
+	s.awaitHandlers(log)
 	if err := fault.Load(); err != nil {
 		return *err
 	}
@@ -218,9 +228,24 @@ func (s *session) open(ctx context.Context, sub registration) (*pgx.Conn, error)
 	return conn, nil
 }
 
-// errGone is what is left to say of a runner whose goroutine was ended by a handler's runtime.Goexit, as of testing.T's FailNow, or
-// by the panic of a hook.
-var errGone = errors.New("its goroutine was ended: a handler must return, and a hook not panic")
+// errGone is what is left to say of a runner whose goroutine was ended.
+var errGone = errors.New("its goroutine was ended")
+
+// awaitHandlers waits until the goroutines of all handlers have ended. One that ignores its context cannot be waited for.
+func (s *session) awaitHandlers(log *slog.Logger) {
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for _, r := range s.runners {
+			r.handlers.Wait()
+		}
+	}()
+	select {
+	case <-ended:
+	case <-time.After(faultPatience):
+		log.Warn("a handler ignores that its context was cancelled: it is left behind")
+	}
+}
 
 // faultPatience is how long handlers may go on after the session has failed.
 const faultPatience = time.Second

@@ -67,8 +67,10 @@ func (r *runner) turn(ctx context.Context, read bool, due []engine.Line) (more b
 		r.handle(ctx, jobs)
 		r.recordAll(ctx, jobs)
 	}
+	r.tellAttempts()
 	if hook := r.cfg.Hooks.Window; hook != nil && err == nil && len(jobs) > 0 {
-		hook(Window{Subscription: r.sub.Name, Events: len(window.Events), Deliveries: len(deliveries), Took: time.Since(start)})
+		w := Window{Subscription: r.sub.Name, Events: len(window.Events), Deliveries: len(deliveries), Took: time.Since(start)}
+		callHook(r.log, "Window", func() { hook(w) })
 	}
 	r.trust(deliveries)
 	if err == nil {
@@ -92,8 +94,9 @@ func (r *runner) jobs(deliveries []engine.Delivery, window *engine.Window) []job
 	for i := range deliveries {
 		d := &deliveries[i]
 		if d.Attempt > r.sub.Retry.Attempts {
-			exhausted := job{event: &d.Event, attempt: d.Attempt - 1, delivery: true, counted: true}
-			exhausted.err = DeadLetter(fmt.Errorf("its worker died during attempt %d", d.Attempt-1))
+			// What became of its last attempt was noted when its worker was evicted.
+			exhausted := job{event: &d.Event, attempt: d.Attempt - 1, delivery: true, counted: true, noted: true}
+			exhausted.failure = failureOf(DeadLetter(fmt.Errorf("attempt %d, the last one, did not end: its worker died or lost its session", d.Attempt-1)))
 			exhausted.state.Store(finished)
 			r.record(context.Background(), &exhausted)
 			continue
@@ -182,7 +185,7 @@ func (r *runner) watch(j *job, taken time.Duration) {
 	if r.sub.Timeout == NoTimeout {
 		return
 	}
-	j.overdue = time.AfterFunc(r.sub.Timeout-taken+abandonAfter, func() {
+	j.overdue = time.AfterFunc(r.sub.Timeout+r.sub.Timeout/deadlineSpare-taken+abandonAfter, func() {
 		r.log.Warn("handler ignores that its context has ended: it goes on, and its key waits for it",
 			"event_id", j.event.ID, "topic", j.event.Topic, "key", j.event.Key, "timeout", r.sub.Timeout)
 	})

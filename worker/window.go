@@ -2,11 +2,9 @@ package worker
 
 import (
 	"context"
-	"errors"
+	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/sourcegraph/conc"
 
 	"github.com/signalbox-go/signalbox/internal/engine"
 )
@@ -18,7 +16,9 @@ type job struct {
 	delivery bool // it has a row of its own,
 	counted  bool // which says that it runs, and counts this attempt
 	suspect  bool // its last worker died while it ran
-	err      error
+	noted    bool // its row has the failure already
+	failure  *failure    // nil where it succeeded, or was not called
+	behind   bool        // it was not tried: an earlier one of its key is unfinished, or the worker stops
 	overdue  *time.Timer // of a parked one: reports a handler that ignores its timeout
 
 	state   atomic.Int32
@@ -35,8 +35,8 @@ const (
 	parked // it took too long for its window: its handler goes on, and the runner is told when it returns
 )
 
-// errBehind marks a job that was not tried, because an earlier one of its key is unfinished.
-var errBehind = errors.New("an earlier event of its key is unfinished")
+// done reports whether the job's event was handled.
+func (j *job) done() bool { return j.failure == nil && !j.behind }
 
 // A batch is the jobs of one turn. They are grouped in chains that run one after the other: those of one key, in their
 // order. Jobs without a key run alone. Chains are linked by index, because a slice for each key would cost more than
@@ -44,7 +44,7 @@ var errBehind = errors.New("an earlier event of its key is unfinished")
 type batch struct {
 	jobs  []job
 	heads []int32
-	next  []int32 // by job; -1 at the end
+	next  []int32 // by job; none at the end
 
 	begun time.Time
 	taken atomic.Int64  // chains that were begun
@@ -59,7 +59,7 @@ func newBatch(jobs []job) *batch {
 	}
 	tails := make(map[string]int32, min(len(jobs), 1024))
 	for i := range jobs {
-		b.next[i] = -1
+		b.next[i] = none
 		key := jobs[i].event.Key
 		if key == "" {
 			b.heads = append(b.heads, int32(i))
@@ -88,50 +88,104 @@ type executor struct {
 
 // start begins the batch with so many goroutines, of the given group. They end with the batch, but for those whose job
 // was parked.
-func (b *batch) start(ctx context.Context, group *conc.WaitGroup, x executor, concurrency int) {
+func (b *batch) start(ctx context.Context, group *sync.WaitGroup, x executor, concurrency int) {
 	for range min(concurrency, len(b.heads)) {
 		b.work(ctx, group, x)
 	}
 }
 
 // work adds a goroutine that takes one chain after the other.
-func (b *batch) work(ctx context.Context, group *conc.WaitGroup, x executor) {
-	group.Go(func() {
-		lend, end := deadlines(ctx, x.timeout)
-		defer end()
-		now := time.Since(b.begun)
-		for n := b.taken.Add(1) - 1; n < int64(len(b.heads)); n = b.taken.Add(1) - 1 {
-			var parked bool
-			if now, parked = b.runChain(b.heads[n], now, lend, x); parked {
-				return // the runner has begun another goroutine in its place
-			}
-		}
-	})
+func (b *batch) work(ctx context.Context, group *sync.WaitGroup, x executor) {
+	h := &hand{b: b, x: x, group: group, at: none, rest: none}
+	group.Go(func() { h.work(ctx) })
 }
 
-// runChain handles one chain, from now on, and returns when it ended and whether that was because a job of it was parked.
-func (b *batch) runChain(head int32, now time.Duration, lend func(time.Duration) context.Context, x executor) (time.Duration, bool) {
-	stop := false
-	for i := head; i >= 0; i = b.next[i] {
-		j := &b.jobs[i]
-		ctx := lend(now)
-		if stop || ctx.Err() != nil { // it is over: nothing new is begun
-			j.err = errBehind
-			continue
-		}
-		j.started.Store(int64(now))
-		j.state.Store(running)
-		j.err = try(ctx, x.handler, j)
-		end := time.Since(b.begun)
-		j.took, j.ended, now = end-now, b.begun.Add(end), end // the clock is read once for each event
-		stop = j.err != nil && x.stops(j)
-		if !j.state.CompareAndSwap(running, finished) {
-			x.unparked(j)
-			return now, true
+// A hand is a goroutine that runs chains. If a handler ends it, another one goes on in its place.
+type hand struct {
+	b     *batch
+	x     executor
+	group *sync.WaitGroup
+	now   time.Duration // since the batch began: the clock is read once for each event
+	at    int32         // the job whose handler was called, and has not returned
+	rest  int32         // of the chain: where to go on
+	stop  bool          // whether the rest of the chain has to wait
+}
+
+// none is no job.
+const none int32 = -1
+
+func (h *hand) work(ctx context.Context) {
+	defer h.replace(ctx)
+	lend, end := deadlines(ctx, h.x.timeout)
+	defer end()
+	h.now = time.Since(h.b.begun)
+	for h.rest != none || h.next() {
+		if !h.runChain(lend) {
+			return // the runner has begun another goroutine in its place
 		}
 	}
-	b.finish()
-	return now, false
+}
+
+// next takes a chain that nothing has begun.
+func (h *hand) next() bool {
+	n := h.b.taken.Add(1) - 1
+	if n >= int64(len(h.b.heads)) {
+		return false
+	}
+	h.rest, h.stop = h.b.heads[n], false
+	return true
+}
+
+// replace begins another goroutine where a handler has ended this one: nothing can keep it from that, and a goroutine for each event
+// would cost more than handling a small one.
+func (h *hand) replace(ctx context.Context) {
+	if h.at == none {
+		return
+	}
+	other := *h
+	if j := &h.b.jobs[h.at]; !other.conclude(j, errGoexit) {
+		return
+	}
+	if other.rest == none {
+		h.b.finish()
+	}
+	h.group.Go(func() { other.work(ctx) })
+}
+
+// runChain handles the rest of a chain, and reports false when a job of it was parked meanwhile.
+func (h *hand) runChain(lend func(time.Duration) context.Context) bool {
+	for h.rest != none {
+		j := &h.b.jobs[h.rest]
+		at := h.rest
+		h.rest = h.b.next[at]
+		ctx := lend(h.now)
+		if h.stop || ctx.Err() != nil { // it is over: nothing new is begun
+			j.behind = true
+			continue
+		}
+		j.started.Store(int64(h.now))
+		j.state.Store(running)
+		h.at = at
+		f := try(ctx, h.x.handler, j)
+		if !h.conclude(j, f) {
+			return false
+		}
+	}
+	h.b.finish()
+	return true
+}
+
+// conclude notes what became of the job whose handler was called, and reports false when it was parked meanwhile.
+func (h *hand) conclude(j *job, f *failure) bool {
+	end := time.Since(h.b.begun)
+	j.failure, j.took, j.ended, h.now = f, end-h.now, h.b.begun.Add(end), end
+	h.stop = f != nil && h.x.stops(j)
+	h.at = none
+	if !j.state.CompareAndSwap(running, finished) {
+		h.x.unparked(j)
+		return false
+	}
+	return true
 }
 
 func (b *batch) finish() {
@@ -154,7 +208,7 @@ func (b *batch) park(limit time.Duration, most int) []*job {
 			continue
 		}
 		for k := b.next[i]; k >= 0; k = b.next[k] {
-			b.jobs[k].err = errBehind
+			b.jobs[k].behind = true
 		}
 		b.finish()
 		found = append(found, j)

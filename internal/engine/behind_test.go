@@ -15,6 +15,7 @@ import (
 	"github.com/signalbox-go/signalbox/internal/enginetest"
 	"github.com/signalbox-go/signalbox/internal/pgtest"
 	"github.com/signalbox-go/signalbox/migrations"
+	"github.com/signalbox-go/signalbox/migrations/apply"
 	"github.com/signalbox-go/signalbox/outbox"
 )
 
@@ -82,7 +83,7 @@ func TestBehind(t *testing.T) {
 			if err := engine.CheckLog(ctx, db.Pool); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := engine.Evict(ctx, db.Conn(t), worker); err != nil {
+			if _, err := engine.Evict(ctx, db.Conn(t), worker, "test"); err != nil {
 				t.Fatal(err)
 			}
 			m, _ = enginetest.Member(t, db, enginetest.Subscribe(t, db, "a"))
@@ -206,7 +207,7 @@ func TestRowSecurity(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(owner.Close)
-	if err := owner.AcquireFunc(ctx, func(c *pgxpool.Conn) error { return migrations.Outbox.Up(ctx, c.Conn()) }); err != nil {
+	if err := owner.AcquireFunc(ctx, func(c *pgxpool.Conn) error { return apply.Up(ctx, c.Conn(), migrations.Outbox) }); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := owner.Exec(ctx, `

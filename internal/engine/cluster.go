@@ -137,7 +137,7 @@ func adopt(ctx context.Context, tx pgx.Tx) error {
 		return err
 	}
 	for _, id := range workers {
-		if _, err := remove(ctx, tx, id); err != nil {
+		if _, err := remove(ctx, tx, id, "the outbox was moved to another server"); err != nil {
 			return err
 		}
 	}

@@ -27,7 +27,7 @@ func TestEvictedSettlesNothing(t *testing.T) {
 	if err != nil || len(w.Events) != 1 {
 		t.Fatal(w, err)
 	}
-	if gone, err := engine.Evict(ctx, db.Conn(t), id); err != nil || !gone {
+	if gone, err := engine.Evict(ctx, db.Conn(t), id, "test"); err != nil || !gone {
 		t.Fatalf("evicted: %v, %v", gone, err)
 	}
 	heir, _ := enginetest.Member(t, db, s)
@@ -69,7 +69,7 @@ func TestEvictionWaitsForSettle(t *testing.T) {
 	evicting := db.Conn(t)
 	evicted := make(chan error, 1)
 	go func() {
-		_, err := engine.Evict(context.Background(), evicting, id)
+		_, err := engine.Evict(context.Background(), evicting, id, "test")
 		evicted <- err
 	}()
 	for waiting := false; !waiting; { // until the eviction waits for the settle's lock
@@ -195,7 +195,7 @@ func TestFirstAttemptsOfTheDead(t *testing.T) {
 	if due, _, err := m.ClaimDue(ctx, []engine.Line{lines["k"]}, 2, engine.Suspects{Alone: true}); err != nil || len(due) != 2 {
 		t.Fatalf("claimed %v, %v; want two", due, err)
 	}
-	if gone, err := engine.Evict(ctx, db.Conn(t), id); err != nil || !gone {
+	if gone, err := engine.Evict(ctx, db.Conn(t), id, "test"); err != nil || !gone {
 		t.Fatal(gone, err)
 	}
 	next, _ := enginetest.Member(t, db, s)

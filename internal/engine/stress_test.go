@@ -186,7 +186,7 @@ func readStress(t *testing.T, control, conn *pgx.Conn, subscription string, limi
 	}
 	m := engine.NewMember(conn, id, s)
 	defer func() {
-		if _, err := engine.Evict(ctx, control, id); err != nil {
+		if _, err := engine.Evict(ctx, control, id, "test"); err != nil {
 			t.Error(err)
 		}
 	}()

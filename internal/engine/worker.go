@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -193,13 +194,13 @@ func EndSessions(ctx context.Context, conn *pgx.Conn, worker int64) error {
 }
 
 // Evict removes a worker that is dead or on its way out, and frees what it owned for others. It reports whether there was
-// such a worker. It returns ErrBusy when a settle of the worker takes longer than a second. Safe to call from any number of
+// such a worker. Attempts that it had begun are kept with the reason why. It returns ErrBusy when a settle of the worker takes longer than a second. Safe to call from any number of
 // processes at once.
 //
 // Deleting the row waits for settles in flight, and fences off those to come. Only then, in a later statement with a
 // snapshot of its own, is the worker's last progress sure to be there: folded in the same statement, or under
 // repeatable read, it could be a stale row.
-func Evict(ctx context.Context, conn *pgx.Conn, worker int64) (bool, error) {
+func Evict(ctx context.Context, conn *pgx.Conn, worker int64, why string) (bool, error) {
 	gone := false
 	err := pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
 		// A settle in flight may hang with its process: PostgreSQL ends it after idle_in_transaction_session_timeout.
@@ -208,7 +209,7 @@ func Evict(ctx context.Context, conn *pgx.Conn, worker int64) (bool, error) {
 			return err
 		}
 		var err error
-		if gone, err = remove(ctx, tx, worker); err != nil || !gone {
+		if gone, err = remove(ctx, tx, worker, why); err != nil || !gone {
 			return err
 		}
 		_, err = tx.Exec(ctx, AnnounceSQL)
@@ -221,7 +222,7 @@ func Evict(ctx context.Context, conn *pgx.Conn, worker int64) (bool, error) {
 }
 
 // remove deletes a worker's row and frees what it owned. The transaction must be read committed.
-func remove(ctx context.Context, tx pgx.Tx, worker int64) (bool, error) {
+func remove(ctx context.Context, tx pgx.Tx, worker int64, why string) (bool, error) {
 	type member struct {
 		Subscription int32
 		Trying       []int64
@@ -232,8 +233,12 @@ func remove(ctx context.Context, tx pgx.Tx, worker int64) (bool, error) {
 		return false, err
 	}
 	// After its members: a settle in flight may still refer to it.
-	tag, err := tx.Exec(ctx, `delete from outbox.workers w where w.id = $1`, worker)
-	if err != nil || tag.RowsAffected() == 0 {
+	var name string
+	err = tx.QueryRow(ctx, `delete from outbox.workers w where w.id = $1 returning w.name`, worker).Scan(&name)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return false, nil
+	}
+	if err != nil {
 		return false, err
 	}
 	for _, m := range members {
@@ -241,7 +246,10 @@ func remove(ctx context.Context, tx pgx.Tx, worker int64) (bool, error) {
 			return false, err
 		}
 	}
-	for _, sql := range []string{foldSQL, freeLanesSQL, freeDeliveriesSQL, dropProgressSQL} {
+	if _, err := tx.Exec(ctx, freeDeliveriesSQL, worker, name, why); err != nil {
+		return false, err
+	}
+	for _, sql := range []string{foldSQL, freeLanesSQL, dropProgressSQL} {
 		if _, err := tx.Exec(ctx, sql, worker); err != nil {
 			return false, err
 		}
@@ -274,7 +282,10 @@ where d.subscription_id = $2 and d.event_id = any ($3::bigint[]) and d.state = '
 	freeLanesSQL = `update outbox.lanes l set owner = null, suspect = true where l.owner = $1`
 
 	freeDeliveriesSQL = `
-update outbox.deliveries d set state = 'retrying', owner = null, suspect = true, due_at = clock_timestamp() where d.owner = $1`
+update outbox.deliveries d
+set state = 'retrying', owner = null, suspect = true, due_at = clock_timestamp(),
+    errors = d.errors || jsonb_build_object('attempt', d.attempt, 'at', clock_timestamp(), 'worker', $2::text, 'error', $3::text)
+where d.owner = $1`
 
 	dropProgressSQL = `delete from outbox.progress p where p.owner = $1`
 )

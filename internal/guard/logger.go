@@ -31,6 +31,7 @@ func (h *handler) Enabled(ctx context.Context, level slog.Level) bool {
 func (h *handler) Handle(ctx context.Context, record slog.Record) (err error) {
 	whole := record.Clone()
 	if fault := Call(func() { err = h.given.Handle(ctx, record) }); fault != nil {
+		Count(LogHandler)
 		whole.AddAttrs(slog.String("logger_fault", fault.Error()))
 		_ = Call(func() { err = h.spare.Handle(ctx, whole) })
 	}

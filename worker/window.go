@@ -12,11 +12,11 @@ import (
 // A job is one event to handle, from a window or from a delivery.
 type job struct {
 	event    *engine.Event
-	attempt  int  // this one's number, from 1
-	delivery bool // it has a row of its own,
-	counted  bool // which says that it runs, and counts this attempt
-	suspect  bool // its last worker died while it ran
-	noted    bool // its row has the failure already
+	attempt  int         // this one's number, from 1
+	delivery bool        // it has a row of its own,
+	counted  bool        // which says that it runs, and counts this attempt
+	suspect  bool        // its last worker died while it ran
+	noted    bool        // its row has the failure already
 	failure  *failure    // nil where it succeeded, or was not called
 	behind   bool        // it was not tried: an earlier one of its key is unfinished, or the worker stops
 	overdue  *time.Timer // of a parked one: reports a handler that ignores its timeout

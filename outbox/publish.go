@@ -3,6 +3,7 @@ package outbox
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"iter"
 	"slices"
@@ -107,24 +108,67 @@ func publishAll(ctx context.Context, db DB, events []Event, headers []*string) e
 	return err
 }
 
-// PublishFrom copies events to the log as they come and returns how many there were. It holds none of them in memory,
+// PublishFrom copies events to the log as they come and returns how many there were. It holds only a few of them in memory,
 // and is the faster way for thousands. An error of the source, or an event that cannot be stored, ends the copy: nothing
-// of it was stored, and a transaction around it has to be rolled back.
+// of it was stored, and a transaction around it has to be rolled back. The source runs on the caller's goroutine: a panic in it
+// ends the copy and reaches the caller.
 func PublishFrom(ctx context.Context, db Copier, events iter.Seq2[Event, error]) (int64, error) {
-	next, stop := iter.Pull2(events)
-	defer stop()
+	c := &copying{rows: make(chan [][]any), ended: make(chan struct{}), fault: errAborted}
+	go func() {
+		defer close(c.ended)
+		c.n, c.err = db.CopyFrom(ctx, pgx.Identifier{"outbox", "events"}, []string{"topic", "key", "payload", "headers"}, pgx.CopyFromFunc(c.next))
+	}()
+	defer c.end() // also when the source panics, or ends the goroutine
+	c.fault = c.send(events)
+	c.end()
+	if err := c.fault; err != nil {
+		return 0, fmt.Errorf("publish: %w", err)
+	}
+	if c.err != nil {
+		return 0, fmt.Errorf("publish: %w", c.err)
+	}
+	return c.n, nil
+}
+
+// errAborted ends a copy whose source did not come to its end.
+var errAborted = errors.New("the source of events did not come to its end")
+
+// A copying is what PublishFrom does: the caller's goroutine goes through the source, and another one copies.
+type copying struct {
+	rows    chan [][]any // handed over in chunks, until it is closed
+	fault   error        // of the source: set before rows is closed
+	closed  bool
+	current [][]any // what is left of the chunk that is being copied
+
+	ended chan struct{} // closed when the copy has ended, with
+	n     int64
+	err   error
+}
+
+// A chunk is as many rows as are worth waking the other goroutine for.
+const chunkRows, chunkBytes = 100, 64 << 10
+
+// send goes through the source, and returns its error, or that of an event that cannot be stored. It ends early if the copy does.
+func (c *copying) send(events iter.Seq2[Event, error]) error {
 	var (
-		index int
-		fault error // of the source: PostgreSQL only says that the copy was ended
+		chunk        [][]any
+		bytes, index int
 	)
-	source := pgx.CopyFromFunc(func() ([]any, error) {
-		e, err, ok := next()
-		if ok && err == nil {
+	flush := func() bool {
+		select {
+		case c.rows <- chunk:
+			chunk, bytes = nil, 0
+			return true
+		case <-c.ended:
+			return false
+		}
+	}
+	for e, err := range events {
+		if err == nil {
 			err = e.check(index)
 		}
-		if !ok || err != nil {
-			fault = err
-			return nil, err
+		if err != nil {
+			return err
 		}
 		index++
 		var key *string
@@ -135,14 +179,36 @@ func PublishFrom(ctx context.Context, db Copier, events iter.Seq2[Event, error])
 		if headers == nil {
 			headers = map[string]string{}
 		}
-		return []any{e.Topic, key, e.Payload, headers}, nil
-	})
-	n, err := db.CopyFrom(ctx, pgx.Identifier{"outbox", "events"}, []string{"topic", "key", "payload", "headers"}, source)
-	if fault != nil {
-		err = fault
+		chunk, bytes = append(chunk, []any{e.Topic, key, e.Payload, headers}), bytes+len(e.Payload)
+		if (len(chunk) >= chunkRows || bytes >= chunkBytes) && !flush() {
+			return nil
+		}
 	}
-	if err != nil {
-		return 0, fmt.Errorf("publish: %w", err)
+	if len(chunk) > 0 {
+		flush()
 	}
-	return n, nil
+	return nil
+}
+
+// end ends the copy, and waits for it.
+func (c *copying) end() {
+	if !c.closed {
+		c.closed = true
+		close(c.rows)
+	}
+	<-c.ended
+}
+
+// next returns the next row for the copy, on its goroutine, or nil at the end.
+func (c *copying) next() ([]any, error) {
+	if len(c.current) == 0 {
+		chunk, more := <-c.rows
+		if !more {
+			return nil, c.fault
+		}
+		c.current = chunk
+	}
+	row := c.current[0]
+	c.current = c.current[1:]
+	return row, nil
 }

@@ -1,12 +1,15 @@
 package outbox_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5"
@@ -183,5 +186,49 @@ func TestPublishFrom(t *testing.T) {
 	var n int
 	if err := db.Pool.QueryRow(t.Context(), `select count(*) from outbox.events`).Scan(&n); err != nil || n != 1000 {
 		t.Errorf("%d events are stored, %v; want 1000", n, err)
+	}
+}
+
+// TestSourceBreaks has the source of PublishFrom panic, and end its goroutine: that reaches the caller, on its goroutine, the copy is over
+// by then, and nothing of it is stored.
+func TestSourceBreaks(t *testing.T) {
+	t.Parallel()
+	for name, broken := range map[string]func(){"panic": func() { panic("out of order") }, "goexit": runtime.Goexit} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			db := pgtest.New(t)
+			var value any
+			caller := make(chan struct{})
+			go func() {
+				defer close(caller)
+				defer func() { value = recover() }()
+				n, err := outbox.PublishFrom(context.Background(), db.Pool, func(yield func(outbox.Event, error) bool) {
+					for n := range 1000 {
+						if n == 500 {
+							broken()
+						}
+						if !yield(outbox.Event{Topic: "a", Payload: json.RawMessage("1")}, nil) {
+							return
+						}
+					}
+				})
+				t.Errorf("it returned %d, %v", n, err)
+			}()
+			select {
+			case <-caller:
+			case <-time.After(20 * time.Second):
+				t.Fatal("the caller hangs")
+			}
+			if want := name == "panic"; (value == "out of order") != want {
+				t.Errorf("the caller got %v", value)
+			}
+			var n int
+			if err := db.Pool.QueryRow(t.Context(), `select count(*) from outbox.events`).Scan(&n); err != nil || n != 0 {
+				t.Errorf("%d events are stored, %v", n, err)
+			}
+			if busy := db.Pool.Stat().AcquiredConns(); busy != 0 {
+				t.Errorf("%d connections are still in use", busy)
+			}
+		})
 	}
 }

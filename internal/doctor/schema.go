@@ -171,7 +171,10 @@ func checkTrigger(ctx context.Context, p *patient) ([]Finding, error) {
 }
 
 func checkCluster(ctx context.Context, p *patient) ([]Finding, error) {
-	err := engine.CheckLog(ctx, p.conn)
+	var (
+		err    = engine.CheckLog(ctx, p.conn)
+		hidden *outbox.RowSecurityError
+	)
 	switch {
 	case errors.Is(err, outbox.ErrForeignCluster):
 		return []Finding{{
@@ -183,10 +186,10 @@ func checkCluster(ctx context.Context, p *patient) ([]Finding, error) {
 			"A sequence of the outbox is behind its tables: new events are below the cursors, and workers refuse to start.",
 			`Stop the publishers, and run "outbox migrate".`,
 		}}, nil
-	case errors.Is(err, outbox.ErrRowSecurity):
+	case errors.As(err, &hidden):
 		return []Finding{{
-			"Row security hides rows of the outbox from this role: workers that run as it refuse to start.",
-			"Run: alter role … bypassrls, or alter table … disable row level security (" + err.Error() + ")",
+			fmt.Sprintf("Row security hides rows of %s from role %s: workers that run as it refuse to start.", strings.Join(hidden.Tables, ", "), hidden.Role),
+			fmt.Sprintf("Run: alter role %s bypassrls. Or, for each of the tables: alter table %s disable row level security", hidden.Role, hidden.Tables[0]),
 		}}, nil
 	}
 	return nil, err

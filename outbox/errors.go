@@ -33,5 +33,19 @@ var ErrForeignCluster = errors.New("the outbox was restored from a dump, replica
 var ErrLogBehind = errors.New("the outbox's sequences are behind its tables, as after replication, setval or a crash with unlogged tables: " +
 	`stop its producers and run "outbox migrate" to mend it`)
 
-// ErrRowSecurity says that row security hides rows of the outbox from the role that asks: cursors would pass events unseen.
-var ErrRowSecurity = errors.New(`row security hides rows of the outbox from this role: run "alter role … bypassrls" or "alter table … disable row level security"`)
+// ErrRowSecurity says that row security hides rows of the outbox from the role that asks: see [RowSecurityError].
+var ErrRowSecurity = errors.New("row security hides rows of the outbox")
+
+// A RowSecurityError says from which role row security hides rows of the outbox: its cursors would pass events unseen.
+type RowSecurityError struct {
+	Role   string
+	Tables []string // with their schema
+}
+
+func (e *RowSecurityError) Error() string {
+	return fmt.Sprintf(`row security hides rows of %s from role %s: run "alter role %s bypassrls", or "alter table %s disable row level security"`,
+		strings.Join(e.Tables, ", "), e.Role, e.Role, e.Tables[0])
+}
+
+// Is makes errors.Is(err, ErrRowSecurity) true.
+func (e *RowSecurityError) Is(target error) bool { return target == ErrRowSecurity }

@@ -59,7 +59,7 @@ type Subscription struct {
 	Name string
 
 	// Topics are what it sees: exact names, or patterns with * for one token and > for the rest. Required where the
-	// subscription may have to be created. It is an error if an existing one has others.
+	// subscription may have to be created. It is an error if an existing one has others: they cannot change.
 	Topics []string
 
 	// Start is where it begins if it has to be created. Defaults to the beginning of the log.

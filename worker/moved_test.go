@@ -54,6 +54,19 @@ func TestMoved(t *testing.T) {
 			return other
 		}, outbox.ErrForeignCluster, engine.Mended{Adopted: true}},
 
+		// Transaction ids go on, in a cluster with another identifier.
+		"pg_upgrade": {nil, func(t *testing.T, old *embeddedpg.Server) *embeddedpg.Server {
+			t.Helper()
+			programs(t, old, "pg_upgrade", "pg_dumpall", "psql", "vacuumdb")
+			other := pgtest.Upgrade(t, old)
+			var same bool
+			if err := connect(t, other).QueryRow(t.Context(), `
+				select c.relations = array['outbox.events'::regclass::oid, 'outbox.topic'::regtype::oid] from outbox.cluster c`).Scan(&same); err != nil || !same {
+				t.Errorf("pg_upgrade keeps the table and the type: %t, %v", same, err)
+			}
+			return other
+		}, outbox.ErrForeignCluster, engine.Mended{Adopted: true}},
+
 		// The tables, and not their sequences.
 		"logical replication": {map[string]string{"wal_level": "logical"}, func(t *testing.T, old *embeddedpg.Server) *embeddedpg.Server {
 			t.Helper()

@@ -20,7 +20,7 @@ type doctorCommand struct {
 
 // Help is what "outbox doctor --help" explains.
 func (*doctorCommand) Help() string {
-	return `Looks for what is wrong with a database, and says what to do about each finding. It changes nothing.
+	return `Looks for what is wrong with a database, and says what to do about each finding. It mends nothing.
 
 	outbox doctor
 	outbox doctor --json | jq -r '.checks[].findings[].problem'

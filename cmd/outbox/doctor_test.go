@@ -85,6 +85,7 @@ func TestDoctorFinds(t *testing.T) {
 		"newer schema":       {`update public.signalbox_outbox_version set version = 99`, "schema", "Upgrade this program", nil},
 		"restored dump":      {`update outbox.cluster set system_identifier = 1`, "cluster", "not adopted yet", nil},
 		"ids that went back": {`insert into outbox.events (topic, payload) values ('a', '1'), ('a', '2'); select setval('outbox.events_id_seq', 1)`, "cluster", "A sequence of the outbox is behind its tables", nil},
+		"guard disabled":     {`alter table outbox.subscriptions disable trigger keep_topics`, "trigger", "keep_topics of outbox.subscriptions is missing or disabled", nil},
 		"autovacuum off":     {`alter table outbox.progress set (autovacuum_enabled = false)`, "vacuum", "alter table outbox.progress reset (autovacuum_enabled)", nil},
 		"forgotten":          {oldEvent + `; ` + subscribed, "subscriptions", `"forgotten" is forgotten`, nil},
 		"not so soon":        {oldEvent + `; ` + subscribed, "", "", []string{"--forgotten", "4h"}},

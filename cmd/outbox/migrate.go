@@ -65,7 +65,7 @@ type migrated struct {
 	Sets    []migratedSet `json:"sets"`
 	Adopted bool          `json:"adopted"` // the log came from elsewhere
 	Raised  bool          `json:"raised"`  // a sequence was behind its table
-	// Republished is how many events had ids below cursors because of that, and got new ones.
+	// Republished is how many events were published meanwhile, below the cursors, and got new ids.
 	Republished int64 `json:"republished"`
 }
 
@@ -89,8 +89,8 @@ func (m *migrated) text() string {
 			b.WriteString("outbox: came from another cluster, and was adopted\n")
 		}
 		if set.Set == migrations.Outbox.String() && m.Raised {
-			fmt.Fprintf(&b, "outbox: its sequences were behind, and were raised; %s new ids\n",
-				plural(m.Republished, "event below the cursors got", "events below the cursors got"))
+			fmt.Fprintf(&b, "outbox: its sequences were behind, and were raised; %s\n",
+				plural(m.Republished, "event published meanwhile got a new id", "events published meanwhile got new ids"))
 		}
 	}
 	return b.String()

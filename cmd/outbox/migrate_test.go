@@ -97,6 +97,33 @@ func TestMigrateAdopts(t *testing.T) {
 	}
 }
 
+// Ids that went back are raised, and what was published meanwhile gets new ones.
+func TestMigrateRaises(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	publishOrders(t, db, 3)
+	if _, err := db.Pool.Exec(t.Context(), `select setval('outbox.events_id_seq', 2)`); err != nil {
+		t.Fatal(err)
+	}
+	if err := engine.CheckLog(t.Context(), db.Pool); !errors.Is(err, outbox.ErrLogBehind) {
+		t.Fatalf("before: %v", err)
+	}
+	if _, err := db.Pool.Exec(t.Context(), `insert into outbox.events (topic, key, payload) values ('orders.placed', 'again', '1')`); err != nil {
+		t.Fatal(err)
+	}
+	got, err := run(t, "migrate", "--database-url", db.URL)
+	if err != nil || got != "outbox: up to date\noutbox: its sequences were behind, and were raised; 1 event published meanwhile got a new id\nsignals: up to date\n" {
+		t.Errorf("got %q, %v", got, err)
+	}
+	if err := engine.CheckLog(t.Context(), db.Pool); err != nil {
+		t.Errorf("after: %v", err)
+	}
+	var id int64
+	if err := db.Pool.QueryRow(t.Context(), `select id from outbox.events where key = 'again'`).Scan(&id); err != nil || id != 4 {
+		t.Errorf("the event has id %d, %v", id, err)
+	}
+}
+
 // Replicas of a service that migrate when they start.
 func TestMigrateAtOnce(t *testing.T) {
 	t.Parallel()

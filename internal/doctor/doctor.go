@@ -88,7 +88,7 @@ var checks = []check{
 	{"subscriptions", schema, checkSubscriptions},
 }
 
-// Examine looks at a database. It changes nothing that stays: it takes a lock and listens for a moment on connections of
+// Examine looks at a database. It changes nothing that stays, but has the outbox remember that ids went back: it takes a lock and listens for a moment on connections of
 // its own, which it makes with config. It returns an error when it could not look.
 func Examine(ctx context.Context, config *pgx.ConnConfig, cfg Config) (*Report, error) {
 	if cfg.OldTransaction == 0 {

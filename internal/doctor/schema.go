@@ -84,15 +84,25 @@ func checkSequence(ctx context.Context, p *patient) ([]Finding, error) {
 
 // MD5 sums of the bodies of the schema's functions, by name. A test compares them with the migrations.
 var functions = map[string]string{
-	"as_jsonb": "c902833cfca07a6e5d468571993bab71",
-	"fence":    "eb4a73746579fdcf5569236aa3ecb416",
-	"ring":     "b72883fbd8eee7f39bf9e74c43095bef",
+	"as_jsonb":    "c902833cfca07a6e5d468571993bab71",
+	"fault":       "98900f0abab7323ea1107e48fb326bcb",
+	"fence":       "eb4a73746579fdcf5569236aa3ecb416",
+	"keep_ids":    "70f6c94200cd51910bd5335dde24d235",
+	"keep_topics": "ce0b4b1f1cf2611dbff83fd51be384d6",
+	"ring":        "b72883fbd8eee7f39bf9e74c43095bef",
 }
 
 const functionRemedy = "Restore it from the migrations of this version (folder migrations/outbox, \"create or replace function outbox.%s\")."
 
 // doorbell is what makes the trigger ring, and only when somebody sleeps.
 const doorbell = "when (not pg_try_advisory_xact_lock_shared(7446925, 1)) execute function outbox.ring()"
+
+// guards are the triggers that refuse or mend what would lose events.
+var guards = []struct{ table, trigger, harm string }{
+	{"outbox.events", "remember_ids", `"truncate … restart identity" would begin the ids anew, below the cursors`},
+	{"outbox.events", "keep_ids", `"truncate … restart identity" would begin the ids anew, below the cursors`},
+	{"outbox.subscriptions", "keep_topics", "a subscription whose topics change takes for handled what it never saw"},
+}
 
 func checkTrigger(ctx context.Context, p *patient) ([]Finding, error) {
 	var (
@@ -125,6 +135,20 @@ func checkTrigger(ctx context.Context, p *patient) ([]Finding, error) {
 			"Run: create or replace trigger doorbell after insert on outbox.events for each statement " + doorbell,
 		})
 	}
+	for _, guard := range guards {
+		var on bool
+		if err := p.conn.QueryRow(ctx, `
+			select exists (select from pg_trigger t
+			               where t.tgrelid = to_regclass($1) and t.tgname = $2 and t.tgenabled in ('O', 'A'))`, guard.table, guard.trigger).Scan(&on); err != nil {
+			return nil, err
+		}
+		if !on {
+			found = append(found, Finding{
+				fmt.Sprintf("The trigger %s of %s is missing or disabled: %s.", guard.trigger, guard.table, guard.harm),
+				fmt.Sprintf("Run: alter table %s enable trigger %s; or restore it from the migrations of this version.", guard.table, guard.trigger),
+			})
+		}
+	}
 	rows, _ := p.conn.Query(ctx, `
 		select p.proname::text, md5(p.prosrc)
 		from pg_proc p
@@ -147,7 +171,10 @@ func checkTrigger(ctx context.Context, p *patient) ([]Finding, error) {
 }
 
 func checkCluster(ctx context.Context, p *patient) ([]Finding, error) {
-	err := engine.CheckLog(ctx, p.conn)
+	var (
+		err    = engine.CheckLog(ctx, p.conn)
+		hidden *outbox.RowSecurityError
+	)
 	switch {
 	case errors.Is(err, outbox.ErrForeignCluster):
 		return []Finding{{
@@ -159,10 +186,10 @@ func checkCluster(ctx context.Context, p *patient) ([]Finding, error) {
 			"A sequence of the outbox is behind its tables: new events are below the cursors, and workers refuse to start.",
 			`Stop the publishers, and run "outbox migrate".`,
 		}}, nil
-	case errors.Is(err, outbox.ErrRowSecurity):
+	case errors.As(err, &hidden):
 		return []Finding{{
-			"Row security hides rows of the outbox from this role: workers that run as it refuse to start.",
-			"Run: alter role … bypassrls, or alter table … disable row level security (" + err.Error() + ")",
+			fmt.Sprintf("Row security hides rows of %s from role %s: workers that run as it refuse to start.", strings.Join(hidden.Tables, ", "), hidden.Role),
+			fmt.Sprintf("Run: alter role %s bypassrls. Or, for each of the tables: alter table %s disable row level security", hidden.Role, hidden.Tables[0]),
 		}}, nil
 	}
 	return nil, err

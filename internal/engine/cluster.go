@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/jackc/pgx/v5"
 
@@ -14,27 +13,30 @@ import (
 )
 
 // tables are those of the schema that readers and settles rely on.
-var tables = []string{"events", "subscriptions", "workers", "members", "lanes", "progress", "deliveries", "cluster", "trimmed"}
+var tables = []string{
+	"outbox.events", "outbox.subscriptions", "outbox.workers", "outbox.members", "outbox.lanes", "outbox.progress", "outbox.deliveries",
+	"outbox.cluster", "outbox.trimmed",
+}
 
 // A querier is a connection, a pool or a transaction of pgx.
 type querier interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
 
-// CheckRowSecurity returns outbox.ErrRowSecurity when this role may be shown a part of the outbox only.
+// CheckRowSecurity returns an *outbox.RowSecurityError when this role may be shown a part of the outbox only.
 func CheckRowSecurity(ctx context.Context, db querier) error {
 	var (
 		role   string
 		hidden []string
 	)
 	err := db.QueryRow(ctx, `
-		select current_user, array(select t.name from unnest($1::text[]) as t (name) where row_security_active(format('outbox.%I', t.name)))`, tables).
+		select quote_ident(current_user), array(select t.name from unnest($1::text[]) as t (name) where row_security_active(t.name))`, tables).
 		Scan(&role, &hidden)
 	if err != nil {
 		return fmt.Errorf("check row security: %w", err)
 	}
 	if len(hidden) > 0 {
-		return fmt.Errorf("%w (role %s; outbox.%s)", outbox.ErrRowSecurity, role, strings.Join(hidden, ", outbox."))
+		return &outbox.RowSecurityError{Role: role, Tables: hidden}
 	}
 	return nil
 }

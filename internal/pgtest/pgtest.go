@@ -82,6 +82,15 @@ func Standby(t testing.TB, of *embeddedpg.Server) *embeddedpg.Server {
 	return keep(t, server, err)
 }
 
+// Upgrade starts a server for this test on what pg_upgrade makes of another, which is over then. It is stopped at the end of the test.
+func Upgrade(t testing.TB, of *embeddedpg.Server) *embeddedpg.Server {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	server, err := of.Upgrade(ctx, privateSettings)
+	return keep(t, server, err)
+}
+
 func keep(t testing.TB, server *embeddedpg.Server, err error) *embeddedpg.Server {
 	t.Helper()
 	if err != nil {

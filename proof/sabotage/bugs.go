@@ -67,6 +67,35 @@ var bugs = []bug{
 		pkg: "./internal/engine", run: "TestHeadIsNeverAhead",
 	},
 	{
+		name: "head behind a cursor", harm: "takes a log whose ids went back for one in which nothing is new: loses what is published below its cursors",
+		edits: []edit{{
+			"internal/engine/read.go", "return slices.Max(c.After) > got.head", "return false && slices.Max(c.After) > got.head",
+		}},
+		pkg: "./internal/engine", run: "TestBehind",
+	},
+	{
+		name: "log not looked at", harm: "does not look at the log while it serves: a worker without lanes, or whose rows are hidden, notices nothing",
+		edits: []edit{{"worker/control.go", "time.Since(looked) >= logEvery", "time.Since(looked) >= 1000*logEvery"}},
+		pkg:   "./worker", run: "TestLogWentBack",
+	},
+	{
+		name: "caught up", harm: "forgets that ids were behind once they are beyond the cursors again: loses what was published until then",
+		edits: []edit{{schema, "update outbox.cluster c set behind_since = here.behind_since;", "null;"}},
+		pkg:   "./internal/engine", run: "TestBehind",
+	},
+	{
+		name: "hidden rows", harm: "lets cursors pass what row security hides: loses events",
+		edits: []edit{{"internal/engine/read.go", ", set_config('row_security', 'off', true)`", "`"}},
+		pkg:   "./internal/engine", run: "TestRowSecurity",
+	},
+	{
+		name: "a dump in a copy", harm: "takes a dump for native in a physical copy of its cluster: waits for transactions that are others here",
+		edits: []edit{{
+			schema, "\n                             and c.relations = array['outbox.events'::regclass::oid, 'outbox.topic'::regtype::oid]), false)", "), false)",
+		}},
+		pkg: "./worker", run: "TestMoved",
+	},
+	{
 		name: "merged pending", harm: "lists the pending transactions of claimed lanes for all lanes: repeats events that are settled",
 		edits: []edit{{
 			"internal/engine/lane.go", "	return lanes, nil\n}\n\n// Release",

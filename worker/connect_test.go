@@ -350,3 +350,25 @@ func limited(t *testing.T, db *pgtest.DB, connections int) *pgxpool.Pool {
 	t.Cleanup(pool.Close)
 	return pool
 }
+
+// TestRefusedSetting runs a worker whose role has a setting that it may not change, and with which the outbox's foreign keys do
+// nothing: Run says so, and how to get out.
+func TestRefusedSetting(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	pool := limited(t, db, 5)
+	if _, err := db.Pool.Exec(t.Context(), "alter role "+pool.Config().ConnConfig.User+" set session_replication_role = replica"); err != nil {
+		t.Fatal(err)
+	}
+	w, err := worker.New(pool, worker.Config{Logger: testLogger(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := worker.Handle(w, worker.Subscription{Name: "s", Topics: everything}, newLedger().handle); err != nil {
+		t.Fatal(err)
+	}
+	err = w.Run(t.Context())
+	if err == nil || !strings.Contains(err.Error(), `"session_replication_role"`) || !strings.Contains(err.Error(), "alter role … reset") {
+		t.Errorf("Run returns %v", err)
+	}
+}

@@ -12,6 +12,9 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
+// ErrRefused says that a session cannot have one of these settings.
+var ErrRefused = errors.New("a setting of this role or database does not let the outbox work, and the role may not change it")
+
 // A Setting is one of PostgreSQL's, as current_setting shows it.
 type Setting struct{ Name, Value string }
 
@@ -95,8 +98,8 @@ func Apply(ctx context.Context, conn *pgconn.PgConn, lists ...[]Setting) (direct
 		commit`, strings.Join(values, ", "), int32(conn.PID()))).ReadAll()
 	var refused *pgconn.PgError
 	if errors.As(err, &refused) && refused.Code == pgerrcode.InsufficientPrivilege {
-		return false, fmt.Errorf(`a setting of this role or database does not let the outbox work, and the role may not change it (%s): `+
-			`take it back with "alter role … reset" and "alter database … reset", or grant "set on parameter" to the role`, refused.Message)
+		return false, fmt.Errorf("%w (%s): "+
+			`take it back with "alter role … reset" and "alter database … reset", or grant "set on parameter" to the role`, ErrRefused, refused.Message)
 	}
 	if err != nil {
 		return false, fmt.Errorf("set up the session: %w", err)

@@ -30,9 +30,10 @@ type connector struct {
 	log    *slog.Logger
 	lease  time.Duration
 
-	mu    sync.Mutex
-	allow time.Duration // for a statement,
-	until time.Time     // so long
+	mu       sync.Mutex
+	allow    time.Duration // for a statement,
+	until    time.Time     // so long
+	underway map[*statement]bool
 }
 
 // connectTimeout bounds each attempt to connect, and statements of which nobody expects that they wait.
@@ -193,9 +194,11 @@ type watch struct {
 
 // A statement is one that is under way.
 type statement struct {
+	name     string
+	lent     bool // its connection is lent to handlers
 	patience time.Duration
+	begun    time.Time
 	cancel   func()
-	ended    bool
 }
 
 // errSilence is why a statement was given up.
@@ -220,19 +223,50 @@ func (c *connector) gaveUp(after time.Duration) {
 	c.until = time.Now().Add(4 * c.allow)
 }
 
+// track notes that a statement is under way, or no longer, and reports whether that is news.
+func (c *connector) track(s *statement, underway bool) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.underway[s] == underway {
+		return false
+	}
+	if underway {
+		c.underway[s] = true
+	} else {
+		delete(c.underway, s)
+	}
+	return true
+}
+
+// overdue returns an error when a statement goes on although its deadline has passed. Nothing should bring that about; but a worker
+// whose reader is stuck must not be kept alive by its heartbeats.
+func (c *connector) overdue() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for s := range c.underway {
+		if s.lent { // a handler may have left its rows open: that is the handler's fault
+			continue
+		}
+		if took := time.Since(s.begun); took > s.patience+connectTimeout {
+			return fmt.Errorf("connection %q: a statement has not ended after %v: %w", s.name, took.Round(time.Second), errSilence)
+		}
+	}
+	return nil
+}
+
 func (w *watch) begin(ctx context.Context) context.Context {
-	s := &statement{patience: max(w.atLeast, w.connector.allowed())}
+	s := &statement{name: w.name, lent: w.atLeast > 0, patience: max(w.atLeast, w.connector.allowed()), begun: time.Now()}
 	ctx, cancel := context.WithTimeoutCause(ctx, s.patience, errSilence)
 	s.cancel = cancel
+	w.connector.track(s, true)
 	return context.WithValue(ctx, (*statement)(nil), s)
 }
 
 func (w *watch) end(ctx context.Context, err error) {
 	s, ok := ctx.Value((*statement)(nil)).(*statement)
-	if !ok || s.ended {
+	if !ok || !w.connector.track(s, false) { // pgx says it twice of a batch that could not be sent
 		return
 	}
-	s.ended = true
 	if err != nil && errors.Is(context.Cause(ctx), errSilence) {
 		if s.patience > w.atLeast {
 			w.connector.gaveUp(s.patience)

@@ -175,6 +175,10 @@ func TestFrozenConnection(t *testing.T) {
 			eventually(t, 3*lease, "it is logged", func() bool {
 				return log.has("got no answer in time") || log.has("will join again")
 			})
+			eventually(t, 3*lease, "there is a sentinel", func() bool { // the server believes in the one that left
+				_, sentinel := owners(t, db.Pool)
+				return sentinel != ""
+			})
 		})
 	}
 }

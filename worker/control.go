@@ -126,6 +126,9 @@ func (s *session) ring(ring engine.Ring) {
 
 // pulse beats, and tells the runners.
 func (s *session) pulse(ctx context.Context, candidate bool) (elected bool, err error) {
+	if err := s.w.connect.overdue(); err != nil {
+		return false, err
+	}
 	var p engine.Pulse
 	err = s.within(ctx, func(ctx context.Context) (err error) {
 		p, err = engine.Beat(ctx, s.control, s.id, candidate)

@@ -3,8 +3,11 @@ package migrations_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"testing"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/signalbox-go/signalbox/internal/pgtest"
 	"github.com/signalbox-go/signalbox/migrations"
@@ -78,5 +81,41 @@ func TestLoadBearingFacts(t *testing.T) {
 	}
 	if cache != 1 {
 		t.Errorf("the sequence caches %d ids: sessions would hand out old ones late", cache)
+	}
+}
+
+// TestEncoding migrates a database that is not UTF8: that is refused, in a sentence.
+func TestEncoding(t *testing.T) {
+	t.Parallel()
+	db := pgtest.NewEmpty(t)
+	config := db.Conn(t).Config()
+	admin := db.Conn(t)
+	latin := config.Database + "_latin1"
+	if _, err := admin.Exec(t.Context(), "create database "+latin+" encoding 'LATIN1' locale 'C' template template0"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		conn, err := pgx.ConnectConfig(context.Background(), config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close(context.Background())
+		if _, err := conn.Exec(context.Background(), "drop database "+latin+" with (force)"); err != nil {
+			t.Error(err)
+		}
+	})
+	there := config.Copy()
+	there.Database = latin
+	conn, err := pgx.ConnectConfig(t.Context(), there)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(t.Context())
+	err = apply.Up(t.Context(), conn, migrations.Outbox)
+	if err == nil || !strings.Contains(err.Error(), "this database has the encoding LATIN1, and an outbox needs UTF8") || strings.Contains(err.Error(), "\n") {
+		t.Errorf("got %v", err)
+	}
+	if err := migrations.Outbox.Check(t.Context(), conn); !errors.Is(err, migrations.ErrMissing) {
+		t.Errorf("got %v, want ErrMissing", err)
 	}
 }

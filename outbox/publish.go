@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+	"time"
+	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -31,17 +33,37 @@ type Copier interface {
 
 // One statement for any number of events. xid, id, lane and published_at are the database's: a forged xid or id would
 // break the readers' proof. unnest keeps the order of the arrays, so the ids rise in the order of the events.
+//
+// The statements mean the same whatever the session has set: there is no null in an array, for array_nulls, and the time comes
+// as a number, for DateStyle. What is not ASCII goes to sessions alone that take it for UTF-8, as it is.
 const publishSQL = `
 insert into outbox.events (topic, key, payload, headers)
-select e.topic, nullif(e.key, ''), e.payload::json, coalesce(e.headers::jsonb, '{}')
+select e.topic, nullif(e.key, ''), e.payload::json, e.headers::jsonb
 from unnest($1::text[], $2::text[], $3::text[], $4::text[]) as e (topic, key, payload, headers)
-returning id, published_at`
+where $5::boolean or ` + takesUTF8 + `
+returning id, ` + publishedMicros
 
 // The same for a single event, as most transactions have: the arrays and their scan would add half of the insert's cost.
 const publishOneSQL = `
 insert into outbox.events (topic, key, payload, headers)
-values ($1::text, nullif($2::text, ''), $3::text::json, coalesce($4::text::jsonb, '{}'))
-returning id, published_at`
+values ($1::text, nullif($2::text, ''), $3::text::json, $4::text::jsonb)
+returning id, ` + publishedMicros
+
+// The same for one that is not ASCII.
+const publishOneWideSQL = `
+insert into outbox.events (topic, key, payload, headers)
+select $1::text, nullif($2::text, ''), $3::text::json, $4::text::jsonb
+where ` + takesUTF8 + `
+returning id, ` + publishedMicros
+
+const (
+	takesUTF8       = `pg_catalog.current_setting('client_encoding') = 'UTF8'`
+	publishedMicros = `(extract(epoch from published_at) * 1000000)::bigint`
+)
+
+// errEncoding says that the session would store other characters than were published.
+var errEncoding = errors.New("the session's client_encoding is not UTF8, so what is not ASCII would be stored as other characters: " +
+	"set it to UTF8, for the connection (client_encoding=UTF8 in its URL), the role or the database")
 
 // Publish appends events to the log and returns them with their ids and times, in the same order.
 //
@@ -55,28 +77,29 @@ func Publish(ctx context.Context, db DB, events ...Event) ([]Event, error) {
 	if len(events) == 0 {
 		return nil, nil
 	}
-	headers := make([]*string, len(events))
+	headers := make([]string, len(events))
+	narrow := true
 	for i := range events {
 		e := &events[i]
 		if err := e.check(i); err != nil {
 			return nil, err
 		}
+		headers[i] = "{}"
 		if len(e.Headers) > 0 {
 			raw, err := json.Marshal(e.Headers)
 			if err != nil {
 				return nil, fmt.Errorf("encode headers of event %d: %w", i, err)
 			}
-			text := string(raw)
-			headers[i] = &text
+			headers[i] = string(raw)
 		}
+		narrow = narrow && isASCII(e.Topic) && isASCII(e.Key) && isASCII(e.Payload) && isASCII(headers[i])
 	}
 	stored := slices.Clone(events)
 	var err error
 	if len(stored) == 1 {
-		e := &stored[0]
-		err = db.QueryRow(ctx, publishOneSQL, e.Topic, e.Key, string(e.Payload), headers[0]).Scan(&e.ID, &e.PublishedAt)
+		err = publishOne(ctx, db, &stored[0], headers[0], narrow)
 	} else {
-		err = publishAll(ctx, db, stored, headers)
+		err = publishAll(ctx, db, stored, headers, narrow)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("publish: %w", err)
@@ -84,8 +107,32 @@ func Publish(ctx context.Context, db DB, events ...Event) ([]Event, error) {
 	return stored, nil
 }
 
+func isASCII[T string | json.RawMessage](text T) bool {
+	for i := range len(text) {
+		if text[i] >= utf8.RuneSelf {
+			return false
+		}
+	}
+	return true
+}
+
+// publishOne sends an event, and sets its id and time.
+func publishOne(ctx context.Context, db DB, e *Event, headers string, narrow bool) error {
+	sql := publishOneSQL
+	if !narrow {
+		sql = publishOneWideSQL
+	}
+	var micros int64
+	err := db.QueryRow(ctx, sql, e.Topic, e.Key, string(e.Payload), headers).Scan(&e.ID, &micros)
+	if !narrow && errors.Is(err, pgx.ErrNoRows) {
+		return errEncoding
+	}
+	e.PublishedAt = time.UnixMicro(micros)
+	return err
+}
+
 // publishAll sends events in one statement, and sets their ids and times.
-func publishAll(ctx context.Context, db DB, events []Event, headers []*string) error {
+func publishAll(ctx context.Context, db DB, events []Event, headers []string, narrow bool) error {
 	var (
 		topics   = make([]string, len(events))
 		keys     = make([]string, len(events))
@@ -94,17 +141,20 @@ func publishAll(ctx context.Context, db DB, events []Event, headers []*string) e
 	for i := range events {
 		topics[i], keys[i], payloads[i] = events[i].Topic, events[i].Key, string(events[i].Payload)
 	}
-	rows, err := db.Query(ctx, publishSQL, topics, keys, payloads, headers)
+	rows, err := db.Query(ctx, publishSQL, topics, keys, payloads, headers, narrow)
 	if err != nil {
 		return err
 	}
-	var next Event
+	var id, micros int64
 	i := 0
-	_, err = pgx.ForEachRow(rows, []any{&next.ID, &next.PublishedAt}, func() error {
-		events[i].ID, events[i].PublishedAt = next.ID, next.PublishedAt
+	_, err = pgx.ForEachRow(rows, []any{&id, &micros}, func() error {
+		events[i].ID, events[i].PublishedAt = id, time.UnixMicro(micros)
 		i++
 		return nil
 	})
+	if err == nil && i == 0 {
+		return errEncoding
+	}
 	return err
 }
 
@@ -113,6 +163,15 @@ func publishAll(ctx context.Context, db DB, events []Event, headers []*string) e
 // of it was stored, and a transaction around it has to be rolled back. The source runs on the caller's goroutine: a panic in it
 // ends the copy and reaches the caller.
 func PublishFrom(ctx context.Context, db Copier, events iter.Seq2[Event, error]) (int64, error) {
+	if db, ok := db.(DB); ok { // a copy cannot have a condition
+		var fine bool
+		if err := db.QueryRow(ctx, "select "+takesUTF8).Scan(&fine); err != nil {
+			return 0, fmt.Errorf("publish: %w", err)
+		}
+		if !fine {
+			return 0, fmt.Errorf("publish: %w", errEncoding)
+		}
+	}
 	c := &copying{rows: make(chan [][]any), ended: make(chan struct{}), fault: errAborted}
 	go func() {
 		defer close(c.ended)

@@ -12,13 +12,14 @@ import (
 	"github.com/sourcegraph/conc"
 
 	"github.com/signalbox-go/signalbox/internal/engine"
+	"github.com/signalbox-go/signalbox/outbox"
 )
 
 // beat is the control loop: it passes on what the doorbell says, tells the database once a PollInterval that the worker
 // lives, and tells the runners what the database answers. In the sentinel, it also looks for dead workers.
 //
 // It ends when rest is cancelled. Statements get ctx: one that is cut short would take the connection with it.
-func (s *session) beat(rest, ctx context.Context, log *slog.Logger, fail func(error)) error {
+func (s *session) beat(rest, ctx context.Context, log *slog.Logger) error {
 	var (
 		goroutines conc.WaitGroup
 		sentinel   bool
@@ -51,16 +52,8 @@ func (s *session) beat(rest, ctx context.Context, log *slog.Logger, fail func(er
 				sentinel, look = true, true
 				next = time.Now().Add(interval / 2)
 				log.Info("became the sentinel")
-				goroutines.Go(func() {
-					if err := s.sentinel(rest, log); err != nil && rest.Err() == nil {
-						fail(fmt.Errorf("sentinel: %w", err))
-					}
-				})
-				goroutines.Go(func() {
-					if err := s.keepHouse(rest, log); err != nil && rest.Err() == nil {
-						fail(fmt.Errorf("housekeeping: %w", err))
-					}
-				})
+				goroutines.Go(func() { attend(rest, log.With("part", "doorbell"), s.sentinel) })
+				goroutines.Go(func() { attend(rest, log.With("part", "housekeeping"), s.keepHouse) })
 			}
 		}
 		if time.Since(looked) >= logEvery {
@@ -105,7 +98,7 @@ func (s *session) listen(ctx context.Context, until time.Time) error {
 		default:
 			return fmt.Errorf("listen: %w", err)
 		}
-		if n.PID == s.ringer.Load() {
+		if n.Channel != outbox.Channel || n.PID == s.ringer.Load() {
 			continue
 		}
 		ring := engine.ParseRing(n.Payload)
@@ -141,6 +134,9 @@ func (s *session) ring(ring engine.Ring) {
 
 // pulse beats, and tells the runners.
 func (s *session) pulse(ctx context.Context, candidate bool) (elected bool, err error) {
+	if err := s.w.connect.overdue(); err != nil {
+		return false, err
+	}
 	var p engine.Pulse
 	err = s.within(ctx, func(ctx context.Context) (err error) {
 		p, err = engine.Beat(ctx, s.control, s.id, candidate)

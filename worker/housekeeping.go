@@ -26,7 +26,7 @@ const (
 
 // keepHouse is the sentinel's share of the chores that nobody waits for: it deletes what has expired, and completes rewinds
 // whose callers are gone.
-func (s *session) keepHouse(ctx context.Context, log *slog.Logger) error {
+func (s *session) keepHouse(ctx context.Context, log *slog.Logger, works func()) error {
 	conn, _, err := s.w.connect.open(ctx, engine.SessionName(s.id, "housekeeping"))
 	if err != nil {
 		return err
@@ -45,6 +45,8 @@ func (s *session) keepHouse(ctx context.Context, log *slog.Logger) error {
 		}
 		h.deleted = 0
 		switch err := h.trim(ctx); {
+		case err == nil:
+			works()
 		case errors.Is(err, engine.ErrBusy):
 			log.Debug("will delete expired events later", "error", err)
 		case forbidden(err):

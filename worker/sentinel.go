@@ -21,7 +21,7 @@ const (
 
 // sentinel answers the doorbell for all workers. It is like a network driver: publishers ring when it is quiet, and
 // are looked after by polling under load.
-func (s *session) sentinel(ctx context.Context, log *slog.Logger) error {
+func (s *session) sentinel(ctx context.Context, log *slog.Logger, works func()) error {
 	lock, _, err := s.w.connect.open(ctx, engine.SessionName(s.id, "bell"))
 	if err != nil {
 		return err
@@ -44,6 +44,7 @@ func (s *session) sentinel(ctx context.Context, log *slog.Logger) error {
 		return err
 	}
 	s.ring(engine.ParseRing(""))
+	works()
 	for {
 		if err := s.poll(ctx, bell); err != nil {
 			return err
@@ -126,7 +127,7 @@ func (s *session) stayArmed(ctx context.Context, bell *engine.Bell) error {
 	watching, stop := context.WithCancel(ctx)
 	defer stop()
 	lost := make(chan error, 1)
-	go func() { lost <- bell.Watch(watching) }()
+	go func() { lost <- bell.Watch(watching, s.w.cfg.Lease/2) }()
 	for {
 		select {
 		case err := <-lost:

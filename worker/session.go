@@ -24,6 +24,7 @@ type session struct {
 	id      int64
 	direct  bool
 	control *pgx.Conn
+	conns   []*pgx.Conn // to read and settle over, one for each of subs
 	runners []*runner
 	subs    []engine.Subscription
 
@@ -41,7 +42,13 @@ type departed struct {
 
 func (d *departed) evict(ctx context.Context, conn *pgx.Conn) error {
 	for len(d.ids) > 0 {
-		if _, err := engine.Evict(ctx, conn, d.ids[0], d.why); err != nil {
+		_, err := engine.Evict(ctx, conn, d.ids[0], d.why)
+		if errors.Is(err, engine.ErrBusy) { // a settle that was given up halfway: the server still waits for the rest
+			if err = engine.EndSessions(ctx, conn, d.ids[0]); err == nil {
+				_, err = engine.Evict(ctx, conn, d.ids[0], d.why)
+			}
+		}
+		if err != nil {
 			return err
 		}
 		d.ids = d.ids[1:]
@@ -56,7 +63,11 @@ func (w *Worker) session(ctx context.Context, left *departed) (served bool, err 
 		return false, err
 	}
 	defer func() { shut(s.control) }()
-	if err := s.join(ctx, left); err != nil {
+	defer s.shutAll()
+	if err := s.prepare(ctx, left); err != nil {
+		return false, err
+	}
+	if err := s.join(ctx); err != nil {
 		return false, err
 	}
 	left.ids = append(left.ids, s.id)
@@ -67,6 +78,7 @@ func (w *Worker) session(ctx context.Context, left *departed) (served bool, err 
 	if err != nil {
 		left.why = shorten(left.why + ": " + err.Error())
 	}
+	s.shutAll()
 
 	// Whether or not everything was settled and released, what is left of this id is removed. If that fails, the next session
 	// tries again, and so does the sentinel.
@@ -85,28 +97,50 @@ func (w *Worker) session(ctx context.Context, left *departed) (served bool, err 
 	return true, err
 }
 
-// join checks that database and binary belong together, and registers the worker. Nothing is left behind when it
-// fails.
-func (s *session) join(ctx context.Context, left *departed) error {
-	ctx, cancel := context.WithTimeout(ctx, 2*connectTimeout)
+// shutAll closes the connections of the subscriptions.
+func (s *session) shutAll() {
+	for _, conn := range s.conns {
+		shut(conn)
+	}
+	s.conns = nil
+}
+
+// prepare checks that database and binary belong together, makes the subscriptions, and opens their connections. Until it has all that
+// it needs, it does not join: the other workers would make room for one that cannot serve.
+func (s *session) prepare(ctx context.Context, left *departed) error {
+	checking, cancel := context.WithTimeout(ctx, 2*connectTimeout)
 	defer cancel()
-	if err := migrations.Outbox.Check(ctx, s.control); err != nil {
+	if err := migrations.Outbox.Check(checking, s.control); err != nil {
 		return err
 	}
-	if err := engine.CheckLog(ctx, s.control); err != nil {
+	if err := engine.CheckLog(checking, s.control); err != nil {
 		return err
 	}
-	if err := left.evict(ctx, s.control); err != nil {
+	if err := left.evict(checking, s.control); err != nil {
 		return err
 	}
-	var ids []int32
 	for _, registered := range s.w.subscriptions {
-		sub, err := engine.Subscribe(ctx, s.control, registered.Name, registered.Topics, registered.Start)
+		sub, err := engine.Subscribe(checking, s.control, registered.Name, registered.Topics, registered.Start)
 		if err != nil {
 			return err
 		}
-		s.subs, ids = append(s.subs, sub), append(ids, sub.ID)
+		s.subs = append(s.subs, sub)
 	}
+	for _, registered := range s.w.subscriptions {
+		conn, err := s.open(ctx, registered)
+		if err != nil {
+			return fmt.Errorf("open a connection for subscription %q, after %d for others (the worker needs %d): %w",
+				registered.Name, len(s.conns), 1+len(s.subs), err)
+		}
+		s.conns = append(s.conns, conn)
+	}
+	return nil
+}
+
+// join registers the worker. Nothing is left behind when it fails.
+func (s *session) join(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
 	if s.direct {
 		// Before the first read, so that whatever it does not see rings.
 		if _, err := s.control.Exec(ctx, "listen "+outbox.Channel); err != nil {
@@ -117,9 +151,20 @@ func (s *session) join(ctx context.Context, left *departed) error {
 			"events wait for the next poll, and a dead worker's lanes for its lease. Give workers a direct connection.",
 			"poll_interval", s.w.cfg.PollInterval)
 	}
+	ids := make([]int32, len(s.subs))
+	for i, sub := range s.subs {
+		ids[i] = sub.ID
+	}
 	var err error
-	s.id, err = engine.Join(ctx, s.control, s.w.cfg.Name, s.direct, ids)
-	return err
+	if s.id, err = engine.Join(ctx, s.control, s.w.cfg.Name, s.direct, ids); err != nil || !s.direct {
+		return err
+	}
+	for i, conn := range s.conns {
+		if err := rename(ctx, conn, engine.SessionName(s.id, s.subs[i].Name)); err != nil {
+			s.w.connect.log.Debug("a connection keeps its name", "error", err) // it shows soon enough whether it is of use
+		}
+	}
+	return nil
 }
 
 // serve runs the session's goroutines until the first of them fails, or parent is cancelled and all is drained.
@@ -137,14 +182,9 @@ func (s *session) serve(parent context.Context) error {
 
 	reading := make(chan struct{}, 1)
 	for i, sub := range s.subs {
-		conn, err := s.open(parent, s.w.subscriptions[i])
-		if err != nil {
-			return err
-		}
-		defer shut(conn)
 		s.runners = append(s.runners, &runner{
 			log: log.With("subscription", sub.Name), worker: s.w.cfg.Name, cfg: s.w.cfg,
-			sub: s.w.subscriptions[i], reading: reading, member: engine.NewMember(conn, s.id, sub), wake: newWakeups(),
+			sub: s.w.subscriptions[i], reading: reading, member: engine.NewMember(s.conns[i], s.id, sub), wake: newWakeups(),
 			backlog: newBacklog(), parked: map[int64]*job{}, loadedAt: time.Now(), limit: s.w.cfg.Concurrency,
 		})
 	}
@@ -170,7 +210,7 @@ func (s *session) serve(parent context.Context) error {
 		})
 	}
 	control.Go(func() {
-		if err := s.beat(beating, abort, log, fail); err != nil && beating.Err() == nil {
+		if err := s.beat(beating, abort, log); err != nil && beating.Err() == nil {
 			fail(err)
 		}
 	})
@@ -196,6 +236,9 @@ func (s *session) serve(parent context.Context) error {
 		case <-time.After(patience):
 			log.Warn("handlers take too long to finish: cancelling them", "after", patience)
 			kill(nil)
+			if parent.Err() == nil {
+				rest() // who does not return after a fault is not kept alive by its heartbeats: others take its lanes
+			}
 			<-drained
 		}
 	}
@@ -211,11 +254,11 @@ func (s *session) serve(parent context.Context) error {
 
 // open returns a connection to read and settle a subscription over.
 func (s *session) open(ctx context.Context, sub registration) (*pgx.Conn, error) {
-	var options []func(*pgx.ConnConfig)
+	var options []func(*connection)
 	if sub.tx {
-		options = append(options, cancelStatements)
+		options = append(options, forHandlers(sub.Timeout))
 	}
-	conn, _, err := s.w.connect.open(ctx, engine.SessionName(s.id, sub.Name), options...)
+	conn, _, err := s.w.connect.open(ctx, "signalbox worker: "+sub.Name, options...)
 	if err != nil {
 		return nil, err
 	}

@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"sync/atomic"
 	"time"
 
+	"github.com/jackc/pgerrcode"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/signalbox-go/signalbox/migrations"
@@ -18,7 +21,7 @@ import (
 // of them, in any number of processes, with the same or other subscriptions.
 type Worker struct {
 	cfg           Config
-	connect       connector
+	connect       *connector
 	subscriptions []registration
 	started       atomic.Bool
 	serving       atomic.Bool
@@ -36,9 +39,14 @@ type registration struct {
 // ErrNotServing says that a worker does not serve at the moment: it is starting, stopping, or cannot reach its database.
 var ErrNotServing = errors.New("worker is not serving")
 
-// New returns a worker for the database of a pool. It opens connections of its own, with the pool's configuration, BeforeConnect
-// and AfterConnect included: one, one more for each subscription, and three more while it is the sentinel. They should reach
-// PostgreSQL directly. The pool itself is not used.
+// New returns a worker for the database of a pool. It opens connections of its own: one, one more for each subscription, and three
+// more while it is the sentinel, which it can do without. They should reach PostgreSQL directly. The pool itself is not used.
+//
+// Of the pool's configuration, they have what says where to connect and as whom: hosts, database, user, password, TLS, runtime
+// parameters, the functions that look up, dial and validate, BeforeConnect and AfterConnect. AfterConnect may set a role, and register
+// the types that transactional handlers use. Everything else is the worker's own: handlers of notices and notifications, tracers,
+// caches, modes of statements, and the settings of the sessions, whatever the role, the database or AfterConnect say. Only for
+// transactional handlers, what their own statements see stays: search path, time zone, types, tracer.
 //
 // It returns an error that is ErrInvalidConfig for a Config that is not possible, and does not touch the database.
 func New(pool *pgxpool.Pool, cfg Config) (*Worker, error) {
@@ -49,7 +57,7 @@ func New(pool *pgxpool.Pool, cfg Config) (*Worker, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Worker{cfg: cfg, connect: connector{pool.Config()}}, nil
+	return &Worker{cfg: cfg, connect: &connector{config: pool.Config(), log: cfg.Logger, lease: cfg.Lease, underway: map[*statement]bool{}}}, nil
 }
 
 // register adds a subscription. See Handle.
@@ -83,10 +91,12 @@ func (w *Worker) Ready() error {
 // ignores that its context was cancelled is left behind after about 2s, if its form is [Handle]; with the other forms, Run waits
 // until it returns.
 //
-// It returns an error when it cannot start: the database cannot be reached, its schema is missing or of another version
-// (a *migrations.VersionError), or a subscription exists with other topics (an *outbox.TopicsError). Once it has
-// served, it comes back by itself, however long the database is away. But it ends, then as well, with outbox.ErrForeignCluster,
-// outbox.ErrLogBehind or outbox.ErrRowSecurity when events would be lost: it notices within 5 seconds. A Worker runs once.
+// It returns an error when it cannot start: the database cannot be reached, does not grant as many connections as the worker needs,
+// or has settings that it may not change; its schema is missing or of another version (a *migrations.VersionError); or a
+// subscription exists with other topics (an *outbox.TopicsError). Once it has served, it comes back by itself, however long the
+// database is away: with pauses of up to 2s, or up to 30s where it is connections that are missing. But it ends, then as well, with
+// outbox.ErrForeignCluster, outbox.ErrLogBehind or outbox.ErrRowSecurity when events would be lost: it notices within 5 seconds. A
+// Worker runs once.
 func (w *Worker) Run(ctx context.Context) error {
 	if w.started.Swap(true) {
 		return fmt.Errorf("%w: the worker was run before", ErrInvalidConfig)
@@ -110,20 +120,34 @@ func (w *Worker) Run(ctx context.Context) error {
 		case served:
 			wait = reconnectFirst
 		}
+		longest := reconnectLongest
+		if crowded(err) {
+			longest = crowdedLongest
+			wait = max(wait, crowdedFirst)
+		}
+		wait = min(wait, longest)
 		w.cfg.Logger.Warn("stopped serving, will join again", "worker", w.cfg.Name, "retry_in", wait, "error", err)
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-time.After(wait):
+		case <-time.After(wait - wait/4 + rand.N(wait/2)):
 		}
-		wait = min(2*wait, reconnectLongest)
+		wait *= 2
 	}
 }
 
 const (
 	reconnectFirst   = 50 * time.Millisecond
 	reconnectLongest = 2 * time.Second
+	// Where connections are missing, each attempt takes some from others for a moment.
+	crowdedFirst, crowdedLongest = time.Second, 30 * time.Second
 )
+
+// crowded reports whether the server, the database or the role has no connections left.
+func crowded(err error) bool {
+	var pgErr *pgconn.PgError
+	return errors.As(err, &pgErr) && pgErr.Code == pgerrcode.TooManyConnections
+}
 
 // permanent reports whether trying again would change nothing.
 func permanent(err error) bool {

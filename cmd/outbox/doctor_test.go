@@ -67,7 +67,7 @@ func TestDoctorFinds(t *testing.T) {
 		want  string // in the problem or the remedy
 		args  []string
 	}{
-		"disabled trigger":   {`alter table outbox.events disable trigger doorbell`, "trigger", "alter table outbox.events enable trigger doorbell", nil},
+		"disabled trigger":   {`alter table outbox.events disable trigger doorbell`, "trigger", "alter table outbox.events enable always trigger doorbell", nil},
 		"replica trigger":    {`alter table outbox.events enable replica trigger doorbell`, "trigger", "is disabled", nil},
 		"dropped trigger":    {`drop trigger doorbell on outbox.events`, "trigger", "create trigger doorbell after insert", nil},
 		"trigger for rows":   {`create or replace trigger doorbell after insert on outbox.events for each row execute function outbox.ring()`, "trigger", "is not what the schema made it", nil},

@@ -10,8 +10,11 @@ import (
 	"time"
 
 	"github.com/jackc/pgerrcode"
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/signalbox-go/signalbox/internal/settings"
 )
 
 // Database is the part of a command's flags about its database. Embed it. There is no default: a command that wrote to
@@ -30,6 +33,9 @@ const (
 // Connect returns a pool of connections to the database at url, having made sure that it answers. The pool is the
 // caller's to close. Its size is 16 and its connect timeout 5 seconds unless url says otherwise (pool_max_conns,
 // connect_timeout).
+//
+// The sessions have the settings that the commands were written for, whatever url, the role or the database say; behind a pooling
+// proxy, they are what the proxy gives.
 //
 // An error is one line for whoever wrote the url, and never has the password in it.
 func Connect(ctx context.Context, url string) (*pgxpool.Pool, error) {
@@ -51,14 +57,22 @@ func Connect(ctx context.Context, url string) (*pgxpool.Pool, error) {
 	if config.ConnConfig.ConnectTimeout == 0 {
 		config.ConnConfig.ConnectTimeout = connectTimeout
 	}
+	config.ConnConfig.RuntimeParams["client_encoding"] = "UTF8"
+	config.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
+		_, err := settings.Apply(ctx, conn.PgConn(), settings.Essential, settings.Own)
+		return err
+	}
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return nil, fmt.Errorf("make a pool of connections: %w", err)
 	}
 	if err := pool.Ping(ctx); err != nil {
 		pool.Close()
-		if ctx.Err() != nil {
+		switch {
+		case ctx.Err() != nil:
 			return nil, ctx.Err()
+		case errors.Is(err, settings.ErrRefused):
+			return nil, err
 		}
 		return nil, unreachable(err, &config.ConnConfig.Config)
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/signalbox-go/signalbox/internal/settings"
 	"github.com/signalbox-go/signalbox/migrations"
 	"github.com/signalbox-go/signalbox/outbox/admin"
 )
@@ -100,7 +101,17 @@ func Examine(ctx context.Context, config *pgx.ConnConfig, cfg Config) (*Report, 
 	config = config.Copy()
 	// Behind a pooling proxy, a statement that was prepared is another client's the next moment.
 	config.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
-	p := &patient{cfg: cfg, connect: func(ctx context.Context) (*pgx.Conn, error) { return pgx.ConnectConfig(ctx, config) }}
+	p := &patient{cfg: cfg, connect: func(ctx context.Context) (*pgx.Conn, error) {
+		conn, err := pgx.ConnectConfig(ctx, config)
+		if err != nil {
+			return nil, err
+		}
+		if _, err := settings.Apply(ctx, conn.PgConn(), settings.Essential, settings.Own); err != nil {
+			shut(conn)
+			return nil, err
+		}
+		return conn, nil
+	}}
 	var err error
 	if p.conn, err = p.connect(ctx); err != nil {
 		return nil, fmt.Errorf("connect: %w", err)
@@ -141,14 +152,23 @@ const oldestVersion = 15
 
 func checkServer(ctx context.Context, p *patient) ([]Finding, error) {
 	var (
-		version int
-		found   []Finding
+		version  int
+		encoding string
+		found    []Finding
 	)
-	err := p.conn.QueryRow(ctx, `select current_setting('server_version_num')::integer / 10000, pg_is_in_recovery()`).Scan(&version, &p.replica)
+	err := p.conn.QueryRow(ctx, `
+		select current_setting('server_version_num')::integer / 10000, pg_is_in_recovery(), current_setting('server_encoding')`).
+		Scan(&version, &p.replica, &encoding)
 	if version < oldestVersion && err == nil {
 		found = append(found, Finding{
 			fmt.Sprintf("PostgreSQL is version %d.", version),
 			fmt.Sprintf("Upgrade it to %d or newer.", oldestVersion),
+		})
+	}
+	if encoding != "UTF8" && err == nil {
+		found = append(found, Finding{
+			fmt.Sprintf("The database has the encoding %s: an outbox needs UTF8.", encoding),
+			`Create a database with "create database … encoding 'UTF8' template template0", and move there.`,
 		})
 	}
 	if p.replica {

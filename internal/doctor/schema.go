@@ -127,7 +127,7 @@ func checkTrigger(ctx context.Context, p *patient) ([]Finding, error) {
 	case enabled == "D" || enabled == "R":
 		found = append(found, Finding{
 			"The trigger doorbell of outbox.events is disabled: " + consequence,
-			"Run: alter table outbox.events enable trigger doorbell. Unless it is disabled for two-phase commits: then leave it.",
+			"Run: alter table outbox.events enable always trigger doorbell. Unless it is disabled for two-phase commits: then leave it.",
 		})
 	case kind != after|insert || calls != "outbox.ring" || !strings.Contains(whole, "(NOT pg_try_advisory_xact_lock_shared(7446925, 1))"):
 		found = append(found, Finding{

@@ -29,7 +29,7 @@ const (
 const everyLane = ^uint64(0)
 
 // ParseRing reads the payload of a notification on [Channel]: empty when every lane may have something, a hexadecimal
-// mask of lanes, "lanes" or "deliveries". A payload that it does not know wakes everybody for everything.
+// mask of lanes, "lanes" or "deliveries". A payload that it does not know wakes nobody: it is not from an outbox.
 func ParseRing(payload string) Ring {
 	switch payload {
 	case "":
@@ -41,7 +41,7 @@ func ParseRing(payload string) Ring {
 	}
 	mask, err := strconv.ParseUint(payload, 16, 64)
 	if err != nil {
-		return Ring{Lanes: everyLane, Freed: true, Deliveries: true}
+		return Ring{}
 	}
 	return Ring{Lanes: mask}
 }
@@ -110,12 +110,23 @@ func (b *Bell) Arm(ctx context.Context, timeout time.Duration) (bool, error) {
 }
 
 // Watch returns an error when the connection that holds the lock is lost, and the lock with it: nobody would ring any more. Until
-// then it waits, without a statement, for ctx to end, and then returns nil. Not beside Arm or Disarm.
-func (b *Bell) Watch(ctx context.Context) error {
+// then it waits for ctx to end, and then returns nil. So often it makes sure of the lock: a connection that silently passes nothing
+// does not tell when it is lost. Not beside Arm or Disarm.
+func (b *Bell) Watch(ctx context.Context, every time.Duration) error {
 	for {
-		if _, err := b.lock.WaitForNotification(ctx); ctx.Err() != nil {
+		idle, cancel := context.WithTimeout(ctx, every)
+		_, err := b.lock.WaitForNotification(idle)
+		waited := idle.Err() != nil
+		cancel()
+		switch {
+		case ctx.Err() != nil:
 			return nil
-		} else if err != nil {
+		case err == nil:
+			continue
+		case waited:
+			_, err = b.lock.Exec(context.WithoutCancel(ctx), `select`) // cut short, it would take the connection with it
+		}
+		if err != nil {
 			return fmt.Errorf("hold the doorbell: %w", err)
 		}
 	}

@@ -159,16 +159,17 @@ func FindDead(ctx context.Context, conn *pgx.Conn, lease, proxiedLease time.Dura
 }
 
 // Usurp ends the session of a sentinel that has not been seen for longer than its lease, because it is frozen or cut off: it
-// would keep the role for as long as the server believes in its connection. Any worker may call it.
+// would keep the role for as long as the server believes in its connection. So does one that has evicted itself, over another
+// connection, because that one passes nothing any more. Any worker may call it.
 func Usurp(ctx context.Context, conn *pgx.Conn, lease time.Duration) error {
 	_, err := conn.Exec(ctx, `
 		select pg_terminate_backend(s.pid)
 		from pg_locks s
 		join pg_locks l on l.pid = s.pid and l.locktype = 'advisory' and l.classid = $2 and l.objsubid = 2
-		join outbox.workers w on (w.id & x'7fffffff'::bigint) = l.objid::bigint
+		left join outbox.workers w on (w.id & x'7fffffff'::bigint) = l.objid::bigint
 		where s.locktype = 'advisory' and s.classid = $1 and s.objid = $3 and s.objsubid = 2 and s.granted
 		  and s.database = (select d.oid from pg_database d where d.datname = current_database()) and l.database = s.database
-		  and w.seen_at < clock_timestamp() - $4::interval`, LockClass, WorkerLockClass, LockSentinel, lease)
+		  and (w.id is null or w.seen_at < clock_timestamp() - $4::interval)`, LockClass, WorkerLockClass, LockSentinel, lease)
 	if err != nil {
 		return fmt.Errorf("look after the sentinel: %w", err)
 	}

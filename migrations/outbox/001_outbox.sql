@@ -1,6 +1,15 @@
 -- The outbox: an append-only log of events, and what its readers need to remember.
 -- Everything lives in the schema outbox; see docs/design.md for the protocols that rely on it.
 
+-- Text is compared, hashed and sent as UTF-8. In another encoding, a key would have another lane after a move, and what it cannot hold
+-- could not be published.
+do $$ begin
+    if pg_catalog.current_setting('server_encoding') <> 'UTF8' then
+        raise exception 'this database has the encoding %, and an outbox needs UTF8: create one with "create database … encoding ''UTF8'' template template0"',
+            pg_catalog.current_setting('server_encoding');
+    end if;
+end $$;
+
 create schema outbox;
 
 -- Domains, not checks of the table: each statement would parse a check's expression anew, and most insert a single row.
@@ -169,6 +178,8 @@ $$;
 create trigger doorbell after insert on outbox.events for each statement
     when (not pg_catalog.pg_try_advisory_xact_lock_shared(7446925, 1))
     execute function outbox.ring();
+-- Also for sessions with session_replication_role = replica.
+alter table outbox.events enable always trigger doorbell;
 
 -- What is wrong with the log as a whole: 'foreign' when its transaction ids are from elsewhere, 'behind' when a sequence hands out
 -- again what was handed out before, else null. Workers and producers ask it every few seconds: it looks at the last event of each

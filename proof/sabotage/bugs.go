@@ -174,4 +174,9 @@ var bugs = []bug{
 		edits: []edit{{"worker/many.go", "err = savepoint.Rollback(context.WithoutCancel(ctx))", "err = savepoint.Commit(ctx)"}},
 		pkg:   "./worker", run: "TestExactlyOnce|TestForms",
 	},
+	{
+		name: "no deadline", harm: "waits for the answer to a statement for ever: the lanes of a connection that silently passes nothing stand still",
+		edits: []edit{{"worker/connect.go", "context.WithTimeoutCause(ctx, s.patience, errSilence)", "context.WithCancel(ctx)"}},
+		pkg:   "./worker", run: "TestFrozenConnection",
+	},
 }

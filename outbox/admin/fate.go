@@ -39,6 +39,7 @@ type EventFate struct {
 // An EventRow is an event with what became of it.
 type EventRow struct {
 	Event outbox.Event `json:"event"`
+	Lane  int16        `json:"lane"`
 	Fates []EventFate  `json:"fates"` // by subscription, in the order of their names
 	// Deleted is true when the log does not have the event any more, and only deliveries do. What became of it in
 	// subscriptions without one is not known: they are not among Fates.
@@ -81,9 +82,8 @@ func EventByID(ctx context.Context, db outbox.DB, id int64) (*EventRow, error) {
 		e       = &row.Event
 		headers []byte
 		xid     int64
-		lane    int16
 	)
-	err := db.QueryRow(ctx, eventSQL, id, engine.Lanes).Scan(&e.ID, &lane, &e.Topic, &e.Key, &e.Payload, &headers, &e.PublishedAt, &xid)
+	err := db.QueryRow(ctx, eventSQL, id, engine.Lanes).Scan(&e.ID, &row.Lane, &e.Topic, &e.Key, &e.Payload, &headers, &e.PublishedAt, &xid)
 	if err == nil {
 		e.Headers = engine.ParseHeaders(headers)
 	}
@@ -105,7 +105,7 @@ func EventByID(ctx context.Context, db outbox.DB, id int64) (*EventRow, error) {
 		State            Fate
 		Blocked          *bool // nil without a delivery
 	}
-	rows, _ := db.Query(ctx, fatesSQL, id, lane, xid)
+	rows, _ := db.Query(ctx, fatesSQL, id, row.Lane, xid)
 	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[found])
 	if err != nil {
 		return nil, fmt.Errorf("look for the fates of event %d: %w", id, err)

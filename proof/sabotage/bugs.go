@@ -99,7 +99,7 @@ var bugs = []bug{
 		name: "merged pending", harm: "lists the pending transactions of claimed lanes for all lanes: repeats events that are settled",
 		edits: []edit{{
 			"internal/engine/lane.go", "	return lanes, nil\n}\n\n// Release",
-			"	for i := range m.cursors {\n		for _, c := range m.cursors {\n			m.cursors[i].pending = newXids(append(append(xids(nil), m.cursors[i].pending...), c.pending...)...)\n		}\n	}\n	return lanes, nil\n}\n\n// Release",
+			"	for i := range m.Cursors {\n		for _, c := range m.Cursors {\n			m.Cursors[i].Pending = newXids(append(append(xids(nil), m.Cursors[i].Pending...), c.Pending...)...)\n		}\n	}\n	return lanes, nil\n}\n\n// Release",
 		}},
 		pkg: "./internal/engine", run: "TestClaimedPending",
 	},

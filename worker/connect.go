@@ -3,7 +3,6 @@ package worker
 import (
 	"context"
 	"fmt"
-	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -96,18 +95,6 @@ func cancelStatements(config *pgx.ConnConfig) {
 	config.BuildContextWatcherHandler = func(conn *pgconn.PgConn) ctxwatch.Handler {
 		return &pgconn.CancelRequestContextWatcherHandler{Conn: conn, DeadlineDelay: time.Second}
 	}
-}
-
-// allowIdle lets a transaction wait for its handler, for as long as that may take.
-func allowIdle(ctx context.Context, conn *pgx.Conn, timeout time.Duration) error {
-	idle := "0"
-	if timeout != NoTimeout {
-		idle = strconv.FormatInt((timeout + 10*time.Second).Milliseconds(), 10)
-	}
-	if _, err := conn.Exec(ctx, `select set_config('idle_in_transaction_session_timeout', $1, false)`, idle); err != nil {
-		return fmt.Errorf("set up connection: %w", err)
-	}
-	return nil
 }
 
 // shut closes a connection without waiting for a server that may not answer.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -35,7 +34,7 @@ func HandleBatch[T any](w *Worker, s Subscription, handler func(ctx context.Cont
 func HandleTx[T any](w *Worker, s Subscription, handler func(ctx context.Context, tx pgx.Tx, e *Event[T]) error) error {
 	r := registration{Subscription: s, tx: true, solo: true}
 	if handler != nil {
-		r.many = manyOf(lend(func(ctx context.Context, tx pgx.Tx, events []*Event[T]) error { return handler(ctx, tx, events[0]) }))
+		r.many = manyOf(func(ctx context.Context, tx pgx.Tx, events []*Event[T]) error { return handler(ctx, tx, events[0]) })
 	}
 	return w.register(r)
 }
@@ -46,7 +45,7 @@ func HandleTx[T any](w *Worker, s Subscription, handler func(ctx context.Context
 func HandleBatchTx[T any](w *Worker, s Subscription, handler func(ctx context.Context, tx pgx.Tx, events []*Event[T]) error) error {
 	r := registration{Subscription: s, tx: true}
 	if handler != nil {
-		r.many = manyOf(lend(handler))
+		r.many = manyOf(handler)
 	}
 	return w.register(r)
 }
@@ -109,29 +108,15 @@ func spread(err error, jobs []*job) {
 	}
 }
 
-// call handles jobs together, and reports whether all succeeded. Without slices, it ends with the first that does not: its
-// transaction is of no use any more.
-func (r *runner) call(ctx context.Context, tx pgx.Tx, jobs []*job) bool {
-	if !r.sub.solo {
-		return r.callOnce(ctx, tx, jobs)
-	}
-	for i := range jobs {
-		if !r.callOnce(ctx, tx, jobs[i:i+1]) {
-			return false
-		}
-	}
-	return true
-}
-
-// callOnce calls the handler within the subscription's timeout.
-func (r *runner) callOnce(ctx context.Context, tx pgx.Tx, jobs []*job) bool {
+// call calls the handler with jobs, within the subscription's timeout, and reports whether all of them succeeded.
+func (r *runner) call(ctx context.Context, handler manyFunc, jobs []*job) bool {
 	if r.sub.Timeout != NoTimeout {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, r.sub.Timeout, errAttemptTimeout)
 		defer cancel()
 	}
 	start := time.Now()
-	r.sub.many(ctx, tx, jobs)
+	handler(ctx, nil, jobs)
 	ended := time.Now()
 	succeeded := true
 	for _, j := range jobs {
@@ -152,12 +137,12 @@ func (r *runner) handleMany(ctx context.Context, jobs []job) {
 			j.err = errBehind
 		case !j.again():
 			fresh = append(fresh, j)
-		case !r.call(ctx, nil, []*job{j}):
+		case !r.call(ctx, r.sub.many, []*job{j}):
 			stopped[j.event.Key] = r.stopsKey(ctx, j)
 		}
 	}
 	if len(fresh) > 0 {
-		r.call(ctx, nil, fresh)
+		r.call(ctx, r.sub.many, fresh)
 	}
 	r.fit(len(jobs), time.Since(start))
 }
@@ -169,123 +154,4 @@ func (j *job) again() bool { return j.delivery && (j.attempt > 1 || j.suspect) }
 // stopsKey reports whether those of its key have to wait for a job that has failed.
 func (r *runner) stopsKey(ctx context.Context, j *job) bool {
 	return j.event.Key != "" && r.blocks(r.verdict(ctx, j))
-}
-
-// handleTx calls the handler in the transaction that settles what it did. Events go together; if one fails, that is undone, and
-// they are handled one by one, each behind a savepoint. Those that are tried again go one by one at once, and before the others.
-func (r *runner) handleTx(ctx context.Context, jobs []job) error {
-	start := time.Now()
-	var again, fresh []*job
-	for i := range jobs {
-		if j := &jobs[i]; j.again() {
-			again = append(again, j)
-		} else {
-			fresh = append(fresh, j)
-		}
-	}
-	oneByOne := func(jobs []*job) error {
-		_, err := r.settleTx(ctx, jobs, func(tx pgx.Tx) (bool, error) { return true, r.isolate(ctx, tx, jobs) })
-		return err
-	}
-	if len(again) > 0 {
-		// The window is not handled yet. What waits in it must not have its row before the cursor passes it: after a crash it would
-		// be handled as a delivery, and as an event once more.
-		window, unfinished := r.owed.Window, r.owed.Unfinished
-		r.owed.Window, r.owed.Unfinished = nil, nil
-		if err := oneByOne(again); err != nil {
-			return err
-		}
-		r.owed.Window, r.owed.Unfinished = window, unfinished
-		fresh = r.leaveBehind(ctx, again, fresh)
-	}
-	if len(fresh) > 0 {
-		settled, err := r.settleTx(ctx, fresh, func(tx pgx.Tx) (bool, error) {
-			return r.call(ctx, tx, fresh) && checkConstraints(ctx, tx) == nil, nil
-		})
-		if err == nil && !settled {
-			err = oneByOne(fresh)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	r.fit(len(jobs), time.Since(start))
-	return nil
-}
-
-// leaveBehind notes which of the others have to wait for an event that has failed again, and returns the rest.
-func (r *runner) leaveBehind(ctx context.Context, again, others []*job) []*job {
-	stopped := map[string]bool{}
-	for _, j := range again {
-		if j.err != nil && r.stopsKey(ctx, j) {
-			stopped[j.event.Key] = true
-		}
-	}
-	return slices.DeleteFunc(others, func(j *job) bool {
-		if stopped[j.event.Key] {
-			j.err = errBehind
-			r.record(ctx, j)
-		}
-		return stopped[j.event.Key]
-	})
-}
-
-// checkConstraints finds what would otherwise show only at the commit, when it is not known whose fault it is: a violation of a
-// deferred constraint, or the error of a statement that the handler did not report.
-func checkConstraints(ctx context.Context, tx pgx.Tx) error {
-	_, err := tx.Exec(ctx, `set constraints all immediate`)
-	return err
-}
-
-// settleTx handles jobs in a transaction and settles them in it if handle says so; otherwise the transaction is rolled back.
-func (r *runner) settleTx(ctx context.Context, jobs []*job, handle func(tx pgx.Tx) (bool, error)) (bool, error) {
-	tx, err := r.member.Begin(ctx)
-	if err != nil {
-		return false, err
-	}
-	worthIt, err := handle(tx)
-	if err != nil || !worthIt {
-		if rollback := tx.Rollback(context.WithoutCancel(ctx)); err == nil && rollback != nil {
-			err = fmt.Errorf("roll back: %w", rollback)
-		}
-		return false, err
-	}
-	for _, j := range jobs {
-		r.record(ctx, j)
-	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
-	defer cancel()
-	if err := r.member.SettleTx(ctx, tx, r.owed); err != nil {
-		return false, err
-	}
-	r.settled()
-	return true, nil
-}
-
-// isolate handles jobs one by one. The writes of one that fails are undone; those behind it in its key wait for it.
-func (r *runner) isolate(ctx context.Context, tx pgx.Tx, jobs []*job) error {
-	stopped := map[string]bool{}
-	for _, j := range jobs {
-		if j.err = nil; stopped[j.event.Key] || ctx.Err() != nil {
-			j.err = errBehind
-			continue
-		}
-		savepoint, err := tx.Begin(ctx)
-		if err != nil {
-			return fmt.Errorf("isolate events: %w", err)
-		}
-		if r.call(ctx, savepoint, []*job{j}) {
-			j.err = checkConstraints(ctx, savepoint)
-		}
-		if j.err != nil {
-			stopped[j.event.Key] = r.stopsKey(ctx, j)
-			err = savepoint.Rollback(context.WithoutCancel(ctx))
-		} else {
-			err = savepoint.Commit(ctx)
-		}
-		if err != nil {
-			return fmt.Errorf("isolate events: %w", err)
-		}
-	}
-	return nil
 }

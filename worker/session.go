@@ -23,6 +23,7 @@ type session struct {
 	id      int64
 	direct  bool
 	control *pgx.Conn
+	witness engine.Witness // of the server, if direct
 	runners []*runner
 	subs    []engine.Subscription
 
@@ -100,6 +101,10 @@ func (s *session) join(ctx context.Context, left *departed) error {
 		s.subs, ids = append(s.subs, sub), append(ids, sub.ID)
 	}
 	if s.direct {
+		var err error
+		if s.witness, err = engine.NewWitness(ctx, s.control); err != nil {
+			return err
+		}
 		// Before the first read, so that whatever it does not see rings.
 		if _, err := s.control.Exec(ctx, "listen "+outbox.Channel); err != nil {
 			return fmt.Errorf("listen: %w", err)
@@ -127,18 +132,24 @@ func (s *session) serve(parent context.Context) error {
 	beating, rest := context.WithCancel(abort)
 	defer rest()
 
+	pool := s.newTxPool()
+	defer pool.close()
 	reading := make(chan struct{}, 1)
 	for i, sub := range s.subs {
-		conn, err := s.open(parent, s.w.subscriptions[i])
+		conn, own, err := s.open(parent, s.w.subscriptions[i])
 		if err != nil {
 			return err
 		}
 		defer shut(conn)
-		s.runners = append(s.runners, &runner{
+		r := &runner{
 			log: log.With("subscription", sub.Name), worker: s.w.cfg.Name, cfg: s.w.cfg,
 			sub: s.w.subscriptions[i], reading: reading, member: engine.NewMember(conn, s.id, sub), wake: newWakeups(),
 			backlog: newBacklog(), parked: map[int64]*job{}, loadedAt: time.Now(), limit: s.w.cfg.Concurrency,
-		})
+		}
+		if r.own = own; own == nil && r.sub.tx {
+			r.pool = pool
+		}
+		s.runners = append(s.runners, r)
 	}
 
 	var fault atomic.Pointer[error]
@@ -199,21 +210,53 @@ func (s *session) serve(parent context.Context) error {
 	return nil
 }
 
-// open returns a connection to read and settle a subscription over.
-func (s *session) open(ctx context.Context, sub registration) (*pgx.Conn, error) {
-	var options []func(*pgx.ConnConfig)
-	if sub.tx {
-		options = append(options, cancelStatements)
+// open returns a connection to read and settle a subscription over. Behind a proxy it serves transactional handlers, too.
+func (s *session) open(ctx context.Context, sub registration) (*pgx.Conn, *borrowed, error) {
+	name := engine.SessionName(s.id, sub.Name)
+	if s.direct {
+		conn, err := s.openChecked(ctx, name)
+		return conn, nil, err
 	}
-	conn, _, err := s.w.connect.open(ctx, engine.SessionName(s.id, sub.Name), options...)
+	if !sub.tx {
+		conn, _, err := s.w.connect.open(ctx, name)
+		return conn, nil, err
+	}
+	l := &borrowed{guard: &guard{}, proxied: true}
+	var err error
+	if l.pg, _, err = s.w.connect.open(ctx, name, cancelStatements, watchWith(l.guard)); err != nil {
+		return nil, nil, err
+	}
+	if l.clean, err = stateOf(ctx, l.pg); err != nil {
+		shut(l.pg)
+		return nil, nil, err
+	}
+	return l.pg, l, nil
+}
+
+// newTxPool returns the pool for transactional handlers.
+func (s *session) newTxPool() *txPool {
+	n := 0
+	for _, sub := range s.w.subscriptions {
+		if sub.tx {
+			n++
+		}
+	}
+	return newTxPool(s.w.connect, n, func(ctx context.Context, g *guard) (*pgx.Conn, error) {
+		return s.openChecked(ctx, engine.SessionName(s.id, "handlers"), cancelStatements, watchWith(g))
+	})
+}
+
+// openChecked opens a connection that reaches the server of the control connection.
+func (s *session) openChecked(ctx context.Context, name string, options ...func(*pgx.ConnConfig)) (*pgx.Conn, error) {
+	conn, _, err := s.w.connect.open(ctx, name, options...)
 	if err != nil {
 		return nil, err
 	}
-	if sub.tx && s.direct {
-		if err := allowIdle(ctx, conn, sub.Timeout); err != nil {
-			shut(conn)
-			return nil, err
-		}
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	if err := s.witness.Check(ctx, conn); err != nil {
+		shut(conn)
+		return nil, err
 	}
 	return conn, nil
 }

@@ -11,7 +11,7 @@ import (
 
 // A guard watches the statements of a connection while a handler has it. It refuses those that would end the transaction before they
 // are sent: a plain "commit" would record the effects of other events of the window, and not that they are handled. And it notes
-// when settings may have changed, so that only then they are looked at one by one.
+// when settings, temporary tables, cursors or prepared statements may be left, so that only then they are looked at one by one.
 type guard struct {
 	lent    atomic.Bool
 	refused atomic.Bool
@@ -107,10 +107,10 @@ func effectOf(statement string) effect {
 			return ends
 		}
 		return sets
-	case "set", "reset", "discard", "load", "do", "call":
+	case "set", "reset", "discard", "load", "do", "call", "declare":
 		return sets
 	}
-	if strings.Contains(strings.ToLower(statement), "set_config") {
+	if text := strings.ToLower(statement); strings.Contains(text, "set_config") || strings.Contains(text, "temp") {
 		return sets
 	}
 	return none

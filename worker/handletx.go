@@ -29,10 +29,11 @@ const windowSavepoint = "signalbox_window"
 
 // beginTx begins the transaction of a window on a borrowed connection, in one round trip.
 func beginTx(ctx context.Context, l *borrowed, timeout time.Duration) (*handlerTx, error) {
-	idle := "0"
+	idle := "0" // let a transaction wait for its handler, for as long as that may take
 	if timeout != NoTimeout {
 		idle = strconv.FormatInt((timeout + 10*time.Second).Milliseconds(), 10)
 	}
+	l.idle = idle
 	tx, err := l.pg.BeginTx(ctx, pgx.TxOptions{BeginQuery: `begin isolation level read committed read write;
 		set local idle_in_transaction_session_timeout = ` + idle + `; savepoint ` + windowSavepoint})
 	if err != nil {
@@ -51,7 +52,7 @@ func (t *handlerTx) end(ctx context.Context) error {
 	batch := &pgx.Batch{}
 	batch.Queue(`set constraints all immediate`)
 	if t.touched {
-		t.conn.clean.restore(batch)
+		t.conn.restore(batch)
 	}
 	batch.Queue(`release savepoint ` + windowSavepoint)
 	var state string
@@ -72,7 +73,7 @@ func (t *handlerTx) restore(ctx context.Context) error {
 		return nil
 	}
 	batch := &pgx.Batch{}
-	t.conn.clean.restore(batch)
+	t.conn.restore(batch)
 	batch.Queue(`release savepoint ` + windowSavepoint)
 	batch.Queue(`savepoint ` + windowSavepoint)
 	t.touched = false
@@ -97,7 +98,7 @@ $$`
 func (t *handlerTx) endEvent(ctx context.Context, savepoint pgx.Tx) error {
 	batch := &pgx.Batch{}
 	batch.Queue(`set constraints all immediate`)
-	t.conn.clean.restore(batch)
+	t.conn.restore(batch)
 	batch.Queue(initiallySQL)
 	if err := savepoint.SendBatch(ctx, batch).Close(); err != nil {
 		return fault(err)

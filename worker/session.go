@@ -10,8 +10,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/sourcegraph/conc"
 
-	"github.com/signalbox-go/signalbox/migrations"
 	"github.com/signalbox-go/signalbox/internal/engine"
+	"github.com/signalbox-go/signalbox/migrations"
 	"github.com/signalbox-go/signalbox/outbox"
 )
 
@@ -221,7 +221,7 @@ func (s *session) open(ctx context.Context, sub registration) (*pgx.Conn, *borro
 		conn, _, err := s.w.connect.open(ctx, name)
 		return conn, nil, err
 	}
-	l := &borrowed{guard: &guard{}, proxied: true}
+	l := &borrowed{guard: &guard{}, proxied: true, prepared: true}
 	var err error
 	if l.pg, _, err = s.w.connect.open(ctx, name, cancelStatements, watchWith(l.guard)); err != nil {
 		return nil, nil, err

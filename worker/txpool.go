@@ -33,13 +33,15 @@ type txPool struct {
 
 // A borrowed connection is one of the pool's connections, or behind a proxy the subscription's own.
 type borrowed struct {
-	pg      *pgx.Conn
-	guard   *guard
-	proxied bool // the subscription's: it is neither cleaned nor replaced
-	user    string
-	clean   sessionState
+	pg       *pgx.Conn
+	guard    *guard
+	proxied  bool // the subscription's: it is neither cleaned nor replaced
+	prepared bool // by the application's AfterConnect, which may have set what "reset all" would undo
+	user     string
+	clean    sessionState
 
-	touched bool // since it was clean, a handler may have changed any setting
+	idle    string // for how long the transaction of this window may be idle
+	touched bool   // since it was clean, a handler may have changed any setting
 }
 
 // newTxPool returns a pool for so many subscriptions.
@@ -125,7 +127,7 @@ func (p *txPool) close() {
 }
 
 func (p *txPool) dial(ctx context.Context) (*borrowed, error) {
-	l := &borrowed{guard: &guard{}}
+	l := &borrowed{guard: &guard{}, prepared: p.connect.config.AfterConnect != nil}
 	var err error
 	if l.pg, err = p.open(ctx, l.guard); err != nil {
 		return nil, err
@@ -180,15 +182,27 @@ select pg_catalog.concat_ws(E'\n', session_user, pg_catalog.current_setting('rol
 	settingsSQL = `from pg_catalog.pg_settings s where s.source = 'session' and s.name not like 'transaction\_%'`
 	fullSQL     = `
 select pg_catalog.concat_ws(E'\n', (` + briefSQL + `),
-    (select pg_catalog.string_agg(s.name || '=' || s.setting, E'\n' order by s.name) ` + settingsSQL + `),
-    (select pg_catalog.count(*) from pg_catalog.pg_prepared_statements p where p.from_sql))`
-	// restoreSQL undoes, for the rest of the transaction, what a handler has set.
-	restoreSQL = `
+    (select pg_catalog.string_agg(s.name || '=' || s.setting, E'\n' order by s.name) ` + settingsSQL + `))`
+	// againSQL sets what was set in the session before a handler had it; changedSQL, for the rest of the transaction, what the handler
+	// has changed. Settings with a dot in their names show nowhere: these are undone by "reset all" alone.
+	againSQL   = `select pg_catalog.set_config(b.name, b.value, false) from unnest($1::text[], $2::text[]) as b (name, value)`
+	changedSQL = `
 select pg_catalog.set_config(s.name, coalesce(b.value, s.reset_val, ''), true)
 from pg_catalog.pg_settings s
 left join unnest($1::text[], $2::text[]) as b (name, value) on b.name = s.name
 where s.source = 'session' and s.name not like 'transaction\_%' and s.setting is distinct from coalesce(b.value, s.reset_val)`
 )
+
+// deallocateSQL drops the statements that were prepared in SQL: others are pgx's.
+const deallocateSQL = `
+do $$
+declare statement text;
+begin
+    for statement in select p.name from pg_catalog.pg_prepared_statements p where p.from_sql loop
+        execute pg_catalog.format('deallocate %I', statement);
+    end loop;
+end
+$$`
 
 func stateOf(ctx context.Context, conn *pgx.Conn) (s sessionState, err error) {
 	err = conn.QueryRow(ctx, `select session_user::text, pg_catalog.current_setting('role'),
@@ -200,29 +214,47 @@ func stateOf(ctx context.Context, conn *pgx.Conn) (s sessionState, err error) {
 	return s, nil
 }
 
-// restore queues what undoes the settings of a handler for the rest of the transaction: the timeouts first, or they might end the
-// others, then the role, which might not be allowed to do the rest.
-func (s *sessionState) restore(batch *pgx.Batch) {
+// restore queues what undoes between two events, and before the settle, what a handler has set and made: the timeout first, or it might
+// end the others, then the role, which might not be allowed to do the rest.
+func (l *borrowed) restore(batch *pgx.Batch) {
 	batch.Queue(`set local statement_timeout = 0`)
-	batch.Queue(`select pg_catalog.set_config('session_authorization', $1, true) where session_user <> $1`, s.user)
-	batch.Queue(`select pg_catalog.set_config('role', $1, true)`, s.role)
-	batch.Queue(restoreSQL, s.names, s.values)
+	batch.Queue(`select pg_catalog.set_config('session_authorization', $1, true) where session_user <> $1`, l.clean.user)
+	batch.Queue(`select pg_catalog.set_config('role', $1, true)`, l.clean.role)
+	if l.prepared {
+		batch.Queue(changedSQL, l.clean.names, l.clean.values)
+	} else {
+		batch.Queue(`reset all`)
+		batch.Queue(againSQL, l.clean.names, l.clean.values)
+	}
+	batch.Queue(`select pg_catalog.set_config('idle_in_transaction_session_timeout', $1, true)`, l.idle)
+	batch.Queue(`close all`)
+	batch.Queue(`discard temp`) // those "on commit drop", too: the next event may want a table of the same name
+	batch.Queue(deallocateSQL)
 }
 
-// tidy undoes what has outlived a transaction. What cannot be undone, or shows that more was changed than is known, costs the
-// connection.
+// tidy undoes what has outlived a transaction. What cannot be undone costs the connection.
 func (l *borrowed) tidy(ctx context.Context) {
-	if l.proxied || l.pg.IsClosed() {
+	touched := l.touched
+	l.touched = false
+	switch {
+	case l.proxied || l.pg.IsClosed():
+		return
+	case l.prepared && touched: // the application's settings may have changed, which only it can set again
+		shut(l.pg)
 		return
 	}
-	state, want, got := briefSQL, l.clean.brief, ""
-	if l.touched {
-		state, want = fullSQL, l.clean.full
-	}
-	l.touched = false
+	var got string
 	batch := &pgx.Batch{}
 	for _, sql := range []string{`close all`, `unlisten *`, `select pg_catalog.pg_advisory_unlock_all()`, `discard temp`} {
 		batch.Queue(sql)
+	}
+	state, want := briefSQL, l.clean.brief
+	if touched {
+		state, want = fullSQL, l.clean.full
+	}
+	if !l.prepared {
+		batch.Queue(`reset all`)
+		batch.Queue(againSQL, l.clean.names, l.clean.values)
 	}
 	batch.Queue(state).QueryRow(func(row pgx.Row) error { return row.Scan(&got) })
 	if err := l.pg.SendBatch(ctx, batch).Close(); err != nil || got != want {

@@ -26,8 +26,9 @@ func HandleBatch[T any](w *Worker, s Subscription, handler func(ctx context.Cont
 }
 
 // HandleTx registers a handler whose writes take effect exactly once: they commit together with the record that the event is
-// handled, or not at all, whatever dies in between, and whoever else handles it. The handler must write through tx, and must
-// not end it: an attempt that calls its Commit or Rollback fails. Effects elsewhere are at least once, as with [Handle].
+// handled, or not at all, whatever dies in between, and whichever worker handles it next. The handler must write through tx, and
+// must not end it: an attempt that does, also with plain SQL, fails. Roles, settings, temporary tables and the like are undone when it
+// has returned; open rows or a broken connection cost its attempt. Effects elsewhere are at least once, as with [Handle].
 //
 // All events of a window share the transaction, one after the other. If one fails, its writes are undone, and those of the
 // others take effect. Keep handlers short: ParkAfter does not apply.

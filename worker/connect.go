@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -156,18 +155,6 @@ func (c *connector) setUp(ctx context.Context, conn *pgx.Conn, lent bool) (direc
 	// Where the server's platform cannot, keepalives have to do.
 	_, _ = conn.Exec(ctx, `select pg_catalog.set_config('client_connection_check_interval', '2s', false)`)
 	return true, nil
-}
-
-// allowIdle lets a transaction wait for its handler, for as long as that may take.
-func allowIdle(ctx context.Context, conn *pgx.Conn, timeout time.Duration) error {
-	idle := "0"
-	if timeout != NoTimeout {
-		idle = strconv.FormatInt((timeout + handlerGrace).Milliseconds(), 10)
-	}
-	if _, err := conn.Exec(ctx, `select pg_catalog.set_config('idle_in_transaction_session_timeout', $1, false)`, idle); err != nil {
-		return fmt.Errorf("set up connection: %w", err)
-	}
-	return nil
 }
 
 // rename changes what pg_stat_activity calls a connection.

@@ -3,46 +3,18 @@ package worker
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strings"
 
+	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// A lentTx is the settling transaction as a handler gets it. A handler that ended it, or left a query running in it, would fail
-// the session, and with it all other subscriptions of the worker: here, only its own attempt fails.
+// A lentTx is the settling transaction as a handler gets it: it can be used, and not ended.
 type lentTx struct {
 	pgx.Tx
 	ended bool
-	close func() // ends the last query
-}
-
-var (
-	errEnded = errors.New("handler ended its transaction: the worker commits when it returns nil, and rolls back when it returns an error")
-	errOpen  = errors.New("handler returned before the end of a query: close its rows")
-)
-
-// lend wraps the transaction of a handler.
-func lend[T any](handler func(ctx context.Context, tx pgx.Tx, events []*Event[T]) error) func(context.Context, pgx.Tx, []*Event[T]) error {
-	return func(ctx context.Context, tx pgx.Tx, events []*Event[T]) (err error) {
-		lent := &lentTx{Tx: tx}
-		defer func() { // also when it panics
-			if fault := lent.takeBack(); err == nil {
-				err = fault
-			}
-		}()
-		return handler(ctx, lent, events)
-	}
-}
-
-// takeBack leaves the transaction usable, and says what the handler should not have done with it.
-func (t *lentTx) takeBack() error {
-	if t.close != nil && t.Tx.Conn().PgConn().IsBusy() {
-		t.close()
-		return errOpen
-	}
-	if t.ended {
-		return errEnded
-	}
-	return nil
 }
 
 func (t *lentTx) Commit(context.Context) error {
@@ -55,14 +27,68 @@ func (t *lentTx) Rollback(context.Context) error {
 	return errEnded
 }
 
-func (t *lentTx) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
-	rows, err := t.Tx.Query(ctx, sql, args...)
-	t.close = rows.Close
-	return rows, err
+// What a handler may leave behind that costs its attempt.
+var (
+	errEnded       = errors.New("handler ended its transaction: the worker commits when it returns nil, and rolls back when it returns an error")
+	errEndedUnseen = fmt.Errorf("with a statement of its own, %w", errEnded)
+	errOpen        = errors.New("handler returned before the end of a query or COPY: close its rows, scan its row")
+	errCutOff      = errors.New("handler's connection was closed, by the handler or by the server")
+)
+
+// lend calls the handler with a transaction, and takes it back, also if the handler ends its goroutine.
+func (t *handlerTx) lend(ctx context.Context, handler manyFunc, tx pgx.Tx, jobs []*job) {
+	lent := &lentTx{Tx: tx}
+	g := t.conn.guard
+	g.refused.Store(false)
+	g.lent.Store(true)
+	defer t.takeBack(lent, jobs)
+	handler(ctx, lent, jobs)
 }
 
-func (t *lentTx) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults {
-	results := t.Tx.SendBatch(ctx, b)
-	t.close = func() { _ = results.Close() }
-	return results
+// takeBack looks at what the handler has left. A fault of it is the failure of all its jobs. What cannot be used any more is noted as
+// broken.
+func (t *handlerTx) takeBack(lent *lentTx, jobs []*job) {
+	g := t.conn.guard
+	g.lent.Store(false)
+	if g.touched.Swap(false) {
+		t.touched, t.conn.touched = true, true
+	}
+
+	var fault error
+	conn := t.conn.pg
+	switch {
+	case conn.IsClosed():
+		fault, t.broken = errCutOff, true
+	case conn.PgConn().IsBusy():
+		fault, t.broken = errOpen, true
+	case conn.PgConn().TxStatus() == 'I':
+		fault, t.broken = errEndedUnseen, true
+	case lent.ended || g.refused.Load():
+		fault = errEnded
+	}
+	if fault == nil {
+		return
+	}
+	for _, j := range jobs {
+		text := fault.Error()
+		if j.failure != nil && !strings.Contains(j.failure.text, text) {
+			text += ": " + j.failure.text
+		}
+		j.failure = &failure{text: shorten(text), err: fault}
+	}
+}
+
+// fault names what a statement of the worker found that followed a handler's.
+func fault(err error) error {
+	var pgErr *pgconn.PgError
+	if !errors.As(err, &pgErr) {
+		return err
+	}
+	switch pgErr.Code {
+	case pgerrcode.InvalidSavepointSpecification, pgerrcode.NoActiveSQLTransaction:
+		return fmt.Errorf("%w (%w)", errEndedUnseen, err)
+	case pgerrcode.InFailedSQLTransaction:
+		return fmt.Errorf("handler returned nil, and a statement of its had failed: %w", err)
+	}
+	return err
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"time"
 
@@ -28,15 +29,16 @@ func HandleBatch[T any](w *Worker, s Subscription, handler func(ctx context.Cont
 }
 
 // HandleTx registers a handler whose writes take effect exactly once: they commit together with the record that the event is
-// handled, or not at all, whatever dies in between, and whoever else handles it. The handler must write through tx, and must
-// not end it: an attempt that calls its Commit or Rollback fails. Effects elsewhere are at least once, as with [Handle].
+// handled, or not at all, whatever dies in between, and whichever worker handles it next. The handler must write through tx, and
+// must not end it: an attempt that does, also with plain SQL, fails. Roles, settings, temporary tables and the like are undone when it
+// has returned; open rows or a broken connection cost its attempt. Effects elsewhere are at least once, as with [Handle].
 //
 // All events of a window share the transaction, one after the other. If one fails, its writes are undone, and those of the
 // others take effect. Keep handlers short: ParkAfter does not apply.
 func HandleTx[T any](w *Worker, s Subscription, handler func(ctx context.Context, tx pgx.Tx, e *Event[T]) error) error {
 	r := registration{Subscription: s, tx: true, solo: true}
 	if handler != nil {
-		r.many = manyOf(lend(func(ctx context.Context, tx pgx.Tx, events []*Event[T]) error { return handler(ctx, tx, events[0]) }))
+		r.many = manyOf(func(ctx context.Context, tx pgx.Tx, events []*Event[T]) error { return handler(ctx, tx, events[0]) })
 	}
 	return w.register(r)
 }
@@ -47,7 +49,7 @@ func HandleTx[T any](w *Worker, s Subscription, handler func(ctx context.Context
 func HandleBatchTx[T any](w *Worker, s Subscription, handler func(ctx context.Context, tx pgx.Tx, events []*Event[T]) error) error {
 	r := registration{Subscription: s, tx: true}
 	if handler != nil {
-		r.many = manyOf(lend(handler))
+		r.many = manyOf(handler)
 	}
 	return w.register(r)
 }
@@ -127,40 +129,42 @@ func partsOf(err error) perEvent {
 	return nil
 }
 
-// call handles jobs together, and reports whether all succeeded. Without slices, it ends with the first that does not: its
-// transaction is of no use any more.
-func (r *runner) call(ctx context.Context, tx pgx.Tx, jobs []*job) bool {
-	parts := [][]*job{jobs}
-	if r.sub.solo {
-		parts = slices.Collect(slices.Chunk(jobs, 1))
-	}
-	succeeded := true
-	start, n := time.Now(), 0
-	// One goroutine for all of them: a handler may end it.
+// guarded calls something for one part of jobs after the other, as long as it reports success. A handler may end the goroutine that it
+// is called on: all parts share one, and the jobs of the part that ended it have failed.
+func guarded(parts iter.Seq[[]*job], call func([]*job) bool) (succeeded bool) {
+	var (
+		part  []*job
+		start time.Time
+	)
 	fault := guard.Call(func() {
-		for ; n < len(parts) && succeeded; n++ {
-			start = time.Now()
-			succeeded = r.callOnce(ctx, tx, parts[n])
+		for part = range parts {
+			if start = time.Now(); !call(part) {
+				return
+			}
 		}
+		succeeded = true
 	})
 	if fault == nil {
 		return succeeded
 	}
-	for _, j := range parts[n] {
+	for _, j := range part {
 		j.failure, j.took, j.ended = faulty(fault), time.Since(start), time.Now()
 	}
 	return false
 }
 
-// callOnce calls the handler within the subscription's timeout.
-func (r *runner) callOnce(ctx context.Context, tx pgx.Tx, jobs []*job) bool {
+// whole is all jobs in one part.
+func whole(jobs ...*job) iter.Seq[[]*job] { return slices.Chunk(jobs, max(1, len(jobs))) }
+
+// call calls the handler with jobs, within the subscription's timeout, and reports whether all of them succeeded.
+func (r *runner) call(ctx context.Context, handler manyFunc, jobs []*job) bool {
 	if r.sub.Timeout != NoTimeout {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, r.sub.Timeout, errAttemptTimeout)
 		defer cancel()
 	}
 	start := time.Now()
-	r.sub.many(ctx, tx, jobs)
+	handler(ctx, nil, jobs)
 	ended := time.Now()
 	succeeded := true
 	for _, j := range jobs {
@@ -175,18 +179,19 @@ func (r *runner) handleMany(ctx context.Context, jobs []job) {
 	start := time.Now()
 	fresh := make([]*job, 0, len(jobs))
 	stopped := map[string]bool{}
+	call := func(jobs []*job) bool { return r.call(ctx, r.sub.many, jobs) }
 	for i := range jobs {
 		switch j := &jobs[i]; {
 		case stopped[j.event.Key] || ctx.Err() != nil:
 			j.behind = true
 		case !j.again():
 			fresh = append(fresh, j)
-		case !r.call(ctx, nil, []*job{j}):
+		case !guarded(whole(j), call):
 			stopped[j.event.Key] = r.stopsKey(ctx, j)
 		}
 	}
 	if len(fresh) > 0 {
-		r.call(ctx, nil, fresh)
+		guarded(whole(fresh...), call)
 	}
 	r.fit(len(jobs), time.Since(start))
 }
@@ -198,125 +203,4 @@ func (j *job) again() bool { return j.delivery && (j.attempt > 1 || j.suspect) }
 // stopsKey reports whether those of its key have to wait for a job that has failed.
 func (r *runner) stopsKey(ctx context.Context, j *job) bool {
 	return j.event.Key != "" && r.blocks(r.verdict(ctx, j))
-}
-
-// handleTx calls the handler in the transaction that settles what it did. Events go together; if one fails, that is undone, and
-// they are handled one by one, each behind a savepoint. Those that are tried again go one by one at once, and before the others.
-func (r *runner) handleTx(ctx context.Context, jobs []job) error {
-	start := time.Now()
-	var again, fresh []*job
-	for i := range jobs {
-		if j := &jobs[i]; j.again() {
-			again = append(again, j)
-		} else {
-			fresh = append(fresh, j)
-		}
-	}
-	oneByOne := func(jobs []*job) error {
-		_, err := r.settleTx(ctx, jobs, func(tx pgx.Tx) (bool, error) { return true, r.isolate(ctx, tx, jobs) })
-		return err
-	}
-	if len(again) > 0 {
-		// The window is not handled yet. What waits in it must not have its row before the cursor passes it: after a crash it would
-		// be handled as a delivery, and as an event once more.
-		window, unfinished := r.owed.Window, r.owed.Unfinished
-		r.owed.Window, r.owed.Unfinished = nil, nil
-		if err := oneByOne(again); err != nil {
-			return err
-		}
-		r.owed.Window, r.owed.Unfinished = window, unfinished
-		fresh = r.leaveBehind(ctx, again, fresh)
-	}
-	if len(fresh) > 0 {
-		settled, err := r.settleTx(ctx, fresh, func(tx pgx.Tx) (bool, error) {
-			return r.call(ctx, tx, fresh) && checkConstraints(ctx, tx) == nil, nil
-		})
-		if err == nil && !settled {
-			err = oneByOne(fresh)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	r.fit(len(jobs), time.Since(start))
-	return nil
-}
-
-// leaveBehind notes which of the others have to wait for an event that has failed again, and returns the rest.
-func (r *runner) leaveBehind(ctx context.Context, again, others []*job) []*job {
-	stopped := map[string]bool{}
-	for _, j := range again {
-		if !j.done() && r.stopsKey(ctx, j) {
-			stopped[j.event.Key] = true
-		}
-	}
-	return slices.DeleteFunc(others, func(j *job) bool {
-		if stopped[j.event.Key] {
-			j.behind = true
-			r.record(ctx, j)
-		}
-		return stopped[j.event.Key]
-	})
-}
-
-// checkConstraints finds what would otherwise show only at the commit, when it is not known whose fault it is: a violation of a
-// deferred constraint, or the error of a statement that the handler did not report.
-func checkConstraints(ctx context.Context, tx pgx.Tx) error {
-	_, err := tx.Exec(ctx, `set constraints all immediate`)
-	return err
-}
-
-// settleTx handles jobs in a transaction and settles them in it if handle says so; otherwise the transaction is rolled back.
-func (r *runner) settleTx(ctx context.Context, jobs []*job, handle func(tx pgx.Tx) (bool, error)) (bool, error) {
-	tx, err := r.member.Begin(ctx)
-	if err != nil {
-		return false, err
-	}
-	worthIt, err := handle(tx)
-	if err != nil || !worthIt {
-		if rollback := tx.Rollback(context.WithoutCancel(ctx)); err == nil && rollback != nil {
-			err = fmt.Errorf("roll back: %w", rollback)
-		}
-		return false, err
-	}
-	for _, j := range jobs {
-		r.record(ctx, j)
-	}
-	r.tellAttempts()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
-	defer cancel()
-	if err := r.member.SettleTx(ctx, tx, r.owed); err != nil {
-		return false, err
-	}
-	r.settled()
-	return true, nil
-}
-
-// isolate handles jobs one by one. The writes of one that fails are undone; those behind it in its key wait for it.
-func (r *runner) isolate(ctx context.Context, tx pgx.Tx, jobs []*job) error {
-	stopped := map[string]bool{}
-	for _, j := range jobs {
-		if j.failure, j.behind = nil, stopped[j.event.Key] || ctx.Err() != nil; j.behind {
-			continue
-		}
-		savepoint, err := tx.Begin(ctx)
-		if err != nil {
-			return fmt.Errorf("isolate events: %w", err)
-		}
-		if r.call(ctx, savepoint, []*job{j}) {
-			if err := checkConstraints(ctx, savepoint); err != nil {
-				j.failure = failureOf(err)
-			}
-		}
-		if j.failure != nil {
-			stopped[j.event.Key] = r.stopsKey(ctx, j)
-			err = savepoint.Rollback(context.WithoutCancel(ctx))
-		} else {
-			err = savepoint.Commit(ctx)
-		}
-		if err != nil {
-			return fmt.Errorf("isolate events: %w", err)
-		}
-	}
-	return nil
 }

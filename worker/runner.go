@@ -35,6 +35,8 @@ type runner struct {
 	cfg     Config
 	sub     registration
 	member  *engine.Member
+	pool    *txPool   // where a transactional handler's connections come from,
+	own     *borrowed // or its only one, if it is the member's
 	wake    *wakeups
 	backlog *backlog
 

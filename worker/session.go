@@ -24,7 +24,9 @@ type session struct {
 	id      int64
 	direct  bool
 	control *pgx.Conn
-	conns   []*pgx.Conn // to read and settle over, one for each of subs
+	witness engine.Witness // of the server, if direct
+	conns   []*pgx.Conn    // to read and settle over, one for each of subs
+	lent    []*borrowed    // behind a proxy, those of conns that transactional handlers get to use; else nil
 	runners []*runner
 	subs    []engine.Subscription
 
@@ -126,13 +128,19 @@ func (s *session) prepare(ctx context.Context, left *departed) error {
 		}
 		s.subs = append(s.subs, sub)
 	}
+	if s.direct {
+		var err error
+		if s.witness, err = engine.NewWitness(checking, s.control); err != nil {
+			return err
+		}
+	}
 	for _, registered := range s.w.subscriptions {
-		conn, err := s.open(ctx, registered)
+		conn, lent, err := s.open(ctx, registered)
 		if err != nil {
 			return fmt.Errorf("open a connection for subscription %q, after %d for others (the worker needs %d): %w",
 				registered.Name, len(s.conns), 1+len(s.subs), err)
 		}
-		s.conns = append(s.conns, conn)
+		s.conns, s.lent = append(s.conns, conn), append(s.lent, lent)
 	}
 	return nil
 }
@@ -180,13 +188,19 @@ func (s *session) serve(parent context.Context) error {
 	beating, rest := context.WithCancel(abort)
 	defer rest()
 
+	pool := s.newTxPool()
+	defer pool.close()
 	reading := make(chan struct{}, 1)
 	for i, sub := range s.subs {
-		s.runners = append(s.runners, &runner{
+		r := &runner{
 			log: log.With("subscription", sub.Name), worker: s.w.cfg.Name, cfg: s.w.cfg,
 			sub: s.w.subscriptions[i], reading: reading, member: engine.NewMember(s.conns[i], s.id, sub), wake: newWakeups(),
-			backlog: newBacklog(), parked: map[int64]*job{}, loadedAt: time.Now(), limit: s.w.cfg.Concurrency,
-		})
+			backlog: newBacklog(), parked: map[int64]*job{}, loadedAt: time.Now(), limit: s.w.cfg.Concurrency, own: s.lent[i],
+		}
+		if r.own == nil && r.sub.tx {
+			r.pool = pool
+		}
+		s.runners = append(s.runners, r)
 	}
 
 	var fault atomic.Pointer[error]
@@ -252,21 +266,53 @@ func (s *session) serve(parent context.Context) error {
 	return nil
 }
 
-// open returns a connection to read and settle a subscription over.
-func (s *session) open(ctx context.Context, sub registration) (*pgx.Conn, error) {
-	var options []func(*connection)
-	if sub.tx {
-		options = append(options, forHandlers(sub.Timeout))
+// open returns a connection to read and settle a subscription over. Behind a proxy it serves transactional handlers, too.
+func (s *session) open(ctx context.Context, sub registration) (*pgx.Conn, *borrowed, error) {
+	name := "signalbox worker: " + sub.Name
+	if s.direct {
+		conn, err := s.openChecked(ctx, name)
+		return conn, nil, err
 	}
-	conn, _, err := s.w.connect.open(ctx, "signalbox worker: "+sub.Name, options...)
+	if !sub.tx {
+		conn, _, err := s.w.connect.open(ctx, name)
+		return conn, nil, err
+	}
+	l := &borrowed{guard: &txGuard{}, proxied: true, prepared: true}
+	var err error
+	if l.pg, _, err = s.w.connect.open(ctx, name, forHandlers(sub.Timeout), watchWith(l.guard)); err != nil {
+		return nil, nil, err
+	}
+	if l.clean, err = stateOf(ctx, l.pg); err != nil {
+		shut(l.pg)
+		return nil, nil, err
+	}
+	return l.pg, l, nil
+}
+
+// newTxPool returns the pool for transactional handlers.
+func (s *session) newTxPool() *txPool {
+	n, longest := 0, time.Duration(0)
+	for _, sub := range s.w.subscriptions {
+		if sub.tx {
+			n, longest = n+1, max(longest, sub.Timeout)
+		}
+	}
+	return newTxPool(s.w.connect, n, func(ctx context.Context, g *txGuard) (*pgx.Conn, error) {
+		return s.openChecked(ctx, engine.SessionName(s.id, "handlers"), forHandlers(longest), watchWith(g))
+	})
+}
+
+// openChecked opens a connection that reaches the server of the control connection.
+func (s *session) openChecked(ctx context.Context, name string, options ...func(*connection)) (*pgx.Conn, error) {
+	conn, _, err := s.w.connect.open(ctx, name, options...)
 	if err != nil {
 		return nil, err
 	}
-	if sub.tx && s.direct {
-		if err := allowIdle(ctx, conn, sub.Timeout); err != nil {
-			shut(conn)
-			return nil, err
-		}
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	if err := s.witness.Check(ctx, conn); err != nil {
+		shut(conn)
+		return nil, err
 	}
 	return conn, nil
 }

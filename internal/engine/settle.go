@@ -109,17 +109,10 @@ func (m *Member) Settle(ctx context.Context, s Settlement) error {
 	return nil
 }
 
-// Begin begins a transaction on the member's connection, for handlers whose writes are to be settled with it. Nothing else
-// may be asked of the member until SettleTx, or the transaction's Rollback.
-func (m *Member) Begin(ctx context.Context) (pgx.Tx, error) {
-	tx, err := m.Conn.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.ReadCommitted})
-	if err != nil {
-		return nil, fmt.Errorf("begin: %w", err)
-	}
-	return tx, nil
-}
-
-// SettleTx records s in a transaction of Begin and commits it: what was written in it before and s count both, or neither.
+// SettleTx records s in a transaction and commits it: what was written in it before and s count both, or neither. The transaction is
+// the caller's, at level read committed, on the server that the member reads from: over its connection, or over one that a [Witness]
+// has shown to reach the same. Nothing may be asked of the member meanwhile.
+//
 // The fence is taken last, so that a slow handler does not hold up an eviction, and an evicted worker's writes roll back.
 func (m *Member) SettleTx(ctx context.Context, tx pgx.Tx, s Settlement) error {
 	next := m.settled

@@ -179,4 +179,29 @@ var bugs = []bug{
 		edits: []edit{{"worker/connect.go", "context.WithTimeoutCause(ctx, s.patience, errSilence)", "context.WithCancel(ctx)"}},
 		pkg:   "./worker", run: "TestFrozenConnection",
 	},
+	{
+		name: "any server will do", harm: "settles over a connection that may reach another server, or the same after a restart: loses what that one lacks",
+		edits: []edit{{"worker/session.go", "if err := s.witness.Check(ctx, conn); err != nil {", "if err := ctx.Err(); err != nil {"}},
+		pkg:   "./worker", run: "TestOtherServer",
+	},
+	{
+		name: "connection as it was left", harm: "gives a handler's connection to the next window as it is: locks and settings stay",
+		edits: []edit{{"worker/txpool.go", "	case l.proxied || l.pg.IsClosed():\n", "	case l.clean.brief != \"\":\n"}},
+		pkg:   "./worker", run: "TestLeftovers/tx/advisory_lock$",
+	},
+	{
+		name: "settings kept for the next event", harm: "handles events of a window with the role and settings of the one before",
+		edits: []edit{{"worker/handletx.go", "	if !t.touched {\n		return nil\n	}\n", "	if !t.broken {\n		return nil\n	}\n"}},
+		pkg:   "./worker", run: "TestLeftovers/tx/local_role$",
+	},
+	{
+		name: "end unnoticed", harm: "settles in another transaction than the handlers wrote in: effects are lost",
+		edits: []edit{{"worker/handletx.go", "	batch.Queue(`release savepoint ` + windowSavepoint)\n	var state", "	var state"}},
+		pkg:   "./worker", run: "TestLeftovers/tx/rollback_and_begin_below_pgx$",
+	},
+	{
+		name: "commit let through", harm: "sends a handler's commit: the effects of other events of its window count twice",
+		edits: []edit{{"worker/txguard.go", "		case ends:\n			g.refused.Store(true)\n", "		case ends:\n			return ctx\n"}},
+		pkg:   "./worker", run: "TestLeftovers/tx/commit$",
+	},
 }

@@ -37,8 +37,8 @@ type registration struct {
 var ErrNotServing = errors.New("worker is not serving")
 
 // New returns a worker for the database of a pool. It opens connections of its own, with the pool's configuration, BeforeConnect
-// and AfterConnect included: one, one more for each subscription, up to four for transactional handlers, and three more while it is the sentinel. They should reach
-// PostgreSQL directly. The pool itself is not used.
+// and AfterConnect included: one, one more for each subscription, up to four for transactional handlers, and three more while it is
+// the sentinel. They should reach PostgreSQL directly. The pool itself is not used.
 //
 // It returns an error that is ErrInvalidConfig for a Config that is not possible, and does not touch the database.
 func New(pool *pgxpool.Pool, cfg Config) (*Worker, error) {

@@ -46,7 +46,7 @@ func hides(statements ...string) func(context.Context, pgx.Tx) error {
 
 var leftovers = []leftover{
 	{"rows", func(ctx context.Context, tx pgx.Tx) error {
-		_, err := tx.Query(ctx, `select generate_series(1, 100000)`) //nolint:sqlclosecheck // it is the mistake
+		_, err := tx.Query(ctx, `select generate_series(1, 100000)`)
 		return err
 	}, "close its rows"},
 	{"row that is not scanned", func(ctx context.Context, tx pgx.Tx) error {
@@ -58,7 +58,7 @@ var leftovers = []leftover{
 		if err != nil {
 			return err
 		}
-		_, err = nested.Query(ctx, `select 1`) //nolint:sqlclosecheck // it is the mistake
+		_, err = nested.Query(ctx, `select 1`)
 		return err
 	}, "close its rows"},
 	{"batch", func(ctx context.Context, tx pgx.Tx) error {
@@ -292,4 +292,3 @@ func testLeftover(t *testing.T, f form, l leftover) {
 	}
 	innocent.waitFor(t, 13)
 }
-

@@ -40,7 +40,8 @@ type registration struct {
 var ErrNotServing = errors.New("worker is not serving")
 
 // New returns a worker for the database of a pool. It opens connections of its own: one, one more for each subscription, up to four for
-// transactional handlers, and three more while it is the sentinel, which it can do without. They should reach PostgreSQL directly. The pool itself is not used.
+// transactional handlers, and three more while it is the sentinel, which it can do without. They should reach PostgreSQL directly. The
+// pool itself is not used.
 //
 // Of the pool's configuration, they have what says where to connect and as whom: hosts, database, user, password, TLS, runtime
 // parameters, the functions that look up, dial and validate, BeforeConnect and AfterConnect. AfterConnect may set a role, and register

@@ -164,14 +164,14 @@ var bugs = []bug{
 	{
 		name: "rows before their cursor", harm: "records what waits behind a retried event before the cursor passes it: it counts twice after a crash",
 		edits: []edit{
-			{"worker/many.go", "r.owed.Window, r.owed.Unfinished = nil, nil", "r.owed.Window = nil"},
-			{"worker/many.go", "r.owed.Window, r.owed.Unfinished = window, unfinished", "r.owed.Window, _ = window, unfinished"},
+			{"worker/handletx.go", "r.owed.Window, r.owed.Unfinished = nil, nil", "r.owed.Window = nil"},
+			{"worker/handletx.go", "r.owed.Window, r.owed.Unfinished = window, unfinished", "r.owed.Window, _ = window, unfinished"},
 		},
 		pkg: "./worker", run: "TestBehindARetryOnce",
 	},
 	{
 		name: "no isolation", harm: "records a window of a transactional handler after one of its events has failed without undoing it: effects count that should not",
-		edits: []edit{{"worker/many.go", "err = savepoint.Rollback(context.WithoutCancel(ctx))", "err = savepoint.Commit(ctx)"}},
+		edits: []edit{{"worker/handletx.go", "savepoint.Rollback(context.WithoutCancel(ctx)) != nil", "savepoint.Commit(ctx) != nil"}},
 		pkg:   "./worker", run: "TestExactlyOnce|TestForms",
 	},
 	{
@@ -187,21 +187,21 @@ var bugs = []bug{
 	{
 		name: "connection as it was left", harm: "gives a handler's connection to the next window as it is: locks and settings stay",
 		edits: []edit{{"worker/txpool.go", "	case l.proxied || l.pg.IsClosed():\n", "	case l.clean.brief != \"\":\n"}},
-		pkg:   "./worker", run: "TestLeftovers/tx/advisory_lock$",
+		pkg:   "./worker", run: "TestLeftovers",
 	},
 	{
 		name: "settings kept for the next event", harm: "handles events of a window with the role and settings of the one before",
 		edits: []edit{{"worker/handletx.go", "	if !t.touched {\n		return nil\n	}\n", "	if !t.broken {\n		return nil\n	}\n"}},
-		pkg:   "./worker", run: "TestLeftovers/tx/local_role$",
+		pkg:   "./worker", run: "TestLeftovers",
 	},
 	{
 		name: "end unnoticed", harm: "settles in another transaction than the handlers wrote in: effects are lost",
 		edits: []edit{{"worker/handletx.go", "	batch.Queue(`release savepoint ` + windowSavepoint)\n	var state", "	var state"}},
-		pkg:   "./worker", run: "TestLeftovers/tx/rollback_and_begin_below_pgx$",
+		pkg:   "./worker", run: "TestLeftovers",
 	},
 	{
 		name: "commit let through", harm: "sends a handler's commit: the effects of other events of its window count twice",
 		edits: []edit{{"worker/txguard.go", "		case ends:\n			g.refused.Store(true)\n", "		case ends:\n			return ctx\n"}},
-		pkg:   "./worker", run: "TestLeftovers/tx/commit$",
+		pkg:   "./worker", run: "TestLeftovers",
 	},
 }

@@ -30,10 +30,14 @@ var kinds = []kind{
 	{name: "network slow", least: time.Second, most: 6 * time.Second, run: slowNetwork},
 	{name: "network half-open", least: 500 * time.Millisecond, most: 5 * time.Second, run: blockNetwork},
 	{name: "network half-open for longer than the lease", least: time.Second, most: 4 * time.Second, pastLease: true, run: blockNetwork},
+	{name: silentConnection, least: 6 * time.Second, most: 8 * time.Second, pastLease: true, run: silenceConnection},
 	{name: "snapshot held", least: time.Second, most: 8 * time.Second, run: holdSnapshot},
 	{name: "writer held open", least: time.Second, most: 8 * time.Second, run: holdWriter},
 	{name: "producer killed", most: time.Second, run: killProducer},
 }
+
+// silentConnection is named by the judge, too: it bounds what this fault alone may hold up.
+const silentConnection = "connection silent for longer than the lease"
 
 // victim chooses a worker's post.
 func (w *world) victim(f *fault) *post { return w.crew.posts[f.choose(len(w.crew.posts))] }
@@ -208,6 +212,20 @@ func blockNetwork(ctx context.Context, w *world, f *fault) error {
 	for _, p := range networks {
 		p.block(-1)
 	}
+	return nil
+}
+
+// silenceConnection has one connection of a worker pass nothing, while all others do: the next one in turn each time, whatever it is for.
+func silenceConnection(ctx context.Context, w *world, f *fault) error {
+	p, n := w.victim(f), int(w.silenced.Add(1))
+	end := p.proxy.silence(n)
+	if end == nil {
+		w.say("%s has no connection", p.name)
+		return nil
+	}
+	defer end()
+	w.say("connection %d of %s passes nothing", n, p.name)
+	pause(ctx, f.length)
 	return nil
 }
 

@@ -3,7 +3,9 @@ package main
 import (
 	"fmt"
 	"io"
+	"maps"
 	"net"
+	"slices"
 	"sync"
 	"time"
 )
@@ -21,6 +23,7 @@ type proxy struct {
 	delay   time.Duration
 	blocks  int // by how many faults nothing gets through, in neither direction, and nobody is told
 	refuses int // … connections are cut as they come
+	serial  int
 	closed  bool
 	running sync.WaitGroup
 }
@@ -28,6 +31,8 @@ type proxy struct {
 // A link is a client's connection with the one to the server.
 type link struct {
 	client, server net.Conn
+	serial         int  // in the order in which they came
+	silent         bool // it alone passes nothing
 }
 
 func newProxy(name, target string) (*proxy, error) {
@@ -56,10 +61,12 @@ func (p *proxy) accept() {
 func (p *proxy) serve(client net.Conn) {
 	l := &link{client: client}
 	p.mu.Lock()
+	p.serial++
+	l.serial = p.serial
 	p.links[l] = true
 	p.mu.Unlock()
 	defer p.drop(l)
-	if !p.pass() { // a blocked network does not let the first packet through either
+	if !p.pass(l) { // a blocked network does not let the first packet through either
 		return
 	}
 	server, err := net.DialTimeout("tcp4", p.target, 5*time.Second)
@@ -75,8 +82,8 @@ func (p *proxy) serve(client net.Conn) {
 		return
 	}
 	both := make(chan struct{}, 2)
-	go func() { p.copy(server, client); both <- struct{}{} }()
-	go func() { p.copy(client, server); both <- struct{}{} }()
+	go func() { p.copy(l, server, client); both <- struct{}{} }()
+	go func() { p.copy(l, client, server); both <- struct{}{} }()
 	<-both
 	p.drop(l)
 	<-both
@@ -84,11 +91,11 @@ func (p *proxy) serve(client net.Conn) {
 
 // copy passes bytes on. The end of the stream has to wait for a blocked network, too: so the other side believes in a connection
 // that is gone.
-func (p *proxy) copy(to io.Writer, from io.Reader) {
+func (p *proxy) copy(l *link, to io.Writer, from io.Reader) {
 	buffer := make([]byte, 32<<10)
 	for {
 		n, err := from.Read(buffer)
-		if !p.pass() {
+		if !p.pass(l) {
 			return
 		}
 		if n > 0 {
@@ -103,7 +110,7 @@ func (p *proxy) copy(to io.Writer, from io.Reader) {
 }
 
 // pass waits as long as the network makes it, and reports false when it is cut.
-func (p *proxy) pass() bool {
+func (p *proxy) pass(l *link) bool {
 	p.mu.Lock()
 	delay := p.delay
 	p.mu.Unlock()
@@ -112,7 +119,7 @@ func (p *proxy) pass() bool {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for p.blocks > 0 && !p.closed {
+	for (p.blocks > 0 || l.silent) && !p.closed {
 		p.changed.Wait()
 	}
 	return !p.closed && p.refuses == 0
@@ -147,6 +154,20 @@ func (p *proxy) cut() {
 
 // block lets nothing through; afterwards everything that was held up arrives.
 func (p *proxy) block(n int) { p.change(func() { p.blocks += n }) }
+
+// silence lets nothing through of one connection, and tells nobody: the nth of those that there are. It returns what lets through what
+// was held up, or nil where there is no connection.
+func (p *proxy) silence(n int) (end func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	links := slices.SortedFunc(maps.Keys(p.links), func(a, b *link) int { return a.serial - b.serial })
+	if len(links) == 0 {
+		return nil
+	}
+	l := links[n%len(links)]
+	l.silent = true
+	return func() { p.change(func() { l.silent = false }) }
+}
 
 // refuse has connections cut as they come.
 func (p *proxy) refuse(n int) { p.change(func() { p.refuses += n }) }

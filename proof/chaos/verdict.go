@@ -23,6 +23,7 @@ type verdict struct {
 	BoundWhy         string               `json:"duplicates_bound_why"`
 	OrderViolations  int                  `json:"order_violations"`
 	Mismatches       int                  `json:"exactly_once_mismatches"`
+	SilentStalls     int                  `json:"silent_stalls"`
 	LongestStallMS   int64                `json:"longest_stall_ms"`
 	LongestStallIn   string               `json:"longest_stall_in"`    // which subscription
 	LongestStallHit  string               `json:"longest_stall_after"` // which faults
@@ -93,6 +94,7 @@ func reach(e evidence, c circumstances) *verdict {
 		v.Mismatches += f.Mismatches
 		v.problems = append(v.problems, f.problems...)
 		v.DuplicatesBound += f.DuplicatesBound
+		v.SilentStalls += f.SilentStalls
 		if f.LongestStallMS > v.LongestStallMS {
 			v.LongestStallMS, v.LongestStallIn, v.LongestStallHit = f.LongestStallMS, subscriptions[s].name, f.stallAfter
 		}
@@ -111,6 +113,7 @@ func reach(e evidence, c circumstances) *verdict {
 		{v.Lost, "committed events are lost"},
 		{v.Phantom, "events were delivered or logged, and not committed"},
 		{v.OrderViolations, "events were handled before an earlier one of their key"},
+		{v.SilentStalls, "events waited for longer than the lease and 5s for one silent connection"},
 		{v.Mismatches, "effects of transactional handlers do not count exactly once"},
 	} {
 		if count.n > 0 {

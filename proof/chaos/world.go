@@ -11,13 +11,14 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/signalbox-go/signalbox/internal/embeddedpg"
-	"github.com/signalbox-go/signalbox/migrations"
 	"github.com/signalbox-go/signalbox/internal/engine"
+	"github.com/signalbox-go/signalbox/migrations"
 	"github.com/signalbox-go/signalbox/outbox/admin"
 )
 
@@ -46,6 +47,8 @@ type world struct {
 	producer   *producerProcess
 	publishers *publishers
 	start      time.Duration
+
+	silenced atomic.Int64 // connections, one after the other
 
 	mu       sync.Mutex
 	injected []injected
@@ -317,7 +320,7 @@ func (w *world) judge(ctx context.Context, c circumstances) (_ *verdict, err err
 	if err := w.reports.read(); err != nil {
 		return nil, err
 	}
-	e := evidence{entries: w.ledger.entries, reports: w.reports.all(), faults: w.injected}
+	e := evidence{entries: w.ledger.entries, reports: w.reports.all(), faults: w.injected, lease: w.lease}
 	if e.log, err = readLog(ctx, w.db); err != nil {
 		return nil, err
 	}

@@ -217,6 +217,9 @@ func (c *connector) track(s *statement, underway bool) bool {
 	if c.underway[s] == underway {
 		return false
 	}
+	if c.underway == nil {
+		c.underway = map[*statement]bool{}
+	}
 	if underway {
 		c.underway[s] = true
 	} else {

@@ -11,7 +11,7 @@ import (
 // TestPatience: a statement that is given up leaves more time to the next ones, for a while, and one that does not end is noticed.
 func TestPatience(t *testing.T) {
 	t.Parallel()
-	c := &connector{lease: time.Minute, log: slog.New(slog.DiscardHandler), underway: map[*statement]bool{}}
+	c := &connector{lease: time.Minute, log: slog.New(slog.DiscardHandler)}
 	if got := c.allowed(); got != time.Minute {
 		t.Errorf("a statement may take %v", got)
 	}

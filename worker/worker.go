@@ -58,7 +58,7 @@ func New(pool *pgxpool.Pool, cfg Config) (*Worker, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Worker{cfg: cfg, connect: &connector{config: pool.Config(), log: cfg.Logger, lease: cfg.Lease, underway: map[*statement]bool{}}}, nil
+	return &Worker{cfg: cfg, connect: &connector{config: pool.Config(), log: cfg.Logger, lease: cfg.Lease}}, nil
 }
 
 // register adds a subscription. See Handle.

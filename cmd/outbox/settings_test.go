@@ -282,8 +282,8 @@ func (m *matrix) try(t *testing.T, name, says string) {
 			t.Fatalf("%s: the worker ended: %v", name, err)
 		case <-time.After(20 * time.Second):
 			cancel()
-			<-ended
-			t.Fatalf("%s: an event was not handled\n%s", name, log)
+			err := <-ended
+			t.Fatalf("%s: an event was not handled, and the worker ended: %v\n%s", name, err, log)
 		}
 	}
 	cancel()

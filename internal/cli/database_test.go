@@ -159,3 +159,31 @@ func with(t *testing.T, databaseURL, name, value string) string {
 	parsed.RawQuery = query.Encode()
 	return parsed.String()
 }
+
+// TestConnectRefusedSetting connects as a role with a setting that it may not change: the error says what to take back, and does not
+// blame the server.
+func TestConnectRefusedSetting(t *testing.T) {
+	t.Parallel()
+	db := pgtest.NewEmpty(t)
+	role := "refused_" + db.Pool.Config().ConnConfig.Database
+	for _, sql := range []string{"create role " + role + " login password 'secret'", "alter role " + role + " set session_replication_role = replica"} {
+		if _, err := db.Pool.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Cleanup(func() {
+		if _, err := db.Pool.Exec(context.Background(), "drop role "+role); err != nil {
+			t.Error(err)
+		}
+	})
+	u, err := url.Parse(db.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.User = url.UserPassword(role, "secret")
+	_, err = cli.Connect(t.Context(), u.String())
+	if err == nil || !strings.Contains(err.Error(), `"session_replication_role"`) || !strings.Contains(err.Error(), "alter role … reset") ||
+		strings.Contains(err.Error(), "no PostgreSQL answers") || strings.Contains(err.Error(), "secret") {
+		t.Errorf("got %v", err)
+	}
+}

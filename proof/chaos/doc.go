@@ -43,9 +43,10 @@
 //   - dead letters where no handler fails; workers that crash, or do not end with 0 after SIGTERM;
 //   - the time from the end of the last fault until nothing is left to do.
 //
-// The longest stall is judged only where one connection of a worker passes nothing and no other fault comes (--only): then it is at most
-// the lease and 5 seconds. Else, how long a fault may last is the schedule's choice. It is the longest time from an acknowledged commit to the first call of a handler, with the faults that were going on. Times are of the
-// machine's monotonic clock, which all processes share.
+// What waits while one connection of a worker passes nothing, and no other fault goes on, is judged: at most the lease and 5 seconds. For
+// other faults, the longest stall is only measured: how long a fault may last is the schedule's choice. It is the longest time from an
+// acknowledged commit to the first call of a handler, with the faults that were going on. Times are of the machine's monotonic clock,
+// which all processes share.
 //
 // The judge is tested with evidence that has each of these planted in it.
 //

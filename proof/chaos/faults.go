@@ -30,14 +30,14 @@ var kinds = []kind{
 	{name: "network slow", least: time.Second, most: 6 * time.Second, run: slowNetwork},
 	{name: "network half-open", least: 500 * time.Millisecond, most: 5 * time.Second, run: blockNetwork},
 	{name: "network half-open for longer than the lease", least: time.Second, most: 4 * time.Second, pastLease: true, run: blockNetwork},
-	{name: connectionFrozen, least: 8 * time.Second, most: 10 * time.Second, pastLease: true, run: freezeConnection},
+	{name: silentConnection, least: 6 * time.Second, most: 8 * time.Second, pastLease: true, run: silenceConnection},
 	{name: "snapshot held", least: time.Second, most: 8 * time.Second, run: holdSnapshot},
 	{name: "writer held open", least: time.Second, most: 8 * time.Second, run: holdWriter},
 	{name: "producer killed", most: time.Second, run: killProducer},
 }
 
-// connectionFrozen is the kind whose stalls are judged when it comes alone: a worker notices within its lease.
-const connectionFrozen = "connection half-open for longer than the lease"
+// silentConnection is named by the judge, too: it bounds what this fault alone may hold up.
+const silentConnection = "connection silent for longer than the lease"
 
 // victim chooses a worker's post.
 func (w *world) victim(f *fault) *post { return w.crew.posts[f.choose(len(w.crew.posts))] }
@@ -215,20 +215,17 @@ func blockNetwork(ctx context.Context, w *world, f *fault) error {
 	return nil
 }
 
-// freezeConnection lets nothing through on one connection of a worker, while both sides believe in it and all others work. Which one, it
-// takes from the proxy's list: each comes up, the next time the next one.
-func freezeConnection(ctx context.Context, w *world, f *fault) error {
-	p := w.victim(f)
-	links := p.proxy.list()
-	if len(links) == 0 {
+// silenceConnection has one connection of a worker pass nothing, while all others do: the next one in turn each time, whatever it is for.
+func silenceConnection(ctx context.Context, w *world, f *fault) error {
+	p, n := w.victim(f), int(w.silenced.Add(1))
+	end := p.proxy.silence(n)
+	if end == nil {
 		w.say("%s has no connection", p.name)
 		return nil
 	}
-	n := int(w.frozen.Add(1)-1) % len(links)
-	w.say("connection %d of %d of %s", n+1, len(links), p.name)
-	p.proxy.freeze(links[n])
+	defer end()
+	w.say("connection %d of %s passes nothing", n, p.name)
 	pause(ctx, f.length)
-	p.proxy.drop(links[n])
 	return nil
 }
 

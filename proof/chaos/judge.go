@@ -17,6 +17,7 @@ type evidence struct {
 	kept     [len(subscriptions)]map[int64]string
 	sessions []session
 	faults   []injected
+	lease    time.Duration // of the workers
 }
 
 // A session is one membership of a worker, from joining to the next.
@@ -48,6 +49,7 @@ type findings struct {
 	Mismatches      int   `json:"exactly_once_mismatches"`
 	Calls           int   `json:"calls"`
 	LongestStallMS  int64 `json:"longest_stall_ms"`
+	SilentStalls    int   `json:"silent_stalls"` // events that one silent connection alone has held up for too long
 
 	stallFrom, stallTo time.Duration
 	stallAfter         string // faults
@@ -273,6 +275,12 @@ func (j *judge) stalls(s int, f *findings) {
 		e := &j.entries[n-1]
 		if waited := at - e.ended; e.outcome == committed && waited > longest {
 			longest, from, to = waited, e.ended, at
+		}
+		// A handler's own transaction may wait for as long as the handler may take.
+		if waited := at - e.ended; e.outcome == committed && waited > j.lease+aftermath && subscriptions[s].form != inTx &&
+			j.faultsBetween(e.ended, at) == silentConnection {
+			f.SilentStalls++
+			f.note(s, n, fmt.Sprintf("waited for %v, and nothing but one silent connection was the reason", waited.Round(time.Millisecond)))
 		}
 	}
 	f.LongestStallMS, f.stallFrom, f.stallTo = longest.Milliseconds(), from, to

@@ -243,11 +243,30 @@ func TestStall(t *testing.T) {
 	if v.LongestStallMS < 2900 || v.LongestStallMS > 3500 || v.LongestStallIn != "orders" || v.LongestStallHit != "before + during" {
 		t.Errorf("stalled %d ms in %s, after %s", v.LongestStallMS, v.LongestStallIn, v.LongestStallHit)
 	}
-	for limit, want := range map[time.Duration]string{0: "passed", 2 * time.Second: "failed", 4 * time.Second: "passed"} {
-		c := fine
-		c.stallLimit = limit
-		if v := reach(*e, c); v.Verdict != want {
-			t.Errorf("with a limit of %v for stalls it %s: %v", limit, v.Verdict, v.Failures)
+}
+
+// TestSilentStall: what a silent connection alone may hold up is bounded.
+func TestSilentStall(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		waits  time.Duration
+		other  string // another fault
+		stalls int
+	}{{14 * time.Second, "", 0}, {16 * time.Second, "", 1}, {16 * time.Second, "server killed", 0}} {
+		e := evidenceOfTen()
+		e.lease = 10 * time.Second
+		at := e.entries[6].ended
+		for i := range e.reports {
+			if r := &e.reports[i]; r.number == 7 && r.subscription == orders {
+				r.began = at + test.waits
+			}
+		}
+		e.faults = []injected{{silentConnection, at, at + 15*time.Second}}
+		if test.other != "" {
+			e.faults = append(e.faults, injected{test.other, at, at + time.Second})
+		}
+		if v := reach(*e, fine); v.SilentStalls != test.stalls || (v.Verdict == "passed") != (test.stalls == 0) {
+			t.Errorf("%+v: %d stalls, %s: %v", test, v.SilentStalls, v.Verdict, v.Failures)
 		}
 	}
 }

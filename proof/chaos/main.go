@@ -22,7 +22,7 @@ const description = `Tries to make the outbox lose, repeat or reorder events.
 	go run ./proof/chaos                       # a minute
 	go run ./proof/chaos --for 10m --seed 42
 	go run ./proof/chaos --for 1h | tail -1 | jq .
-	go run ./proof/chaos --for 5m --only 'connection half-open for longer than the lease'
+	go run ./proof/chaos --for 5m --only 'connection silent for longer than the lease'
 
 It starts a PostgreSQL, the producer and worker processes, publishes as fast as --rate, and has faults hit all of them, alone and together:
 kill -9 and SIGSTOP, lost and half-open connections, held snapshots and writers, handlers that kill their process, restarts. The seed decides
@@ -38,8 +38,7 @@ The last line of standard output is the verdict, as a JSON object:
 	duplicates               handled again; at most duplicates_bound, what was unrecorded when a worker's session ended
 	order_violations         handled before an earlier event of the same key
 	exactly_once_mismatches  effects of a transactional handler that are missing, or there twice
-	longest_stall_ms         the longest time from a commit to the first call of a handler; the faults around it. More than
-	                         longest_stall_limit_ms fails, if that is not 0
+	longest_stall_ms         the longest time from a commit to the first call of a handler; the faults around it
 	drained_ms               from the end of the last fault until nothing was left to do; more than drained_limit_ms fails
 
 Of an event that something is wrong with, standard error has the history. It exits with 0 if the verdict is passed, with 1 if it is failed,

@@ -20,19 +20,19 @@ type proxy struct {
 	mu      sync.Mutex
 	changed *sync.Cond
 	links   map[*link]bool
-	opened  int // links so far
 	delay   time.Duration
 	blocks  int // by how many faults nothing gets through, in neither direction, and nobody is told
 	refuses int // … connections are cut as they come
+	serial  int
 	closed  bool
 	running sync.WaitGroup
 }
 
 // A link is a client's connection with the one to the server.
 type link struct {
-	number         int // in the order in which they were opened
 	client, server net.Conn
-	frozen         bool // nothing gets through, in neither direction, and nobody is told
+	serial         int  // in the order in which they came
+	silent         bool // it alone passes nothing
 }
 
 func newProxy(name, target string) (*proxy, error) {
@@ -59,9 +59,10 @@ func (p *proxy) accept() {
 }
 
 func (p *proxy) serve(client net.Conn) {
+	l := &link{client: client}
 	p.mu.Lock()
-	p.opened++
-	l := &link{number: p.opened, client: client}
+	p.serial++
+	l.serial = p.serial
 	p.links[l] = true
 	p.mu.Unlock()
 	defer p.drop(l)
@@ -108,7 +109,7 @@ func (p *proxy) copy(l *link, to io.Writer, from io.Reader) {
 	}
 }
 
-// pass waits as long as the network makes a link wait, and reports false when it is cut.
+// pass waits as long as the network makes it, and reports false when it is cut.
 func (p *proxy) pass(l *link) bool {
 	p.mu.Lock()
 	delay := p.delay
@@ -118,10 +119,10 @@ func (p *proxy) pass(l *link) bool {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for (p.blocks > 0 || l.frozen) && p.links[l] && !p.closed {
+	for (p.blocks > 0 || l.silent) && !p.closed {
 		p.changed.Wait()
 	}
-	return !p.closed && p.refuses == 0 && p.links[l]
+	return !p.closed && p.refuses == 0
 }
 
 // drop ends a link at both sides.
@@ -129,7 +130,6 @@ func (p *proxy) drop(l *link) {
 	p.mu.Lock()
 	delete(p.links, l)
 	server := l.server
-	p.changed.Broadcast() // it may wait in pass
 	p.mu.Unlock()
 	_ = l.client.Close()
 	if server != nil {
@@ -150,20 +150,24 @@ func (p *proxy) cut() {
 	}
 }
 
-// list returns the connections in the order in which they were opened.
-func (p *proxy) list() []*link {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return slices.SortedFunc(maps.Keys(p.links), func(a, b *link) int { return a.number - b.number })
-}
-
-// freeze lets nothing through on one connection, for as long as that lasts.
-func (p *proxy) freeze(l *link) { p.change(func() { l.frozen = true }) }
-
 // Faults may overlap, so each adds its part, and takes it away when it is over.
 
 // block lets nothing through; afterwards everything that was held up arrives.
 func (p *proxy) block(n int) { p.change(func() { p.blocks += n }) }
+
+// silence lets nothing through of one connection, and tells nobody: the nth of those that there are. It returns what lets through what
+// was held up, or nil where there is no connection.
+func (p *proxy) silence(n int) (end func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	links := slices.SortedFunc(maps.Keys(p.links), func(a, b *link) int { return a.serial - b.serial })
+	if len(links) == 0 {
+		return nil
+	}
+	l := links[n%len(links)]
+	l.silent = true
+	return func() { p.change(func() { l.silent = false }) }
+}
 
 // refuse has connections cut as they come.
 func (p *proxy) refuse(n int) { p.change(func() { p.refuses += n }) }

@@ -42,12 +42,12 @@ func TestSchedule(t *testing.T) {
 
 func TestScheduleOfOneKind(t *testing.T) {
 	t.Parallel()
-	plan := schedule(7, 5*time.Minute, 10*time.Second, connectionFrozen)
+	plan := schedule(7, 5*time.Minute, 10*time.Second, silentConnection)
 	if len(plan) < 10 {
 		t.Errorf("%d faults in five minutes", len(plan))
 	}
 	for i, f := range plan {
-		if f.kind.name != connectionFrozen || i > 0 && f.at < plan[i-1].at+plan[i-1].length+settling || f.at+f.length > 5*time.Minute {
+		if f.kind.name != silentConnection || i > 0 && f.at < plan[i-1].at+plan[i-1].length+settling || f.at+f.length > 5*time.Minute {
 			t.Errorf("fault %d is %v", i, f)
 		}
 	}

@@ -50,7 +50,7 @@ type world struct {
 	publishers *publishers
 	start      time.Duration
 
-	frozen atomic.Int64 // connections, so far
+	silenced atomic.Int64 // connections, one after the other
 
 	mu       sync.Mutex
 	injected []injected
@@ -214,17 +214,9 @@ func (w *world) live(ctx context.Context) (*verdict, error) {
 	w.crew.stop = nil
 	w.publishers, w.producer = nil, nil
 	return w.judge(context.WithoutCancel(ctx), circumstances{
-		seed: w.seed, lasted: lasted, drained: drained, drainLimit: w.drainLimit, stallLimit: w.stallLimit(),
+		seed: w.seed, lasted: lasted, drained: drained, drainLimit: w.drainLimit,
 		processes: int(w.crew.processes), failures: w.crew.faults, skew: w.skew,
 	})
-}
-
-// stallLimit is how long an event may wait for its handler; 0 where the schedule decides.
-func (w *world) stallLimit() time.Duration {
-	if w.only == connectionFrozen {
-		return w.lease + 5*time.Second
-	}
-	return 0
 }
 
 func (w *world) url(p *proxy) string { return w.crew.url(p.address()) }
@@ -331,7 +323,7 @@ func (w *world) judge(ctx context.Context, c circumstances) (_ *verdict, err err
 	if err := w.reports.read(); err != nil {
 		return nil, err
 	}
-	e := evidence{entries: w.ledger.entries, reports: w.reports.all(), faults: w.injected}
+	e := evidence{entries: w.ledger.entries, reports: w.reports.all(), faults: w.injected, lease: w.lease}
 	if e.log, err = readLog(ctx, w.db); err != nil {
 		return nil, err
 	}

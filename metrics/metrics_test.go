@@ -21,13 +21,13 @@ import (
 	dto "github.com/prometheus/client_model/go"
 
 	"github.com/signalbox-go/signalbox/internal/embeddedpg"
-	"github.com/signalbox-go/signalbox/internal/pgtest"
-	"github.com/signalbox-go/signalbox/migrations"
 	"github.com/signalbox-go/signalbox/internal/engine"
+	"github.com/signalbox-go/signalbox/internal/pgtest"
+	"github.com/signalbox-go/signalbox/metrics"
+	"github.com/signalbox-go/signalbox/migrations"
 	"github.com/signalbox-go/signalbox/outbox"
 	"github.com/signalbox-go/signalbox/outbox/admin"
 	"github.com/signalbox-go/signalbox/worker"
-	"github.com/signalbox-go/signalbox/metrics"
 )
 
 // registered returns a registry with a Metrics only.
@@ -227,7 +227,7 @@ func TestCounts(t *testing.T) {
 	})
 	// Somebody joined and is gone without a word.
 	gone := db.Conn(t)
-	if _, err := engine.Join(t.Context(), gone, "gone", true, nil); err != nil {
+	if _, err := engine.Join(t.Context(), gone, "gone", true, time.Hour, nil); err != nil {
 		t.Fatal(err)
 	}
 	if err := gone.Close(t.Context()); err != nil {

@@ -42,7 +42,7 @@ var (
 	subscriptionWorkers = prometheus.NewDesc("signalbox_subscription_workers",
 		"Live workers that serve the subscription.", []string{"subscription"}, nil)
 	unownedLanes = prometheus.NewDesc("signalbox_unowned_lanes",
-		"Lanes of the subscription that no worker owns, of 64. All of them while it is paused.", []string{"subscription"}, nil)
+		"Lanes of the subscription that no live worker owns, of 64. All of them while it is paused.", []string{"subscription"}, nil)
 	workers = prometheus.NewDesc("signalbox_workers",
 		"Live workers.", nil, nil)
 	sentinels = prometheus.NewDesc("signalbox_sentinels",
@@ -179,7 +179,13 @@ func describe(status *admin.Status, subscriptions []admin.SubscriptionRow) []pro
 		add(paused, oneIf(s.PausedAt != nil), label(s.Name))
 		add(subscriptionWorkers, float64(len(s.Workers)), label(s.Name))
 	}
-	add(workers, float64(len(status.Workers)))
+	live := 0
+	for _, w := range status.Workers {
+		if w.Live {
+			live++
+		}
+	}
+	add(workers, float64(live))
 	present := slices.ContainsFunc(status.Workers, func(w admin.WorkerStatus) bool { return w.Sentinel })
 	add(sentinels, oneIf(present))
 	for _, mode := range []string{"armed", "polling", "unattended"} {

@@ -10,8 +10,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/signalbox-go/signalbox/internal/pgtest"
 	"github.com/signalbox-go/signalbox/internal/engine"
+	"github.com/signalbox-go/signalbox/internal/pgtest"
 	"github.com/signalbox-go/signalbox/outbox"
 	"github.com/signalbox-go/signalbox/worker"
 )
@@ -146,7 +146,7 @@ func TestHooks(t *testing.T) {
 		t.Fatal(err)
 	}
 	conn := gone.Hijack()
-	if _, err := engine.Join(t.Context(), conn, "gone", true, nil); err != nil {
+	if _, err := engine.Join(t.Context(), conn, "gone", true, time.Hour, nil); err != nil {
 		t.Fatal(err)
 	}
 	if err := conn.Close(t.Context()); err != nil {

@@ -10,8 +10,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/sourcegraph/conc"
 
-	"github.com/signalbox-go/signalbox/migrations"
 	"github.com/signalbox-go/signalbox/internal/engine"
+	"github.com/signalbox-go/signalbox/migrations"
 	"github.com/signalbox-go/signalbox/outbox"
 )
 
@@ -109,8 +109,12 @@ func (s *session) join(ctx context.Context, left *departed) error {
 			"events wait for the next poll, and a dead worker's lanes for its lease. Give workers a direct connection.",
 			"poll_interval", s.w.cfg.PollInterval)
 	}
+	lease := s.w.cfg.Lease
+	if !s.direct {
+		lease *= 3 // nothing else tells that it lives, and a proxy may hold up a heartbeat
+	}
 	var err error
-	s.id, err = engine.Join(ctx, s.control, s.w.cfg.Name, s.direct, ids)
+	s.id, err = engine.Join(ctx, s.control, s.w.cfg.Name, s.direct, lease, ids)
 	return err
 }
 

@@ -99,7 +99,10 @@ func statusText(s *admin.Status) string {
 	} else {
 		table(&b, "WORKER\tID\tSUBSCRIPTIONS\tUP\tSEEN\tROLE", s.Workers, func(w admin.WorkerStatus) []string {
 			role := ""
-			if w.Sentinel {
+			switch {
+			case !w.Live:
+				role = "dead"
+			case w.Sentinel:
 				role = "sentinel"
 			}
 			return []string{

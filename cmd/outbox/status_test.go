@@ -8,8 +8,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/signalbox-go/signalbox/internal/pgtest"
 	"github.com/signalbox-go/signalbox/internal/engine"
+	"github.com/signalbox-go/signalbox/internal/pgtest"
 	"github.com/signalbox-go/signalbox/outbox"
 	"github.com/signalbox-go/signalbox/outbox/admin"
 )
@@ -43,7 +43,7 @@ func TestStatus(t *testing.T) {
 	}
 	const state = `
 		with w as (
-		    insert into outbox.workers (name, direct, seen_at) values ('host:1', false, clock_timestamp() - interval '3 minutes') returning id
+		    insert into outbox.workers (name, direct, lease, seen_at) values ('host:1', false, '1 h', clock_timestamp() - interval '3 minutes') returning id
 		), m as (
 		    insert into outbox.members (worker_id, subscription_id) select w.id, s.id from w, outbox.subscriptions s where s.name = 'log'
 		), l as (

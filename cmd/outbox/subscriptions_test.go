@@ -7,8 +7,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/signalbox-go/signalbox/internal/pgtest"
 	"github.com/signalbox-go/signalbox/internal/engine"
+	"github.com/signalbox-go/signalbox/internal/pgtest"
 	"github.com/signalbox-go/signalbox/outbox/admin"
 )
 
@@ -16,7 +16,7 @@ import (
 func serve(t *testing.T, db *pgtest.DB, subscription string) {
 	t.Helper()
 	if _, err := db.Pool.Exec(t.Context(), `
-		with w as (insert into outbox.workers (name, direct) values ('host:1', false) returning id)
+		with w as (insert into outbox.workers (name, direct, lease) values ('host:1', false, '1 h') returning id)
 		insert into outbox.members (worker_id, subscription_id)
 		select w.id, s.id from w, outbox.subscriptions s where s.name = $1`, subscription); err != nil {
 		t.Fatal(err)

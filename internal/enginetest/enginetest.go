@@ -27,7 +27,7 @@ func Subscribe(t testing.TB, db *pgtest.DB, topics ...string) engine.Subscriptio
 // Member joins and claims what it can.
 func Member(t testing.TB, db *pgtest.DB, s engine.Subscription) (*engine.Member, int64) {
 	t.Helper()
-	id, err := engine.Join(t.Context(), db.Conn(t), t.Name(), true, []int32{s.ID})
+	id, err := engine.Join(t.Context(), db.Conn(t), t.Name(), true, time.Hour, []int32{s.ID})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,7 +20,7 @@ type ConcernKind string
 
 // The kinds of concerns.
 const (
-	ConcernUnserved ConcernKind = "unserved" // events wait, and no worker serves the subscription
+	ConcernUnserved ConcernKind = "unserved" // events wait, and no live worker serves the subscription
 	ConcernDead     ConcernKind = "dead"     // it has dead letters
 	ConcernBlocked  ConcernKind = "blocked"  // events wait behind failed ones of their keys
 	ConcernHolds    ConcernKind = "holds"    // it has yet to settle the oldest event, which is older than HeldTooLong: the log is kept for it
@@ -42,7 +42,7 @@ func (s *Status) findConcerns() []Concern {
 		switch {
 		case sub.PausedAt != nil:
 			add(ConcernPaused, 0, sub.PausedAt)
-		case waiting > 0 && !slices.ContainsFunc(s.Workers, func(w WorkerStatus) bool { return slices.Contains(w.Subscriptions, sub.Name) }):
+		case waiting > 0 && !slices.ContainsFunc(s.Workers, func(w WorkerStatus) bool { return w.Live && slices.Contains(w.Subscriptions, sub.Name) }):
 			add(ConcernUnserved, waiting, nil)
 		}
 		if dead := sub.Deliveries[string(outbox.Dead)]; dead > 0 {

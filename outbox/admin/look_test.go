@@ -25,7 +25,7 @@ func watched(t *testing.T) *pgtest.DB {
 		}
 	}
 	_, err := db.Pool.Exec(t.Context(), `
-		insert into outbox.workers (name, direct) values ('w', false);
+		insert into outbox.workers (name, direct, lease) values ('w', false, '1 h');
 		insert into outbox.deliveries (subscription_id, event_id, lane, topic, key, payload, headers, published_at, state, attempt, due_at, owner, stops_key, errors)
 		select case when id = 99 then 2 else 1 end, id, 7, 'a.x', key, '{}', '{}', now(), state, 3, now(), case when state = 'running' then 1 end, stops,
 		       case when error = '' then '[]' else jsonb_build_array(jsonb_build_object('attempt', 3, 'at', now(), 'worker', 'w', 'error', error || E'\nand more')) end

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -40,7 +41,7 @@ type SubscriptionStatus struct {
 	Lag        Lag              `json:"lag"`
 	Deliveries map[string]int64 `json:"deliveries"` // by state
 	Blocked    int64            `json:"blocked"`    // of those in state retrying, how many wait behind an earlier one of their key
-	Lanes      map[string]int   `json:"lanes"`      // how many lanes by name of their owner; "" for those without
+	Lanes      map[string]int   `json:"lanes"`      // how many lanes by name of their owner; "" for those without one that lives
 }
 
 // Lag is what a subscription has yet to read. Deliveries are not part of it.
@@ -50,12 +51,13 @@ type Lag struct {
 	Seconds   float64 `json:"seconds"`   // age of the oldest of them
 }
 
-// A WorkerStatus describes a live worker process.
+// A WorkerStatus describes a worker process.
 type WorkerStatus struct {
 	ID            int64     `json:"id"`
 	Name          string    `json:"name"`
 	StartedAt     time.Time `json:"started_at"`
 	SeenAt        time.Time `json:"seen_at"`
+	Live          bool      `json:"live"` // false when it is dead, and no worker has evicted it yet
 	Sentinel      bool      `json:"sentinel"`
 	Subscriptions []string  `json:"subscriptions"`
 }
@@ -193,7 +195,7 @@ func (s *Status) readSubscriptions(ctx context.Context, db outbox.DB, count func
 		}
 		if err := countBy(ctx, db, status.Lanes, `
 			select coalesce(w.name, ''), count(*)
-			from outbox.lanes l left join outbox.workers w on w.id = l.owner
+			from outbox.lanes l left join outbox.workers w on w.id = l.owner and `+engine.LiveSQL+`
 			where l.subscription_id = $1 group by w.name`, sub.ID); err != nil {
 			return err
 		}
@@ -223,8 +225,8 @@ func (s *Status) readWorkers(ctx context.Context, db outbox.DB) error {
 		    where l.locktype = 'advisory' and l.objsubid = 2 and l.granted and l.classid in ($1, $2)
 		      and l.database = (select d.oid from pg_database d where d.datname = current_database())
 		)
-		select w.id, w.name, w.started_at, w.seen_at,
-		       exists (select from locks mine join locks l on l.pid = mine.pid
+		select w.id, w.name, w.started_at, w.seen_at, `+engine.LiveSQL+`,
+		       `+engine.LiveSQL+` and exists (select from locks mine join locks l on l.pid = mine.pid
 		               where mine.classid = $2 and mine.objid::bigint = (w.id & x'7fffffff'::bigint)
 		                 and l.classid = $1 and l.objid = $3),
 		       array(select s.name from outbox.members m join outbox.subscriptions s on s.id = m.subscription_id
@@ -244,14 +246,11 @@ func (s *Status) readWorkers(ctx context.Context, db outbox.DB) error {
 		                 and l.mode = 'ExclusiveLock'
 		                 and l.database = (select d.oid from pg_database d where d.datname = current_database()))`,
 		engine.LockClass, engine.LockBell).Scan(&armed)
-	s.Doorbell = "unattended"
-	for _, w := range workers {
-		if w.Sentinel {
-			s.Doorbell = "polling"
+	s.Doorbell = "unattended" // also while a frozen sentinel holds the bell's lock
+	if slices.ContainsFunc(workers, func(w WorkerStatus) bool { return w.Sentinel }) {
+		if s.Doorbell = "polling"; armed {
+			s.Doorbell = "armed"
 		}
-	}
-	if armed {
-		s.Doorbell = "armed"
 	}
 	return err
 }

@@ -149,7 +149,7 @@ func TestStatusOfWorkers(t *testing.T) {
 	db := pgtest.New(t)
 	s := enginetest.Subscribe(t, db, ">")
 	conn := db.Conn(t)
-	id, err := engine.Join(ctx, conn, "me", true, []int32{s.ID})
+	id, err := engine.Join(ctx, conn, "me", true, time.Hour, []int32{s.ID})
 	if err != nil {
 		t.Fatal(err)
 	}

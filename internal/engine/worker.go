@@ -240,7 +240,7 @@ func remove(ctx context.Context, tx pgx.Tx, worker int64) (bool, error) {
 			return false, err
 		}
 	}
-	for _, sql := range []string{foldSQL, freeLanesSQL, freeDeliveriesSQL, dropProgressSQL} {
+	for _, sql := range []string{foldSQL, foldHandledSQL, freeLanesSQL, freeDeliveriesSQL, dropProgressSQL} {
 		if _, err := tx.Exec(ctx, sql, worker); err != nil {
 			return false, err
 		}
@@ -261,6 +261,31 @@ update outbox.lanes l
 set after_id = p.after_id, pending = p.pending, late = p.late, late_after_id = p.late_after_id
 from latest p
 where l.owner = $1 and l.subscription_id = p.subscription_id and l.lane = p.lane`
+
+	// What it has handled is added to one lane of each subscription, to one of its own if it has any. It never waits for a lane: where
+	// all are locked, a rate misses a few events.
+	foldHandledSQL = `
+with latest as (
+    select distinct on (p.subscription_id) p.subscription_id, p.handled, p.handled_at
+    from outbox.progress p
+    where p.owner = $1
+    order by p.subscription_id, p.seq desc
+), kept as (
+    select h.subscription_id, l.lane, h.handled, h.handled_at
+    from latest h
+    cross join lateral (
+        select l.lane
+        from outbox.lanes l
+        where l.subscription_id = h.subscription_id
+        order by l.owner is not distinct from $1 desc, l.lane
+        limit 1
+        for update skip locked
+    ) l
+)
+update outbox.lanes l
+set handled = l.handled + k.handled, handled_at = greatest(l.handled_at, k.handled_at)
+from kept k
+where l.subscription_id = k.subscription_id and l.lane = k.lane`
 
 	// First attempts are not written down, so whatever the last claim has chosen may have been running.
 	suspectTriedSQL = `

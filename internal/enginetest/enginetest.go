@@ -58,7 +58,7 @@ func Settle(t testing.TB, m *engine.Member, want int) (events []engine.Event) {
 		if w.Empty() {
 			break
 		}
-		if err := m.Settle(context.Background(), engine.Settlement{Window: w}); err != nil {
+		if err := m.Settle(context.Background(), engine.Settlement{Window: w, Handled: int64(len(w.Events))}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -84,3 +84,112 @@ func TestLastWorkerDies(t *testing.T) {
 		})
 	}
 }
+
+// TestRareTopic has a subscription wait for one event behind 200,000 of other topics, more than a look at the lag reads.
+func TestRareTopic(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	db := pgtest.New(t)
+	s := enginetest.Subscribe(t, db, "rare")
+	exec := func(sql string) {
+		t.Helper()
+		if _, err := db.Pool.Exec(ctx, sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	exec(`insert into outbox.events (topic, payload, published_at) select 'other', '1', now() - interval '3 h' from generate_series(1, 200000)`)
+	exec(`insert into outbox.events (topic, payload, published_at) values ('rare', '1', now() - interval '2 h')`)
+	for name, read := range map[string]func() (*admin.Status, error){
+		"ReadStatus": func() (*admin.Status, error) { return admin.ReadStatus(ctx, db.Pool) },
+		"Glance":     func() (*admin.Status, error) { return admin.Glance(ctx, db.Pool) },
+	} {
+		status, err := read()
+		if err != nil {
+			t.Fatal(err)
+		}
+		sub := status.Subscriptions[0]
+		if !sub.Lag.Estimated || sub.Lag.Events < 1 || sub.Lag.Events > 100 || sub.Lag.Seconds < (2*time.Hour).Seconds() {
+			t.Errorf("%s: lag %+v", name, sub.Lag)
+		}
+		if sub.Oldest == nil || sub.Oldest.State != admin.Unread || status.At.Sub(sub.Oldest.PublishedAt) < 2*time.Hour {
+			t.Errorf("%s: oldest %+v", name, sub.Oldest)
+		}
+		if len(status.Concerns) == 0 || status.Concerns[0].Kind != admin.ConcernUnserved {
+			t.Errorf("%s: concerns %+v", name, status.Concerns)
+		}
+	}
+	// Whatever the topics of what was passed: nothing waits, and nothing of it was handled.
+	m, _ := enginetest.Member(t, db, s)
+	enginetest.Settle(t, m, 1)
+	status, err := admin.Glance(ctx, db.Pool)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if sub := status.Subscriptions[0]; sub.Lag != (admin.Lag{}) || sub.Oldest != nil || len(status.Concerns) != 0 {
+		t.Errorf("once all is handled: %+v, %+v", sub, status.Concerns)
+	}
+	if mark, err := admin.ReadMark(ctx, db.Pool); err != nil || mark.Handled[s.Name] != 1 {
+		t.Errorf("handled: %+v, %v", mark, err)
+	}
+}
+
+// TestEverythingFails has what handlers need be away: no event succeeds, and each is tried again and again.
+func TestEverythingFails(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	db := pgtest.New(t)
+	s := enginetest.Subscribe(t, db, ">")
+	m, _ := enginetest.Member(t, db, s)
+	kinds := func() (kinds []admin.ConcernKind, oldest *admin.OldestEvent) {
+		t.Helper()
+		for _, read := range []func() (*admin.Status, error){
+			func() (*admin.Status, error) { return admin.ReadStatus(ctx, db.Pool) },
+			func() (*admin.Status, error) { return admin.Glance(ctx, db.Pool) },
+		} {
+			status, err := read()
+			if err != nil {
+				t.Fatal(err)
+			}
+			var found []admin.ConcernKind
+			for _, c := range status.Concerns {
+				found = append(found, c.Kind)
+			}
+			if oldest != nil && !slices.Equal(kinds, found) {
+				t.Errorf("one has the concerns %v, the other %v", kinds, found)
+			}
+			kinds, oldest = found, status.Subscriptions[0].Oldest
+		}
+		return kinds, oldest
+	}
+	age := func(by string) {
+		t.Helper()
+		if _, err := db.Pool.Exec(ctx, `
+			update outbox.deliveries set created_at = now() - $1::interval, published_at = now() - $1::interval`, by); err != nil {
+			t.Fatal(err)
+		}
+	}
+	enginetest.Publish(t, db.Pool, "k")
+	w, err := m.Read(ctx, 100)
+	if err != nil || len(w.Events) != 1 {
+		t.Fatal(w, err)
+	}
+	if err := m.Settle(ctx, engine.Settlement{Window: w, Unfinished: []engine.Unfinished{{Event: w.Events[0], Attempt: 1, Delay: time.Hour}}}); err != nil {
+		t.Fatal(err)
+	}
+	if found, oldest := kinds(); len(found) != 0 || oldest == nil || oldest.State != "retrying" {
+		t.Errorf("just now: %v, %+v", found, oldest)
+	}
+	age("2 min")
+	if found, _ := kinds(); !slices.Equal(found, []admin.ConcernKind{admin.ConcernFailing}) {
+		t.Errorf("after two minutes without a success: %v", found)
+	}
+	enginetest.Publish(t, db.Pool, "other")
+	enginetest.Settle(t, m, 1)
+	if found, _ := kinds(); len(found) != 0 {
+		t.Errorf("while others succeed: %v", found)
+	}
+	age("6 min")
+	if found, _ := kinds(); !slices.Equal(found, []admin.ConcernKind{admin.ConcernFailing}) {
+		t.Errorf("of one that has failed for six minutes: %v", found)
+	}
+}

@@ -138,7 +138,7 @@ func TestStatusText(t *testing.T) {
 		Subscriptions: []admin.SubscriptionStatus{
 			{
 				Name: "audit", Topics: []string{"signals.>", "alarms.*"}, Lag: admin.Lag{Events: 123456, Estimated: true, Seconds: 3725.4},
-				Oldest: &admin.OldestEvent{PublishedAt: noon, State: admin.Blocked},
+				Oldest:     &admin.OldestEvent{PublishedAt: noon, State: admin.Blocked},
 				Deliveries: map[string]int64{"running": 1, "dead": 20, "retrying": 2, "blocked": 1203}, Lanes: map[string]int{"b": 32, "a": 30, "": 2},
 			},
 			{Name: "idle", Topics: []string{">"}, Lanes: map[string]int{"": 64}},

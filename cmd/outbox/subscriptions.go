@@ -106,10 +106,10 @@ func (*subscriptionsShowCommand) Help() string {
 // A subscriptionView is what "outbox subscriptions show --json" prints.
 type subscriptionView struct {
 	admin.SubscriptionRow
-	Lag        admin.Lag       `json:"lag"`
+	Lag        admin.Lag          `json:"lag"`
 	Oldest     *admin.OldestEvent `json:"oldest"`
-	Deliveries map[string]int64 `json:"deliveries"`
-	Lanes      map[string]int   `json:"lanes"`
+	Deliveries map[string]int64   `json:"deliveries"`
+	Lanes      map[string]int     `json:"lanes"`
 }
 
 func (s *subscriptionsShowCommand) Run(ctx context.Context, c *console) error {

@@ -31,13 +31,15 @@ func (c *concern) add(name, link, note string) {
 // concerns groups what somebody should look at by what it is, the worst first.
 func concerns(s *admin.Status) []concern {
 	log := concern{What: "No worker can serve", Alarm: true}
-	unserved, dead := concern{What: "Without a worker", Alarm: true}, concern{What: "Dead letters", Alarm: true}
+	unserved, failing, dead := concern{What: "Without a worker", Alarm: true}, concern{What: "Failing", Alarm: true}, concern{What: "Dead letters", Alarm: true}
 	blocked, paused, held := concern{What: "Behind a failed event of their key"}, concern{What: "Paused"}, concern{What: "Yet to settle old events"}
 	for _, c := range s.Concerns {
 		name, page := c.Subscription, link("subscription", "name", c.Subscription)
 		switch c.Kind {
 		case admin.ConcernUnserved:
 			unserved.add(name, page, num(c.Events)+" "+plural(c.Events, "waits", "wait"))
+		case admin.ConcernFailing:
+			failing.add(name, link("deadletters", "subscription", name, "state", "retrying"), "for "+span(s.At.Sub(*c.Since)))
 		case admin.ConcernDead:
 			dead.add(name, link("deadletters", "subscription", name), atMost(c.Events))
 		case admin.ConcernBlocked:
@@ -52,5 +54,5 @@ func concerns(s *admin.Status) []concern {
 			paused.add(name, page, "for "+span(s.At.Sub(*c.Since)))
 		}
 	}
-	return slices.DeleteFunc([]concern{log, unserved, dead, blocked, held, paused}, func(c concern) bool { return len(c.About) == 0 })
+	return slices.DeleteFunc([]concern{log, unserved, failing, dead, blocked, held, paused}, func(c concern) bool { return len(c.About) == 0 })
 }

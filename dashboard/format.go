@@ -20,7 +20,6 @@ var functions = template.FuncMap{
 	"age":     func(t time.Time) string { return span(time.Since(t)) },
 	"until":   func(t time.Time) string { return span(time.Until(t)) },
 	"past":    func(t time.Time) bool { return !t.After(time.Now()) },
-	"seconds": func(s float64) string { return span(time.Duration(s * float64(time.Second))) },
 	"stamp":   func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05.000") },
 	"machine": func(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) },
 	"link":    link,

@@ -228,7 +228,7 @@ func TestDecide(t *testing.T) {
 	s.get(t, again).check(t, "nothing left", 200, "nothing left to decide", "!discarded")
 	s.get(t, "deadletters?subscription=mails&state=skipped").check(t, "list of skipped", 200, ">Retry<", ">Discard<", "!>Skip<")
 
-	s.exec(t, `with w as (insert into outbox.workers (name, direct) values ('w', true) returning id) update outbox.deliveries d set state = 'running', owner = w.id from w where d.event_id = 5`)
+	s.exec(t, `with w as (insert into outbox.workers (name, direct, lease) values ('w', true, '1 h') returning id) update outbox.deliveries d set state = 'running', owner = w.id from w where d.event_id = 5`)
 	s.get(t, "deadletters?subscription=mails&state=running").check(t, "list of running", 200, ">5</a>", "!type=\"checkbox\"", "!>Discard<")
 	s.get(t, "confirm?do=discard-all&subscription=mails&state=running").check(t, "running", 400, "cannot be decided about")
 	s.post(t, "decide", "do", "discard-all", "subscription", "mails", "state", "running").check(t, "running", 400, "cannot be decided about")

@@ -96,19 +96,19 @@ func TestTooManyStreams(t *testing.T) {
 func TestSparks(t *testing.T) {
 	t.Parallel()
 	start := time.Now()
-	at := func(second int, last int64, settled map[string]float64) admin.Mark {
-		return admin.Mark{At: start.Add(time.Duration(second) * time.Second), Last: last, Settled: settled}
+	at := func(second int, last int64, settled map[string]int64) admin.Mark {
+		return admin.Mark{At: start.Add(time.Duration(second) * time.Second), Last: last, Handled: settled}
 	}
 	marks := []admin.Mark{
-		at(0, 100, map[string]float64{"a": 100}), at(2, 120, map[string]float64{"a": 110, "new": 5000}), at(4, 160, map[string]float64{"a": 50, "new": 5100}),
+		at(0, 100, map[string]int64{"a": 100}), at(2, 120, map[string]int64{"a": 110, "new": 5000}), at(4, 160, map[string]int64{"a": 50, "new": 5100}),
 	}
 	if in := draw(marks, published); in.Now != 15 || in.Most != 20 || strings.Count(in.Line, ",") != 2 {
 		t.Errorf("published: %+v", in)
 	}
-	if a := draw(marks, settledBy("a")); a.Most != 5 || a.Now != 0 {
+	if a := draw(marks, handledBy("a")); a.Most != 5 || a.Now != 0 {
 		t.Errorf("of one that went back: %+v", a)
 	}
-	if all := draw(marks, settled); all.Most != 50 {
+	if all := draw(marks, handled); all.Most != 50 {
 		t.Errorf("of all, one of which is new: %+v", all)
 	}
 	if none := draw(marks[:1], published); none.Line != "" || none.Now != 0 {

@@ -13,10 +13,12 @@ import (
 // overview is how everything is doing.
 type overview struct {
 	In, Out       spark
-	Oldest        float64 // age in seconds of the oldest event that a subscription has yet to read
-	OldestOf      string  // that subscription
+	Oldest        *admin.OldestEvent // the oldest unfinished event of a subscription that is not paused
+	OldestOf      string             // that subscription
 	Dead          int64
 	Retrying      int64
+	Blocked       int64
+	Live          int // workers
 	Doorbell      string
 	Log           admin.LogStatus
 	Workers       []admin.WorkerStatus
@@ -29,8 +31,9 @@ type overview struct {
 type subscriptionLine struct {
 	admin.SubscriptionRow
 	Lag        admin.Lag
+	Oldest     *admin.OldestEvent
+	Failing    bool
 	Deliveries map[string]int64 // by state, as of an admin.Glance
-	Blocked    int64            // of those that are retrying, how many wait behind an earlier one of their key
 	Out        spark
 }
 
@@ -45,6 +48,10 @@ func (l subscriptionLine) Condition() string {
 		return "unserved"
 	case l.Owned < engine.Lanes:
 		return "starting"
+	case l.Failing:
+		return "failing"
+	case l.Deliveries[admin.Blocked] > 0:
+		return "blocked"
 	}
 	return "serving"
 }
@@ -55,14 +62,20 @@ func (h *Handler) overview(ctx context.Context, _ *http.Request) (*view, error) 
 		return nil, err
 	}
 	o := &overview{
-		In: draw(marks, published), Out: draw(marks, settled), Doorbell: status.Doorbell, Log: status.Log, Workers: status.Workers,
+		In: draw(marks, published), Out: draw(marks, handled), Doorbell: status.Doorbell, Log: status.Log, Workers: status.Workers,
 		Subscriptions: lines, Concerns: concerns(status), Silent: marks[len(marks)-1].Last == 0,
 	}
 	for _, s := range lines {
 		o.Dead += s.Deliveries[string(outbox.Dead)]
 		o.Retrying += s.Deliveries[string(outbox.Retrying)]
-		if s.Lag.Seconds > o.Oldest {
-			o.Oldest, o.OldestOf = s.Lag.Seconds, s.Name
+		o.Blocked += s.Deliveries[admin.Blocked]
+		if s.Oldest != nil && s.PausedAt == nil && (o.Oldest == nil || s.Oldest.PublishedAt.Before(o.Oldest.PublishedAt)) {
+			o.Oldest, o.OldestOf = s.Oldest, s.Name
+		}
+	}
+	for _, w := range status.Workers {
+		if w.Live {
+			o.Live++
 		}
 	}
 	return &view{Title: "Overview", Nav: "overview", Template: "overview", Data: o, Live: true}, nil
@@ -84,10 +97,13 @@ func (h *Handler) look(ctx context.Context) (*admin.Status, []admin.Mark, []subs
 	}
 	var lines []subscriptionLine
 	for _, row := range rows {
-		line := subscriptionLine{SubscriptionRow: row, Out: draw(marks, settledBy(row.Name))}
+		line := subscriptionLine{SubscriptionRow: row, Out: draw(marks, handledBy(row.Name))}
 		if i := slices.IndexFunc(status.Subscriptions, func(s admin.SubscriptionStatus) bool { return s.Name == row.Name }); i >= 0 {
 			s := status.Subscriptions[i]
-			line.Lag, line.Deliveries, line.Blocked = s.Lag, s.Deliveries, s.Blocked
+			line.Lag, line.Oldest, line.Deliveries = s.Lag, s.Oldest, s.Deliveries
+			line.Failing = slices.ContainsFunc(status.Concerns, func(c admin.Concern) bool {
+				return c.Kind == admin.ConcernFailing && c.Subscription == row.Name
+			})
 		}
 		lines = append(lines, line)
 	}

@@ -63,7 +63,7 @@ func draw(marks []admin.Mark, grown func(before, after admin.Mark) (float64, boo
 	var s spark
 	rate := func(before, after admin.Mark) (float64, bool) {
 		events, ok := grown(before, after)
-		return max(events, 0) / after.At.Sub(before.At).Seconds(), ok // less than nothing after a replay
+		return max(events, 0) / after.At.Sub(before.At).Seconds(), ok // less than nothing where a subscription was created anew
 	}
 	type point struct{ x, rate float64 }
 	var points []point
@@ -101,19 +101,19 @@ func published(before, after admin.Mark) (float64, bool) {
 	return float64(after.Last - before.Last), true
 }
 
-// settledBy returns how much a subscription settled between two marks. Events that are none of its topics count.
-func settledBy(subscription string) func(before, after admin.Mark) (float64, bool) {
+// handledBy returns how many events a subscription handled with success between two marks.
+func handledBy(subscription string) func(before, after admin.Mark) (float64, bool) {
 	return func(before, after admin.Mark) (float64, bool) {
-		from, known := before.Settled[subscription]
-		to, still := after.Settled[subscription]
-		return to - from, known && still
+		from, known := before.Handled[subscription]
+		to, still := after.Handled[subscription]
+		return float64(to - from), known && still
 	}
 }
 
-// settled is what all subscriptions settled together between two marks.
-func settled(before, after admin.Mark) (sum float64, _ bool) {
-	for name := range after.Settled {
-		if n, ok := settledBy(name)(before, after); ok {
+// handled is what all subscriptions handled together between two marks.
+func handled(before, after admin.Mark) (sum float64, _ bool) {
+	for name := range after.Handled {
+		if n, ok := handledBy(name)(before, after); ok {
 			sum += max(n, 0)
 		}
 	}

@@ -290,13 +290,13 @@ func (s *site) imagine(t *testing.T) {
 	last := float64(now.Last)
 	behind := map[string]float64{}
 	for i := range 60 {
-		m := admin.Mark{At: now.At.Add(-time.Duration(i) * refresh), Last: int64(last), Settled: map[string]float64{}}
+		m := admin.Mark{At: now.At.Add(-time.Duration(i) * refresh), Last: int64(last), Handled: map[string]int64{}}
 		for n, name := range []string{"billing", "mails", "search", "warehouse"} {
 			if name == "search" {
-				m.Settled[name] = now.Settled[name]
+				m.Handled[name] = now.Handled[name]
 				continue
 			}
-			m.Settled[name] = now.Settled[name] - behind[name]
+			m.Handled[name] = now.Handled[name] - int64(behind[name])
 			behind[name] += 2 * wave(i, n)
 		}
 		last -= 2 * wave(i, 0)

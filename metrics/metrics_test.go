@@ -228,7 +228,7 @@ func TestCounts(t *testing.T) {
 	})
 	// Somebody joined and is gone without a word.
 	gone := db.Conn(t)
-	if _, err := engine.Join(t.Context(), gone, "gone", true, nil); err != nil {
+	if _, err := engine.Join(t.Context(), gone, "gone", true, time.Hour, nil); err != nil {
 		t.Fatal(err)
 	}
 	if err := gone.Close(t.Context()); err != nil {

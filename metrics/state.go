@@ -31,9 +31,12 @@ var (
 	up = prometheus.NewDesc("signalbox_up",
 		"1 if the database answered the last time that the outbox's state was read, else 0; then the metrics of that state are missing.", nil, nil)
 	lagEvents = prometheus.NewDesc("signalbox_lag_events",
-		"Events that the subscription has yet to read; estimated above 10,000. Deliveries are not among them.", []string{"subscription"}, nil)
+		"Events that the subscription has yet to read; an estimate, and never 0, where more than 10,000 of any topic are unread. Deliveries are not among them.", []string{"subscription"}, nil)
 	lagSeconds = prometheus.NewDesc("signalbox_lag_seconds",
-		"Age of the oldest event that the subscription has yet to read, by the database's clock; 0 if there is none.", []string{"subscription"}, nil)
+		"Age of the oldest event that the subscription has yet to read, by the database's clock; 0 if there is none. Where signalbox_lag_events is an estimate, it is that of the oldest one of any topic.", []string{"subscription"}, nil)
+	oldestUnfinished = prometheus.NewDesc("signalbox_oldest_unfinished_seconds",
+		"Age of the oldest event that the subscription has not finished, whatever holds it: unread, retrying, blocked or running; 0 if there is none. "+
+			"Where more than 10,000 are retrying or blocked, it is at least so old.", []string{"subscription"}, nil)
 	deliveries = prometheus.NewDesc("signalbox_deliveries",
 		"Events with a row of their own: to be tried again (retrying), behind an earlier one of their key (blocked), slow (running), given up "+
 			"(dead), or set aside (skipped). Exact up to 10,000, retrying and blocked together; a higher number is a lower bound.", []string{"subscription", "state"}, nil)
@@ -42,7 +45,7 @@ var (
 	subscriptionWorkers = prometheus.NewDesc("signalbox_subscription_workers",
 		"Live workers that serve the subscription.", []string{"subscription"}, nil)
 	unownedLanes = prometheus.NewDesc("signalbox_unowned_lanes",
-		"Lanes of the subscription that no worker owns, of 64. All of them while it is paused.", []string{"subscription"}, nil)
+		"Lanes of the subscription that no live worker owns, of 64. All of them while it is paused.", []string{"subscription"}, nil)
 	workers = prometheus.NewDesc("signalbox_workers",
 		"Live workers.", nil, nil)
 	sentinels = prometheus.NewDesc("signalbox_sentinels",
@@ -71,7 +74,7 @@ type outboxState struct {
 
 func (s *outboxState) Describe(descriptions chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		up, lagEvents, lagSeconds, deliveries, paused, subscriptionWorkers, unownedLanes, workers, sentinels, doorbell, logIDs, logOldest, logHeld,
+		up, lagEvents, lagSeconds, oldestUnfinished, deliveries, paused, subscriptionWorkers, unownedLanes, workers, sentinels, doorbell, logIDs, logOldest, logHeld,
 	} {
 		descriptions <- d
 	}
@@ -167,10 +170,13 @@ func describe(status *admin.Status, subscriptions []admin.SubscriptionRow) []pro
 		name := label(s.Name)
 		add(lagEvents, float64(s.Lag.Events), name)
 		add(lagSeconds, max(0, s.Lag.Seconds), name)
-		add(deliveries, float64(s.Deliveries[string(outbox.Retrying)]-s.Blocked), name, string(outbox.Retrying))
-		add(deliveries, float64(s.Blocked), name, "blocked")
-		for _, state := range []outbox.State{outbox.Running, outbox.Dead, outbox.Skipped} {
-			add(deliveries, float64(s.Deliveries[string(state)]), name, string(state))
+		oldest := 0.0
+		if s.Oldest != nil {
+			oldest = max(0, status.At.Sub(s.Oldest.PublishedAt).Seconds())
+		}
+		add(oldestUnfinished, oldest, name)
+		for _, state := range []string{string(outbox.Retrying), admin.Blocked, string(outbox.Running), string(outbox.Dead), string(outbox.Skipped)} {
+			add(deliveries, float64(s.Deliveries[state]), name, state)
 		}
 		add(unownedLanes, float64(s.Lanes[""]), name)
 		add(logHeld, oneIf(slices.Contains(status.Log.HeldBy, s.Name)), name)
@@ -179,7 +185,13 @@ func describe(status *admin.Status, subscriptions []admin.SubscriptionRow) []pro
 		add(paused, oneIf(s.PausedAt != nil), label(s.Name))
 		add(subscriptionWorkers, float64(len(s.Workers)), label(s.Name))
 	}
-	add(workers, float64(len(status.Workers)))
+	live := 0
+	for _, w := range status.Workers {
+		if w.Live {
+			live++
+		}
+	}
+	add(workers, float64(live))
 	present := slices.ContainsFunc(status.Workers, func(w admin.WorkerStatus) bool { return w.Sentinel })
 	add(sentinels, oneIf(present))
 	for _, mode := range []string{"armed", "polling", "unattended"} {

@@ -181,7 +181,7 @@ func (s *session) checkLog(ctx context.Context) error {
 func (s *session) evictDead(ctx context.Context, log *slog.Logger, missing map[int64]time.Time) (map[int64]time.Time, error) {
 	var vanished, expired []int64
 	err := s.within(ctx, func(ctx context.Context) (err error) {
-		vanished, expired, err = engine.FindDead(ctx, s.control, s.w.cfg.Lease, 3*s.w.cfg.Lease)
+		vanished, expired, err = engine.FindDead(ctx, s.control)
 		return err
 	})
 	if err != nil {

@@ -146,7 +146,7 @@ func TestHooks(t *testing.T) {
 		t.Fatal(err)
 	}
 	conn := gone.Hijack()
-	if _, err := engine.Join(t.Context(), conn, "gone", true, nil); err != nil {
+	if _, err := engine.Join(t.Context(), conn, "gone", true, time.Hour, nil); err != nil {
 		t.Fatal(err)
 	}
 	if err := conn.Close(t.Context()); err != nil {

@@ -159,12 +159,16 @@ func (s *session) join(ctx context.Context) error {
 			"events wait for the next poll, and a dead worker's lanes for its lease. Give workers a direct connection.",
 			"poll_interval", s.w.cfg.PollInterval)
 	}
+	lease := s.w.cfg.Lease
+	if !s.direct {
+		lease *= 3 // nothing else tells that it lives, and a proxy may hold up a heartbeat
+	}
 	ids := make([]int32, len(s.subs))
 	for i, sub := range s.subs {
 		ids[i] = sub.ID
 	}
 	var err error
-	if s.id, err = engine.Join(ctx, s.control, s.w.cfg.Name, s.direct, ids); err != nil || !s.direct {
+	if s.id, err = engine.Join(ctx, s.control, s.w.cfg.Name, s.direct, lease, ids); err != nil || !s.direct {
 		return err
 	}
 	for i, conn := range s.conns {

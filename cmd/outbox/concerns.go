@@ -18,17 +18,19 @@ func concernsText(s *admin.Status) []string {
 		case admin.ConcernPaused:
 			say("%s has been paused for %s: outbox subscriptions resume %s", name, age(s.At.Sub(*c.Since)), argument)
 		case admin.ConcernUnserved:
-			say("%s has no worker, and %s", name, waits(c.Events))
+			say("%s has no worker, and %s: start one, or see outbox subscriptions show %s", name, waits(c.Events), argument)
+		case admin.ConcernFailing:
+			say("%s has failed for %s: outbox deliveries groups -s %s --state retrying", name, age(s.At.Sub(*c.Since)), argument)
 		case admin.ConcernDead:
 			say("%s has %s: outbox deliveries groups -s %s", name, plural(c.Events, "dead letter", "dead letters"), argument)
 		case admin.ConcernBlocked:
-			say("%s has events behind failed ones of their keys: %s", name, waits(c.Events))
+			say("%s has events behind failed ones of their keys, and %s: outbox subscriptions show %s", name, waits(c.Events), argument)
 		case admin.ConcernForeign:
 			say("%s", outbox.ErrForeignCluster)
 		case admin.ConcernBehind:
 			say("%s", outbox.ErrLogBehind)
 		case admin.ConcernHolds:
-			say("%s has yet to settle event %d, which is %s old: the log is kept for it", name, s.Log.OldestID, age(s.At.Sub(*c.Since)))
+			say("%s has yet to settle event %d, which is %s old: the log is kept for it: outbox subscriptions show %s", name, s.Log.OldestID, age(s.At.Sub(*c.Since)), argument)
 		}
 	}
 	return list

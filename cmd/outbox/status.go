@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"maps"
 	"strconv"
 	"strings"
 	"time"
@@ -11,7 +10,6 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/signalbox-go/signalbox/internal/cli"
-	"github.com/signalbox-go/signalbox/outbox"
 	"github.com/signalbox-go/signalbox/outbox/admin"
 )
 
@@ -24,8 +22,8 @@ type statusCommand struct {
 // Help is what "outbox status --help" explains.
 func (*statusCommand) Help() string {
 	return `Tells how far each subscription is behind, who works for it, and whether the doorbell is answered. It changes nothing.
-First come, after !, the things that somebody should look at: subscriptions that are paused or have no worker, dead letters, and
-who keeps the log from being deleted.
+First come, after !, the things that somebody should look at: subscriptions that are paused, have no worker or only fail, dead
+letters, and who keeps the log from being deleted.
 
 	outbox status
 	outbox status --watch                 # redraws on a terminal; Ctrl-C ends it
@@ -33,7 +31,7 @@ who keeps the log from being deleted.
 	outbox status --json | jq '.subscriptions[] | select(.lag.seconds > 60) | .name'
 
 Lag counts events that a subscription has yet to read; ~ marks an estimate. Events that failed, or wait behind one that
-did (blocked), are counted apart, as deliveries. The doorbell is armed while publishers ring it themselves, polling while they are so
+did (blocked), are counted apart, as deliveries. The oldest unfinished event is the oldest of all of these. The doorbell is armed while publishers ring it themselves, polling while they are so
 many that a worker looks for them instead, and unattended when no worker is there to answer it.`
 }
 
@@ -89,8 +87,8 @@ func statusText(s *admin.Status) string {
 	if len(s.Subscriptions) == 0 {
 		b.WriteString("There is no subscription yet: a worker creates its own when it starts.\n")
 	} else {
-		table(&b, "SUBSCRIPTION\tTOPICS\tLAG\tBEHIND\tDELIVERIES\tLANES", s.Subscriptions, func(s admin.SubscriptionStatus) []string {
-			return []string{printable(s.Name), printable(strings.Join(s.Topics, " ")), lagText(s.Lag), behindText(s.Lag), deliveriesText(s), counts(s.Lanes, "nobody")}
+		table(&b, "SUBSCRIPTION\tTOPICS\tLAG\tOLDEST UNFINISHED\tDELIVERIES\tLANES", s.Subscriptions, func(s admin.SubscriptionStatus) []string {
+			return []string{printable(s.Name), printable(strings.Join(s.Topics, " ")), lagText(s.Lag), oldestText(s, now), counts(s.Deliveries, ""), counts(s.Lanes, "nobody")}
 		})
 	}
 	b.WriteByte('\n')
@@ -99,7 +97,10 @@ func statusText(s *admin.Status) string {
 	} else {
 		table(&b, "WORKER\tID\tSUBSCRIPTIONS\tUP\tSEEN\tROLE", s.Workers, func(w admin.WorkerStatus) []string {
 			role := ""
-			if w.Sentinel {
+			switch {
+			case !w.Live:
+				role = "dead"
+			case w.Sentinel:
 				role = "sentinel"
 			}
 			return []string{
@@ -122,11 +123,12 @@ func lagText(l admin.Lag) string {
 	return strconv.FormatInt(l.Events, 10)
 }
 
-func behindText(l admin.Lag) string {
-	if l.Events == 0 {
+// oldestText is the age of the oldest unfinished event, and what holds it.
+func oldestText(s admin.SubscriptionStatus, now time.Time) string {
+	if s.Oldest == nil {
 		return ""
 	}
-	return age(time.Duration(l.Seconds * float64(time.Second)))
+	return age(now.Sub(s.Oldest.PublishedAt)) + ", " + s.Oldest.State
 }
 
 func heldText(by []string) string {
@@ -150,17 +152,4 @@ func doorbellText(state string) string {
 		return "unattended: no worker answers it"
 	}
 	return state
-}
-
-// deliveriesText counts deliveries by state, and apart from those that are retrying those that wait behind an earlier one of
-// their key.
-func deliveriesText(s admin.SubscriptionStatus) string {
-	byState := maps.Clone(s.Deliveries)
-	if s.Blocked > 0 {
-		byState["blocked"] = s.Blocked
-		if byState[string(outbox.Retrying)] -= s.Blocked; byState[string(outbox.Retrying)] <= 0 {
-			delete(byState, string(outbox.Retrying))
-		}
-	}
-	return counts(byState, "")
 }

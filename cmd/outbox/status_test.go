@@ -43,7 +43,7 @@ func TestStatus(t *testing.T) {
 	}
 	const state = `
 		with w as (
-		    insert into outbox.workers (name, direct, seen_at) values ('host:1', false, clock_timestamp() - interval '3 minutes') returning id
+		    insert into outbox.workers (name, direct, lease, seen_at) values ('host:1', false, '1 h', clock_timestamp() - interval '3 minutes') returning id
 		), m as (
 		    insert into outbox.members (worker_id, subscription_id) select w.id, s.id from w, outbox.subscriptions s where s.name = 'log'
 		), l as (
@@ -65,7 +65,7 @@ func TestStatus(t *testing.T) {
 		t.Errorf("it does not begin with %q:\n%s", want, stdout)
 	}
 	for _, want := range [][]string{
-		{"SUBSCRIPTION", "TOPICS", "LAG", "BEHIND", "DELIVERIES", "LANES"},
+		{"SUBSCRIPTION", "TOPICS", "LAG", "OLDEST UNFINISHED", "DELIVERIES", "LANES"},
 		{"audit", "signals.>", "0", "-", "-", "nobody: 64"},
 		{"log", "signals.>", "30", "", "dead: 2, retrying: 1", "nobody: 40, host:1: 24"},
 		{"WORKER", "ID", "SUBSCRIPTIONS", "UP", "SEEN", "ROLE"},
@@ -128,6 +128,7 @@ func TestStatusText(t *testing.T) {
 		Concerns: []admin.Concern{
 			{Subscription: "audit", Kind: admin.ConcernDead, Events: 20},
 			{Subscription: "audit", Kind: admin.ConcernBlocked, Events: 1203},
+			{Subscription: "idle", Kind: admin.ConcernFailing, Since: &noon},
 			{Subscription: "mails", Kind: admin.ConcernPaused, Since: &noon},
 			{Subscription: "mails", Kind: admin.ConcernDead, Events: 1},
 			{Subscription: "mails", Kind: admin.ConcernHolds, Since: &noon},
@@ -137,33 +138,35 @@ func TestStatusText(t *testing.T) {
 		Subscriptions: []admin.SubscriptionStatus{
 			{
 				Name: "audit", Topics: []string{"signals.>", "alarms.*"}, Lag: admin.Lag{Events: 123456, Estimated: true, Seconds: 3725.4},
-				Deliveries: map[string]int64{"running": 1, "dead": 20, "retrying": 1205}, Blocked: 1203, Lanes: map[string]int{"b": 32, "a": 30, "": 2},
+				Oldest:     &admin.OldestEvent{PublishedAt: noon, State: admin.Blocked},
+				Deliveries: map[string]int64{"running": 1, "dead": 20, "retrying": 2, "blocked": 1203}, Lanes: map[string]int{"b": 32, "a": 30, "": 2},
 			},
 			{Name: "idle", Topics: []string{">"}, Lanes: map[string]int{"": 64}},
 			{Name: "mails", Topics: []string{">"}, PausedAt: &noon, Deliveries: map[string]int64{"dead": 1}, Lanes: map[string]int{"": 64}},
 			{Name: "two\nlines", Topics: []string{">"}, Lag: admin.Lag{Events: 1, Seconds: 0.25}, Lanes: map[string]int{"a": 64}},
 		},
 		Workers: []admin.WorkerStatus{
-			{ID: 7, Name: "a", StartedAt: now.Add(-26 * time.Hour), SeenAt: now.Add(-420 * time.Millisecond), Sentinel: true, Subscriptions: []string{"audit", "x"}},
-			{ID: 12, Name: "b", StartedAt: now.Add(-5 * time.Second), SeenAt: now.Add(time.Millisecond)},
+			{ID: 7, Name: "a", StartedAt: now.Add(-26 * time.Hour), SeenAt: now.Add(-420 * time.Millisecond), Live: true, Sentinel: true, Subscriptions: []string{"audit", "x"}},
+			{ID: 12, Name: "b", StartedAt: now.Add(-5 * time.Second), SeenAt: now.Add(time.Millisecond), Live: true},
 		},
 		Doorbell: "armed",
 		Log:      admin.LogStatus{OldestID: 17, OldestAt: &noon, HeldBy: []string{"mails", "two\nlines"}, LastID: 200},
 	}
 	const want = `
 ! audit has 20 dead letters: outbox deliveries groups -s audit
-! audit has events behind failed ones of their keys: 1,203 events wait
+! audit has events behind failed ones of their keys, and 1,203 events wait: outbox subscriptions show audit
+! idle has failed for 2h0m0s: outbox deliveries groups -s idle --state retrying
 ! mails has been paused for 2h0m0s: outbox subscriptions resume mails
 ! mails has 1 dead letter: outbox deliveries groups -s mails
-! mails has yet to settle event 17, which is 2h0m0s old: the log is kept for it
-! "two\nlines" has no worker, and 1 event waits
-! "two\nlines" has yet to settle event 17, which is 2h0m0s old: the log is kept for it
+! mails has yet to settle event 17, which is 2h0m0s old: the log is kept for it: outbox subscriptions show mails
+! "two\nlines" has no worker, and 1 event waits: start one, or see outbox subscriptions show '"two\nlines"'
+! "two\nlines" has yet to settle event 17, which is 2h0m0s old: the log is kept for it: outbox subscriptions show '"two\nlines"'
 
-SUBSCRIPTION   TOPICS               LAG       BEHIND    DELIVERIES            LANES
-audit          signals.> alarms.*   ~123456   1h2m5s    blocked: 1203, dead: 20, retrying: 2, running: 1  nobody: 2, a: 30, b: 32
+SUBSCRIPTION   TOPICS               LAG       OLDEST UNFINISHED    DELIVERIES            LANES
+audit          signals.> alarms.*   ~123456   2h0m0s, blocked    blocked: 1203, dead: 20, retrying: 2, running: 1  nobody: 2, a: 30, b: 32
 idle           >                    0         -         -                     nobody: 64
 mails          >                    0         -         dead: 1               nobody: 64
-"two\nlines"   >                    1         300ms     -                     a: 64
+"two\nlines"   >                    1         -     -                     a: 64
 
 WORKER   ID   SUBSCRIPTIONS   UP        SEEN        ROLE
 a        7    audit x         26h0m0s   400ms ago   sentinel

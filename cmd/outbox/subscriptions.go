@@ -106,10 +106,10 @@ func (*subscriptionsShowCommand) Help() string {
 // A subscriptionView is what "outbox subscriptions show --json" prints.
 type subscriptionView struct {
 	admin.SubscriptionRow
-	Lag        admin.Lag        `json:"lag"`
-	Deliveries map[string]int64 `json:"deliveries"`
-	Blocked    int64            `json:"blocked"`
-	Lanes      map[string]int   `json:"lanes"`
+	Lag        admin.Lag          `json:"lag"`
+	Oldest     *admin.OldestEvent `json:"oldest"`
+	Deliveries map[string]int64   `json:"deliveries"`
+	Lanes      map[string]int     `json:"lanes"`
 }
 
 func (s *subscriptionsShowCommand) Run(ctx context.Context, c *console) error {
@@ -133,7 +133,7 @@ func (s *subscriptionsShowCommand) Run(ctx context.Context, c *console) error {
 		}
 	}
 	if s.JSON {
-		return c.print(subscriptionView{SubscriptionRow: row, Lag: now.Lag, Deliveries: now.Deliveries, Blocked: now.Blocked, Lanes: now.Lanes})
+		return c.print(subscriptionView{SubscriptionRow: row, Lag: now.Lag, Oldest: now.Oldest, Deliveries: now.Deliveries, Lanes: now.Lanes})
 	}
 	paused := ""
 	if row.PausedAt != nil {
@@ -150,8 +150,8 @@ func (s *subscriptionsShowCommand) Run(ctx context.Context, c *console) error {
 		field{"Workers", printable(strings.Join(row.Workers, " "))},
 		field{"Lanes", counts(now.Lanes, "nobody")},
 		field{"Lag", lagText(now.Lag)},
-		field{"Behind", behindText(now.Lag)},
-		field{"Deliveries", deliveriesText(now)},
+		field{"Oldest unfinished", oldestText(now, status.At)},
+		field{"Deliveries", counts(now.Deliveries, "")},
 	)
 	return c.write(b.String())
 }

@@ -28,10 +28,14 @@ func checkSubscriptions(ctx context.Context, p *patient) ([]Finding, error) {
 	var found []Finding
 	for _, s := range status.Subscriptions {
 		i := slices.IndexFunc(list, func(row admin.SubscriptionRow) bool { return row.Name == s.Name })
-		if i < 0 || s.Lag.Seconds < p.cfg.Forgotten.Seconds() {
+		if i < 0 || s.Oldest == nil {
 			continue
 		}
-		behind := fmt.Sprintf("has events to handle that are %s old", rounded(s.Lag.Seconds))
+		old := status.At.Sub(s.Oldest.PublishedAt)
+		if old < p.cfg.Forgotten {
+			continue
+		}
+		behind := fmt.Sprintf("has events to handle that are %s old", rounded(old.Seconds()))
 		holds := ""
 		if slices.Contains(status.Log.HeldBy, s.Name) {
 			holds = " It keeps the log from being deleted."

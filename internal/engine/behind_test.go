@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -227,7 +228,7 @@ func TestRowSecurity(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Release()
-	id, err := engine.Join(ctx, conn.Conn(), "w", false, []int32{s.ID})
+	id, err := engine.Join(ctx, conn.Conn(), "w", false, 30*time.Second, []int32{s.ID})
 	if err != nil {
 		t.Fatal(err)
 	}

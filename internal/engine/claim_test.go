@@ -2,6 +2,7 @@ package engine_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/signalbox-go/signalbox/internal/engine"
 	"github.com/signalbox-go/signalbox/internal/enginetest"
@@ -20,7 +21,7 @@ func TestClaimedPending(t *testing.T) {
 		t.Fatal(err)
 	}
 	join := func() *engine.Member {
-		id, err := engine.Join(ctx, db.Conn(t), t.Name(), true, []int32{s.ID})
+		id, err := engine.Join(ctx, db.Conn(t), t.Name(), true, time.Hour, []int32{s.ID})
 		if err != nil {
 			t.Fatal(err)
 		}

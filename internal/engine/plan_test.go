@@ -24,7 +24,7 @@ func TestPlans(t *testing.T) {
 		t.Fatal(err)
 	}
 	control := db.Conn(t)
-	worker, err := Join(ctx, control, "plans", true, []int32{sub.ID})
+	worker, err := Join(ctx, control, "plans", true, time.Hour, []int32{sub.ID})
 	if err != nil {
 		t.Fatal(err)
 	}

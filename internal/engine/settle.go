@@ -25,6 +25,8 @@ type Settlement struct {
 	Failed []Unfinished
 	// Delivered are the ids of deliveries that succeeded. Their rows are deleted.
 	Delivered []int64
+	// Handled is how many events of windows succeeded without a row of their own: they are counted, beside Delivered.
+	Handled int64
 }
 
 // Empty reports whether there is nothing to record.
@@ -43,9 +45,9 @@ type Unfinished struct {
 }
 
 const progressSQL = `
-insert into outbox.progress (subscription_id, owner, lanes, after_ids, pending, late, late_after_id)
-values ($2, $1, $3, $4, $5, $6, $7)
-returning seq`
+insert into outbox.progress (subscription_id, owner, lanes, after_ids, pending, late, late_after_id, handled, handled_at)
+values ($2, $1, $3, $4, $5, $6, $7, $8, case when $9 then statement_timestamp() else $10::timestamptz end)
+returning seq, handled_at`
 
 const pruneSQL = `
 delete from outbox.progress p
@@ -93,6 +95,10 @@ type settledState struct {
 	seq    int64 // first row of the last settle: it and those after it cover all lanes
 	pruned int64 // rows below are deleted
 	count  int   // settles since
+
+	handled   int64      // events that succeeded since it joined
+	more      bool       // whether some of them are in no row yet
+	handledAt *time.Time // when a row was written that had more than the one before; nil before the first
 }
 
 // pruneEvery is after how many settles a member deletes its old progress rows.
@@ -159,17 +165,22 @@ func (m *Member) queue(batch *pgx.Batch, s *Settlement, next *settledState) {
 	if len(s.Delivered) > 0 {
 		batch.Queue(deliveredSQL, m.worker, m.subscription, s.Delivered)
 	}
+	if n := s.Handled + int64(len(s.Delivered)); n > 0 {
+		next.handled, next.more = next.handled+n, true
+	}
 	if s.Window == nil {
-		return
+		return // the next row has the count
 	}
 	if m.clears(s) {
 		batch.Queue(clearSuspectsSQL, m.worker, m.subscription)
 	}
-	covered := 0
+	covered, more, before := 0, next.more, next.handledAt
+	next.more = false
 	for i, c := range s.Window.cursors {
-		insert := batch.Queue(progressSQL, m.worker, m.subscription, c.Lanes, c.After, c.Pending.multirange(), c.late.multirange(), c.lateAfter)
+		insert := batch.Queue(progressSQL, m.worker, m.subscription, c.Lanes, c.After, c.Pending.multirange(), c.late.multirange(), c.lateAfter,
+			next.handled, more, before)
 		if covered += len(c.Lanes); i == 0 {
-			insert.QueryRow(func(row pgx.Row) error { return row.Scan(&next.seq) })
+			insert.QueryRow(func(row pgx.Row) error { return row.Scan(&next.seq, &next.handledAt) })
 		}
 	}
 	if covered < m.owned() {

@@ -179,7 +179,7 @@ func readStress(t *testing.T, control, conn *pgx.Conn, subscription string, limi
 		t.Error(err)
 		return nil
 	}
-	id, err := engine.Join(ctx, control, subscription, true, []int32{s.ID})
+	id, err := engine.Join(ctx, control, subscription, true, time.Hour, []int32{s.ID})
 	if err != nil {
 		t.Error(err)
 		return nil

@@ -27,7 +27,7 @@ func Subscribe(t testing.TB, db *pgtest.DB, topics ...string) engine.Subscriptio
 // Member joins and claims what it can.
 func Member(t testing.TB, db *pgtest.DB, s engine.Subscription) (*engine.Member, int64) {
 	t.Helper()
-	id, err := engine.Join(t.Context(), db.Conn(t), t.Name(), true, []int32{s.ID})
+	id, err := engine.Join(t.Context(), db.Conn(t), t.Name(), true, time.Hour, []int32{s.ID})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,7 +58,7 @@ func Settle(t testing.TB, m *engine.Member, want int) (events []engine.Event) {
 		if w.Empty() {
 			break
 		}
-		if err := m.Settle(context.Background(), engine.Settlement{Window: w}); err != nil {
+		if err := m.Settle(context.Background(), engine.Settlement{Window: w, Handled: int64(len(w.Events))}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -73,6 +73,7 @@ create table outbox.workers (
     id         bigint      primary key generated always as identity,
     name       text        not null,
     direct     boolean     not null,                    -- holds a session lock for its id while it lives
+    lease      interval    not null,                    -- how long it lives without being seen
     started_at timestamptz not null default pg_catalog.clock_timestamp(),
     seen_at    timestamptz not null default pg_catalog.clock_timestamp()
 ) with (fillfactor = 50); -- heartbeats stay on their page
@@ -95,6 +96,8 @@ create table outbox.lanes (
     late            int8multirange not null default '{}', -- … and of committed ones too large for one window,
     late_after_id   bigint         not null default 0,    -- which are settled up to here
     suspect         boolean        not null default false, -- its last owner died in the middle of something
+    handled         bigint         not null default 0,     -- events that workers of the subscription handled before they left, …
+    handled_at      timestamptz,                           -- and when the last one of them was: of all its lanes, for rates
     primary key (subscription_id, lane)
 ) with (fillfactor = 50);
 create index lanes_owner on outbox.lanes (owner) where owner is not null;
@@ -110,7 +113,9 @@ create table outbox.progress (
     pending         int8multirange not null,
     late            int8multirange not null,
     late_after_id   bigint         not null,
-    at              timestamptz    not null default pg_catalog.statement_timestamp()
+    at              timestamptz    not null default pg_catalog.statement_timestamp(),
+    handled         bigint         not null default 0,     -- events that the owner has handled with success since it joined, …
+    handled_at      timestamptz                            -- and when it last recorded one
 ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000);
 create index progress_owner on outbox.progress (owner, subscription_id, seq);
 

@@ -22,16 +22,16 @@ type SubscriptionRow struct {
 	PausedAt  *time.Time `json:"paused_at"` // nil while it is not paused
 	RewindTo  *int64     `json:"rewind_to"` // it goes back to just after this id once its workers have let go of its lanes; nil when no rewind waits
 	Workers   []string   `json:"workers"`   // names of the live ones
-	Owned     int        `json:"owned"`     // lanes with an owner: none soon after it was paused, otherwise soon all, if it has workers
+	Owned     int        `json:"owned"`     // lanes whose owner lives: none soon after it was paused, otherwise soon all, if it has workers
 }
 
 const subscriptionsSQL = `
 select s.id, s.name, s.topics, s.created_at, s.paused_at, s.rewind_to,
        array(select w.name
              from outbox.members m join outbox.workers w on w.id = m.worker_id
-             where m.subscription_id = s.id
+             where m.subscription_id = s.id and ` + engine.LiveSQL + `
              order by w.name),
-       (select count(l.owner) from outbox.lanes l where l.subscription_id = s.id)
+       (select count(*) from outbox.lanes l join outbox.workers w on w.id = l.owner where l.subscription_id = s.id and ` + engine.LiveSQL + `)
 from outbox.subscriptions s
 order by s.name`
 
@@ -90,20 +90,19 @@ func (e *ServedError) Error() string {
 
 // DeleteSubscription removes a subscription with its cursors and deliveries, dead letters included. Nobody can bring them
 // back, and events that the log kept only for it may be deleted soon. It returns ErrUnknownSubscription where there is none of
-// that name, and a *ServedError while workers serve it, including those that have just died.
+// that name, and a *ServedError while live workers serve it. One that died counts as live until its lease is over, unless its session has ended.
 //
 // With force, it deletes the subscription even then. Its workers notice with their next settle, and join again: one that names
 // the subscription's topics creates it anew, and one that does not ends with ErrUnknownSubscription. What they were handling
 // meanwhile may or may not have been handled.
 func DeleteSubscription(ctx context.Context, db outbox.Beginner, name string, force bool) error {
 	err := pgx.BeginTxFunc(ctx, db, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
-		if force {
-			// First the fence, as in an eviction: it waits for settles in flight. They need the subscription's row.
-			if _, err := tx.Exec(ctx, `
-				delete from outbox.members m
-				where m.subscription_id = (select s.id from outbox.subscriptions s where s.name = $1)`, name); err != nil {
-				return err
-			}
+		// First the fence, as in an eviction: it waits for settles in flight. They need the subscription's row.
+		if _, err := tx.Exec(ctx, `
+			delete from outbox.members m using outbox.workers w
+			where m.subscription_id = (select s.id from outbox.subscriptions s where s.name = $1)
+			  and w.id = m.worker_id and ($2 or not `+engine.LiveSQL+`)`, name, force); err != nil {
+			return err
 		}
 		var id int32
 		err := tx.QueryRow(ctx, `select s.id from outbox.subscriptions s where s.name = $1 for update`, name).Scan(&id)
@@ -117,7 +116,7 @@ func DeleteSubscription(ctx context.Context, db outbox.Beginner, name string, fo
 			// In a later statement: nobody can join any more.
 			rows, _ := tx.Query(ctx, `
 				select w.name from outbox.members m join outbox.workers w on w.id = m.worker_id
-				where m.subscription_id = $1
+				where m.subscription_id = $1 and `+engine.LiveSQL+`
 				order by w.name`, id)
 			workers, err := pgx.CollectRows(rows, pgx.RowTo[string])
 			if err != nil {

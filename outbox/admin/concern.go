@@ -11,8 +11,8 @@ import (
 type Concern struct {
 	Subscription string      `json:"subscription"` // "" where it concerns all of them
 	Kind         ConcernKind `json:"kind"`
-	Events       int64       `json:"events"` // how many: those that wait for a worker, are dead, or are blocked; 0 for others
-	Since        *time.Time  `json:"since"`  // when it was paused, or the oldest event that it holds was published; nil for others
+	Events       int64       `json:"events"` // how many: those that wait for a worker, are retried, dead or blocked; 0 for others
+	Since        *time.Time  `json:"since"`  // when it was paused, began to fail, or the oldest event that it holds was published; nil for others
 }
 
 // A ConcernKind is what a [Concern] is about.
@@ -20,7 +20,8 @@ type ConcernKind string
 
 // The kinds of concerns.
 const (
-	ConcernUnserved ConcernKind = "unserved" // events wait, and no worker serves the subscription
+	ConcernUnserved ConcernKind = "unserved" // events wait, and no live worker serves the subscription
+	ConcernFailing  ConcernKind = "failing"  // attempts fail and nothing succeeds, or an event has failed for longer than FailingTooLong
 	ConcernDead     ConcernKind = "dead"     // it has dead letters
 	ConcernBlocked  ConcernKind = "blocked"  // events wait behind failed ones of their keys
 	ConcernHolds    ConcernKind = "holds"    // it has yet to settle the oldest event, which is older than HeldTooLong: the log is kept for it
@@ -32,6 +33,21 @@ const (
 // HeldTooLong is the age of the oldest event from which on it is a concern that a subscription has yet to settle it.
 const HeldTooLong = time.Hour
 
+// FailingTooLong is for how long an event may fail before that is a concern, while others succeed.
+const FailingTooLong = 5 * time.Minute
+
+// failingAlone is for how long an event may fail while nothing succeeds.
+const failingAlone = time.Minute
+
+// failing reports whether attempts at events of a subscription fail and nothing succeeds, or one has failed for too long.
+func (s *SubscriptionStatus) failing(now time.Time) bool {
+	if s.FailingSince == nil {
+		return false
+	}
+	since := now.Sub(*s.FailingSince)
+	return since > FailingTooLong || since > failingAlone && (s.HandledAt == nil || now.Sub(*s.HandledAt) > failingAlone)
+}
+
 // findConcerns lists what there is to look at, by subscription.
 func (s *Status) findConcerns() []Concern {
 	list := []Concern{}
@@ -40,18 +56,20 @@ func (s *Status) findConcerns() []Concern {
 		add := func(kind ConcernKind, events int64, since *time.Time) {
 			list = append(list, Concern{Subscription: sub.Name, Kind: kind, Events: events, Since: since})
 		}
-		waiting := sub.Lag.Events + sub.Deliveries[string(outbox.Retrying)]
+		waiting := sub.Lag.Events + sub.Deliveries[string(outbox.Retrying)] + sub.Deliveries[Blocked]
 		switch {
 		case sub.PausedAt != nil:
 			add(ConcernPaused, 0, sub.PausedAt)
-		case waiting > 0 && !slices.ContainsFunc(s.Workers, func(w WorkerStatus) bool { return slices.Contains(w.Subscriptions, sub.Name) }):
+		case waiting > 0 && !slices.ContainsFunc(s.Workers, func(w WorkerStatus) bool { return w.Live && slices.Contains(w.Subscriptions, sub.Name) }):
 			add(ConcernUnserved, waiting, nil)
+		case sub.failing(s.At):
+			add(ConcernFailing, sub.Deliveries[string(outbox.Retrying)], sub.FailingSince)
 		}
 		if dead := sub.Deliveries[string(outbox.Dead)]; dead > 0 {
 			add(ConcernDead, dead, nil)
 		}
-		if sub.Blocked > 0 {
-			add(ConcernBlocked, sub.Blocked, nil)
+		if blocked := sub.Deliveries[Blocked]; blocked > 0 {
+			add(ConcernBlocked, blocked, nil)
 		}
 		if held := s.Log.OldestAt; held != nil && s.At.Sub(*held) > HeldTooLong && slices.Contains(s.Log.HeldBy, sub.Name) {
 			add(ConcernHolds, 0, held)

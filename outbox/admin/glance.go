@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -14,8 +15,8 @@ import (
 const GlanceMost = 10_000
 
 // Glance is [ReadStatus] for those who look again and again: it costs about the same however many deliveries there are. Of the
-// deliveries in a state, it counts GlanceMost exactly; a higher number says that there are at least so many, and so does Blocked
-// once more than GlanceMost are retrying. Safe for concurrent use as far as db is.
+// deliveries in a state, it counts GlanceMost exactly; a higher number says that there are at least so many, retrying and [Blocked] together. Then, Oldest is the
+// oldest of those that it looked at. Safe for concurrent use as far as db is.
 func Glance(ctx context.Context, db interface {
 	outbox.DB
 	outbox.Beginner
@@ -25,12 +26,19 @@ func Glance(ctx context.Context, db interface {
 		return engine.Scanning(ctx, db, func(tx pgx.Tx) error {
 			rows, _ := tx.Query(ctx, glanceSQL, id, GlanceMost+1)
 			var (
-				state      string
-				n, blocked int64
+				state     string
+				n         int64
+				published time.Time
+				failing   *time.Time
 			)
-			_, err := pgx.ForEachRow(rows, []any{&state, &n, &blocked}, func() error {
+			_, err := pgx.ForEachRow(rows, []any{&state, &n, &published, &failing}, func() error {
 				s.Deliveries[state] = n
-				s.Blocked += blocked
+				if state != string(outbox.Dead) && state != string(outbox.Skipped) {
+					s.holds(OldestEvent{PublishedAt: published, State: state})
+				}
+				if failing != nil && (s.FailingSince == nil || failing.Before(*s.FailingSince)) {
+					s.FailingSince = failing
+				}
 				return nil
 			})
 			return err
@@ -43,21 +51,24 @@ func Glance(ctx context.Context, db interface {
 // line in order: all but its head are blocked. What is not retrying there is walked past; there is little of that, heads that run or
 // stop their keys.
 const glanceSQL = `
-select d.state, count(*), count(*) filter (where d.blocked)
-from ((select d.state, false as blocked from outbox.deliveries d where d.subscription_id = $1 and d.state = 'dead' order by d.event_id limit $2)
+select d.state, count(*), min(d.published_at), min(d.failed)
+from ((select d.state, d.published_at, null::timestamptz as failed
+       from outbox.deliveries d where d.subscription_id = $1 and d.state = 'dead' order by d.event_id limit $2)
       union all
-      (select d.state, false from outbox.deliveries d where d.subscription_id = $1 and d.state = 'skipped' order by d.event_id limit $2)
+      (select d.state, d.published_at, null
+       from outbox.deliveries d where d.subscription_id = $1 and d.state = 'skipped' order by d.event_id limit $2)
       union all
-      (select l.state, l.place > 1
-       from (select d.state, row_number() over (partition by d.lane, d.key order by d.event_id) as place
+      (select case when l.place > 1 then 'blocked' else l.state end, l.published_at, l.failed
+       from (select d.state, d.published_at, ` + failedSQL + ` as failed, row_number() over (partition by d.lane, d.key order by d.event_id) as place
              from outbox.deliveries d
              where d.subscription_id = $1 and d.key is not null and (d.state in ('retrying', 'running') or d.stops_key)) l
        where l.state = 'retrying'
        limit $2)
       union all
-      (select d.state, false from outbox.deliveries d where d.subscription_id = $1 and d.key is null and d.state = 'retrying' limit $2)
+      (select d.state, d.published_at, ` + failedSQL + `
+       from outbox.deliveries d where d.subscription_id = $1 and d.key is null and d.state = 'retrying' limit $2)
       union all
-      select d.state, false from outbox.deliveries d where d.owner is not null and d.subscription_id + 0 = $1) d
+      select d.state, d.published_at, ` + failedSQL + ` from outbox.deliveries d where d.owner is not null and d.subscription_id + 0 = $1) d
 group by d.state`
 
 // CountDeliveriesTo is [CountDeliveries] for those who only want to know whether there are more than so many: it stops at most.

@@ -13,7 +13,7 @@ import (
 // A LaneRow says who owns a lane of a subscription, and how far it is.
 type LaneRow struct {
 	Lane    int16  `json:"lane"`
-	Owner   string `json:"owner"` // name of the worker; "" for nobody
+	Owner   string `json:"owner"` // name of the worker; "" where none that lives owns it
 	AfterID int64  `json:"after_id"`
 	Behind  int64  `json:"behind"` // ids between its cursor and the end of the log, those of other lanes and topics included
 }
@@ -26,7 +26,7 @@ select c.lane, coalesce(w.name, ''), c.after_id, greatest(h.id - c.after_id, 0)
 from cursors c
 cross join (select ` + engine.HeadSQL + ` as id) h
 join outbox.lanes l on l.subscription_id = c.subscription_id and l.lane = c.lane
-left join outbox.workers w on w.id = l.owner
+left join outbox.workers w on w.id = l.owner and ` + engine.LiveSQL + `
 order by c.lane`
 
 // LaneRows returns the lanes of a subscription in their order, and none where there is no subscription of that name. Safe for

@@ -9,35 +9,34 @@ import (
 	"github.com/signalbox-go/signalbox/outbox"
 )
 
-// A Mark says how far the log had been written, and how far each subscription had settled it, at a moment. Two marks tell the
+// A Mark says how far the log had been written, and how many events each subscription had handled, at a moment. Two marks tell the
 // rates in between.
 type Mark struct {
-	At      time.Time          // by the database's clock
-	Last    int64              // the last id that was taken; those of transactions that rolled back are among them
-	Settled map[string]float64 // by subscription: the id up to where it has settled the log, as the mean of its lanes
+	At      time.Time        // by the database's clock
+	Last    int64            // the last id that was taken; those of transactions that rolled back are among them
+	Handled map[string]int64 // by subscription: events that it has handled with success; less than before once it was deleted and created anew
 }
 
 const markSQL = `
-with cursors as materialized (` + engine.CursorsSQL + `
+with handled as materialized (` + engine.HandledSQL + `
 )
 select clock_timestamp(), ` + engine.HeadSQL + `,
-       array(select s.name from outbox.subscriptions s order by s.id),
-       array(select (select coalesce(avg(c.after_id), 0) from cursors c where c.subscription_id = s.id)::double precision
-             from outbox.subscriptions s order by s.id)`
+       array(select h.name from handled h order by h.id),
+       array(select h.handled from handled h order by h.id)`
 
 // ReadMark returns the mark of this moment. It reads no event. Safe for concurrent use as far as db is.
 func ReadMark(ctx context.Context, db outbox.DB) (Mark, error) {
 	var (
 		m       Mark
 		names   []string
-		settled []float64
+		handled []int64
 	)
-	if err := db.QueryRow(ctx, markSQL).Scan(&m.At, &m.Last, &names, &settled); err != nil {
+	if err := db.QueryRow(ctx, markSQL).Scan(&m.At, &m.Last, &names, &handled); err != nil {
 		return Mark{}, fmt.Errorf("read how far the log is: %w", err)
 	}
-	m.Settled = make(map[string]float64, len(names))
+	m.Handled = make(map[string]int64, len(names))
 	for i, name := range names {
-		m.Settled[name] = settled[i]
+		m.Handled[name] = handled[i]
 	}
 	return m, nil
 }

@@ -39,24 +39,43 @@ type SubscriptionStatus struct {
 	Topics     []string         `json:"topics"`
 	PausedAt   *time.Time       `json:"paused_at"` // nil while it is not paused
 	Lag        Lag              `json:"lag"`
-	Deliveries map[string]int64 `json:"deliveries"` // by state
-	Blocked    int64            `json:"blocked"`    // of those in state retrying, how many wait behind an earlier one of their key
-	Lanes      map[string]int   `json:"lanes"`      // how many lanes by name of their owner; "" for those without
+	Deliveries map[string]int64 `json:"deliveries"` // by state; those that wait behind an earlier one of their key are Blocked, not retrying
+	Oldest     *OldestEvent     `json:"oldest"`     // the oldest event that is not finished, whatever holds it; nil when all are
+	HandledAt  *time.Time       `json:"handled_at"` // when it last recorded that an event succeeded; nil for never
+
+	// FailingSince is when the oldest event that waits for another attempt had its first one, or since when an operator had it retried; nil when
+	// there is none.
+	FailingSince *time.Time `json:"failing_since"`
+
+	Lanes map[string]int `json:"lanes"` // how many lanes by name of their owner; "" for those without one that lives
+}
+
+// Blocked counts, in a [SubscriptionStatus], the deliveries that wait behind an earlier one of their key.
+const Blocked = "blocked"
+
+// Unread is the state of an [OldestEvent] that no worker has read yet.
+const Unread = "unread"
+
+// An OldestEvent is the oldest event of a subscription that is not finished: that has neither succeeded, nor was given up.
+type OldestEvent struct {
+	PublishedAt time.Time `json:"published_at"`
+	State       string    `json:"state"` // Unread, "retrying", Blocked or "running"
 }
 
 // Lag is what a subscription has yet to read. Deliveries are not part of it.
 type Lag struct {
 	Events    int64   `json:"events"`
-	Estimated bool    `json:"estimated"` // Events was extrapolated, because there are more than 10,000
-	Seconds   float64 `json:"seconds"`   // age of the oldest of them
+	Estimated bool    `json:"estimated"` // Events was extrapolated from 10,000 events, because there are more, those of other topics included
+	Seconds   float64 `json:"seconds"`   // age of the oldest of them; if Estimated, of the oldest one of any topic, which is at least that
 }
 
-// A WorkerStatus describes a live worker process.
+// A WorkerStatus describes a worker process.
 type WorkerStatus struct {
 	ID            int64     `json:"id"`
 	Name          string    `json:"name"`
 	StartedAt     time.Time `json:"started_at"`
 	SeenAt        time.Time `json:"seen_at"`
+	Live          bool      `json:"live"` // false when it is dead, and no worker has evicted it yet
 	Sentinel      bool      `json:"sentinel"`
 	Subscriptions []string  `json:"subscriptions"`
 }
@@ -69,9 +88,55 @@ func ReadStatus(ctx context.Context, db outbox.DB) (*Status, error) {
 			select d.state, count(*) from outbox.deliveries d where d.subscription_id = $1 group by d.state`, id); err != nil {
 			return err
 		}
-		return db.QueryRow(ctx, blockedSQL, id).Scan(&s.Blocked)
+		var blocked int64
+		if err := db.QueryRow(ctx, blockedSQL, id).Scan(&blocked); err != nil {
+			return err
+		}
+		s.block(blocked)
+		var oldest OldestEvent
+		err := db.QueryRow(ctx, unfinishedSQL, id).Scan(&oldest.PublishedAt, &oldest.State, &s.FailingSince)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return nil
+		}
+		s.holds(oldest)
+		return err
 	})
 }
+
+// block moves deliveries from retrying to Blocked.
+func (s *SubscriptionStatus) block(n int64) {
+	if n == 0 {
+		return
+	}
+	s.Deliveries[Blocked] = n
+	if s.Deliveries[string(outbox.Retrying)] -= n; s.Deliveries[string(outbox.Retrying)] <= 0 {
+		delete(s.Deliveries, string(outbox.Retrying))
+	}
+}
+
+// holds notes an unfinished event, if it is older than those before.
+func (s *SubscriptionStatus) holds(e OldestEvent) {
+	if s.Oldest == nil || e.PublishedAt.Before(s.Oldest.PublishedAt) {
+		s.Oldest = &e
+	}
+}
+
+// failedSQL is since when a delivery d has failed, or null. What an operator has retried has another beginning.
+const failedSQL = `case when d.state = 'retrying' and d.attempt > 0 or d.state = 'running' and d.attempt > 1 then greatest(d.created_at, d.decided_at) end`
+
+// One pass over the deliveries, and one probe of index deliveries_line.
+const unfinishedSQL = `
+select o.published_at,
+       case when o.state = 'retrying' and exists (
+           select from outbox.deliveries h
+           where h.subscription_id = $1 and h.lane = o.lane and h.key = o.key and h.event_id < o.event_id
+             and h.key is not null and (h.state in ('retrying', 'running') or h.stops_key)) then 'blocked' else o.state end,
+       o.failing_since
+from (select d.published_at, d.state, d.lane, d.key, d.event_id, min(` + failedSQL + `) over () as failing_since
+      from outbox.deliveries d
+      where d.subscription_id = $1 and d.state in ('retrying', 'running')
+      order by d.published_at, d.event_id
+      limit 1) o`
 
 // readStatus collects a Status. count counts the deliveries of a subscription.
 func readStatus(ctx context.Context, db outbox.DB, count func(id int32, s *SubscriptionStatus) error) (*Status, error) {
@@ -160,8 +225,12 @@ with cursors as materialized (` + engine.CursorsSQL + `
      limit $3)
 )
 select count(*), count(*) filter (where s.wanted),
-       coalesce(extract(epoch from clock_timestamp() - min(s.published_at) filter (where s.wanted)), 0)::double precision,
-       (select coalesce(sum(greatest(h.id - c.after_id, 0)), 0)::bigint / $4 from cursors c, (select ` + engine.HeadSQL + ` as id) h)
+       (select coalesce(sum(greatest(h.id - c.after_id, 0)), 0)::bigint / $4 from cursors c, (select ` + engine.HeadSQL + ` as id) h),
+       min(s.published_at) filter (where s.wanted),
+       least(min(s.published_at), (select min(f.published_at)
+                                   from cursors c
+                                   cross join lateral (select e.published_at from outbox.events e where e.lane = c.lane and e.id > c.after_id order by e.id limit 1) f)),
+       clock_timestamp()
 from scanned s`
 
 // Of each key, all that are retrying are blocked but the head, if it is one of them. One pass over the table, like the count of
@@ -175,34 +244,46 @@ from (select count(*) filter (where d.state = 'retrying') as waiting, min(d.even
       group by d.key) k`
 
 func (s *Status) readSubscriptions(ctx context.Context, db outbox.DB, count func(id int32, s *SubscriptionStatus) error) error {
-	rows, _ := db.Query(ctx, `select s.id, s.name, s.topics, s.paused_at from outbox.subscriptions s order by s.name`)
+	rows, _ := db.Query(ctx, `select s.id, s.name, s.topics, s.paused_at, h.handled_at
+		from outbox.subscriptions s join (`+engine.HandledSQL+`) h on h.id = s.id order by s.name`)
 	type subscription struct {
-		ID     int32
-		Name   string
-		Topics []string
-		Paused *time.Time
+		ID      int32
+		Name    string
+		Topics  []string
+		Paused  *time.Time
+		Handled *time.Time
 	}
 	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[subscription])
 	if err != nil {
 		return err
 	}
 	for _, sub := range list {
-		status := SubscriptionStatus{Name: sub.Name, Topics: sub.Topics, PausedAt: sub.Paused, Deliveries: map[string]int64{}, Lanes: map[string]int{}}
-		var scanned, wanted, beyond int64
-		err := db.QueryRow(ctx, lagSQL, sub.ID, topic.Patterns(sub.Topics).Regex(), lagScan, engine.Lanes).Scan(&scanned, &wanted, &status.Lag.Seconds, &beyond)
+		status := SubscriptionStatus{Name: sub.Name, Topics: sub.Topics, PausedAt: sub.Paused, HandledAt: sub.Handled, Deliveries: map[string]int64{}, Lanes: map[string]int{}}
+		var (
+			scanned, wanted, beyond int64
+			oldest, unread          *time.Time
+			now                     time.Time
+		)
+		err := db.QueryRow(ctx, lagSQL, sub.ID, topic.Patterns(sub.Topics).Regex(), lagScan, engine.Lanes).Scan(&scanned, &wanted, &beyond, &oldest, &unread, &now)
 		if err != nil {
 			return err
 		}
 		if status.Lag.Events = wanted; scanned >= lagScan {
 			status.Lag.Estimated = true
-			status.Lag.Events = max(wanted, int64(float64(beyond)*float64(wanted)/float64(scanned)))
+			// Where none of those looked at is wanted, up to one in so many may be: it is not known that nothing waits.
+			status.Lag.Events = max(wanted, int64(float64(beyond)*float64(max(wanted, 1))/float64(scanned)), 1)
+			oldest = unread
+		}
+		if oldest != nil {
+			status.Lag.Seconds = now.Sub(*oldest).Seconds()
+			status.holds(OldestEvent{PublishedAt: *oldest, State: Unread})
 		}
 		if err := count(sub.ID, &status); err != nil {
 			return err
 		}
 		if err := countBy(ctx, db, status.Lanes, `
 			select coalesce(w.name, ''), count(*)
-			from outbox.lanes l left join outbox.workers w on w.id = l.owner
+			from outbox.lanes l left join outbox.workers w on w.id = l.owner and `+engine.LiveSQL+`
 			where l.subscription_id = $1 group by w.name`, sub.ID); err != nil {
 			return err
 		}
@@ -232,8 +313,8 @@ func (s *Status) readWorkers(ctx context.Context, db outbox.DB) error {
 		    where l.locktype = 'advisory' and l.objsubid = 2 and l.granted and l.classid in ($1, $2)
 		      and l.database = (select d.oid from pg_database d where d.datname = current_database())
 		)
-		select w.id, w.name, w.started_at, w.seen_at,
-		       exists (select from locks mine join locks l on l.pid = mine.pid
+		select w.id, w.name, w.started_at, w.seen_at, `+engine.LiveSQL+`,
+		       `+engine.LiveSQL+` and exists (select from locks mine join locks l on l.pid = mine.pid
 		               where mine.classid = $2 and mine.objid::bigint = (w.id & x'7fffffff'::bigint)
 		                 and l.classid = $1 and l.objid = $3),
 		       array(select s.name from outbox.members m join outbox.subscriptions s on s.id = m.subscription_id
@@ -253,14 +334,11 @@ func (s *Status) readWorkers(ctx context.Context, db outbox.DB) error {
 		                 and l.mode = 'ExclusiveLock'
 		                 and l.database = (select d.oid from pg_database d where d.datname = current_database()))`,
 		engine.LockClass, engine.LockBell).Scan(&armed)
-	s.Doorbell = "unattended"
-	for _, w := range workers {
-		if w.Sentinel {
-			s.Doorbell = "polling"
+	s.Doorbell = "unattended" // also while a frozen sentinel holds the bell's lock
+	if slices.ContainsFunc(workers, func(w WorkerStatus) bool { return w.Sentinel }) {
+		if s.Doorbell = "polling"; armed {
+			s.Doorbell = "armed"
 		}
-	}
-	if armed {
-		s.Doorbell = "armed"
 	}
 	return err
 }

@@ -82,8 +82,8 @@ func TestStatus(t *testing.T) {
 	if !got.Lag.Estimated || got.Lag.Events < 8000 || got.Lag.Events > 12000 {
 		t.Errorf("of 10,000 events among 40,000: %+v", got.Lag)
 	}
-	if got.Deliveries["dead"] != 1 || got.Deliveries["retrying"] != 2 || got.Blocked != 0 {
-		t.Errorf("deliveries: %v, %d blocked", got.Deliveries, got.Blocked)
+	if got.Deliveries["dead"] != 1 || got.Deliveries["retrying"] != 2 || got.Deliveries[admin.Blocked] != 0 {
+		t.Errorf("deliveries: %v, %d blocked", got.Deliveries, got.Deliveries[admin.Blocked])
 	}
 
 	// Of key a, one waits behind a running one; of b, two behind the first; of c, one behind a dead letter that stops it.
@@ -96,8 +96,8 @@ func TestStatus(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := read(); got.Blocked != 4 {
-		t.Errorf("%d are blocked, want 4", got.Blocked)
+	if got := read(); got.Deliveries[admin.Blocked] != 4 {
+		t.Errorf("%d are blocked, want 4", got.Deliveries[admin.Blocked])
 	}
 }
 
@@ -149,7 +149,7 @@ func TestStatusOfWorkers(t *testing.T) {
 	db := pgtest.New(t)
 	s := enginetest.Subscribe(t, db, ">")
 	conn := db.Conn(t)
-	id, err := engine.Join(ctx, conn, "me", true, []int32{s.ID})
+	id, err := engine.Join(ctx, conn, "me", true, time.Hour, []int32{s.ID})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,19 @@
+package engine
+
+// HandledSQL is how many events each subscription has handled with success, and when that last grew. It is the one source of rates:
+// cursors would not do, because they pass what is none of a subscription's topics. The latest row of each member has what it handled since it
+// joined, and the lanes what those handled that have left.
+const HandledSQL = `
+    select s.id, s.name,
+           (coalesce((select sum(l.handled) from outbox.lanes l where l.subscription_id = s.id), 0) + coalesce(sum(p.handled), 0))::bigint as handled,
+           greatest((select max(l.handled_at) from outbox.lanes l where l.subscription_id = s.id), max(p.handled_at)) as handled_at
+    from outbox.subscriptions s
+    left join outbox.members m on m.subscription_id = s.id
+    left join lateral (
+        select p.handled, p.handled_at
+        from outbox.progress p
+        where p.owner = m.worker_id and p.subscription_id = s.id
+        order by p.seq desc
+        limit 1
+    ) p on true
+    group by s.id`

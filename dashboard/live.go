@@ -76,13 +76,10 @@ func (h *Handler) news(r *http.Request, collect pageFunc) string {
 	return message("page", part.String())
 }
 
+// lineEnds are what ends a line of server-sent events: a carriage return alone does, too. Text with one must not begin a line of its own.
+var lineEnds = strings.NewReplacer("\r\n", "\ndata: ", "\r", "\ndata: ", "\n", "\ndata: ")
+
 // message is a server-sent event.
 func message(event, data string) string {
-	var b strings.Builder
-	b.WriteString("event: " + event + "\n")
-	for line := range strings.Lines(data) {
-		b.WriteString("data: " + strings.TrimRight(line, "\r\n") + "\n")
-	}
-	b.WriteString("\n")
-	return b.String()
+	return "event: " + event + "\ndata: " + lineEnds.Replace(data) + "\n\n"
 }

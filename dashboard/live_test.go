@@ -115,3 +115,28 @@ func TestSparks(t *testing.T) {
 		t.Errorf("of one mark: %+v", none)
 	}
 }
+
+// TestMessage reads back, as a browser does, what is sent about text with every end of a line: it is one message, with its own event, and
+// no text begins a line.
+func TestMessage(t *testing.T) {
+	t.Parallel()
+	ends := strings.NewReplacer("\r\n", "\n", "\r", "\n")
+	for _, data := range []string{"", "a", "a\nb", "a\r\nb", "a\rb", "a\r\r\n\nb", "x\rdata: forged\r\revent: down\rdata: gone\r\r", "\n", "\r"} {
+		sent := ends.Replace(message("page", data))
+		lines := strings.Split(strings.TrimSuffix(sent, "\n\n"), "\n")
+		if !strings.HasSuffix(sent, "\n\n") || lines[0] != "event: page" {
+			t.Fatalf("%q is sent as %q", data, sent)
+		}
+		var got []string
+		for _, line := range lines[1:] {
+			text, ok := strings.CutPrefix(line, "data: ")
+			if !ok {
+				t.Errorf("%q: a line is %q", data, line)
+			}
+			got = append(got, text)
+		}
+		if want := ends.Replace(data); strings.Join(got, "\n") != want {
+			t.Errorf("%q arrives as %q", data, got)
+		}
+	}
+}

@@ -126,6 +126,11 @@ func (s *session) prepare(ctx context.Context, left *departed) error {
 		if err != nil {
 			return err
 		}
+		if sub.Created {
+			if err := s.logCreated(checking, sub); err != nil {
+				return err
+			}
+		}
 		s.subs = append(s.subs, sub)
 	}
 	if s.direct {
@@ -141,6 +146,21 @@ func (s *session) prepare(ctx context.Context, left *departed) error {
 				registered.Name, len(s.conns), 1+len(s.subs), err)
 		}
 		s.conns, s.lent = append(s.conns, conn), append(s.lent, lent)
+	}
+	return nil
+}
+
+// logCreated says that a subscription is new, and what that means: a name that is mistyped handles the whole log again.
+func (s *session) logCreated(ctx context.Context, sub engine.Subscription) error {
+	old, more, err := engine.CountOld(ctx, s.control, sub)
+	if err != nil {
+		return err
+	}
+	log := s.w.cfg.Logger.With("worker", s.w.cfg.Name, "subscription", sub.Name, "topics", sub.Topics, "old_events", old, "more_than_counted", more)
+	if old > 0 || more {
+		log.Warn("created subscription: it handles events that were published before")
+	} else {
+		log.Info("created subscription")
 	}
 	return nil
 }

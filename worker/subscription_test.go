@@ -3,8 +3,10 @@ package worker_test
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"math"
 	"runtime"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -388,4 +390,39 @@ func TestRunRefuses(t *testing.T) {
 			t.Errorf("no middleware: got %v", err)
 		}
 	})
+}
+
+// TestCreationIsLogged starts a worker for a new subscription beside a log with old events, and again.
+func TestCreationIsLogged(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	publish(t, db.Pool, "", 0, 5)
+	for name, want := range map[string]string{"past": "level=WARN", "future": "level=INFO"} {
+		s := worker.Subscription{Name: name, Topics: everything}
+		if name == "future" {
+			s.Start = outbox.FromNow
+		}
+		for _, first := range []bool{true, false} {
+			var lines syncBuffer
+			w, err := worker.New(db.Pool, worker.Config{Logger: slog.New(slog.NewTextHandler(&lines, nil))})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := worker.Handle(w, s, func(context.Context, *worker.Event[payload]) error { return nil }); err != nil {
+				t.Fatal(err)
+			}
+			stop := runUntilStopped(t, w)
+			eventually(t, 20*time.Second, "it serves", func() bool { return w.Ready() == nil })
+			stop()
+			var created string
+			for line := range strings.Lines(lines.String()) {
+				if strings.Contains(line, "created subscription") {
+					created = line
+				}
+			}
+			if first != strings.Contains(created, want) || first && name == "past" && !strings.Contains(created, "old_events=5") {
+				t.Errorf("%s, first %t: it said %q", name, first, created)
+			}
+		}
+	}
 }

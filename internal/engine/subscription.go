@@ -21,6 +21,7 @@ type Subscription struct {
 	Name      string
 	Topics    []string
 	CreatedAt time.Time
+	Created   bool // by the call that returned it
 
 	Floor int64
 }
@@ -47,10 +48,12 @@ func Subscribe(ctx context.Context, db outbox.Beginner, name string, topics []st
 		if len(want) == 0 {
 			return fmt.Errorf("%w %q: name its topics to create it", outbox.ErrUnknownSubscription, name)
 		}
-		if err = create(ctx, tx, name, want, start); err != nil {
+		created, err := create(ctx, tx, name, want, start)
+		if err != nil {
 			return err
 		}
 		s, err = FindSubscription(ctx, tx, name)
+		s.Created = created
 		return err
 	})
 	if err != nil {
@@ -83,16 +86,16 @@ func FindSubscription(ctx context.Context, tx pgx.Tx, name string) (s Subscripti
 	return s, err
 }
 
-// create adds a subscription and its lanes, unless somebody else did so just now.
-func create(ctx context.Context, tx pgx.Tx, name string, topics []string, start outbox.Position) error {
+// create adds a subscription and its lanes, and reports false if another process did so just now.
+func create(ctx context.Context, tx pgx.Tx, name string, topics []string, start outbox.Position) (bool, error) {
 	if err := KeepLog(ctx, tx); err != nil {
-		return err
+		return false, err
 	}
 	after, pending, err := startCursor(ctx, tx, start)
 	if err != nil {
-		return err
+		return false, err
 	}
-	_, err = tx.Exec(ctx, `
+	tag, err := tx.Exec(ctx, `
 		with created as (
 		    insert into outbox.subscriptions (name, topics, begins_after) values ($1, $2, $3)
 		    on conflict (name) do nothing
@@ -102,5 +105,28 @@ func create(ctx context.Context, tx pgx.Tx, name string, topics []string, start 
 		select c.id, l.lane, $3, $4
 		from created c, generate_series(0, $5::integer - 1) as l (lane)`,
 		name, topics, after, pending.multirange(), Lanes)
-	return err
+	return tag.RowsAffected() > 0, err
+}
+
+// oldSQL counts events behind the beginning of a subscription, by index events_lane_id: at most 160 of each lane.
+const oldSQL = `
+select count(*) >= $4::integer * 160, count(*) filter (where e.topic ~ $3)
+from generate_series(0, $4::integer - 1) as l (lane)
+cross join lateral (
+    select e.topic from outbox.events e where e.lane = l.lane and e.id > (select s.begins_after from outbox.subscriptions s where s.id = $1) and e.id <= $2
+    order by e.id
+    limit 160
+) e`
+
+// CountOld returns how many events are there already for a subscription that was just created, and whether there may be more: it looks
+// at no more than 10,000.
+func CountOld(ctx context.Context, db outbox.DB, s Subscription) (n int64, more bool, err error) {
+	var head int64
+	if err := db.QueryRow(ctx, `select `+HeadSQL).Scan(&head); err != nil {
+		return 0, false, fmt.Errorf("count old events of %q: %w", s.Name, err)
+	}
+	if err := db.QueryRow(ctx, oldSQL, s.ID, head, topic.Patterns(s.Topics).Regex(), Lanes).Scan(&more, &n); err != nil {
+		return 0, false, fmt.Errorf("count old events of %q: %w", s.Name, err)
+	}
+	return n, more, nil
 }

@@ -110,7 +110,7 @@ var bugs = []bug{
 	},
 	{
 		name: "eviction without folding", harm: "forgets how far a dead worker got: repeats everything since it claimed its lanes",
-		edits: []edit{{"internal/engine/worker.go", "{foldSQL, freeLanesSQL,", "{freeLanesSQL,"}},
+		edits: []edit{{"internal/engine/worker.go", "{foldSQL, foldHandledSQL,", "{foldHandledSQL,"}},
 		pkg:   "./internal/engine", run: "TestEvictionWaitsForSettle",
 	},
 	{
@@ -198,6 +198,11 @@ var bugs = []bug{
 		name: "end unnoticed", harm: "settles in another transaction than the handlers wrote in: effects are lost",
 		edits: []edit{{"worker/handletx.go", "	batch.Queue(`release savepoint ` + windowSavepoint)\n	var state", "	var state"}},
 		pkg:   "./worker", run: "TestLeftovers",
+	},
+	{
+		name: "no replacement", harm: "does not go on where a handler ended its goroutine with runtime.Goexit: its event runs for ever, and its key waits",
+		edits: []edit{{"worker/window.go", "	h.group.Go(func() { other.work(ctx) })\n", ""}},
+		pkg:   "./worker", run: "TestGuard",
 	},
 	{
 		name: "commit let through", harm: "sends a handler's commit: the effects of other events of its window count twice",

@@ -169,7 +169,7 @@ func settledAll(t *testing.T, db outbox.DB) bool {
 		return false // the server is restarting
 	}
 	for _, sub := range s.Subscriptions {
-		if sub.Lag.Events > 0 || sub.Deliveries["retrying"]+sub.Deliveries["running"] > 0 {
+		if sub.Lag.Events > 0 || sub.Deliveries["retrying"]+sub.Deliveries[admin.Blocked]+sub.Deliveries["running"] > 0 {
 			return false
 		}
 	}

@@ -218,7 +218,7 @@ func TestParking(t *testing.T) {
 	eventually(t, 20*time.Second, "the slow ones have rows, and the log is settled", func() bool {
 		status, err := admin.ReadStatus(t.Context(), db.Pool)
 		return err == nil && status.Subscriptions[0].Lag.Events == 0 &&
-			status.Subscriptions[0].Deliveries["running"] == 2 && status.Subscriptions[0].Deliveries["retrying"] == 3
+			status.Subscriptions[0].Deliveries["running"] == 2 && status.Subscriptions[0].Deliveries["blocked"] == 3
 	})
 	var idle bool
 	err := db.Pool.QueryRow(t.Context(), `

@@ -14,6 +14,7 @@ const (
 	busyRate, quietRate = 300, 150
 
 	armedLook = 50 * time.Millisecond // over which notifications are counted
+	stuckLook = time.Second           // between looks at whether notifications are stuck, while none are heard
 	quietLook = 100 * time.Millisecond
 	probeTick = 4 * time.Millisecond
 	armingFor = 200 * time.Millisecond // that a request for the bell's lock stays in the queue
@@ -96,7 +97,7 @@ func (s *session) poll(ctx context.Context, bell *engine.Bell) error {
 			if elapsed < quietLook {
 				continue
 			}
-			if arming == nil && float64(publishers) < quietRate*elapsed.Seconds() {
+			if arming == nil && !s.stuck.Load() && float64(publishers) < quietRate*elapsed.Seconds() {
 				arming = make(chan armed, 1)
 				go func() {
 					granted, err := bell.Arm(ctx, armingFor)
@@ -133,6 +134,10 @@ func (s *session) stayArmed(ctx context.Context, bell *engine.Bell) error {
 		case err := <-lost:
 			return err
 		case <-s.rang:
+		case <-time.After(stuckLook):
+			if !s.stuck.Load() {
+				continue
+			}
 		}
 		before, start := s.trigger.Load(), time.Now()
 		select {
@@ -142,7 +147,7 @@ func (s *session) stayArmed(ctx context.Context, bell *engine.Bell) error {
 		}
 		rate := float64(s.trigger.Load()-before+1) / time.Since(start).Seconds()
 		crowded, err := bell.Crowded(ctx)
-		if err == nil && !crowded && rate <= busyRate {
+		if err == nil && !crowded && !s.stuck.Load() && rate <= busyRate {
 			continue
 		}
 		stop()

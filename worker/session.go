@@ -34,6 +34,7 @@ type session struct {
 	rang      chan struct{} // has a token when trigger grew
 	ringer    atomic.Uint32 // the backend over which this session rings as the sentinel: it has told its own runners itself
 	rewinding chan struct{} // has a token when a subscription is to go back, for the sentinel
+	stuck     atomic.Bool   // as of the last heartbeat, no notifications are sent: the server's queue of them is stuck
 }
 
 // departed has the ids of sessions that could not evict themselves, because the database was away.

@@ -87,5 +87,5 @@ func settled(t *testing.T, db outbox.DB) bool {
 		return false // the server restarts, or the subscription is yet to be created
 	}
 	s := status.Subscriptions[0]
-	return s.Lag.Events == 0 && s.Deliveries["retrying"]+s.Deliveries["running"] == 0
+	return s.Lag.Events == 0 && s.Deliveries["retrying"]+s.Deliveries[admin.Blocked]+s.Deliveries["running"] == 0
 }

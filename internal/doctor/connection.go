@@ -133,6 +133,10 @@ func (t *trial) hears(ctx context.Context) (bool, error) {
 	if t.session.IsClosed() {
 		return false, nil
 	}
+	var stuck bool // and a finding of checkNotifications
+	if err := t.other.QueryRow(ctx, stuckSQL).Scan(&stuck); err != nil || stuck {
+		return stuck, err
+	}
 	if _, err := t.other.Exec(ctx, `select pg_notify($1, '')`, t.channel); err != nil {
 		return false, err
 	}
@@ -154,4 +158,22 @@ func firstLine(err error) string {
 	}
 	line, _, _ := strings.Cut(err.Error(), "\n")
 	return line
+}
+
+// stuckSQL is what outbox.notifications_stuck says, also where the schema is missing.
+const stuckSQL = `select pg_notification_queue_usage() >= 0.5`
+
+// checkNotifications looks at the server's queue of notifications, which all databases share.
+func checkNotifications(ctx context.Context, p *patient) ([]Finding, error) {
+	var (
+		stuck bool
+		usage float64
+	)
+	if err := p.conn.QueryRow(ctx, `select outbox.notifications_stuck(), pg_notification_queue_usage()`).Scan(&stuck, &usage); err != nil || !stuck {
+		return nil, err
+	}
+	return []Finding{{
+		fmt.Sprintf("The server's queue of notifications is %.0f%% full: publishers and workers send none, and events wait for the next poll. When it is full, commits of other applications that notify fail.", 100*usage),
+		"A session that listens does not end its transaction. Find it, and end it: select pid, application_name, xact_start, query from pg_stat_activity where xact_start < now() - interval '1 minute' order by xact_start",
+	}}, nil
 }

@@ -84,6 +84,7 @@ var checks = []check{
 	{"sequence", schema, checkSequence},
 	{"trigger", schema, checkTrigger},
 	{"cluster", schema, checkCluster},
+	{"notifications", schema, checkNotifications},
 	{"transactions", nothing, checkTransactions},
 	{"vacuum", schema, checkVacuum},
 	{"subscriptions", schema, checkSubscriptions},

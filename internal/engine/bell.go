@@ -8,8 +8,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-
-	"github.com/signalbox-go/signalbox/outbox"
 )
 
 // A Ring is a wake-up: which lanes may have something, and what else may have changed.
@@ -177,7 +175,7 @@ with now as materialized (
     from found f
 )
 select (select n.snapshot::text from now n), r.publishers, r.payload,
-       case when r.publishers > 0 then pg_notify('` + outbox.Channel + `', r.payload)::text end
+       case when r.publishers > 0 then outbox.notify(r.payload)::text end
 from ring r`
 
 // probeRows bounds what a probe looks at. When there is more, it rings for every lane.
@@ -208,7 +206,7 @@ func (b *Bell) Probe(ctx context.Context) (Ring, int, error) {
 
 // RingAll wakes every worker for everything: whoever takes over the bell does not know what was missed.
 func RingAll(ctx context.Context, conn *pgx.Conn) error {
-	if _, err := conn.Exec(ctx, `select pg_notify('`+outbox.Channel+`', '')`); err != nil {
+	if _, err := conn.Exec(ctx, `select outbox.notify('')`); err != nil {
 		return fmt.Errorf("ring: %w", err)
 	}
 	return nil

@@ -8,8 +8,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-
-	"github.com/signalbox-go/signalbox/outbox"
 )
 
 // Advisory locks of a database have two numbers. The first is the project's, or that plus one for workers' ids.
@@ -22,7 +20,7 @@ const (
 )
 
 // AnnounceSQL tells workers that lanes or members have changed hands.
-const AnnounceSQL = `select pg_notify('` + outbox.Channel + `', '` + LanesPayload + `')`
+const AnnounceSQL = `select outbox.notify('` + LanesPayload + `')`
 
 // LiveSQL is whether worker w lives: it was seen within its lease and, if it is direct, a session holds the lock of its id. All that
 // is said about workers comes from here, so that a dead one is dead for everything. The locks are read once a statement.
@@ -71,6 +69,8 @@ type Pulse struct {
 	Shares map[int32]Share
 	// Rewinding is true when a subscription waits for its workers to let go of it: see [FinishRewinds].
 	Rewinding bool
+	// Stuck is true while the server's queue of notifications is, so that none are sent.
+	Stuck bool
 
 	snapshot snapshot
 	head     int64
@@ -99,7 +99,8 @@ select exists (select from beat),
              where m.subscription_id in (select mine.subscription_id from outbox.members mine where mine.worker_id = $1)
              group by m.subscription_id),
        array(select s.id from outbox.subscriptions s where s.paused_at is not null or s.rewind_to is not null),
-       exists (select from outbox.subscriptions s where s.rewind_to is not null)`
+       exists (select from outbox.subscriptions s where s.rewind_to is not null),
+       outbox.notifications_stuck()`
 
 // Beat says that the worker lives. With candidate, it also asks to become the sentinel. Call it about once a second.
 func Beat(ctx context.Context, conn *pgx.Conn, worker int64, candidate bool) (Pulse, error) {
@@ -113,7 +114,7 @@ func Beat(ctx context.Context, conn *pgx.Conn, worker int64, candidate bool) (Pu
 		stopped []int32 // subscriptions that nobody should serve
 	)
 	err := conn.QueryRow(ctx, beatSQL, worker, candidate, LockClass, LockSentinel).
-		Scan(&p.Alive, &p.Sentinel, &seen, &p.head, &shares, &stopped, &p.Rewinding)
+		Scan(&p.Alive, &p.Sentinel, &seen, &p.head, &shares, &stopped, &p.Rewinding, &p.Stuck)
 	if err != nil {
 		return Pulse{}, fmt.Errorf("heartbeat: %w", err)
 	}

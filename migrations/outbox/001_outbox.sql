@@ -170,13 +170,27 @@ begin
 end
 $$;
 
+-- PostgreSQL refuses to commit what has notified while its queue of notifications is full, which takes a session that listens and does
+-- not end its transaction. All databases share the queue. A wake-up is not worth a commit: from half of the queue on there are none,
+-- and workers look for themselves.
+create function outbox.notifications_stuck() returns boolean language sql as $$
+    select pg_catalog.pg_notification_queue_usage() >= 0.5
+$$;
+create function outbox.notify(payload text) returns void language plpgsql as $$
+begin
+    if not outbox.notifications_stuck() then
+        perform pg_catalog.pg_notify('new_signals', payload);
+    end if;
+end
+$$;
+
 -- The doorbell. While workers sleep, the sentinel holds this advisory lock exclusively, so that every publishing transaction
 -- fails to share it and notifies. While they are busy it does not, and publishers send nothing: the sentinel looks for itself.
 -- A NOTIFY in every commit would make publishers wait for each other's fsync.
 -- The condition is the trigger's, not the function's: while nobody has to ring, no function is called.
 create function outbox.ring() returns trigger language plpgsql as $$
 begin
-    perform pg_catalog.pg_notify('new_signals', '');
+    perform outbox.notify('');
     return null;
 end
 $$;

@@ -68,7 +68,7 @@ func Resume(ctx context.Context, db outbox.DB, name string) error {
 // administer changes a subscription and tells the workers, which then ask for their shares.
 func administer(ctx context.Context, db outbox.DB, name, what, sql string) error {
 	tag, err := db.Exec(ctx, `with changed as (`+sql+` returning 1)
-		select pg_notify('`+outbox.Channel+`', '`+engine.LanesPayload+`') from changed`, name)
+		select outbox.notify('`+engine.LanesPayload+`') from changed`, name)
 	if err == nil && tag.RowsAffected() == 0 {
 		err = outbox.ErrUnknownSubscription
 	}

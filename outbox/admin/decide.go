@@ -191,7 +191,7 @@ func decide(ctx context.Context, db outbox.DB, f DeliveryFilter, what, sql strin
 		known bool
 	)
 	err = db.QueryRow(ctx, `with decided as (`+sql+` where `+chosen+` returning 1), told as (select count(*) as n from decided)
-		select t.n, `+knownSQL+` from told t, pg_notify('`+outbox.Channel+`', '`+engine.DeliveriesPayload+`')`, args...).Scan(&n, &known)
+		select t.n, `+knownSQL+` from told t, outbox.notify('`+engine.DeliveriesPayload+`')`, args...).Scan(&n, &known)
 	if err == nil && !known {
 		err = outbox.ErrUnknownSubscription
 	}

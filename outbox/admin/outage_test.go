@@ -58,7 +58,8 @@ func TestLastWorkerDies(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for deadline := time.Now().Add(10 * time.Second); glance().Workers[0].Live && time.Now().Before(deadline); { // its session ends soon
+			for deadline := time.Now().Add(10 * time.Second); glance().Workers[0].Live && time.Now().Before(deadline); {
+				<-time.After(10 * time.Millisecond) // its session ends soon
 			}
 			status := glance()
 			if c := status.Concerns; len(c) != 1 || c[0].Kind != admin.ConcernUnserved || c[0].Events != 1 {

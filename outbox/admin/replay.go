@@ -75,7 +75,7 @@ func ReplayEvents(ctx context.Context, db outbox.Beginner, name string, f EventF
 		if err := tx.QueryRow(ctx, scan.replaySQL(), args...).Scan(&n, &last, &scanned); err != nil {
 			return err
 		}
-		_, err = tx.Exec(ctx, `select pg_notify('`+outbox.Channel+`', '`+engine.DeliveriesPayload+`') where $1`, n > 0)
+		_, err = tx.Exec(ctx, `select outbox.notify('`+engine.DeliveriesPayload+`') where $1`, n > 0)
 		return err
 	})
 	if err != nil {

@@ -311,7 +311,7 @@ func (w *world) left(ctx context.Context) (string, error) {
 		return "", err
 	}
 	for _, s := range status.Subscriptions {
-		if retrying, running := s.Deliveries["retrying"], s.Deliveries["running"]; s.Lag.Events+retrying+running > 0 {
+		if retrying, running := s.Deliveries["retrying"]+s.Deliveries[admin.Blocked], s.Deliveries["running"]; s.Lag.Events+retrying+running > 0 {
 			left = append(left, fmt.Sprintf("%s has a lag of %d, %d retrying and %d running", s.Name, s.Lag.Events, retrying, running))
 		}
 	}

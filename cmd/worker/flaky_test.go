@@ -2,6 +2,7 @@ package main
 
 import (
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -118,4 +119,26 @@ func TestFlakyKills(t *testing.T) {
 	if row := rows["kill"]; len(rows) != 1 || row.State != outbox.Dead || !strings.Contains(row.Failures[0].Error, "died during attempt") {
 		t.Errorf("left is %+v, want the killer, dead", rows)
 	}
+}
+
+// A worker that is signalled with its group, as GNU timeout and others do, finishes what it handles.
+func TestDrainsOnceSignalledTwice(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	if _, err := producer.Store(t.Context(), db.Pool, producer.Signal{Name: "slow", Value: 1}); err != nil {
+		t.Fatal(err)
+	}
+	p := spawn(t, "--database-url", db.URL, "--subscription", "s", "--handler", "flaky")
+	eventually(t, 30*time.Second, "the handler is in the middle of it", func() bool { return left(t, db)["slow"].State == outbox.Running })
+	p.signal(syscall.SIGTERM)
+	if err := syscall.Kill(-p.cmd.Process.Pid, syscall.SIGINT); err != nil { // not SIGTERM again: the kernel may merge two
+		t.Fatal(err)
+	}
+	if err := p.end(); err != nil {
+		t.Errorf("it ends with %v", err)
+	}
+	if rows := left(t, db); len(rows) > 0 {
+		t.Errorf("it has not finished %+v", rows)
+	}
+	p.await(t, "notification received", 1)
 }

@@ -35,6 +35,7 @@ type process struct {
 func spawn(t *testing.T, args ...string) *process {
 	t.Helper()
 	p := &process{cmd: exec.CommandContext(t.Context(), os.Args[0], args...)}
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	p.grew = make(chan struct{}, 1)
 	p.cmd.Env = append(os.Environ(), processEnv+"=1")
 	log, err := p.cmd.StderrPipe()

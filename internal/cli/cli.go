@@ -7,9 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"strings"
-	"syscall"
 
 	"github.com/alecthomas/kong"
 	"github.com/jackc/pgerrcode"
@@ -75,24 +73,9 @@ func Parse(name, description string, flags any, args []string, stdout io.Writer,
 	return parsed, nil
 }
 
-// stopped is why a command's context ended.
-type stopped struct{ signal syscall.Signal }
-
-func (s stopped) Error() string { return "stopped by " + s.signal.String() }
-func (s stopped) code() int     { return 128 + int(s.signal) }
-
-// Main runs a command as the process and exits. The first SIGINT or SIGTERM cancels the command's context; a second one,
-// for whoever has no patience with the first, exits at once.
+// Main runs a command as the process, with [Context], and exits.
 func Main(name string, run Command) {
-	ctx, cancel := context.WithCancelCause(context.Background())
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
-	go func() {
-		cancel(stopped{(<-signals).(syscall.Signal)})
-		second := stopped{(<-signals).(syscall.Signal)}
-		fmt.Fprintf(os.Stderr, "%s: aborted by a second signal\n", name)
-		os.Exit(second.code())
-	}()
+	ctx := Context(name)
 	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	os.Exit(report(ctx, name, err, os.Stderr))
 }

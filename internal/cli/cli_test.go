@@ -7,9 +7,11 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/signalbox-go/signalbox/internal/cli"
 )
@@ -107,33 +109,128 @@ func TestMainExitCode(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.behaviour, func(t *testing.T) {
 			t.Parallel()
-			command := exec.CommandContext(t.Context(), os.Args[0])
-			command.Env = append(os.Environ(), behave+"="+test.behaviour)
-			var stderr bytes.Buffer
-			command.Stderr = &stderr
-			stdout, err := command.StdoutPipe()
-			if err != nil {
-				t.Fatal(err)
+			c := begin(t, test.behaviour)
+			if len(test.signals) > 0 {
+				c.says(t, "started")
+				c.signal(t, test.signals[0])
 			}
-			if err := command.Start(); err != nil {
-				t.Fatal(err)
+			if len(test.signals) > 1 {
+				c.says(t, "draining")
+				c.insist(t, test.signals[1])
 			}
-			lines := bufio.NewScanner(stdout)
-			for _, signal := range test.signals {
-				if !lines.Scan() { // "started", then "draining": the command is where the signal is to find it
-					t.Fatalf("ended before %s", signal)
-				}
-				if err := command.Process.Signal(signal); err != nil {
-					t.Fatal(err)
-				}
-			}
-			if _, err := io.Copy(io.Discard, stdout); err != nil {
-				t.Fatal(err)
-			}
-			_ = command.Wait() // an exit code other than 0 is an error to it
-			if code := command.ProcessState.ExitCode(); code != test.code || stderr.String() != test.stderr {
-				t.Errorf("got exit code %d and %q, want %d and %q", code, &stderr, test.code, test.stderr)
-			}
+			c.ends(t, test.code, test.stderr)
 		})
+	}
+}
+
+// Wrappers signal their child and then the group that it is in, microseconds later: that is one request to stop. Here the signals
+// differ, because the kernel may merge two that are alike.
+func TestMainSignalledWithItsGroup(t *testing.T) {
+	t.Parallel()
+	c := begin(t, "finish")
+	c.says(t, "started")
+	c.signal(t, syscall.SIGTERM)
+	if err := syscall.Kill(-c.Process.Pid, syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	c.says(t, "has heard both")
+	if _, err := io.WriteString(c.input, "finish\n"); err != nil {
+		t.Fatal(err)
+	}
+	c.ends(t, 0, "")
+}
+
+// The same by GNU timeout itself, several times: its two signals are alike, and often merged.
+func TestMainUnderTimeout(t *testing.T) {
+	t.Parallel()
+	timeout, err := exec.LookPath("timeout")
+	if err != nil {
+		t.Skip("there is no timeout: it is part of GNU coreutils")
+	}
+	for range 4 {
+		t.Run("", func(t *testing.T) {
+			t.Parallel()
+			c := begin(t, "drain slowly", timeout, "60")
+			c.says(t, "started")
+			c.signal(t, syscall.SIGTERM) // to timeout, which passes it on as it does when the time is over
+			c.says(t, "draining")
+			c.says(t, "drained")
+			c.ends(t, 0, "")
+		})
+	}
+}
+
+// A child is a command under test that runs as a process, in a group of its own.
+type child struct {
+	*exec.Cmd
+	input  io.Writer
+	output *bufio.Scanner
+	stderr bytes.Buffer
+}
+
+// begin starts a command that behaves in some way, under a wrapper if one is given.
+func begin(t *testing.T, behaviour string, wrapper ...string) *child {
+	t.Helper()
+	words := slices.Concat(wrapper, []string{os.Args[0]})
+	c := &child{Cmd: exec.CommandContext(t.Context(), words[0], words[1:]...)}
+	c.Env = append(os.Environ(), behave+"="+behaviour)
+	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	c.Stderr = &c.stderr
+	stdout, err := c.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.output = bufio.NewScanner(stdout)
+	if c.input, err = c.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// says waits for the next line, which tells where the command is.
+func (c *child) says(t *testing.T, want string) {
+	t.Helper()
+	if !c.output.Scan() {
+		t.Fatalf("ended before it said %q, with %q", want, &c.stderr)
+	}
+	if got := c.output.Text(); got != want {
+		t.Fatalf("it says %q, want %q", got, want)
+	}
+}
+
+func (c *child) signal(t *testing.T, s syscall.Signal) {
+	t.Helper()
+	if err := c.Process.Signal(s); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// insist sends a signal again and again until the command ends, which it does not at once.
+func (c *child) insist(t *testing.T, s syscall.Signal) {
+	t.Helper()
+	ended := make(chan struct{})
+	go func() { defer close(ended); c.output.Scan() }()
+	again := time.NewTicker(50 * time.Millisecond)
+	defer again.Stop()
+	for {
+		c.signal(t, s)
+		select {
+		case <-ended:
+			return
+		case <-again.C:
+		}
+	}
+}
+
+func (c *child) ends(t *testing.T, code int, stderr string) {
+	t.Helper()
+	for c.output.Scan() {
+	}
+	_ = c.Wait() // an exit code other than 0 is an error to it
+	if got := c.ProcessState.ExitCode(); got != code || c.stderr.String() != stderr {
+		t.Errorf("got exit code %d and %q, want %d and %q", got, &c.stderr, code, stderr)
 	}
 }

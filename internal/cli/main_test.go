@@ -1,12 +1,16 @@
 package cli_test
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -39,11 +43,24 @@ func sample(ctx context.Context, _ []string, stdout, _ io.Writer) error {
 	case "misuse":
 		return &cli.UsageError{Err: errors.New("unknown flag --nope")}
 	}
+	heard := make(chan os.Signal, 2)
+	signal.Notify(heard, syscall.SIGINT, syscall.SIGTERM)
 	fmt.Fprintln(stdout, "started")
 	<-ctx.Done()
+	if os.Getenv(behave) == "finish" {
+		<-heard
+		<-heard
+		fmt.Fprintln(stdout, "has heard both")
+		_, err := bufio.NewReader(os.Stdin).ReadString('\n')
+		return err
+	}
 	fmt.Fprintln(stdout, "draining")
 	switch os.Getenv(behave) {
 	case "drain":
+		return nil
+	case "drain slowly":
+		time.Sleep(100 * time.Millisecond) // not a wait: it is the work that has to be finished
+		fmt.Fprintln(stdout, "drained")
 		return nil
 	case "give up":
 		return fmt.Errorf("migrate: %w", ctx.Err())

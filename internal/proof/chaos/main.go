@@ -8,8 +8,6 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
-	"os/signal"
-	"syscall"
 	"time"
 
 	"github.com/signalbox-go/signalbox/internal/cli"
@@ -53,9 +51,7 @@ func main() {
 		os.Exit(runWorker(text))
 	}
 	// The first signal cuts the run short, and it is judged as it is; a second one ends it at once.
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop)
-	v, err := chaos(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	v, err := chaos(cli.Context("chaos"), os.Args[1:], os.Stdout, os.Stderr)
 	switch {
 	case errors.Is(err, cli.ErrHelp):
 	case err != nil:

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/signalbox-go/signalbox/internal/cli"
+	"github.com/signalbox-go/signalbox/internal/plain"
 	"github.com/signalbox-go/signalbox/outbox"
 )
 
@@ -89,7 +90,7 @@ func statusText(s *outbox.Status) string {
 		b.WriteString("There is no subscription yet: a worker creates its own when it starts.\n")
 	} else {
 		table(&b, "SUBSCRIPTION\tTOPICS\tLAG\tBEHIND\tDELIVERIES\tLANES", s.Subscriptions, func(s outbox.SubscriptionStatus) []string {
-			return []string{printable(s.Name), printable(strings.Join(s.Topics, " ")), lagText(s.Lag), behindText(s.Lag), deliveriesText(s), counts(s.Lanes, "nobody")}
+			return []string{plain.Quote(s.Name), plain.Quote(strings.Join(s.Topics, " ")), lagText(s.Lag), behindText(s.Lag), deliveriesText(s), counts(s.Lanes, "nobody")}
 		})
 	}
 	b.WriteByte('\n')
@@ -102,7 +103,7 @@ func statusText(s *outbox.Status) string {
 				role = "sentinel"
 			}
 			return []string{
-				printable(w.Name), strconv.FormatInt(w.ID, 10), printable(strings.Join(w.Subscriptions, " ")),
+				plain.Quote(w.Name), strconv.FormatInt(w.ID, 10), plain.Quote(strings.Join(w.Subscriptions, " ")),
 				age(now.Sub(w.StartedAt)), age(now.Sub(w.SeenAt)) + " ago", role,
 			}
 		})
@@ -134,7 +135,7 @@ func heldText(by []string) string {
 	}
 	names := make([]string, len(by))
 	for i, name := range by {
-		names[i] = printable(name)
+		names[i] = plain.Quote(name)
 	}
 	return ", which is yet to be settled by " + strings.Join(names, ", ")
 }

@@ -12,6 +12,8 @@ import (
 	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/signalbox-go/signalbox/internal/plain"
 )
 
 // Database is the part of a command's flags about its database. Embed it. There is no default: a command that wrote to
@@ -87,7 +89,7 @@ func unreachable(err error, config *pgconn.Config) error {
 	}
 	var refused *pgconn.PgError
 	if !errors.As(err, &refused) {
-		if _, reason, found := strings.Cut(oneLine(err), "tls error: "); found { // pgx has no type for it
+		if _, reason, found := strings.Cut(plain.Line(err.Error()), "tls error: "); found { // pgx has no type for it
 			return fmt.Errorf("PostgreSQL at %s cannot be reached with TLS (%s): correct sslmode and its certificates in DATABASE_URL", address, reason)
 		}
 		return fmt.Errorf("no PostgreSQL answers at %s (%s): start it, or correct DATABASE_URL", address, cause(err))
@@ -120,5 +122,5 @@ func cause(err error) string {
 		}
 		return err.Error()
 	}
-	return oneLine(err)
+	return plain.Line(err.Error())
 }

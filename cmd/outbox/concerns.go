@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 
+	"github.com/signalbox-go/signalbox/internal/plain"
 	"github.com/signalbox-go/signalbox/outbox"
 	"github.com/signalbox-go/signalbox/outbox/admin"
 )
@@ -12,8 +13,8 @@ func concernsText(s *admin.Status) []string {
 	var list []string
 	say := func(format string, args ...any) { list = append(list, fmt.Sprintf(format, args...)) }
 	for _, c := range s.Concerns {
-		name := printable(c.Subscription)
-		argument := quoted(name)
+		name := plain.Quote(c.Subscription)
+		argument := plain.Shell(c.Subscription)
 		switch c.Kind {
 		case admin.ConcernPaused:
 			say("%s has been paused for %s: outbox subscriptions resume %s", name, age(s.At.Sub(*c.Since)), argument)

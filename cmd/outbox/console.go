@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/signalbox-go/signalbox/internal/cli"
+	"github.com/signalbox-go/signalbox/internal/plain"
 	"github.com/signalbox-go/signalbox/migrations"
 )
 
@@ -30,9 +32,14 @@ type asJSON struct {
 
 // print writes one JSON document as a line.
 func (c *console) print(document any) error {
-	encoder := json.NewEncoder(c.out)
+	var b bytes.Buffer
+	encoder := json.NewEncoder(&b)
 	encoder.SetEscapeHTML(false) // patterns have a >
-	return encoder.Encode(document)
+	if err := encoder.Encode(document); err != nil {
+		return err
+	}
+	_, err := c.out.Write(plain.JSON(b.Bytes()))
+	return err
 }
 
 // write writes text for people.

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/signalbox-go/signalbox/internal/cli"
+	"github.com/signalbox-go/signalbox/internal/plain"
 	"github.com/signalbox-go/signalbox/outbox"
 	"github.com/signalbox-go/signalbox/outbox/admin"
 )
@@ -115,7 +116,7 @@ func (l *deliveriesListCommand) Run(ctx context.Context, c *console) error {
 	var b strings.Builder
 	table(&b, "EVENT\tSTATE\tTOPIC\tKEY\tATTEMPTS\tSINCE\tLAST ERROR", page.Deliveries, func(d admin.DeliveryRow) []string {
 		return []string{
-			strconv.FormatInt(d.Event.ID, 10), string(d.State), printable(d.Event.Topic), printable(d.Event.Key),
+			strconv.FormatInt(d.Event.ID, 10), string(d.State), plain.Quote(d.Event.Topic), plain.Quote(d.Event.Key),
 			strconv.Itoa(d.Attempt), clock(d.CreatedAt), lastError(&d),
 		}
 	})
@@ -184,8 +185,8 @@ func deliveryText(d *admin.DeliveryRow) string {
 	)
 	for _, f := range d.Failures {
 		fmt.Fprintf(&b, "\n%s  attempt %d  %s\n", clock(f.At), f.Attempt, dash(f.Worker))
-		for line := range strings.Lines(f.Error) {
-			fmt.Fprintf(&b, "    %s\n", excerpt(strings.TrimRight(line, "\n"), 1000))
+		for line := range strings.Lines(plain.Block(f.Error)) {
+			fmt.Fprintf(&b, "    %s\n", plain.Clip(strings.TrimSuffix(line, "\n"), 1000))
 		}
 	}
 	return b.String()

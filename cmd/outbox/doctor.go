@@ -9,6 +9,7 @@ import (
 
 	"github.com/signalbox-go/signalbox/internal/cli"
 	"github.com/signalbox-go/signalbox/internal/doctor"
+	"github.com/signalbox-go/signalbox/internal/plain"
 )
 
 type doctorCommand struct {
@@ -83,12 +84,12 @@ func reportText(r *doctor.Report) string {
 	for _, c := range r.Checks {
 		switch {
 		case c.Skipped != "":
-			fmt.Fprintf(&b, "-  %s: not looked at, %s\n", c.Name, c.Skipped)
+			fmt.Fprintf(&b, "-  %s: not looked at, %s\n", c.Name, plain.Line(c.Skipped))
 		case len(c.Findings) == 0:
 			fmt.Fprintf(&b, "✔  %s\n", c.Name)
 		}
 		for _, f := range c.Findings {
-			fmt.Fprintf(&b, "✘  %s: %s\n   → %s\n", c.Name, printable(f.Problem), printable(f.Remedy))
+			fmt.Fprintf(&b, "✘  %s: %s\n   → %s\n", c.Name, plain.Quote(f.Problem), plain.Quote(f.Remedy))
 		}
 	}
 	return b.String()

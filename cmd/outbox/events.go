@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/signalbox-go/signalbox/internal/cli"
+	"github.com/signalbox-go/signalbox/internal/plain"
 	"github.com/signalbox-go/signalbox/outbox"
 	"github.com/signalbox-go/signalbox/outbox/admin"
 )
@@ -80,7 +81,7 @@ func (l *eventsListCommand) Run(ctx context.Context, c *console) error {
 	}
 	var b strings.Builder
 	table(&b, "ID\tPUBLISHED\tTOPIC\tKEY\tPAYLOAD", page.Events, func(e outbox.Event) []string {
-		return []string{strconv.FormatInt(e.ID, 10), clock(e.PublishedAt), printable(e.Topic), printable(e.Key), excerpt(string(e.Payload), 60)}
+		return []string{strconv.FormatInt(e.ID, 10), clock(e.PublishedAt), plain.Quote(e.Topic), plain.Quote(e.Key), excerpt(string(plain.JSON(e.Payload)), 60)}
 	})
 	if !page.Done {
 		fmt.Fprintf(&b, "\nThere are more: go on with --after %d\n", page.Next)
@@ -163,7 +164,7 @@ func eventText(row *admin.EventRow) string {
 		return b.String()
 	}
 	table(&b, "SUBSCRIPTION\tFATE\tATTEMPTS\tLAST ERROR", row.Fates, func(f admin.EventFate) []string {
-		cells := []string{printable(f.Subscription), string(f.Fate), "", ""}
+		cells := []string{plain.Quote(f.Subscription), string(f.Fate), "", ""}
 		if f.Delivery != nil {
 			cells[2], cells[3] = strconv.Itoa(f.Delivery.Attempt), lastError(f.Delivery)
 		}
@@ -176,8 +177,8 @@ func eventText(row *admin.EventRow) string {
 func writeEvent(b *strings.Builder, e *outbox.Event) {
 	fields(b,
 		field{"Event", strconv.FormatInt(e.ID, 10)},
-		field{"Topic", printable(e.Topic)},
-		field{"Key", printable(e.Key)},
+		field{"Topic", plain.Quote(e.Topic)},
+		field{"Key", plain.Quote(e.Key)},
 		field{"Published", clock(e.PublishedAt)},
 		field{"Headers", headerText(e.Headers)},
 	)
@@ -187,7 +188,7 @@ func writeEvent(b *strings.Builder, e *outbox.Event) {
 func headerText(headers map[string]string) string {
 	var list []string
 	for name, value := range headers {
-		list = append(list, printable(name)+"="+printable(value))
+		list = append(list, plain.Quote(name)+"="+plain.Quote(value))
 	}
 	slices.Sort(list)
 	return strings.Join(list, " ")

@@ -10,7 +10,8 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
-	"unicode/utf8"
+
+	"github.com/signalbox-go/signalbox/internal/plain"
 )
 
 // table aligns rows under a header. Empty cells get a dash.
@@ -47,7 +48,7 @@ func fields(b *strings.Builder, list ...field) {
 func counts[N int | int64](byName map[string]N, nobody string) string {
 	var list []string
 	for _, name := range slices.Sorted(maps.Keys(byName)) {
-		label := printable(name)
+		label := plain.Quote(name)
 		if name == "" {
 			label = nobody
 		}
@@ -71,40 +72,16 @@ func age(d time.Duration) string {
 // clock is a time as --since and --until take it.
 func clock(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
-// printable is a text that somebody chose, without what could disturb a terminal or the table.
-func printable(text string) string {
-	if strings.ContainsFunc(text, func(r rune) bool { return !strconv.IsPrint(r) }) {
-		return strconv.Quote(text)
-	}
-	return text
-}
-
 // excerpt is the beginning of a text, in one line.
-func excerpt(text string, most int) string {
-	text = strings.Map(func(r rune) rune {
-		if strconv.IsPrint(r) {
-			return r
-		}
-		return ' '
-	}, text)
-	if utf8.RuneCountInString(text) <= most {
-		return text
-	}
-	return string([]rune(text)[:most-1]) + "…"
-}
+func excerpt(text string, most int) string { return plain.Clip(plain.Line(text), most) }
 
-// indented is JSON for people, without what could disturb a terminal.
+// indented is JSON for people.
 func indented(raw json.RawMessage) string {
 	var b bytes.Buffer
 	if json.Indent(&b, raw, "", "  ") != nil {
-		return printable(string(raw))
+		return plain.Block(string(raw))
 	}
-	return strings.Map(func(r rune) rune {
-		if r == '\n' || strconv.IsPrint(r) {
-			return r
-		}
-		return '\uFFFD'
-	}, b.String())
+	return plain.Block(string(plain.JSON(b.Bytes())))
 }
 
 // number has separators, for what may be in the millions.

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/signalbox-go/signalbox/internal/cli"
+	"github.com/signalbox-go/signalbox/internal/plain"
 	"github.com/signalbox-go/signalbox/outbox/admin"
 )
 
@@ -95,9 +96,9 @@ func (r *replayCommand) dry(c *console, n admin.Estimate) error {
 		return c.print(replayed{Subscription: r.Subscription, DryRun: true, Events: n.Events, Estimated: n.Estimated})
 	}
 	if n.Events == 0 {
-		return c.write(fmt.Sprintf("%s has handled no such event: there is nothing to replay.\n", printable(r.Subscription)))
+		return c.write(fmt.Sprintf("%s has handled no such event: there is nothing to replay.\n", plain.Quote(r.Subscription)))
 	}
-	return c.write(fmt.Sprintf("%s would be replayed to %s. Nothing was changed: add --yes to do it.\n", estimateText(n), printable(r.Subscription)))
+	return c.write(fmt.Sprintf("%s would be replayed to %s. Nothing was changed: add --yes to do it.\n", estimateText(n), plain.Quote(r.Subscription)))
 }
 
 func (r *replayCommand) rewind(ctx context.Context, c *console, pool *pgxpool.Pool) error {
@@ -118,7 +119,7 @@ func (r *replayCommand) rewind(ctx context.Context, c *console, pool *pgxpool.Po
 	if r.JSON {
 		return c.print(replayed{Subscription: r.Subscription, Events: n.Events, Estimated: n.Estimated, Done: true})
 	}
-	return c.write(fmt.Sprintf("%s went back. %s will be handled again: \"outbox status --watch\" shows how it gets on.\n", printable(r.Subscription), estimateText(n)))
+	return c.write(fmt.Sprintf("%s went back. %s will be handled again: \"outbox status --watch\" shows how it gets on.\n", plain.Quote(r.Subscription), estimateText(n)))
 }
 
 // interruptedRewind says whether somebody has to do something.
@@ -127,7 +128,7 @@ func (r *replayCommand) interruptedRewind(ctx context.Context, c *console, pool 
 	defer cancel()
 	if row, failure := subscription(look, pool, r.Subscription); failure == nil && row.RewindTo != nil {
 		fmt.Fprintf(c.err, "\nIt is asked for, and %s goes back as soon as its workers have let go of it. To wait for that, run again:\n\n\t%s\n\n",
-			printable(r.Subscription), r.command(0, 0))
+			plain.Quote(r.Subscription), r.command(0, 0))
 	} else {
 		fmt.Fprintf(c.err, "\nIt was not begun. To do it:\n\n\t%s\n\n", r.command(0, 0))
 	}
@@ -199,7 +200,7 @@ func (r *replayCommand) events(ctx context.Context, c *console, pool *pgxpool.Po
 	if r.JSON {
 		return c.print(replayed{Subscription: r.Subscription, Events: total, Done: true})
 	}
-	return c.write(fmt.Sprintf("%s will be handled again by %s.\n", plural(total, "event", "events"), printable(r.Subscription)))
+	return c.write(fmt.Sprintf("%s will be handled again by %s.\n", plural(total, "event", "events"), plain.Quote(r.Subscription)))
 }
 
 // rest is how long to wait when so many events were taken since the beginning, in so much time, and the last chunk took its part of
@@ -225,7 +226,7 @@ func (r *replayCommand) interrupted(c *console, total int64, resume string, err 
 			return err
 		}
 	}
-	fmt.Fprintf(c.err, "%s will be handled again by %s. To go on from here:\n\n\t%s\n\n", plural(total, "event", "events"), printable(r.Subscription), resume)
+	fmt.Fprintf(c.err, "%s will be handled again by %s. To go on from here:\n\n\t%s\n\n", plural(total, "event", "events"), plain.Quote(r.Subscription), resume)
 	return err
 }
 
@@ -255,20 +256,9 @@ func (r *replayCommand) command(after, upTo int64) string {
 		words = append(words, "--json")
 	}
 	for i, word := range words {
-		words[i] = quoted(word)
+		words[i] = plain.Shell(word)
 	}
 	return strings.Join(append(words, "--yes"), " ")
-}
-
-// quoted is a word as shells take it.
-func quoted(word string) string {
-	plain := func(r rune) bool {
-		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-_.:/@%+,=", r)
-	}
-	if word != "" && !strings.ContainsFunc(word, func(r rune) bool { return !plain(r) }) {
-		return word
-	}
-	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
 }
 
 func estimateText(n admin.Estimate) string {

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/signalbox-go/signalbox/internal/cli"
+	"github.com/signalbox-go/signalbox/internal/plain"
 )
 
 // A screen is a terminal on which each text replaces the one before.
@@ -38,7 +39,7 @@ func (s screen) Write(text []byte) (int, error) {
 	var b strings.Builder
 	b.WriteString("\x1b[H") // home
 	for _, line := range lines {
-		b.WriteString(excerpt(line, width))
+		b.WriteString(plain.Clip(line, width))
 		b.WriteString("\x1b[K\n") // clear the rest of the line
 	}
 	b.WriteString("\x1b[J") // and what is below

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/signalbox-go/signalbox/internal/cli"
+	"github.com/signalbox-go/signalbox/internal/plain"
 	"github.com/signalbox-go/signalbox/outbox/admin"
 )
 
@@ -88,7 +89,7 @@ func statusText(s *admin.Status) string {
 		b.WriteString("There is no subscription yet: a worker creates its own when it starts.\n")
 	} else {
 		table(&b, "SUBSCRIPTION\tTOPICS\tLAG\tOLDEST UNFINISHED\tDELIVERIES\tLANES", s.Subscriptions, func(s admin.SubscriptionStatus) []string {
-			return []string{printable(s.Name), printable(strings.Join(s.Topics, " ")), lagText(s.Lag), oldestText(s, now), counts(s.Deliveries, ""), counts(s.Lanes, "nobody")}
+			return []string{plain.Quote(s.Name), plain.Quote(strings.Join(s.Topics, " ")), lagText(s.Lag), oldestText(s, now), counts(s.Deliveries, ""), counts(s.Lanes, "nobody")}
 		})
 	}
 	b.WriteByte('\n')
@@ -104,7 +105,7 @@ func statusText(s *admin.Status) string {
 				role = "sentinel"
 			}
 			return []string{
-				printable(w.Name), strconv.FormatInt(w.ID, 10), printable(strings.Join(w.Subscriptions, " ")),
+				plain.Quote(w.Name), strconv.FormatInt(w.ID, 10), plain.Quote(strings.Join(w.Subscriptions, " ")),
 				age(now.Sub(w.StartedAt)), age(now.Sub(w.SeenAt)) + " ago", role,
 			}
 		})
@@ -137,7 +138,7 @@ func heldText(by []string) string {
 	}
 	names := make([]string, len(by))
 	for i, name := range by {
-		names[i] = printable(name)
+		names[i] = plain.Quote(name)
 	}
 	return ", which is yet to be settled by " + strings.Join(names, ", ")
 }

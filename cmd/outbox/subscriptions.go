@@ -11,6 +11,7 @@ import (
 
 	"github.com/signalbox-go/signalbox/internal/cli"
 	"github.com/signalbox-go/signalbox/internal/engine"
+	"github.com/signalbox-go/signalbox/internal/plain"
 	"github.com/signalbox-go/signalbox/outbox"
 	"github.com/signalbox-go/signalbox/outbox/admin"
 )
@@ -69,8 +70,8 @@ func (l *subscriptionsListCommand) Run(ctx context.Context, c *console) error {
 	var b strings.Builder
 	table(&b, "SUBSCRIPTION\tTOPICS\tCREATED\tSTATE\tWORKERS\tLANES", list, func(s admin.SubscriptionRow) []string {
 		return []string{
-			printable(s.Name), printable(strings.Join(s.Topics, " ")), clock(s.CreatedAt), stateText(s),
-			printable(strings.Join(s.Workers, " ")), fmt.Sprintf("%d of %d", s.Owned, engine.Lanes),
+			plain.Quote(s.Name), plain.Quote(strings.Join(s.Topics, " ")), clock(s.CreatedAt), stateText(s),
+			plain.Quote(strings.Join(s.Workers, " ")), fmt.Sprintf("%d of %d", s.Owned, engine.Lanes),
 		}
 	})
 	return c.write(b.String())
@@ -141,13 +142,13 @@ func (s *subscriptionsShowCommand) Run(ctx context.Context, c *console) error {
 	}
 	var b strings.Builder
 	fields(&b,
-		field{"Subscription", printable(row.Name)},
+		field{"Subscription", plain.Quote(row.Name)},
 		field{"Id", strconv.Itoa(int(row.ID))},
-		field{"Topics", printable(strings.Join(row.Topics, " "))},
+		field{"Topics", plain.Quote(strings.Join(row.Topics, " "))},
 		field{"Created", clock(row.CreatedAt)},
 		field{"State", stateText(row)},
 		field{"Paused", paused},
-		field{"Workers", printable(strings.Join(row.Workers, " "))},
+		field{"Workers", plain.Quote(strings.Join(row.Workers, " "))},
 		field{"Lanes", counts(now.Lanes, "nobody")},
 		field{"Lag", lagText(now.Lag)},
 		field{"Oldest unfinished", oldestText(now, status.At)},
@@ -201,9 +202,9 @@ func (s *subscriptionsCreateCommand) Run(ctx context.Context, c *console) error 
 		return c.print(map[string]any{"name": made.Name, "topics": made.Topics, "created": created})
 	}
 	if !created {
-		return c.write(fmt.Sprintf("%s exists with these topics, and stays as it is.\n", printable(made.Name)))
+		return c.write(fmt.Sprintf("%s exists with these topics, and stays as it is.\n", plain.Quote(made.Name)))
 	}
-	return c.write(fmt.Sprintf("%s is created, and begins at: %s.\n", printable(made.Name), s.From.argument))
+	return c.write(fmt.Sprintf("%s is created, and begins at: %s.\n", plain.Quote(made.Name), s.From.argument))
 }
 
 type subscriptionsPauseCommand struct {
@@ -258,7 +259,7 @@ func administer(ctx context.Context, c *console, database cli.Database, as asJSO
 		}
 		return c.print(row)
 	}
-	return c.write(fmt.Sprintf("%s %s.\n", printable(name), changed))
+	return c.write(fmt.Sprintf("%s %s.\n", plain.Quote(name), changed))
 }
 
 type subscriptionsDeleteCommand struct {
@@ -299,7 +300,7 @@ func (s *subscriptionsDeleteCommand) Run(ctx context.Context, c *console) error 
 	if s.JSON {
 		return c.print(map[string]any{"name": s.Name, "deleted": true})
 	}
-	return c.write(fmt.Sprintf("%s is deleted.\n", printable(s.Name)))
+	return c.write(fmt.Sprintf("%s is deleted.\n", plain.Quote(s.Name)))
 }
 
 // question says what would go. That workers are in the way is said before anybody is asked.

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/signalbox-go/signalbox/internal/cli"
+	"github.com/signalbox-go/signalbox/internal/plain"
 	"github.com/signalbox-go/signalbox/outbox"
 	"github.com/signalbox-go/signalbox/outbox/admin"
 )
@@ -96,7 +97,7 @@ func (t *eventsTailCommand) catchUp(ctx context.Context, c *console, tail *admin
 			if t.JSON {
 				err = c.print(e)
 			} else {
-				err = c.write(fmt.Sprintf("%d  %s  %s  %s  %s\n", e.ID, clock(e.PublishedAt), printable(e.Topic), dash(e.Key), printable(string(e.Payload))))
+				err = c.write(fmt.Sprintf("%d  %s  %s  %s  %s\n", e.ID, clock(e.PublishedAt), plain.Quote(e.Topic), dash(e.Key), plain.Line(string(plain.JSON(e.Payload)))))
 			}
 			if err != nil {
 				return fmt.Errorf("print event %d: %w", e.ID, err)
@@ -114,7 +115,7 @@ func dash(text string) string {
 	if text == "" {
 		return "-"
 	}
-	return printable(text)
+	return plain.Quote(text)
 }
 
 // listen waits for a notification, or until it is time to look without one.

@@ -7,11 +7,12 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strings"
 
 	"github.com/alecthomas/kong"
 	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/signalbox-go/signalbox/internal/plain"
 )
 
 // A Command runs until it is done or ctx is cancelled, which means: finish what was begun, then return nil.
@@ -91,7 +92,7 @@ func report(ctx context.Context, name string, err error, stderr io.Writer) int {
 	case err == nil, errors.Is(err, ErrHelp):
 		return 0
 	case errors.As(err, &usage):
-		fmt.Fprintf(stderr, "%s: error: %s (see %s --help)\n", name, oneLine(err), cmp.Or(usage.See, name))
+		fmt.Fprintf(stderr, "%s: error: %s (see %s --help)\n", name, plain.Line(err.Error()), cmp.Or(usage.See, name))
 		return 2
 	case errors.Is(err, context.Canceled) && errors.As(context.Cause(ctx), &stop):
 		// It could not finish: a migration, say, or a start that waited for something.
@@ -106,9 +107,9 @@ func report(ctx context.Context, name string, err error, stderr io.Writer) int {
 	}
 }
 
-// advised is an error in one line, with what to do where PostgreSQL does not say it.
+// advised is an error in one line, also if it lists several causes, with what to do where PostgreSQL does not say it.
 func advised(err error) string {
-	text := oneLine(err)
+	text := plain.Line(err.Error())
 	if refused := new(pgconn.PgError); errors.As(err, &refused) {
 		switch refused.Code {
 		case pgerrcode.InsufficientPrivilege:
@@ -118,9 +119,4 @@ func advised(err error) string {
 		}
 	}
 	return text
-}
-
-// oneLine joins the lines of errors that list several causes.
-func oneLine(err error) string {
-	return strings.Join(strings.FieldsFunc(err.Error(), func(r rune) bool { return r == '\n' || r == '\t' }), " ")
 }

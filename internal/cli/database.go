@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/signalbox-go/signalbox/internal/plain"
 	"github.com/signalbox-go/signalbox/internal/settings"
 )
 
@@ -101,7 +102,7 @@ func unreachable(err error, config *pgconn.Config) error {
 	}
 	var refused *pgconn.PgError
 	if !errors.As(err, &refused) {
-		if _, reason, found := strings.Cut(oneLine(err), "tls error: "); found { // pgx has no type for it
+		if _, reason, found := strings.Cut(plain.Line(err.Error()), "tls error: "); found { // pgx has no type for it
 			return fmt.Errorf("PostgreSQL at %s cannot be reached with TLS (%s): correct sslmode and its certificates in DATABASE_URL", address, reason)
 		}
 		return fmt.Errorf("no PostgreSQL answers at %s (%s): start it, or correct DATABASE_URL", address, cause(err))
@@ -134,5 +135,5 @@ func cause(err error) string {
 		}
 		return err.Error()
 	}
-	return oneLine(err)
+	return plain.Line(err.Error())
 }

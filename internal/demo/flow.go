@@ -7,7 +7,8 @@ import (
 	"strings"
 	"sync"
 	"time"
-	"unicode/utf8"
+
+	"github.com/signalbox-go/signalbox/internal/plain"
 )
 
 // maxLines is how many of the demo's own events a person can follow in a second. A faster demo tells of each second
@@ -109,14 +110,5 @@ func clock() string { return time.Now().Format("15:04:05.000") }
 
 func inMilliseconds(ms float64) string { return strconv.FormatFloat(ms, 'f', 1, 64) + " ms" }
 
-// readable is somebody else's text without what could disturb the terminal, at most 24 characters of it.
-func readable(text string) string {
-	const most = 24
-	if utf8.RuneCountInString(text) > most {
-		text = string([]rune(text)[:most-1]) + "…"
-	}
-	if strings.ContainsFunc(text, func(r rune) bool { return !strconv.IsPrint(r) }) {
-		return strconv.Quote(text)
-	}
-	return text
-}
+// readable is somebody else's text as the terminal may show it, at most 24 characters of it.
+func readable(text string) string { return plain.Quote(plain.Clip(text, 24)) }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/signalbox-go/signalbox/internal/plain"
 	"github.com/signalbox-go/signalbox/outbox"
 	"github.com/signalbox-go/signalbox/outbox/admin"
 )
@@ -44,17 +45,17 @@ func checkSubscriptions(ctx context.Context, p *patient) ([]Finding, error) {
 		case row.PausedAt != nil:
 			found = append(found, Finding{
 				fmt.Sprintf("Subscription %q is paused since %s, and %s.%s", s.Name, row.PausedAt.UTC().Format("2006-01-02 15:04 UTC"), behind, holds),
-				fmt.Sprintf("Run: outbox subscriptions resume %s; or delete it, if nobody needs it.", s.Name),
+				fmt.Sprintf("Run: outbox subscriptions resume %s; or delete it, if nobody needs it.", plain.Shell(s.Name)),
 			})
 		case len(row.Workers) == 0:
 			found = append(found, Finding{
 				fmt.Sprintf("Subscription %q is forgotten: no worker serves it, and it %s.%s", s.Name, behind, holds),
-				fmt.Sprintf("Start a worker for it, or run: outbox subscriptions delete %s", s.Name),
+				fmt.Sprintf("Start a worker for it, or run: outbox subscriptions delete %s", plain.Shell(s.Name)),
 			})
 		default:
 			found = append(found, Finding{
 				fmt.Sprintf("Subscription %q %s, though %s serve it.%s", s.Name, behind, strings.Join(row.Workers, ", "), holds),
-				fmt.Sprintf("Look at their logs, and for what fails: outbox deliveries list -s %s --state retrying. If they are just slow, start more of them.", s.Name),
+				fmt.Sprintf("Look at their logs, and for what fails: outbox deliveries list -s %s --state retrying. If they are just slow, start more of them.", plain.Shell(s.Name)),
 			})
 		}
 	}

@@ -50,7 +50,7 @@ func TestDoctorOfHealthy(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := execute(t, db.URL, "doctor")
-	if got.code != 0 || got.stderr != "" || strings.Contains(got.stdout, "✘") || strings.Count(got.stdout, "✔") != 10 {
+	if got.code != 0 || got.stderr != "" || strings.Contains(got.stdout, "✘") || strings.Count(got.stdout, "✔") != 11 {
 		t.Errorf("%+v", got)
 	}
 	if found, code := examine(t, db.URL); code != 0 {
@@ -191,7 +191,7 @@ func TestDoctorFindsReplica(t *testing.T) {
 		t.Errorf("exit code %d: %v", code, found)
 	}
 	got := execute(t, url, "doctor")
-	if got.code != 1 || strings.Count(got.stdout, "✘") != 1 || strings.Count(got.stdout, "✔") != 8 || !strings.Contains(got.stdout, "connection: not looked at, the server is a replica") {
+	if got.code != 1 || strings.Count(got.stdout, "✘") != 1 || strings.Count(got.stdout, "✔") != 9 || !strings.Contains(got.stdout, "connection: not looked at, the server is a replica") {
 		t.Errorf("%+v", got)
 	}
 }
@@ -346,4 +346,16 @@ ignore_startup_parameters = extra_float_digits
 		return err == nil
 	})
 	return fmt.Sprintf("postgres://someone@127.0.0.1:%d/%s?sslmode=disable", port, name)
+}
+
+func TestDoctorFindsStuckNotifications(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	if _, err := db.Pool.Exec(t.Context(), `create or replace function outbox.notifications_stuck() returns boolean language sql as 'select true'`); err != nil {
+		t.Fatal(err)
+	}
+	found, code := examine(t, db.URL)
+	if said := fmt.Sprint(found["notifications"]); code != 1 || !strings.Contains(said, "queue of notifications") || !strings.Contains(said, "pg_stat_activity") {
+		t.Errorf("exit code %d: %v", code, found)
+	}
 }

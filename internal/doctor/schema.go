@@ -84,12 +84,14 @@ func checkSequence(ctx context.Context, p *patient) ([]Finding, error) {
 
 // MD5 sums of the bodies of the schema's functions, by name. A test compares them with the migrations.
 var functions = map[string]string{
-	"as_jsonb":    "c902833cfca07a6e5d468571993bab71",
-	"fault":       "98900f0abab7323ea1107e48fb326bcb",
-	"fence":       "eb4a73746579fdcf5569236aa3ecb416",
-	"keep_ids":    "70f6c94200cd51910bd5335dde24d235",
-	"keep_topics": "ce0b4b1f1cf2611dbff83fd51be384d6",
-	"ring":        "b72883fbd8eee7f39bf9e74c43095bef",
+	"as_jsonb":            "c902833cfca07a6e5d468571993bab71",
+	"fault":               "98900f0abab7323ea1107e48fb326bcb",
+	"fence":               "eb4a73746579fdcf5569236aa3ecb416",
+	"keep_ids":            "70f6c94200cd51910bd5335dde24d235",
+	"keep_topics":         "ce0b4b1f1cf2611dbff83fd51be384d6",
+	"notifications_stuck": "724eb930dea9a3b0e37013429113555d",
+	"notify":              "9f2ca5eb2dabc902fb565d6130c9b36d",
+	"ring":                "5662e2e7981f8866f0bb2041b89f7c55",
 }
 
 const functionRemedy = "Restore it from the migrations of this version (folder migrations/outbox, \"create or replace function outbox.%s\")."

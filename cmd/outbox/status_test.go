@@ -159,8 +159,8 @@ func TestStatusText(t *testing.T) {
 ! mails has been paused for 2h0m0s: outbox subscriptions resume mails
 ! mails has 1 dead letter: outbox deliveries groups -s mails
 ! mails has yet to settle event 17, which is 2h0m0s old: the log is kept for it: outbox subscriptions show mails
-! "two\nlines" has no worker, and 1 event waits: start one, or see outbox subscriptions show '"two\nlines"'
-! "two\nlines" has yet to settle event 17, which is 2h0m0s old: the log is kept for it: outbox subscriptions show '"two\nlines"'
+! "two\nlines" has no worker, and 1 event waits: start one, or see outbox subscriptions show $'two\012lines'
+! "two\nlines" has yet to settle event 17, which is 2h0m0s old: the log is kept for it: outbox subscriptions show $'two\012lines'
 
 SUBSCRIPTION   TOPICS               LAG       OLDEST UNFINISHED    DELIVERIES            LANES
 audit          signals.> alarms.*   ~123456   2h0m0s, blocked    blocked: 1203, dead: 20, retrying: 2, running: 1  nobody: 2, a: 30, b: 32

@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/signalbox-go/signalbox/internal/guard"
 	"github.com/signalbox-go/signalbox/worker"
 )
 
@@ -60,11 +61,20 @@ func New(cfg Config) *Metrics {
 	f := newFamilies()
 	m.subscriptions = newNamed(math.MaxInt, func(name string) *subscription { return f.subscription(name, cfg.MaxTopics) })
 
-	m.collectors = append(f.collectors(), published, m.wakeups, m.evictions)
+	m.collectors = append(f.collectors(), published, m.wakeups, m.evictions, faults("hook", guard.Hook), faults("logger", guard.LogHandler))
 	if cfg.Pool != nil {
 		m.collectors = append(m.collectors, poolStats{cfg.Pool}, &outboxState{pool: cfg.Pool, log: cfg.Logger})
 	}
 	return m
+}
+
+// faults tells how often code of the application, called at a place where that costs nothing but the call, panicked.
+func faults(name string, place guard.Place) prometheus.Collector {
+	return prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name:        "signalbox_application_faults_total",
+		Help:        "Panics of the application's hooks and Logger in this process, and goroutines that they ended.",
+		ConstLabels: prometheus.Labels{"place": name},
+	}, func() float64 { return float64(guard.Faults(place)) })
 }
 
 // Published counts events of a topic that were published. Call it after the commit: until then, nobody knows.

@@ -23,7 +23,7 @@ var layers = map[string][]string{
 	"migrations/apply":  {"migrations"},
 	"internal/settings": {},
 	"worker":            {"internal/engine", "internal/guard", "internal/settings", "internal/topic", "migrations", "outbox"},
-	"metrics":           {"internal/engine", "outbox", "outbox/admin", "worker"},
+	"metrics":           {"internal/engine", "internal/guard", "outbox", "outbox/admin", "worker"},
 	"dashboard":         {"internal/engine", "internal/guard", "internal/humantime", "outbox", "outbox/admin"},
 	"producer":          {"internal/engine", "internal/guard", "migrations", "outbox"},
 }

@@ -72,7 +72,7 @@ func (p *txPool) borrow(ctx context.Context, log *slog.Logger, user string) (l *
 			shut(l.pg)
 			continue
 		}
-		if l == nil {
+		if err = nil; l == nil { // whatever the attempt before met
 			l, err = p.dial(ctx)
 		}
 		switch {

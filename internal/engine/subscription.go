@@ -110,16 +110,19 @@ func create(ctx context.Context, tx pgx.Tx, name string, topics []string, start 
 
 // oldSQL counts events behind the beginning of a subscription, by index events_lane_id: at most 160 of each lane.
 const oldSQL = `
-select count(*) >= $4::integer * 160, count(*) filter (where e.topic ~ $3)
+select bool_or(c.looked > 160), sum(c.wanted)::bigint
 from generate_series(0, $4::integer - 1) as l (lane)
 cross join lateral (
-    select e.topic from outbox.events e where e.lane = l.lane and e.id > (select s.begins_after from outbox.subscriptions s where s.id = $1) and e.id <= $2
-    order by e.id
-    limit 160
-) e`
+    select count(*) as looked, count(*) filter (where e.topic ~ $3 and e.place <= 160) as wanted
+    from (select e.topic, row_number() over (order by e.id) as place
+          from outbox.events e
+          where e.lane = l.lane and e.id > (select s.begins_after from outbox.subscriptions s where s.id = $1) and e.id <= $2
+          order by e.id
+          limit 161) e
+) c`
 
-// CountOld returns how many events are there already for a subscription that was just created, and whether there may be more: it looks
-// at no more than 10,000.
+// CountOld returns how many events are there already for a subscription that was just created, and whether there may be more: it counts
+// among no more than 160 of each lane.
 func CountOld(ctx context.Context, db outbox.DB, s Subscription) (n int64, more bool, err error) {
 	var head int64
 	if err := db.QueryRow(ctx, `select `+HeadSQL).Scan(&head); err != nil {

@@ -228,9 +228,10 @@ func (s *session) evictDead(ctx context.Context, log *slog.Logger, missing map[i
 	return still, nil
 }
 
-// What is kept with an attempt that did not end.
+// What is kept with an attempt that did not end. A worker without its lock may live, and have lost its connection: it says so itself,
+// unless the sentinel is faster.
 const (
-	diedReason   = "its worker died"
+	diedReason   = "its worker died or lost its connection"
 	frozenReason = "its worker was not seen for its lease: it was frozen or cut off"
 )
 

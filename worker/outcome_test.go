@@ -354,7 +354,7 @@ func testKillerEvent(t *testing.T, by string) {
 		}
 	}
 	list := rows(t, db)
-	if list[0].N != killer || list[0].Attempt != attempts || len(list[0].Errors) != attempts || list[0].Errors[attempts-1].Attempt != attempts || list[0].Errors[attempts-1].Error != "its worker died" {
+	if list[0].N != killer || list[0].Attempt != attempts || len(list[0].Errors) != attempts || list[0].Errors[attempts-1].Attempt != attempts || list[0].Errors[attempts-1].Error != "its worker died or lost its connection" {
 		t.Errorf("left is %+v", list)
 	}
 	seen := map[string]map[int]bool{"": {}, "k": {}}

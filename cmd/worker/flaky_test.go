@@ -117,7 +117,7 @@ func TestFlakyKills(t *testing.T) {
 		t.Error(err)
 	}
 	rows := left(t, db)
-	if row := rows["kill"]; len(rows) != 1 || row.State != outbox.Dead || row.Failures[len(row.Failures)-1].Error != "its worker died" {
+	if row := rows["kill"]; len(rows) != 1 || row.State != outbox.Dead || row.Failures[len(row.Failures)-1].Error != "its worker died or lost its connection" {
 		t.Errorf("left is %+v, want the killer, dead", rows)
 	}
 }

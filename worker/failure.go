@@ -60,7 +60,7 @@ func faulty(err error) *failure {
 func (f *failure) timedOut() *failure {
 	late := *f
 	late.text = shorten(errAttemptTimeout.Error() + ": " + f.text)
-	late.err = fmt.Errorf("%w: %w", errAttemptTimeout, f.err)
+	late.err = fmt.Errorf("%w: %w", errAttemptTimeout, f.cause())
 	return &late
 }
 

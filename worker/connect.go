@@ -18,6 +18,7 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/signalbox-go/signalbox/internal/guard"
 	"github.com/signalbox-go/signalbox/internal/settings"
 )
 
@@ -90,8 +91,8 @@ func (c *connector) dial(ctx context.Context, name string, mode pgx.QueryExecMod
 		option(&config)
 	}
 	if c.config.BeforeConnect != nil {
-		if err := c.config.BeforeConnect(ctx, config.ConnConfig); err != nil {
-			return nil, false, fmt.Errorf("connect: %w", err)
+		if err := ask("before connect", func() error { return c.config.BeforeConnect(ctx, config.ConnConfig) }); err != nil {
+			return nil, false, err
 		}
 	}
 	config.own(name, mode, &watch{connector: c, name: name, atLeast: config.atLeast})
@@ -135,8 +136,8 @@ func (c *connection) own(name string, mode pgx.QueryExecMode, w *watch) {
 // setUp has the application prepare the connection, with its role or the types that handlers use, and then takes it over.
 func (c *connector) setUp(ctx context.Context, conn *pgx.Conn, lent bool) (direct bool, err error) {
 	if c.config.AfterConnect != nil {
-		if err := c.config.AfterConnect(ctx, conn); err != nil {
-			return false, fmt.Errorf("after connect: %w", err)
+		if err := ask("after connect", func() error { return c.config.AfterConnect(ctx, conn) }); err != nil {
+			return false, err
 		}
 	}
 	lists := [][]settings.Setting{settings.Essential, settings.Own, sessionSettings}
@@ -155,6 +156,17 @@ func (c *connector) setUp(ctx context.Context, conn *pgx.Conn, lent bool) (direc
 	// Where the server's platform cannot, keepalives have to do.
 	_, _ = conn.Exec(ctx, `select pg_catalog.set_config('client_connection_check_interval', '2s', false)`)
 	return true, nil
+}
+
+// ask calls a function of the application's pool. If it panics, or ends its goroutine, the connection is not to be had.
+func ask(what string, call func() error) (err error) {
+	if fault := guard.Call(func() { err = call() }); fault != nil {
+		err = fault
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	return nil
 }
 
 // rename changes what pg_stat_activity calls a connection.

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/url"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -374,5 +375,51 @@ func TestRefusedSetting(t *testing.T) {
 	err = w.Run(t.Context())
 	if err == nil || !strings.Contains(err.Error(), `"session_replication_role"`) || !strings.Contains(err.Error(), "alter role … reset") {
 		t.Errorf("Run returns %v", err)
+	}
+}
+
+// TestPoolFunctionsBreak has the functions of the application's pool panic, and end their goroutine, at first and while a worker serves:
+// Run says so, or goes on trying, and the process lives.
+func TestPoolFunctionsBreak(t *testing.T) {
+	t.Parallel()
+	for how, broken := range map[string]func(){"panic": func() { panic("out of order") }, "goexit": runtime.Goexit} {
+		for _, place := range []string{"BeforeConnect", "AfterConnect"} {
+			t.Run(how+" in "+place, func(t *testing.T) {
+				t.Parallel()
+				db := pgtest.New(t)
+				config := db.Pool.Config()
+				if place == "BeforeConnect" {
+					config.BeforeConnect = func(context.Context, *pgx.ConnConfig) error { broken(); return nil }
+				} else {
+					config.AfterConnect = func(context.Context, *pgx.Conn) error { broken(); return nil }
+				}
+				pool, err := pgxpool.NewWithConfig(t.Context(), config) // which connects when it is used
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(pool.Close)
+				w, err := worker.New(pool, worker.Config{Logger: testLogger(t)})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := worker.Handle(w, worker.Subscription{Name: "s", Topics: everything}, func(context.Context, *worker.Event[payload]) error { return nil }); err != nil {
+					t.Fatal(err)
+				}
+				ended := make(chan error, 1)
+				go func() {
+					defer close(ended)
+					ended <- w.Run(t.Context())
+				}()
+				select {
+				case err := <-ended:
+					want := map[string]string{"panic": "out of order", "goexit": "Goexit"}[how]
+					if err == nil || !strings.Contains(err.Error(), want) {
+						t.Errorf("Run returned %v", err)
+					}
+				case <-time.After(20 * time.Second):
+					t.Error("Run does not return")
+				}
+			})
+		}
 	}
 }

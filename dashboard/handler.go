@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/signalbox-go/signalbox/internal/guard"
 	"github.com/signalbox-go/signalbox/outbox"
 )
 
@@ -42,7 +43,8 @@ type Config struct {
 	// should have them: else a page from elsewhere can have its own name lead there. Defaults to any.
 	Hosts []string
 
-	// Actor says who sent a request, for the log. Defaults to the user of basic authentication, if any.
+	// Actor says who sent a request, for the log. It is asked before an action: if it panics, nothing is done, and the answer is 500.
+	// Defaults to the user of basic authentication, if any.
 	Actor func(*http.Request) string
 }
 
@@ -85,7 +87,7 @@ func NewHandler(db DB, config Config) (*Handler, error) {
 	case config.Password != "" && len(config.Password) < minPassword:
 		return nil, fmt.Errorf("%w: Password has %d bytes, at least %d are needed", ErrInvalidConfig, len(config.Password), minPassword)
 	}
-	config.Logger = cmp.Or(config.Logger, slog.Default())
+	config.Logger = guard.Logger(cmp.Or(config.Logger, slog.Default()))
 	if config.Actor == nil {
 		config.Actor = basicUser
 	}
@@ -146,11 +148,11 @@ func (h *Handler) routes() http.Handler {
 	outside.Handle("/", h.admit(inside))
 
 	// Refuses what another site has a browser send.
-	guard := http.NewCrossOriginProtection()
-	guard.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	sameOrigin := http.NewCrossOriginProtection()
+	sameOrigin.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h.fail(w, r, &fault{http.StatusForbidden, "That came from another site", "Only this dashboard's own pages may ask for actions."})
 	}))
-	return guard.Handler(outside)
+	return sameOrigin.Handler(outside)
 }
 
 // secure has browsers run nothing but the dashboard's own files, and show it in no other page.
@@ -181,7 +183,14 @@ func (h *Handler) action(do func(context.Context, *http.Request) (next string, e
 		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(actionTimeout + pageTimeout))
 		ctx, cancel := context.WithTimeout(r.Context(), actionTimeout)
 		defer cancel()
-		next, err := do(ctx, r)
+		var who string
+		if fault := guard.Call(func() { who = h.config.Actor(r) }); fault != nil {
+			guard.Count(guard.Hook)
+			h.config.Logger.Error("hook failed", "hook", "Actor", "error", fault)
+			h.fail(w, r, errActor)
+			return
+		}
+		next, err := do(ctx, r.WithContext(context.WithValue(r.Context(), actorKey{}, who)))
 		h.status.forget()
 		if err != nil {
 			h.fail(w, r, err)
@@ -195,7 +204,16 @@ func (h *Handler) action(do func(context.Context, *http.Request) (next string, e
 // maxForm is how large a form may be, in bytes: a page of selected events, or a long filter.
 const maxForm = 1 << 20
 
+// errActor is the answer where the application cannot say who asks.
+var errActor = &fault{
+	http.StatusInternalServerError, "It is not known who asks",
+	"Nothing was done. The service that this dashboard is part of failed to say who you are; its log has the reason.",
+}
+
+// actorKey is where the context of an action's request has who asked for it.
+type actorKey struct{}
+
 // audit logs an action that was done.
 func (h *Handler) audit(r *http.Request, action string, attrs ...any) {
-	h.config.Logger.Info("dashboard action", append([]any{"action", action, "who", h.config.Actor(r), "remote", r.RemoteAddr}, attrs...)...)
+	h.config.Logger.Info("dashboard action", append([]any{"action", action, "who", r.Context().Value(actorKey{}), "remote", r.RemoteAddr}, attrs...)...)
 }

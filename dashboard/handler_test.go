@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -406,5 +407,23 @@ func TestPrefix(t *testing.T) {
 	http.StripPrefix("/ops/outbox", s.handler).ServeHTTP(w, r)
 	if got := w.Header().Get("Location"); got != "outbox/" {
 		t.Errorf("without its slash, it leads to %q", got)
+	}
+}
+
+// What the application has called to learn who asks may break: nothing is done then, and the next request is answered as ever.
+func TestActorBreaks(t *testing.T) {
+	t.Parallel()
+	for how, broken := range map[string]func(){"panic": func() { panic("out of order") }, "goexit": runtime.Goexit} {
+		t.Run(how, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t, Config{Actor: func(*http.Request) string { broken(); return "" }})
+			s.subscribe(t, "mails", "orders.*")
+			s.post(t, "pause", "name", "mails").check(t, "pause", 500, "It is not known who asks", "Nothing was done")
+			s.get(t, "subscription?name=mails").check(t, "subscription", 200, "!Resume")
+			var paused bool
+			if err := s.Pool.QueryRow(t.Context(), `select paused_at is not null from outbox.subscriptions`).Scan(&paused); err != nil || paused {
+				t.Errorf("it was done, or %v", err)
+			}
+		})
 	}
 }

@@ -41,7 +41,7 @@ var _ prometheus.Collector = (*Metrics)(nil)
 
 // New returns a Metrics that nothing has been told yet. It does not touch the database before the first scrape.
 func New(cfg Config) *Metrics {
-	cfg.Logger = cmp.Or(cfg.Logger, slog.Default())
+	cfg.Logger = guard.Logger(cmp.Or(cfg.Logger, slog.Default()))
 	cfg.MaxTopics = cmp.Or(cfg.MaxTopics, 100)
 	m := &Metrics{
 		wakeups: prometheus.NewCounter(prometheus.CounterOpts{

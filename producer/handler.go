@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/signalbox-go/signalbox/internal/engine"
+	"github.com/signalbox-go/signalbox/internal/guard"
 	"github.com/signalbox-go/signalbox/migrations"
 	"github.com/signalbox-go/signalbox/outbox"
 )
@@ -31,7 +32,7 @@ type Config struct {
 	// Defaults to 10 seconds.
 	Timeout time.Duration
 	// Stored is called with the signals of each request that were stored, after their commit, for metrics and the like. It
-	// holds up the answer, and must be safe for concurrent use. Where the outcome of a commit is unknown, it is not called.
+	// holds up the answer, and must be safe for concurrent use. If it panics, that is logged, and the answer is the same. Where the outcome of a commit is unknown, it is not called.
 	// Defaults to nothing.
 	Stored func([]Stored)
 }
@@ -53,7 +54,7 @@ type route struct {
 // NewHandler returns a Handler that stores signals in db, usually a *pgxpool.Pool. It does not touch db before the first
 // request, and outlives its restarts.
 func NewHandler(db DB, config Config) *Handler {
-	config.Logger = cmp.Or(config.Logger, slog.Default())
+	config.Logger = guard.Logger(cmp.Or(config.Logger, slog.Default()))
 	config.Timeout = cmp.Or(config.Timeout, 10*time.Second)
 	h := &Handler{db: db, config: config}
 	h.routes = map[string]route{
@@ -164,7 +165,7 @@ func (h *Handler) store(ctx context.Context, signals ...Signal) ([]Stored, error
 		return nil, err
 	}
 	if h.config.Stored != nil {
-		h.config.Stored(stored)
+		guard.CallHook(h.config.Logger, "Stored", func() { h.config.Stored(stored) })
 	}
 	for _, s := range stored {
 		h.config.Logger.LogAttrs(ctx, slog.LevelDebug, "signal stored",

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -339,4 +340,18 @@ func TestUnavailable(t *testing.T) {
 		call{method: "POST", path: "/ingest", code: 503, reason: "outcome unknown", want: again}.run(t, quiet(pool))
 	})
 	checkCounts(t, pool, 0, 0)
+}
+
+// What is told of stored signals may break: they are stored, and the client learns that.
+func TestStoredBreaks(t *testing.T) {
+	t.Parallel()
+	pool := pgtest.New(t).Pool
+	for how, broken := range map[string]func(){"panic": func() { panic("out of order") }, "goexit": runtime.Goexit} {
+		t.Run(how, func(t *testing.T) {
+			handler := producer.NewHandler(pool, producer.Config{
+				Logger: slog.New(slog.DiscardHandler), Stored: func([]producer.Stored) { broken() },
+			})
+			call{method: "POST", path: "/ingest", code: 200}.run(t, handler)
+		})
+	}
 }

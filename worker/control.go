@@ -12,6 +12,7 @@ import (
 	"github.com/sourcegraph/conc"
 
 	"github.com/signalbox-go/signalbox/internal/engine"
+	"github.com/signalbox-go/signalbox/internal/guard"
 	"github.com/signalbox-go/signalbox/outbox"
 )
 
@@ -122,7 +123,7 @@ func (s *session) ring(ring engine.Ring) {
 		return
 	}
 	if hook := s.w.cfg.Hooks.Rung; hook != nil {
-		callHook(s.w.cfg.Logger, "Rung", hook)
+		guard.CallHook(s.w.cfg.Logger, "Rung", hook)
 	}
 	for _, r := range s.runners {
 		r.wake.add(func(w *wakeup) {
@@ -221,7 +222,7 @@ func (s *session) evictDead(ctx context.Context, log *slog.Logger, missing map[i
 		case evicted:
 			log.Warn("evicted a dead worker: its lanes are free", "evicted_id", id)
 			if hook := s.w.cfg.Hooks.Evicted; hook != nil {
-				callHook(log, "Evicted", func() { hook(id) })
+				guard.CallHook(log, "Evicted", func() { hook(id) })
 			}
 		}
 	}

@@ -1,7 +1,6 @@
 package worker
 
 import (
-	"log/slog"
 	"time"
 
 	"github.com/signalbox-go/signalbox/internal/guard"
@@ -43,21 +42,13 @@ type Attempt struct {
 	Ended        time.Time     // when the handler returned; zero where none was called, because the last attempt killed its worker
 }
 
-// callHook calls a hook, which may panic or end its goroutine.
-func callHook(log *slog.Logger, name string, hook func()) {
-	if fault := guard.Call(hook); fault != nil {
-		guard.Count(guard.Hook)
-		log.Error("hook failed", "hook", name, "error", fault)
-	}
-}
-
 // tellAttempts calls the hook for the attempts that have ended. They share a goroutine: one for each would cost more than handling a
 // small event.
 func (r *runner) tellAttempts() {
 	list := r.attempts
 	r.attempts = r.attempts[:0]
 	for i := 0; i < len(list); i++ {
-		callHook(r.log, "Attempt", func() {
+		guard.CallHook(r.log, "Attempt", func() {
 			for ; i < len(list); i++ {
 				r.cfg.Hooks.Attempt(list[i])
 			}

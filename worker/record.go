@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/signalbox-go/signalbox/internal/engine"
+	"github.com/signalbox-go/signalbox/internal/guard"
 	"github.com/signalbox-go/signalbox/outbox"
 )
 
@@ -75,7 +76,7 @@ func (r *runner) recordParked(j *job) {
 	now := time.Now()
 	r.owes(now)
 	if hook := r.cfg.Hooks.Parked; hook != nil {
-		callHook(r.log, "Parked", func() { hook(r.sub.Name, &j.event.Event) })
+		guard.CallHook(r.log, "Parked", func() { hook(r.sub.Name, &j.event.Event) })
 	}
 	if !j.counted {
 		r.begin(j)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/signalbox-go/signalbox/internal/engine"
+	"github.com/signalbox-go/signalbox/internal/guard"
 	"github.com/signalbox-go/signalbox/outbox"
 )
 
@@ -70,7 +71,7 @@ func (r *runner) turn(ctx context.Context, read bool, due []engine.Line) (more b
 	r.tellAttempts()
 	if hook := r.cfg.Hooks.Window; hook != nil && err == nil && len(jobs) > 0 {
 		w := Window{Subscription: r.sub.Name, Events: len(window.Events), Deliveries: len(deliveries), Took: time.Since(start)}
-		callHook(r.log, "Window", func() { hook(w) })
+		guard.CallHook(r.log, "Window", func() { hook(w) })
 	}
 	r.trust(deliveries)
 	if err == nil {

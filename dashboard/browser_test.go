@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -21,7 +22,7 @@ func TestBrowser(t *testing.T) {
 	for name, test := range map[string]func(*testing.T, window){
 		"FilterAndFollow": browseEvents, "RetryOne": retryOne, "RetryMany": retryMany, "Keyboard": useKeyboard,
 		"Selection": keepSelection, "Recovers": recoverByItself, "Token": logIn, "ReadOnly": lookOnly, "NoScripts": withoutScripts, "Quiet": runNothingElse,
-		"Legible": legible, "Twice": clickTwice, "Restart": outliveRestart, "Hidden": restWhileHidden,
+		"Legible": legible, "Twice": clickTwice, "Restart": outliveRestart, "Proxy": proxyKeepsUpdates, "Hidden": restWhileHidden,
 	} {
 		t.Run(name, func(t *testing.T) {
 			test(t, newWindow(browser, t))
@@ -234,6 +235,35 @@ func outliveRestart(t *testing.T, b window) {
 	start(address)
 	b.says("unserved")
 	b.until("all is well", `document.querySelector('#down').hidden && document.querySelector('#live-state').innerText.trim() === 'live'`)
+}
+
+// A proxy that keeps updates to itself raises no error: the page is not called live before one has come.
+func proxyKeepsUpdates(t *testing.T, b window) {
+	s := newSite(t, Config{})
+	release := make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Accept") == "text/event-stream" {
+			select {
+			case <-release:
+			case <-t.Context().Done():
+				return
+			case <-r.Context().Done():
+				return
+			}
+		}
+		s.handler.ServeHTTP(w, r)
+	}))
+	t.Cleanup(server.Close)
+	t.Cleanup(s.handler.Close)
+	b.open(server.URL + "/")
+	b.says("No subscription yet")
+	b.until("it does not claim to be live", `document.querySelector('#live-state').innerText.trim() === 'connecting' && !document.querySelector('#live-state').classList.contains('on')`)
+	b.click("#live-state")
+	b.until("it is paused", `document.querySelector('#live-state').innerText.trim() === 'paused'`)
+	b.click("#live-state")
+	b.until("it does not claim to be live when it goes on, either", `document.querySelector('#live-state').innerText.trim() === 'connecting'`)
+	close(release)
+	b.until("it is live", `document.querySelector('#live-state').innerText.trim() === 'live' && document.querySelector('#live-state').classList.contains('on')`)
 }
 
 func logIn(t *testing.T, b window) {

@@ -7,8 +7,12 @@ import (
 	"time"
 )
 
-// quiet is after how long without news a stream says that it is there, so that nothing on the way takes it for dead.
+// quiet is after how long without news a stream says that it is there, so that nothing on the way takes it for dead, and that a page is
+// not called live which hears nothing.
 const quiet = 15 * time.Second
+
+// still is what it says then.
+var still = message("still", "")
 
 // stream sends what is in the middle of a page whenever that changes, until the browser leaves or the Handler is closed.
 // Where it cannot be had, an event "down" says why.
@@ -39,7 +43,7 @@ func (h *Handler) stream(w http.ResponseWriter, r *http.Request, collect pageFun
 			last = message
 		}
 		if message == "" && time.Since(told) > quiet {
-			message = ":\n\n"
+			message = still
 		}
 		if message != "" {
 			told = time.Now()

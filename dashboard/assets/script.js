@@ -7,7 +7,10 @@
   // Updates: the page's own address, asked for as a stream, sends its middle whenever that changes.
 
   const state = $('#live-state')
-  let source = null, held = false, waiting = null, again = 0
+  let source = null, held = false, waiting = null, again = 0, silent = 0
+
+  // The server says something every 15 seconds at least. A proxy that keeps it to itself raises no error.
+  const silence = 40000
 
   function show(name, text) {
     state.className = 'live ' + name
@@ -20,14 +23,24 @@
     const address = new URL(location.href)
     address.searchParams.delete('done')
     address.hash = ''
+    show('', 'connecting')
     source = new EventSource(address)
-    source.addEventListener('page', (e) => { down(''); waiting = e.data; apply() })
-    source.addEventListener('down', (e) => { down(e.data); show('off', 'no data') })
-    source.onerror = () => { // the server is gone, or has too many who watch
-      disconnect()
-      lost()
-      again = setTimeout(connect, 3000)
-    }
+    source.addEventListener('page', (e) => { heard(); down(''); waiting = e.data; apply() })
+    source.addEventListener('down', (e) => { heard(); down(e.data); show('off', 'no data') })
+    source.addEventListener('still', heard) // nothing has changed
+    source.onerror = fail // the server is gone, or has too many who watch
+    heard()
+  }
+
+  function heard() {
+    clearTimeout(silent)
+    silent = setTimeout(fail, silence)
+  }
+
+  function fail() {
+    disconnect()
+    lost()
+    again = setTimeout(connect, 3000)
   }
 
   // Whoever looks has to know that what he sees is old: a stream cannot tell why it is refused, so reloading does.
@@ -40,6 +53,7 @@
     if (source) source.close()
     source = null
     clearTimeout(again)
+    clearTimeout(silent)
   }
 
   function down(why) {
@@ -99,7 +113,6 @@
 
   if (live && 'live' in document.body.dataset) {
     state.hidden = false
-    show('on', 'live')
     connect()
     state.addEventListener('click', toggle)
     document.addEventListener('visibilitychange', () => document.hidden ? disconnect() : connect())
@@ -112,9 +125,9 @@
 
   function toggle() {
     held = !held
-    if (held) disconnect()
-    else connect()
-    show(held ? 'held' : 'on', held ? 'paused' : 'live')
+    if (!held) return connect()
+    disconnect()
+    show('held', 'paused')
   }
 
   // What was done is said once: not again on reload.

@@ -39,6 +39,10 @@ func (r *runner) record(ctx context.Context, j *job) {
 	id, now := lineID{j.event.Lane, j.event.Key}, time.Now()
 	r.owes(now)
 	blocks := r.blocks(u)
+	if !j.delivery && u != nil && u.Failure == nil {
+		r.putOff(j.event)
+		return
+	}
 	switch {
 	case u == nil:
 		r.owed.Delivered = append(r.owed.Delivered, j.event.ID)

@@ -42,6 +42,9 @@ type runner struct {
 
 	handlers sync.WaitGroup
 	parked   map[int64]*job // by event id
+	beside   []*batch       // deliveries that run beside the windows
+	lookedAt time.Time      // at those
+	window   *engine.Window // the one of this turn
 	attempts []Attempt      // that have ended, and of which the hook has yet to be told
 
 	reading chan struct{} // of all runners of the worker: has a token while one of them looks for what is new
@@ -73,6 +76,8 @@ func (r *runner) run(drain, ctx context.Context) error {
 		}
 		w := r.wake.take()
 		r.unpark(ctx, w.unparked)
+		r.recordEnded(ctx, w.ended)
+		r.lookBeside(ctx)
 		if w.pulse != nil {
 			r.fair = w.fair
 		}
@@ -81,14 +86,17 @@ func (r *runner) run(drain, ctx context.Context) error {
 			return err
 		}
 		r.stale = r.stale || w.reload
-		due := r.backlog.dueLines(time.Now(), dueLines)
+		if err := r.refill(ctx); err != nil {
+			return err
+		}
+		due := r.dueLines()
 		if r.reloadIsDue(len(due) > 0) {
 			freed, err := r.reload(ctx)
 			if err != nil {
 				return err
 			}
 			read = read || freed
-			due = r.backlog.dueLines(time.Now(), dueLines)
+			due = r.dueLines()
 		}
 		read = read || changed || w.ring&r.mask() != 0 || w.pulse != nil && r.member.Unread(*w.pulse)
 
@@ -107,6 +115,14 @@ func (r *runner) run(drain, ctx context.Context) error {
 	}
 }
 
+// dueLines returns lines of which something may be claimed now.
+func (r *runner) dueLines() []engine.Line {
+	if !r.mayClaim() {
+		return nil
+	}
+	return r.backlog.dueLines(time.Now(), dueLines)
+}
+
 // mask has a bit for each lane that the member owns.
 func (r *runner) mask() uint64 {
 	var mask uint64
@@ -122,6 +138,7 @@ func (r *runner) rebalance(ctx context.Context, free bool) (bool, error) {
 	switch {
 	case owned > r.fair:
 		r.putBack()
+		r.endBeside(ctx)
 		if err := r.settle(ctx); err != nil {
 			return false, err
 		}
@@ -142,7 +159,7 @@ func (r *runner) rebalance(ctx context.Context, free bool) (bool, error) {
 		if err != nil || len(claimed) == 0 {
 			return false, err
 		}
-		lines, err := r.member.Lines(ctx, claimed)
+		lines, err := r.member.Lines(ctx, claimed, r.cfg.Retention)
 		if err != nil {
 			return false, err
 		}
@@ -173,7 +190,7 @@ func (r *runner) reload(ctx context.Context) (bool, error) {
 		return false, err
 	}
 	start := time.Now()
-	lines, err := r.member.Lines(ctx, r.member.Lanes())
+	lines, err := r.member.Lines(ctx, r.member.Lanes(), r.cfg.Retention)
 	if err != nil {
 		return false, err
 	}
@@ -190,6 +207,11 @@ func (r *runner) reload(ctx context.Context) (bool, error) {
 		}
 		r.backlog.wait(id, time.Now().Add(never)) // until it returns
 	}
+	for j := range r.openJobs() {
+		if j.event.Key != "" {
+			r.backlog.wait(lineOf(j.event), time.Now().Add(never)) // until its chain ends
+		}
+	}
 	return r.backlog.hold(r.member.Held), nil
 }
 
@@ -197,8 +219,11 @@ func (r *runner) reload(ctx context.Context) (bool, error) {
 // was taken, so nothing is slept over.
 func (r *runner) sleep(drain context.Context) {
 	wait := time.Hour
-	if next, ok := r.backlog.nextDue(); ok {
+	if next, ok := r.backlog.nextDue(); ok && r.mayClaim() {
 		wait = time.Until(next)
+	}
+	if len(r.beside) > 0 {
+		wait = min(wait, lookEvery)
 	}
 	if !r.owed.Empty() {
 		wait = min(wait, time.Until(r.settleAt))
@@ -276,6 +301,7 @@ func (r *runner) settled() { r.owed, r.settledAt = engine.Settlement{}, time.Now
 // finished when ctx ends are handed to another worker.
 func (r *runner) drain(ctx context.Context) error {
 	r.putBack()
+	r.endBeside(ctx)
 	if err := r.settle(ctx); err != nil {
 		return err
 	}

@@ -22,6 +22,7 @@ type wakeup struct {
 	free     int           // lanes that nobody owns
 	reload   bool          // somebody has decided about deliveries
 	unparked []*job        // parked jobs whose handlers have returned
+	ended    []chain       // chains of deliveries that have ended
 }
 
 func newWakeups() *wakeups { return &wakeups{ready: make(chan struct{}, 1)} }

@@ -14,7 +14,7 @@ import (
 
 // tables are those of the schema that readers and settles rely on.
 var tables = []string{
-	"outbox.events", "outbox.subscriptions", "outbox.workers", "outbox.members", "outbox.lanes", "outbox.progress", "outbox.deliveries",
+	"outbox.events", "outbox.subscriptions", "outbox.workers", "outbox.members", "outbox.lanes", "outbox.progress", "outbox.deliveries", "outbox.held_keys",
 	"outbox.cluster", "outbox.trimmed",
 }
 
@@ -222,6 +222,8 @@ func adoptLate(ctx context.Context, tx pgx.Tx) error {
 			join outbox.events e on e.lane = l.lane and e.id <= l.after_id and e.id > late.after_id
 			                    and e.xid >= lower(late.xids)::text::xid8 and e.xid < upper(late.xids)::text::xid8
 			where l.subscription_id = $1 and e.topic ~ $2
+			  and not exists (select from outbox.held_keys h
+			                  where h.subscription_id = $1 and h.lane = e.lane and h.key = e.key and h.from_id <= e.id)
 			on conflict do nothing`, s.ID, topic.Patterns(s.Topics).Regex()); err != nil {
 			return err
 		}

@@ -21,6 +21,8 @@ type Window struct {
 	cursors []Cursor // where they stand once all of Events are handled
 	moved   bool     // whether that is somewhere else than before
 	full    bool     // whether there may be more to read at once
+
+	after *[Lanes]int64 // before, by lane, once New was asked
 }
 
 // Empty reports whether the read found nothing: neither an event nor a cursor to move.

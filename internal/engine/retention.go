@@ -17,10 +17,12 @@ import (
 var ErrBusy = errors.New("another transaction is in the way")
 
 // UnsettledSQL is true when the subscription s has yet to settle the event e of the lane whose cursor is c: it has not
-// passed it, or goes back in front of it, or waits for its transaction. Only what is recorded counts, not what workers have
-// in memory.
+// passed it, or goes back in front of it, or waits for its transaction, or its key is held. Only what is recorded counts, not what
+// workers have in memory.
 const UnsettledSQL = `
-(e.id > least(c.after_id, s.rewind_to) or c.pending @> e.xid::text::bigint or c.late @> e.xid::text::bigint)`
+(e.id > least(c.after_id, s.rewind_to) or c.pending @> e.xid::text::bigint or c.late @> e.xid::text::bigint
+ or exists (select from outbox.held_keys h
+            where h.subscription_id = s.id and h.lane = e.lane and h.key = e.key and h.from_id <= e.id))`
 
 // expirableSQL is true when the event e is settled by every subscription, and older than $1.
 const expirableSQL = `
@@ -35,7 +37,7 @@ with cursors as materialized (` + CursorsSQL + `
 select e.lane
 from outbox.trimmed t
 cross join lateral (
-    select e.lane, e.id, e.xid, e.published_at
+    select e.lane, e.id, e.xid, e.key, e.published_at
     from outbox.events e
     where e.lane = t.lane and e.id > case when $2::boolean then 0 else t.up_to end
     order by e.id

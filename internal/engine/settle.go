@@ -19,6 +19,8 @@ type Settlement struct {
 	Window *Window
 	// Unfinished are events of windows that become deliveries.
 	Unfinished []Unfinished
+	// Holds are keys that are held from events of these windows on.
+	Holds []Hold
 	// Parked are deliveries that go on beside the windows to come: Running from here on.
 	Parked []Unfinished
 	// Failed are deliveries that did not succeed, or did not get to run.
@@ -31,7 +33,7 @@ type Settlement struct {
 
 // Empty reports whether there is nothing to record.
 func (s *Settlement) Empty() bool {
-	return s.Window == nil && len(s.Unfinished) == 0 && len(s.Parked) == 0 && len(s.Failed) == 0 && len(s.Delivered) == 0
+	return s.Window == nil && len(s.Unfinished) == 0 && len(s.Holds) == 0 && len(s.Parked) == 0 && len(s.Failed) == 0 && len(s.Delivered) == 0
 }
 
 // Unfinished is what became of an event that was not delivered: when to try it again, if at all, and why.
@@ -156,6 +158,9 @@ func (m *Member) queue(batch *pgx.Batch, s *Settlement, next *settledState) {
 	// In this order: an event may get its row, be parked and end in one settlement.
 	if u := unfinishedColumns(s.Unfinished); len(u.ids) > 0 {
 		batch.Queue(unfinishedSQL, m.worker, m.subscription, u.ids, u.lanes, u.states, u.stops, u.attempts, u.delays, u.errors)
+	}
+	if len(s.Holds) > 0 {
+		m.queueHolds(batch, s.Holds)
 	}
 	for _, list := range [][]Unfinished{s.Parked, s.Failed} {
 		if u := unfinishedColumns(list); len(u.ids) > 0 {

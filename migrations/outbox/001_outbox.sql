@@ -149,6 +149,17 @@ create index deliveries_due on outbox.deliveries (subscription_id, lane, due_at)
     where key is null and state = 'retrying';
 create index deliveries_owner on outbox.deliveries (owner) where owner is not null;
 
+-- A key with many deliveries is held: from this event on, what cursors have passed of it is in the log only. Its owner makes
+-- deliveries of that as the line grows shorter. So one key costs a hundred rows and not one for each of its events.
+create table outbox.held_keys (
+    subscription_id integer     not null references outbox.subscriptions (id) on delete cascade,
+    lane            smallint    not null,
+    key             text        not null collate "C",
+    from_id         bigint      not null, -- nothing of the key at or above is settled, or has a row
+    held_at         timestamptz not null default pg_catalog.statement_timestamp(),
+    primary key (subscription_id, lane, key)
+) with (fillfactor = 50);
+
 -- A payload as jsonb, to search in. Not all JSON can be jsonb (numbers that are too long, the zero character): what cannot becomes
 -- null and matches nothing, instead of ending the search with an error.
 create function outbox.as_jsonb(payload json) returns jsonb language plpgsql immutable strict as $$

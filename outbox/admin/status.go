@@ -174,7 +174,7 @@ with oldest as materialized (
     select e.*
     from outbox.trimmed t
     cross join lateral (
-        select e.lane, e.id, e.xid, e.published_at from outbox.events e where e.lane = t.lane and e.id > t.up_to order by e.id limit 1
+        select e.lane, e.id, e.xid, e.key, e.published_at from outbox.events e where e.lane = t.lane and e.id > t.up_to order by e.id limit 1
     ) e
     order by e.id
     limit 1

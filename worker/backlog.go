@@ -24,7 +24,7 @@ type lineID struct {
 func lineOf(e *engine.Event) lineID { return lineID{e.Lane, e.Key} }
 
 type line struct {
-	count int // its deliveries; a held key may have none
+	count int       // its deliveries; a held key may have none
 	stuck int       // those that failed or wait behind one that did; not those that somebody has had tried again
 	due   time.Time // when the head, or the first without a key, may be tried
 

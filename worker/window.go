@@ -90,7 +90,7 @@ type executor struct {
 	stops    func(*job) bool // whether those behind a job, which has not succeeded, have to wait for it
 	unparked func(*job)      // called when a parked job has ended
 
-	yield time.Duration             // how long a chain goes on, where that has a limit
+	yield time.Duration              // how long a chain goes on, where that has a limit
 	ended func(b *batch, head int32) // called when a chain has ended, where that is not waited for
 }
 

@@ -19,6 +19,8 @@ const (
 	chainPart, windowPart = 4, 2
 	// dueAtOnce is how many deliveries are claimed for a turn. New events wait for them, a few milliseconds.
 	dueAtOnce = 512
+	// dueTime is how long the deliveries that run in the transaction of a window should take.
+	dueTime = 50 * time.Millisecond
 	// dueLines is from how many lines they are taken, so that there is enough to run at the same time; dueRun how many from each.
 	dueLines, dueRun = 128, 256
 	// abandonAfter is how long handlers whose context was cancelled may take to return.
@@ -204,13 +206,7 @@ func (r *runner) handle(ctx context.Context, jobs []job) {
 			b.work(ctx, &r.handlers, x)
 		}
 	}
-	tried := len(jobs)
-	for i := range jobs {
-		if jobs[i].behind {
-			tried--
-		}
-	}
-	r.fit(tried, time.Since(b.begun))
+	r.fitTried(jobs, time.Since(b.begun))
 }
 
 func (r *runner) executor(ctx context.Context) executor {
@@ -238,8 +234,22 @@ func (r *runner) watch(j *job, taken time.Duration) {
 	})
 }
 
+// fitTried is fit for the jobs that were begun.
+func (r *runner) fitTried(jobs []job, took time.Duration) {
+	tried := len(jobs)
+	for i := range jobs {
+		if jobs[i].behind {
+			tried--
+		}
+	}
+	r.fit(tried, took)
+}
+
 // fit sizes the next window so that it takes about a part of windowTime.
 func (r *runner) fit(handled int, took time.Duration) {
+	if handled > 0 {
+		r.pace = took / time.Duration(handled)
+	}
 	fitting := float64(handled) * float64(windowTime/windowPart) / float64(max(took, time.Microsecond))
 	r.limit = int(min(float64(r.cfg.WindowSize), max(float64(r.cfg.Concurrency), fitting)))
 }
@@ -284,7 +294,16 @@ func (r *runner) claimDue(ctx context.Context, lines []engine.Line) ([]engine.De
 	if err := r.settle(ctx); err != nil { // what the claim looks at must be there
 		return nil, err
 	}
-	deliveries, waiting, err := r.member.ClaimDue(ctx, lines, min(dueRun, dueAtOnce/len(lines)), r.suspects(), r.tried())
+	most := dueAtOnce
+	if r.sub.solo && r.pace > 0 { // they run in the transaction of the window, one after the other
+		most = int(min(dueAtOnce, max(1, dueTime/r.pace)))
+		for len(lines) > most {
+			last := lines[len(lines)-1]
+			lines = lines[:len(lines)-1]
+			r.backlog.wait(lineID{last.Lane, last.Key}, time.Now())
+		}
+	}
+	deliveries, waiting, err := r.member.ClaimDue(ctx, lines, min(dueRun, most/len(lines)), r.suspects(), r.tried())
 	if err != nil {
 		return nil, err
 	}

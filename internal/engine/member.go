@@ -38,6 +38,7 @@ type Member struct {
 	floor        int64 // events up to here have transaction ids of another cluster
 
 	Cursors    []Cursor       // as of the last read
+	caughtUp   bool           // whether the last read was of lanes that catch up with late events
 	hot        map[int16]bool // lanes that the last read did not see the end of
 	eventBytes int            // size of an event, lately
 	lastCount  int            // events of the last window
@@ -63,9 +64,11 @@ func (m *Member) Lanes() []int16 {
 	return lanes
 }
 
-func (m *Member) owned() int {
+func (m *Member) owned() int { return lanesOf(m.Cursors) }
+
+func lanesOf(cursors []Cursor) int {
 	n := 0
-	for _, c := range m.Cursors {
+	for _, c := range cursors {
 		n += len(c.Lanes)
 	}
 	return n

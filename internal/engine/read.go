@@ -112,8 +112,8 @@ cross join lateral (
     limit l.take
 ) e`
 
-// readArgs are the parameters of readSQL.
-func (m *Member) readArgs(limit int) []any {
+// readArgs are the parameters of readSQL for some of the member's cursors.
+func (m *Member) readArgs(cursors []Cursor, limit int) []any {
 	var (
 		lanes          []int16
 		after          []int64
@@ -123,18 +123,18 @@ func (m *Member) readArgs(limit int) []any {
 		from, to, late []int64
 		maxAfter       int64
 		minAfter       int64 = math.MaxInt64
-		catchingUp           = catchingUp(m.Cursors)
+		catchingUp           = catchingUp(cursors)
 	)
 	hot := 0
-	for _, c := range m.Cursors {
+	for _, c := range cursors {
 		for _, lane := range c.Lanes {
 			if m.hot[lane] {
 				hot++
 			}
 		}
 	}
-	total := m.owned()
-	for part, c := range m.Cursors {
+	total := lanesOf(cursors)
+	for part, c := range cursors {
 		set := c.Pending
 		if catchingUp {
 			set = c.late
@@ -172,8 +172,12 @@ func (m *Member) readArgs(limit int) []any {
 // Any error leaves the connection unusable for this member: what was read over it must not be settled.
 func (m *Member) Read(ctx context.Context, limit int) (*Window, error) {
 	limit = max(1, min(limit, m.byteLimit()))
-	args := m.readArgs(limit)
-	catchingUp := catchingUp(m.Cursors)
+	cursors, others := m.turn()
+	catchingUp := catchingUp(cursors)
+	if len(others) > 0 && catchingUp {
+		limit = max(1, limit/lateShare)
+	}
+	args := m.readArgs(cursors, limit)
 
 	// In a transaction of its own, which has no transaction id at its start.
 	batch := &pgx.Batch{}
@@ -201,17 +205,24 @@ func (m *Member) Read(ctx context.Context, limit int) (*Window, error) {
 	}
 
 	w := &Window{Events: got.events, before: m.Cursors, cursors: m.Cursors}
-	w.full = len(got.cut) > 0 || got.lateCut != 0 || catchingUp
+	w.full = len(got.cut) > 0 || got.lateCut != 0 || catchingUp || len(others) > 0
 	if slices.ContainsFunc(m.Cursors, func(c Cursor) bool { return slices.Max(c.After) > got.head }) {
 		return nil, fmt.Errorf("read: %w", outbox.ErrLogBehind) // the cursors are older than what the read saw
 	}
-	next := advance(m.Cursors, got.reading)
-	w.moved = got.next != 0 || got.lateCut != 0 || catchingUp || shrunk(m.Cursors, next)
+	next := advance(cursors, got.reading)
+	w.moved = got.next != 0 || got.lateCut != 0 || catchingUp || shrunk(cursors, next)
+	if got.lateCut != 0 && !catchingUp {
+		if next, err = m.partLate(ctx, next); err != nil {
+			return nil, fmt.Errorf("read: %w", err)
+		}
+	}
 	if w.moved {
-		w.cursors = next
+		w.cursors = append(slices.Clone(others), next...)
 	}
 	m.Cursors = w.cursors
-	clear(m.hot)
+	if !catchingUp {
+		clear(m.hot)
+	}
 	for _, lane := range got.cut {
 		m.hot[lane] = true
 	}

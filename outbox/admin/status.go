@@ -62,7 +62,7 @@ type OldestEvent struct {
 	State       string    `json:"state"` // Unread, "retrying", Blocked or "running"
 }
 
-// Lag is what a subscription has yet to read. Deliveries are not part of it.
+// Lag is what a subscription has yet to read, and what the log has of its held keys. Deliveries are not part of it.
 type Lag struct {
 	Events    int64   `json:"events"`
 	Estimated bool    `json:"estimated"` // Events was extrapolated from 10,000 events, because there are more, those of other topics included
@@ -192,7 +192,8 @@ from oldest e`
 const lagScan = 10_000
 
 // Events past the cursors come from index events_lane_id and end at the limit; those of transactions that were pending when
-// the cursors passed them, and have committed since, from index events_xid_id.
+// the cursors passed them, and have committed since, from index events_xid_id; those of held keys from the place in each lane where
+// the first of them is held.
 const lagSQL = `
 with cursors as materialized (` + engine.CursorsSQL + `
     where l.subscription_id = $1
@@ -221,6 +222,20 @@ with cursors as materialized (` + engine.CursorsSQL + `
          select e.topic, e.published_at
          from outbox.events e
          where e.lane = c.lane and e.id > c.after_id
+         order by e.id
+         limit $3
+     ) e
+     limit $3)
+    union all
+    (select e.topic ~ $2 and exists (select from outbox.held_keys h
+                                     where h.subscription_id = $1 and h.lane = e.lane and h.key = e.key and h.from_id <= e.id),
+            e.published_at
+     from (select h.lane, min(h.from_id) as from_id from outbox.held_keys h where h.subscription_id = $1 group by h.lane) l
+     join cursors c on c.lane = l.lane
+     cross join lateral (
+         select e.id, e.lane, e.key, e.topic, e.published_at
+         from outbox.events e
+         where e.lane = l.lane and e.id >= l.from_id and e.id <= c.after_id
          order by e.id
          limit $3
      ) e

@@ -23,12 +23,11 @@ type Config struct {
 	// process id.
 	Name string
 
-	// Concurrency is how many handlers of one subscription run at once, and how many more may be parked. Those of one key
-	// never run at once. Defaults to 100.
+	// Concurrency is the Concurrency of subscriptions that have none of their own. Each subscription has its own handlers: they are
+	// not shared. Defaults to 100.
 	Concurrency int
 
-	// WindowSize is how many events of one subscription are read at once, at most. Windows shrink by themselves where
-	// handlers are slow, so that one takes about a second, and where events are large. Defaults to 5120.
+	// WindowSize is the WindowSize of subscriptions that have none of their own. Defaults to 5120.
 	WindowSize int
 
 	// PollInterval is how often the worker looks for itself, whatever it hears. It is also its heartbeat. At least
@@ -65,6 +64,15 @@ type Subscription struct {
 	// Start is where it begins if it has to be created. Defaults to the beginning of the log.
 	Start outbox.Position
 
+	// Concurrency is how many handlers run at once in this worker, and how many more may be parked. Those of one key never run at
+	// once. Handlers that take a slice, or a transaction, run one at a time. Defaults to Config.Concurrency.
+	Concurrency int
+
+	// WindowSize is how many events are read at once, at most, but for one of each lane, of which there are 64. Windows shrink by
+	// themselves where handlers are slow, so that one takes about a second, and where events are large. Defaults to
+	// Config.WindowSize.
+	WindowSize int
+
 	// Timeout is how long one attempt at an event may take, give or take a tenth, before its context is cancelled.
 	// Defaults to 30s. NoTimeout stands for none.
 	Timeout time.Duration
@@ -93,8 +101,8 @@ const NoTimeout time.Duration = math.MaxInt64
 // ErrInvalidConfig is wrapped by every error about a Config or a Subscription.
 var ErrInvalidConfig = errors.New("invalid configuration")
 
-// withDefaults returns a checked copy of s without zero fields.
-func (s Subscription) withDefaults() (Subscription, error) {
+// withDefaults returns a checked copy of s without zero fields. Its worker's configuration has the defaults that they share.
+func (s Subscription) withDefaults(c Config) (Subscription, error) {
 	refuse := func(what string) (Subscription, error) {
 		return s, fmt.Errorf("%w: subscription %q: %s", ErrInvalidConfig, s.Name, what)
 	}
@@ -102,6 +110,10 @@ func (s Subscription) withDefaults() (Subscription, error) {
 	switch {
 	case s.Name == "":
 		return s, fmt.Errorf("%w: a subscription has no Name", ErrInvalidConfig)
+	case s.Concurrency < 0:
+		return refuse("Concurrency is negative")
+	case s.WindowSize < 0:
+		return refuse("WindowSize is negative")
 	case s.Timeout < 0:
 		return refuse("Timeout is negative")
 	case s.ParkAfter < 0:
@@ -119,6 +131,8 @@ func (s Subscription) withDefaults() (Subscription, error) {
 	case slices.ContainsFunc(s.Middleware, func(m Middleware) bool { return m == nil }):
 		return refuse("Middleware has a nil")
 	}
+	s.Concurrency = cmp.Or(s.Concurrency, c.Concurrency)
+	s.WindowSize = cmp.Or(s.WindowSize, c.WindowSize)
 	s.Timeout = cmp.Or(s.Timeout, 30*time.Second)
 	s.ParkAfter = cmp.Or(s.ParkAfter, time.Second)
 	r.Attempts = cmp.Or(r.Attempts, 20)

@@ -365,6 +365,21 @@ func TestRunRefuses(t *testing.T) {
 			}
 		}
 	})
+	t.Run("bad subscription", func(t *testing.T) {
+		t.Parallel()
+		w, err := worker.New(pgtest.New(t).Pool, worker.Config{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range []worker.Subscription{
+			{Concurrency: -1}, {WindowSize: -1},
+		} {
+			s.Name = "s"
+			if err := worker.Handle(w, s, record(newLedger())); !errors.Is(err, worker.ErrInvalidConfig) {
+				t.Errorf("%+v: got %v", s, err)
+			}
+		}
+	})
 	t.Run("missing parts", func(t *testing.T) {
 		t.Parallel()
 		if _, err := worker.New(nil, worker.Config{}); !errors.Is(err, worker.ErrInvalidConfig) {

@@ -152,13 +152,13 @@ func (r *runner) handle(ctx context.Context, jobs []job) {
 		unparked: func(j *job) { r.wake.add(func(w *wakeup) { w.unparked = append(w.unparked, j) }) },
 	}
 	b := newBatch(jobs)
-	b.start(ctx, &r.handlers, x, r.cfg.Concurrency)
+	b.start(ctx, &r.handlers, x, r.sub.Concurrency)
 	look := time.NewTimer(r.sub.ParkAfter)
 	defer look.Stop()
 	abandon := ctx.Done()
 	var given <-chan time.Time
 	for waiting := true; waiting; {
-		limit, most := r.sub.ParkAfter, r.cfg.Concurrency-len(r.parked)
+		limit, most := r.sub.ParkAfter, r.sub.Concurrency-len(r.parked)
 		select {
 		case <-b.done:
 			waiting = false
@@ -195,7 +195,7 @@ func (r *runner) watch(j *job, taken time.Duration) {
 // fit sizes the next window so that it takes about windowTime.
 func (r *runner) fit(handled int, took time.Duration) {
 	fitting := float64(handled) * float64(windowTime) / float64(max(took, time.Microsecond))
-	r.limit = int(min(float64(r.cfg.WindowSize), max(float64(r.cfg.Concurrency), fitting)))
+	r.limit = int(min(float64(r.sub.WindowSize), max(float64(r.sub.Concurrency), fitting)))
 }
 
 // suspects tells which deliveries whose worker died while they ran may be tried now. One that has been tried before, or whose last

@@ -36,6 +36,9 @@ type registration struct {
 	solo bool        // whether many takes single events only
 }
 
+// firstWindow is how many events are read before it is known how quickly they are handled.
+func (r *registration) firstWindow() int { return min(r.Concurrency, r.WindowSize) }
+
 // ErrNotServing says that a worker does not serve at the moment: it is starting, stopping, or cannot reach its database.
 var ErrNotServing = errors.New("worker is not serving")
 
@@ -63,7 +66,7 @@ func New(pool *pgxpool.Pool, cfg Config) (*Worker, error) {
 
 // register adds a subscription. See Handle.
 func (w *Worker) register(r registration) (err error) {
-	r.Subscription, err = r.withDefaults()
+	r.Subscription, err = r.withDefaults(w.cfg)
 	switch {
 	case err != nil:
 		return err

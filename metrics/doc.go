@@ -2,7 +2,7 @@
 //
 //	m := metrics.New(metrics.Config{Pool: pool})
 //	prometheus.MustRegister(m)
-//	w, err := worker.New(pool, worker.Config{Hooks: m.Hooks()})
+//	w, err := worker.New(pool, worker.Config{Hooks: []worker.Hooks{m.Hooks()}})
 //
 // A [Metrics] has three parts:
 //

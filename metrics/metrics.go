@@ -2,6 +2,7 @@ package metrics
 
 import (
 	"cmp"
+	"context"
 	"log/slog"
 	"math"
 
@@ -80,15 +81,14 @@ func faults(name string, place guard.Place) prometheus.Collector {
 // Published counts events of a topic that were published. Call it after the commit: until then, nobody knows.
 func (m *Metrics) Published(topic string, events int) { m.published.get(topic).Add(float64(events)) }
 
-// Hooks returns what to give to a worker as Config.Hooks. Several workers of a process may share them. To have hooks of your own
-// as well, call both from a third.
+// Hooks returns one element of a worker's Config.Hooks. Several workers of a process may share it.
 func (m *Metrics) Hooks() worker.Hooks {
 	return worker.Hooks{
-		Window:  m.window,
-		Attempt: m.attempt,
-		Parked:  m.parked,
-		Rung:    m.wakeups.Inc,
-		Evicted: func(int64) { m.evictions.Inc() },
+		WindowHandled: m.window,
+		AttemptEnded:  m.attempt,
+		EventParked:   m.parked,
+		WokenUp:       func(context.Context) { m.wakeups.Inc() },
+		WorkerEvicted: func(context.Context, worker.Eviction) { m.evictions.Inc() },
 	}
 }
 

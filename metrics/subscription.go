@@ -1,6 +1,8 @@
 package metrics
 
 import (
+	"context"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/signalbox-go/signalbox/outbox"
@@ -78,7 +80,7 @@ func (f *families) subscription(name string, maxTopics int) *subscription {
 	}
 }
 
-func (m *Metrics) attempt(a worker.Attempt) {
+func (m *Metrics) attempt(_ context.Context, a worker.Attempt) {
 	s := m.subscriptions.get(a.Subscription)
 	o := s.topics.get(a.Event.Topic)
 	if !a.Ended.IsZero() {
@@ -98,7 +100,7 @@ func (m *Metrics) attempt(a worker.Attempt) {
 	}
 }
 
-func (m *Metrics) window(w worker.Window) {
+func (m *Metrics) window(_ context.Context, w worker.Window) {
 	s := m.subscriptions.get(w.Subscription)
 	s.windowTook.Observe(w.Took.Seconds())
 	if w.Events > 0 { // else there were deliveries only
@@ -106,6 +108,6 @@ func (m *Metrics) window(w worker.Window) {
 	}
 }
 
-func (m *Metrics) parked(subscription string, _ *outbox.Event) {
-	m.subscriptions.get(subscription).parked.Inc()
+func (m *Metrics) parked(_ context.Context, p worker.Parked) {
+	m.subscriptions.get(p.Subscription).parked.Inc()
 }

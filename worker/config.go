@@ -44,8 +44,8 @@ type Config struct {
 	// everything. Defaults to 7 days.
 	Retention time.Duration
 
-	// Hooks are called when something becomes of events or workers. Defaults to none.
-	Hooks Hooks
+	// Hooks observe events and workers, in the order of the list. Defaults to none.
+	Hooks []Hooks
 
 	// ShutdownTimeout is how long handlers may go on after Run's context was cancelled, before their contexts are cancelled, too.
 	// Defaults to 30s.
@@ -149,6 +149,7 @@ func (c Config) withDefaults() (Config, error) {
 		c.Logger = slog.Default()
 	}
 	c.Logger = guard.Logger(c.Logger)
+	c.Hooks = slices.Clone(c.Hooks)
 	if c.Name == "" {
 		host, err := os.Hostname()
 		if err != nil {

@@ -12,7 +12,6 @@ import (
 	"github.com/sourcegraph/conc"
 
 	"github.com/signalbox-go/signalbox/internal/engine"
-	"github.com/signalbox-go/signalbox/internal/guard"
 	"github.com/signalbox-go/signalbox/outbox"
 )
 
@@ -110,7 +109,7 @@ func (s *session) listen(ctx context.Context, until time.Time) error {
 			default:
 			}
 		}
-		s.ring(ring)
+		s.ring(ctx, ring)
 		if ring.Freed {
 			return nil
 		}
@@ -118,13 +117,11 @@ func (s *session) listen(ctx context.Context, until time.Time) error {
 }
 
 // ring wakes the runners that own one of the lanes.
-func (s *session) ring(ring engine.Ring) {
+func (s *session) ring(ctx context.Context, ring engine.Ring) {
 	if ring.Lanes == 0 && !ring.Deliveries {
 		return
 	}
-	if hook := s.w.cfg.Hooks.Rung; hook != nil {
-		guard.CallHook(s.w.cfg.Logger, "Rung", hook)
-	}
+	s.tellWokenUp(ctx)
 	for _, r := range s.runners {
 		r.wake.add(func(w *wakeup) {
 			w.ring |= ring.Lanes
@@ -221,9 +218,7 @@ func (s *session) evictDead(ctx context.Context, log *slog.Logger, missing map[i
 			return nil, err
 		case evicted:
 			log.Warn("evicted a dead worker: its lanes are free", "evicted_id", id)
-			if hook := s.w.cfg.Hooks.Evicted; hook != nil {
-				guard.CallHook(log, "Evicted", func() { hook(id) })
-			}
+			s.tellEvicted(ctx, id)
 		}
 	}
 	return still, nil

@@ -189,18 +189,18 @@ func TestGuardCallbacks(t *testing.T) {
 			db := pgtest.New(t)
 			before := guard.Faults(guard.Hook)
 			hooks := worker.Hooks{
-				Window:  func(worker.Window) { how() },
-				Attempt: func(worker.Attempt) { how() },
-				Parked:  func(string, *outbox.Event) { how() },
-				Rung:    how,
-				Evicted: func(int64) { how() },
+				WindowHandled: func(context.Context, worker.Window) { how() },
+				AttemptEnded:  func(context.Context, worker.Attempt) { how() },
+				EventParked:   func(context.Context, worker.Parked) { how() },
+				WokenUp:       func(context.Context) { how() },
+				WorkerEvicted: func(context.Context, worker.Eviction) { how() },
 			}
 			s := worker.Subscription{
 				Name: "s", Topics: everything, ParkAfter: 20 * time.Millisecond,
 				Retry: worker.Retry{First: 10 * time.Millisecond, Delay: func(int) time.Duration { how(); return 0 }},
 			}
 			l := newLedger()
-			start(t, db.Pool, worker.Config{Hooks: hooks}, s, func(_ context.Context, e *worker.Event[payload]) error {
+			start(t, db.Pool, worker.Config{Hooks: []worker.Hooks{hooks}}, s, func(_ context.Context, e *worker.Event[payload]) error {
 				switch {
 				case e.Payload.N == 1 && e.Attempt == 1:
 					return errors.New("once")

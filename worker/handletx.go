@@ -205,7 +205,7 @@ func (r *runner) settleTx(ctx context.Context, jobs []*job, handle func(t *handl
 	for _, j := range jobs {
 		r.record(ctx, j)
 	}
-	r.tellAttempts()
+	r.tellAttempts(ctx)
 	if err := r.member.SettleTx(ctx, t.Tx, r.owed); err != nil {
 		shut(l.pg)
 		return false, err

@@ -106,7 +106,7 @@ func TestMiddlewarePanics(t *testing.T) {
 	}
 }
 
-// TestHooks counts what they are told.
+// TestHooks counts what they are told, beside others that break.
 func TestHooks(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t)
@@ -117,9 +117,15 @@ func TestHooks(t *testing.T) {
 		defer mu.Unlock()
 		told[what]++
 	}
-	var rung, events, deliveries atomic.Int64
-	cfg := worker.Config{Hooks: worker.Hooks{
-		Attempt: func(a worker.Attempt) {
+	of := func(ctx context.Context) {
+		if ctx.Value(contextKey{}) != "of Run" {
+			tell("without the context of Run")
+		}
+	}
+	var woken, events, deliveries, others atomic.Int64
+	hooks := worker.Hooks{
+		AttemptEnded: func(ctx context.Context, a worker.Attempt) {
+			of(ctx)
 			tell(fmt.Sprintf("attempt %d %q", a.Number, a.State))
 			if a.Event.ID == 3 && a.Took < 50*time.Millisecond {
 				tell("too quick") // this one's handler takes 100ms
@@ -128,14 +134,37 @@ func TestHooks(t *testing.T) {
 				tell("ended at another time")
 			}
 		},
-		Parked:  func(string, *outbox.Event) { tell("parked") },
-		Evicted: func(int64) { tell("evicted") },
-		Rung:    func() { rung.Add(1) },
-		Window: func(w worker.Window) {
+		EventParked: func(ctx context.Context, p worker.Parked) {
+			of(ctx)
+			tell(fmt.Sprintf("parked event %d of %s in attempt %d", p.Event.ID, p.Subscription, p.Attempt))
+		},
+		WorkerEvicted: func(ctx context.Context, e worker.Eviction) {
+			of(ctx)
+			tell(fmt.Sprint("evicted ", e.WorkerID))
+		},
+		WokenUp: func(ctx context.Context) {
+			of(ctx)
+			woken.Add(1)
+		},
+		WindowHandled: func(ctx context.Context, w worker.Window) {
+			of(ctx)
 			events.Add(int64(w.Events))
 			deliveries.Add(int64(w.Deliveries))
 		},
-	}}
+	}
+	// Beside them, one that breaks each time and one that has a single hook.
+	broken := worker.Hooks{
+		AttemptEnded:  func(context.Context, worker.Attempt) { panics() },
+		EventParked:   func(context.Context, worker.Parked) { panics() },
+		WorkerEvicted: func(context.Context, worker.Eviction) { panics() },
+		WokenUp:       func(context.Context) { panics() },
+		WindowHandled: func(context.Context, worker.Window) { panics() },
+	}
+	single := worker.Hooks{AttemptEnded: func(context.Context, worker.Attempt) { others.Add(1) }}
+	w, err := worker.New(db.Pool, worker.Config{Logger: testLogger(t), Hooks: []worker.Hooks{broken, hooks, single}})
+	if err != nil {
+		t.Fatal(err)
+	}
 	s := worker.Subscription{
 		Name: "s", Topics: everything, ParkAfter: 20 * time.Millisecond,
 		Retry: worker.Retry{Attempts: 2, Delay: func(int) time.Duration { return time.Millisecond }},
@@ -146,13 +175,14 @@ func TestHooks(t *testing.T) {
 		t.Fatal(err)
 	}
 	conn := gone.Hijack()
-	if _, err := engine.Join(t.Context(), conn, "gone", true, time.Hour, nil); err != nil {
+	id, err := engine.Join(t.Context(), conn, "gone", true, time.Hour, nil)
+	if err != nil {
 		t.Fatal(err)
 	}
 	if err := conn.Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	start(t, db.Pool, cfg, s, func(ctx context.Context, e *worker.Event[payload]) error {
+	err = worker.Handle(w, s, func(ctx context.Context, e *worker.Event[payload]) error {
 		switch e.Payload.N {
 		case 1:
 			return errors.New("no")
@@ -166,16 +196,22 @@ func TestHooks(t *testing.T) {
 		}
 		return nil
 	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	runUntilStopped(t, w)
 	publish(t, db.Pool, "", 1, 6)
 	want := map[string]int{
-		`attempt 1 ""`: 3, `attempt 1 "retrying"`: 1, `attempt 2 "dead"`: 1, `attempt 1 "skipped"`: 1, "parked": 1, "evicted": 1,
+		`attempt 1 ""`: 3, `attempt 1 "retrying"`: 1, `attempt 2 "dead"`: 1, `attempt 1 "skipped"`: 1, "parked event 3 of s in attempt 1": 1,
+		fmt.Sprint("evicted ", id): 1,
 	}
 	eventually(t, 20*time.Second, "all is told", func() bool {
 		mu.Lock()
 		defer mu.Unlock()
 		return fmt.Sprint(told) == fmt.Sprint(want)
 	})
-	if rung.Load() == 0 || events.Load() != 5 || deliveries.Load() != 1 {
-		t.Errorf("rung %d times, windows had %d events and %d deliveries", rung.Load(), events.Load(), deliveries.Load())
+	eventually(t, 20*time.Second, "the last window is told", func() bool { return events.Load() == 5 && deliveries.Load() == 1 })
+	if woken.Load() == 0 || others.Load() != 6 {
+		t.Errorf("woken up %d times; another hook heard of %d attempts", woken.Load(), others.Load())
 	}
 }

@@ -44,7 +44,7 @@ func (s *session) sentinel(ctx context.Context, log *slog.Logger, works func()) 
 	if err := engine.RingAll(ctx, probe); err != nil {
 		return err
 	}
-	s.ring(engine.ParseRing(""))
+	s.ring(ctx, engine.ParseRing(""))
 	works()
 	for {
 		if err := s.poll(ctx, bell); err != nil {
@@ -119,7 +119,7 @@ func (s *session) probe(ctx context.Context, bell *engine.Bell) (publishers int,
 	if err != nil {
 		return 0, err
 	}
-	s.ring(ring) // its own runners do not wait for the notification
+	s.ring(ctx, ring) // its own runners do not wait for the notification
 	return publishers, nil
 }
 

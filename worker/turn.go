@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/signalbox-go/signalbox/internal/engine"
-	"github.com/signalbox-go/signalbox/internal/guard"
 	"github.com/signalbox-go/signalbox/outbox"
 )
 
@@ -68,10 +67,9 @@ func (r *runner) turn(ctx context.Context, read bool, due []engine.Line) (more b
 		r.handle(ctx, jobs)
 		r.recordAll(ctx, jobs)
 	}
-	r.tellAttempts()
-	if hook := r.cfg.Hooks.Window; hook != nil && err == nil && len(jobs) > 0 {
-		w := Window{Subscription: r.sub.Name, Events: len(window.Events), Deliveries: len(deliveries), Took: time.Since(start)}
-		guard.CallHook(r.log, "Window", func() { hook(w) })
+	r.tellAttempts(ctx)
+	if err == nil && len(jobs) > 0 {
+		r.tellWindow(ctx, len(window.Events), len(deliveries), time.Since(start))
 	}
 	r.trust(deliveries)
 	if err == nil {

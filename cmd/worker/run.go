@@ -119,7 +119,7 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		Logger: logger, Concurrency: flags.Concurrency, ShutdownTimeout: flags.ShutdownTimeout, Retention: flags.Retention,
 	}
 	if flags.Admin != "" {
-		cfg.Hooks = m.Hooks() // else nobody would ask
+		cfg.Hooks = []worker.Hooks{m.Hooks()} // else nothing could read them
 	}
 	if cfg.Retention == 0 {
 		cfg.Retention = worker.KeepForever

@@ -134,20 +134,22 @@ func ExampleDeadLetter() {
 
 // Middleware sees every call of a handler, in any of its forms, with the undecoded events and the handler's error.
 func ExampleMiddleware() {
-	logged := func(next worker.Call) worker.Call {
-		return func(ctx context.Context, events []*outbox.Event) error {
-			err := next(ctx, events)
-			fmt.Printf("%d events from %s on: %v\n", len(events), events[0].Topic, err)
+	logged := func(next worker.Handler) worker.Handler {
+		return func(ctx context.Context, c worker.Call) error {
+			err := next(ctx, c)
+			fmt.Printf("%s: %d events from %s on, attempt %d of %d: %v\n",
+				c.Subscription, len(c.Events), c.Events[0].Topic, c.Attempt, c.MaxAttempts, err)
 			return err
 		}
 	}
 	_ = worker.Subscription{Name: "mails", Topics: []string{"orders.placed"}, Middleware: []worker.Middleware{logged}}
 
 	// As a worker calls it:
-	handler := func(context.Context, []*outbox.Event) error { return errors.New("no connection") }
-	_ = logged(handler)(context.Background(), []*outbox.Event{{Topic: "orders.placed"}})
+	handler := func(context.Context, worker.Call) error { return errors.New("no connection") }
+	call := worker.Call{Subscription: "mails", Events: []*outbox.Event{{Topic: "orders.placed"}}, Attempt: 2, MaxAttempts: 20}
+	_ = logged(handler)(context.Background(), call)
 	// Output:
-	// 1 events from orders.placed on: no connection
+	// mails: 1 events from orders.placed on, attempt 2 of 20: no connection
 }
 
 // Delays of your own, in place of exponential growth: after the fourth failure, the event is a dead letter.

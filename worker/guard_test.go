@@ -226,9 +226,9 @@ func TestMiddlewareWraps(t *testing.T) {
 	db := pgtest.New(t)
 	publish(t, db.Pool, "", 0, 10)
 	var calls [10]atomic.Int64
-	wrap := func(next worker.Call) worker.Call {
-		return func(ctx context.Context, events []*outbox.Event) error {
-			if err := next(ctx, events); err != nil {
+	wrap := func(next worker.Handler) worker.Handler {
+		return func(ctx context.Context, c worker.Call) error {
+			if err := next(ctx, c); err != nil {
 				return fmt.Errorf("wrapped: %w", err)
 			}
 			return nil

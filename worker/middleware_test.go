@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -18,7 +19,8 @@ import (
 
 type contextKey struct{}
 
-// TestMiddleware has two of them around each form: in order, with the events, able to change the context and the error.
+// TestMiddleware has two of them around each form: in order, with the subscription, the events and the attempt, able to change the context
+// and the error.
 func TestMiddleware(t *testing.T) {
 	t.Parallel()
 	for _, f := range forms {
@@ -29,30 +31,37 @@ func TestMiddleware(t *testing.T) {
 			errTwo := errors.New("two")
 			var calls, translated atomic.Int64
 			s := worker.Subscription{Name: "s", Topics: everything, Middleware: []worker.Middleware{
-				func(next worker.Call) worker.Call {
-					return func(ctx context.Context, events []*outbox.Event) error {
-						calls.Add(int64(len(events)))
-						err := next(context.WithValue(ctx, contextKey{}, "outer"), events)
-						if errors.Is(err, errTwo) && len(events) == 1 {
+				func(next worker.Handler) worker.Handler {
+					return func(ctx context.Context, c worker.Call) error {
+						calls.Add(int64(len(c.Events)))
+						if c.Subscription != "s" || c.MaxAttempts != 7 || len(c.Events) == 0 || c.Attempt > 1 && len(c.Events) != 1 {
+							t.Errorf("the call is %+v", c)
+						}
+						err := next(context.WithValue(ctx, contextKey{}, "outer"), c)
+						if errors.Is(err, errTwo) && len(c.Events) == 1 && c.Attempt == 2 {
 							translated.Add(1)
 							return worker.DeadLetter(fmt.Errorf("translated: %w", err))
 						}
 						return err
 					}
 				},
-				func(next worker.Call) worker.Call {
-					return func(ctx context.Context, events []*outbox.Event) error {
+				func(next worker.Handler) worker.Handler {
+					return func(ctx context.Context, c worker.Call) error {
 						if ctx.Value(contextKey{}) != "outer" {
 							t.Error("the first middleware is not the outer one")
 						}
-						return next(context.WithValue(ctx, contextKey{}, "inner"), events)
+						return next(context.WithValue(ctx, contextKey{}, c), c)
 					}
 				},
-			}, Retry: worker.Retry{Delay: func(int) time.Duration { return time.Millisecond }}}
+			}, Retry: worker.Retry{Attempts: 7, Delay: func(int) time.Duration { return time.Millisecond }}}
 			var done sync.Map
 			stop := startForm(t, db, f, s, func(ctx context.Context, _ execer, e *worker.Event[payload]) error {
-				if ctx.Value(contextKey{}) != "inner" {
+				c, ok := ctx.Value(contextKey{}).(worker.Call)
+				switch {
+				case !ok:
 					t.Error("the handler's context is not that of the middleware")
+				case c.Attempt != e.Attempt || !slices.ContainsFunc(c.Events, func(other *outbox.Event) bool { return other.ID == e.ID }):
+					t.Errorf("event %d in attempt %d is handled in a call of %d events in attempt %d", e.ID, e.Attempt, len(c.Events), c.Attempt)
 				}
 				if e.Payload.N == 2 {
 					return errTwo
@@ -86,12 +95,12 @@ func TestMiddlewarePanics(t *testing.T) {
 				s := worker.Subscription{
 					Name: "s", Topics: everything,
 					Retry: worker.Retry{Attempts: 2, Delay: func(int) time.Duration { return time.Millisecond }},
-					Middleware: []worker.Middleware{func(next worker.Call) worker.Call {
-						return func(ctx context.Context, events []*outbox.Event) error {
+					Middleware: []worker.Middleware{func(next worker.Handler) worker.Handler {
+						return func(ctx context.Context, c worker.Call) error {
 							if before {
 								panic("of the middleware")
 							}
-							_ = next(ctx, events)
+							_ = next(ctx, c)
 							panic("of the middleware")
 						}
 					}},
@@ -103,6 +112,32 @@ func TestMiddlewarePanics(t *testing.T) {
 				})
 			})
 		}
+	}
+}
+
+// TestMiddlewareWithOtherCall has one call next with a Call of its own: that is the failure of an attempt.
+func TestMiddlewareWithOtherCall(t *testing.T) {
+	t.Parallel()
+	for _, f := range forms {
+		t.Run(f.name, func(t *testing.T) {
+			t.Parallel()
+			db := pgtest.New(t)
+			publish(t, db.Pool, "", 1, 2)
+			s := worker.Subscription{
+				Name: "s", Topics: everything, Retry: worker.Retry{Attempts: 1},
+				Middleware: []worker.Middleware{func(next worker.Handler) worker.Handler {
+					return func(ctx context.Context, c worker.Call) error { return next(ctx, worker.Call{Events: c.Events}) }
+				}},
+			}
+			startForm(t, db, f, s, func(context.Context, execer, *worker.Event[payload]) error {
+				t.Error("the handler was called")
+				return nil
+			})
+			eventually(t, 20*time.Second, "it is dead", func() bool {
+				list := rows(t, db)
+				return len(list) == 1 && list[0].State == "dead" && strings.Contains(list[0].Errors[0].Error, "another Call")
+			})
+		})
 	}
 }
 

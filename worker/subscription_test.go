@@ -400,9 +400,11 @@ func TestRunRefuses(t *testing.T) {
 				t.Errorf("%s without a handler: got %v", name, err)
 			}
 		}
-		s.Middleware = []worker.Middleware{nil}
-		if err := worker.Handle(w, s, record(newLedger())); !errors.Is(err, worker.ErrInvalidConfig) {
-			t.Errorf("no middleware: got %v", err)
+		for _, m := range []worker.Middleware{nil, func(worker.Handler) worker.Handler { return nil }} {
+			s.Middleware = []worker.Middleware{m}
+			if err := worker.Handle(w, s, record(newLedger())); !errors.Is(err, worker.ErrInvalidConfig) {
+				t.Errorf("no middleware: got %v", err)
+			}
 		}
 	})
 }

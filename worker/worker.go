@@ -77,7 +77,9 @@ func (w *Worker) register(r registration) (err error) {
 	case slices.ContainsFunc(w.subscriptions, func(other registration) bool { return other.Name == r.Name }):
 		return fmt.Errorf("%w: subscription %q is registered twice", ErrInvalidConfig, r.Name)
 	}
-	r.wrap()
+	if err := r.wrap(); err != nil {
+		return err
+	}
 	w.subscriptions = append(w.subscriptions, r)
 	return nil
 }

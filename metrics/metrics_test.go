@@ -123,7 +123,7 @@ func start(t *testing.T, pool *pgxpool.Pool, m *metrics.Metrics, name string, re
 	}
 	s := worker.Subscription{
 		Name: name, Topics: []string{">"}, ParkAfter: parkAfter,
-		Retry: worker.Retry{Attempts: 3, Delay: func(int) time.Duration { return time.Millisecond }},
+		Retry: worker.Retry{MaxAttempts: 3, Delay: func(int) time.Duration { return time.Millisecond }},
 	}
 	if err := worker.Handle(w, s, handler(release)); err != nil {
 		t.Fatal(err)
@@ -293,7 +293,7 @@ func TestForms(t *testing.T) {
 		t.Fatal(err)
 	}
 	of := func(name string) worker.Subscription {
-		return worker.Subscription{Name: name, Topics: []string{">"}, Retry: worker.Retry{Attempts: 1}}
+		return worker.Subscription{Name: name, Topics: []string{">"}, Retry: worker.Retry{MaxAttempts: 1}}
 	}
 	check := func(e *worker.Event[string]) error {
 		if e.Payload == "bad" {

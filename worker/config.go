@@ -40,15 +40,14 @@ type Config struct {
 
 	// Retention is how long events stay in the log after they were published. Those that some subscription has yet to settle
 	// stay longer, and dead letters until somebody decides about them. Skipped deliveries are deleted this long after they were
-	// skipped. The worker that is the sentinel deletes, so give all workers the same. KeepForever, or any negative value, keeps
-	// everything. Defaults to 7 days.
+	// skipped. The worker that is the sentinel deletes, so give all workers the same. May be Unlimited. Defaults to 7 days.
 	Retention time.Duration
 
 	// Hooks observe events and workers, in the order of the list. Defaults to none.
 	Hooks []Hooks
 
 	// ShutdownTimeout is how long handlers may go on after Run's context was cancelled, before their contexts are cancelled, too.
-	// Defaults to 30s.
+	// May be Unlimited. Defaults to 30s.
 	ShutdownTimeout time.Duration
 }
 
@@ -74,14 +73,14 @@ type Subscription struct {
 	WindowSize int
 
 	// Timeout is how long one attempt at an event may take, give or take a tenth, before its context is cancelled.
-	// Defaults to 30s. NoTimeout stands for none.
+	// May be Unlimited. Defaults to 30s.
 	Timeout time.Duration
 
 	// Retry says how often, and after how long, an event is tried again.
 	Retry Retry
 
 	// ParkAfter is how long a handler may hold up its window. A slower event goes on undisturbed, with a row of its own, while
-	// the window is settled without it. Defaults to 1s.
+	// the window is settled without it. May be Unlimited. Defaults to 1s.
 	ParkAfter time.Duration
 
 	// Middleware wraps each call of the handler, the first one outermost. Defaults to none.
@@ -92,11 +91,20 @@ type Subscription struct {
 	StopKeyOnDead bool
 }
 
-// KeepForever keeps anything from being deleted because of its age.
-const KeepForever time.Duration = -1
+// Unlimited means that there is no limit, in fields of Config, Subscription and Retry whose comments say that they may be Unlimited.
+// Any other negative value means the same there, and is an error elsewhere. Zero always means the default.
+const Unlimited = -1
 
-// NoTimeout lets an attempt take as long as it likes.
-const NoTimeout time.Duration = math.MaxInt64
+// unlimited is what is in place of an Unlimited duration, or of one that is longer than anything lasts, so that it may be compared and added to.
+const unlimited time.Duration = math.MaxInt64
+
+// limit returns the duration of a field that may be Unlimited.
+func limit(d, fallback time.Duration) time.Duration {
+	if d < 0 || d > unlimited/4 {
+		return unlimited
+	}
+	return cmp.Or(d, fallback)
+}
 
 // ErrInvalidConfig is wrapped by every error about a Config or a Subscription.
 var ErrInvalidConfig = errors.New("invalid configuration")
@@ -114,31 +122,27 @@ func (s Subscription) withDefaults(c Config) (Subscription, error) {
 		return refuse("Concurrency is negative")
 	case s.WindowSize < 0:
 		return refuse("WindowSize is negative")
-	case s.Timeout < 0:
-		return refuse("Timeout is negative")
-	case s.ParkAfter < 0:
-		return refuse("ParkAfter is negative")
-	case r.Attempts < 0:
-		return refuse("Retry.Attempts is negative")
-	case r.First < 0:
-		return refuse("Retry.First is negative")
-	case r.Factor != 0 && r.Factor < 1:
-		return refuse("Retry.Factor is less than 1")
-	case r.Longest != 0 && r.Longest < r.First:
-		return refuse("Retry.Longest is less than First")
-	case r.Jitter > 1:
+	case r.InitialInterval < 0:
+		return refuse("Retry.InitialInterval is negative")
+	case r.Multiplier != 0 && !(r.Multiplier >= 1): // nor is it NaN
+		return refuse("Retry.Multiplier is less than 1")
+	case r.MaxInterval != 0 && r.MaxInterval < r.InitialInterval:
+		return refuse("Retry.MaxInterval is less than InitialInterval")
+	case r.Jitter > 1 || r.Jitter != r.Jitter:
 		return refuse("Retry.Jitter is more than 1")
 	case slices.ContainsFunc(s.Middleware, func(m Middleware) bool { return m == nil }):
 		return refuse("Middleware has a nil")
 	}
 	s.Concurrency = cmp.Or(s.Concurrency, c.Concurrency)
 	s.WindowSize = cmp.Or(s.WindowSize, c.WindowSize)
-	s.Timeout = cmp.Or(s.Timeout, 30*time.Second)
-	s.ParkAfter = cmp.Or(s.ParkAfter, time.Second)
-	r.Attempts = cmp.Or(r.Attempts, 20)
-	r.First = cmp.Or(r.First, time.Second)
-	r.Factor = cmp.Or(r.Factor, 2)
-	r.Longest = cmp.Or(r.Longest, max(5*time.Minute, r.First))
+	s.Timeout = limit(s.Timeout, 30*time.Second)
+	s.ParkAfter = limit(s.ParkAfter, time.Second)
+	if r.MaxAttempts = cmp.Or(r.MaxAttempts, 20); r.MaxAttempts < 0 {
+		r.MaxAttempts = unlimitedAttempts
+	}
+	r.InitialInterval = cmp.Or(r.InitialInterval, time.Second)
+	r.Multiplier = cmp.Or(r.Multiplier, 2)
+	r.MaxInterval = cmp.Or(r.MaxInterval, max(5*time.Minute, r.InitialInterval))
 	r.Jitter = max(0, cmp.Or(r.Jitter, 0.25))
 	return s, nil
 }
@@ -176,7 +180,6 @@ func (c Config) withDefaults() (Config, error) {
 	}{
 		{"PollInterval", &c.PollInterval, 10 * time.Millisecond, time.Second},
 		{"Lease", &c.Lease, 0, max(10*time.Second, 3*c.PollInterval)},
-		{"ShutdownTimeout", &c.ShutdownTimeout, 0, 30 * time.Second},
 	} {
 		if *field.value == 0 {
 			*field.value = field.fallback
@@ -188,6 +191,7 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Lease < 3*c.PollInterval {
 		return c, fmt.Errorf("%w: Lease is %v, at least three times PollInterval (%v) is needed", ErrInvalidConfig, c.Lease, c.PollInterval)
 	}
+	c.ShutdownTimeout = limit(c.ShutdownTimeout, 30*time.Second)
 	c.Retention = cmp.Or(c.Retention, 7*24*time.Hour)
 	return c, nil
 }

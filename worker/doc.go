@@ -19,4 +19,9 @@
 //
 // It returns nil when it is done, and any error to be called again later ([Retry]), unless that is one of [RetryAfter],
 // [DeadLetter] or [Skip]; [PerEvent] has one error for each event of a slice. docs/guarantees.md says more.
+//
+// # Zero and no limit
+//
+// In [Config], [Subscription] and [Retry], the zero value of a field means its default. A field that may be without a limit takes
+// [Unlimited] for that. The flags of the worker command have the same names, and take the word "unlimited".
 package worker

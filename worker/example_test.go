@@ -113,7 +113,7 @@ func ExampleDeadLetter() {
 	errNoSuchCustomer, errRateLimited := errors.New("no such customer"), errors.New("rate limited")
 	var w *worker.Worker // from worker.New
 	send := func(context.Context, placed) error { return nil }
-	s := worker.Subscription{Name: "mails", Topics: []string{"orders.placed"}, Retry: worker.Retry{Attempts: 5}}
+	s := worker.Subscription{Name: "mails", Topics: []string{"orders.placed"}, Retry: worker.Retry{MaxAttempts: 5}}
 	err := worker.Handle(w, s, func(ctx context.Context, e *worker.Event[placed]) error {
 		if e.Payload.Total == 0 {
 			return worker.Skip("samples need no confirmation")
@@ -155,7 +155,7 @@ func ExampleMiddleware() {
 // Delays of your own, in place of exponential growth: after the fourth failure, the event is a dead letter.
 func ExampleRetry() {
 	_ = worker.Subscription{Name: "mails", Topics: []string{"orders.placed"}, Retry: worker.Retry{
-		Attempts: 4,
+		MaxAttempts: 4,
 		Delay: func(failed int) time.Duration {
 			return []time.Duration{time.Second, time.Minute, time.Hour}[failed-1]
 		},

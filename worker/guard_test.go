@@ -75,7 +75,7 @@ func TestGuard(t *testing.T) {
 			failed := map[string]int{}
 			found := map[string]string{}
 			var mu sync.Mutex
-			s := worker.Subscription{Name: "s", Topics: everything, Retry: worker.Retry{First: 10 * time.Millisecond}}
+			s := worker.Subscription{Name: "s", Topics: everything, Retry: worker.Retry{InitialInterval: 10 * time.Millisecond}}
 			startForm(t, db, f, s, func(ctx context.Context, _ execer, e *worker.Event[payload]) error {
 				if e.Key == "well" || e.Payload.N != bad {
 					l.add(e)
@@ -168,7 +168,7 @@ func TestGuardDecoding(t *testing.T) {
 					t.Fatal(err)
 				}
 				var handled atomic.Int64
-				s := worker.Subscription{Name: "s", Topics: everything, Retry: worker.Retry{Attempts: 2, First: 10 * time.Millisecond}}
+				s := worker.Subscription{Name: "s", Topics: everything, Retry: worker.Retry{MaxAttempts: 2, InitialInterval: 10 * time.Millisecond}}
 				if err := register(w, s, func() { handled.Add(1) }); err != nil {
 					t.Fatal(err)
 				}
@@ -197,7 +197,7 @@ func TestGuardCallbacks(t *testing.T) {
 			}
 			s := worker.Subscription{
 				Name: "s", Topics: everything, ParkAfter: 20 * time.Millisecond,
-				Retry: worker.Retry{First: 10 * time.Millisecond, Delay: func(int) time.Duration { how(); return 0 }},
+				Retry: worker.Retry{InitialInterval: 10 * time.Millisecond, Delay: func(int) time.Duration { how(); return 0 }},
 			}
 			l := newLedger()
 			start(t, db.Pool, worker.Config{Hooks: []worker.Hooks{hooks}}, s, func(_ context.Context, e *worker.Event[payload]) error {
@@ -234,7 +234,7 @@ func TestMiddlewareWraps(t *testing.T) {
 			return nil
 		}
 	}
-	s := worker.Subscription{Name: "s", Topics: everything, Middleware: []worker.Middleware{wrap}, Retry: worker.Retry{First: 10 * time.Millisecond}}
+	s := worker.Subscription{Name: "s", Topics: everything, Middleware: []worker.Middleware{wrap}, Retry: worker.Retry{InitialInterval: 10 * time.Millisecond}}
 	startForm(t, db, forms[1], s, func(_ context.Context, _ execer, e *worker.Event[payload]) error {
 		if calls[e.Payload.N].Add(1) == 1 && e.Payload.N == 4 {
 			return errors.New("once")

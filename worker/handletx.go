@@ -30,7 +30,7 @@ const windowSavepoint = "signalbox_window"
 // beginTx begins the transaction of a window on a borrowed connection, in one round trip.
 func beginTx(ctx context.Context, l *borrowed, timeout time.Duration) (*handlerTx, error) {
 	idle := "0" // let a transaction wait for its handler, for as long as that may take
-	if timeout != NoTimeout {
+	if timeout != unlimited {
 		idle = strconv.FormatInt((timeout + handlerGrace).Milliseconds(), 10)
 	}
 	l.idle = idle

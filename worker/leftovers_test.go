@@ -216,7 +216,7 @@ func testLeftover(t *testing.T, f form, l leftover) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	retry := worker.Retry{Attempts: 2, Delay: func(int) time.Duration { return time.Millisecond }}
+	retry := worker.Retry{MaxAttempts: 2, Delay: func(int) time.Duration { return time.Millisecond }}
 	err = f.register(w, worker.Subscription{Name: "s", Topics: everything, Retry: retry}, db, func(ctx context.Context, tx execer, e *worker.Event[payload]) error {
 		rows, err := tx.Query(ctx, `insert into public.effects (n, seen) select $1, `+leftoverSeen, e.Payload.N)
 		if err != nil {

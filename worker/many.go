@@ -158,7 +158,7 @@ func whole(jobs ...*job) iter.Seq[[]*job] { return slices.Chunk(jobs, max(1, len
 
 // call calls the handler with jobs, within the subscription's timeout, and reports whether all of them succeeded.
 func (r *runner) call(ctx context.Context, handler manyFunc, jobs []*job) bool {
-	if r.sub.Timeout != NoTimeout {
+	if r.sub.Timeout != unlimited {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, r.sub.Timeout, errAttemptTimeout)
 		defer cancel()

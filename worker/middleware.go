@@ -31,7 +31,8 @@ type Call struct {
 	// crash, an attempt may come with the same number again.
 	Attempt int
 
-	// MaxAttempts is that of the subscription's Retry: when attempt MaxAttempts fails, the event is a dead letter.
+	// MaxAttempts is that of the subscription's Retry: when attempt MaxAttempts fails, the event is a dead letter. It is Unlimited if
+	// there is no such attempt.
 	MaxAttempts int
 
 	handle func(context.Context) error // calls the handler
@@ -56,7 +57,10 @@ func (r *registration) wrap() error {
 			return fmt.Errorf("%w: subscription %q: Middleware returned nil", ErrInvalidConfig, r.Name)
 		}
 	}
-	name, attempts := r.Name, r.Retry.Attempts
+	name, attempts := r.Name, r.Retry.MaxAttempts
+	if attempts == unlimitedAttempts {
+		attempts = Unlimited
+	}
 	call := func(ctx context.Context, attempt int, handle func(context.Context) error, events ...*outbox.Event) error {
 		return handler(ctx, Call{Subscription: name, Events: events, Attempt: attempt, MaxAttempts: attempts, handle: handle})
 	}

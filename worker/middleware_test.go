@@ -53,7 +53,7 @@ func TestMiddleware(t *testing.T) {
 						return next(context.WithValue(ctx, contextKey{}, c), c)
 					}
 				},
-			}, Retry: worker.Retry{Attempts: 7, Delay: func(int) time.Duration { return time.Millisecond }}}
+			}, Retry: worker.Retry{MaxAttempts: 7, Delay: func(int) time.Duration { return time.Millisecond }}}
 			var done sync.Map
 			stop := startForm(t, db, f, s, func(ctx context.Context, _ execer, e *worker.Event[payload]) error {
 				c, ok := ctx.Value(contextKey{}).(worker.Call)
@@ -94,7 +94,7 @@ func TestMiddlewarePanics(t *testing.T) {
 				publish(t, db.Pool, "", 1, 2)
 				s := worker.Subscription{
 					Name: "s", Topics: everything,
-					Retry: worker.Retry{Attempts: 2, Delay: func(int) time.Duration { return time.Millisecond }},
+					Retry: worker.Retry{MaxAttempts: 2, Delay: func(int) time.Duration { return time.Millisecond }},
 					Middleware: []worker.Middleware{func(next worker.Handler) worker.Handler {
 						return func(ctx context.Context, c worker.Call) error {
 							if before {
@@ -124,7 +124,7 @@ func TestMiddlewareWithOtherCall(t *testing.T) {
 			db := pgtest.New(t)
 			publish(t, db.Pool, "", 1, 2)
 			s := worker.Subscription{
-				Name: "s", Topics: everything, Retry: worker.Retry{Attempts: 1},
+				Name: "s", Topics: everything, Retry: worker.Retry{MaxAttempts: 1},
 				Middleware: []worker.Middleware{func(next worker.Handler) worker.Handler {
 					return func(ctx context.Context, c worker.Call) error { return next(ctx, worker.Call{Events: c.Events}) }
 				}},
@@ -202,7 +202,7 @@ func TestHooks(t *testing.T) {
 	}
 	s := worker.Subscription{
 		Name: "s", Topics: everything, ParkAfter: 20 * time.Millisecond,
-		Retry: worker.Retry{Attempts: 2, Delay: func(int) time.Duration { return time.Millisecond }},
+		Retry: worker.Retry{MaxAttempts: 2, Delay: func(int) time.Duration { return time.Millisecond }},
 	}
 	// Somebody joined and is gone without a word.
 	gone, err := db.Pool.Acquire(t.Context())

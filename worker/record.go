@@ -97,7 +97,7 @@ func (r *runner) verdict(ctx context.Context, j *job) *engine.Unfinished {
 	switch {
 	case o != nil && o.kind == skip:
 		u.State = outbox.Skipped
-	case o != nil && o.kind == deadLetter, j.attempt >= r.sub.Retry.Attempts:
+	case o != nil && o.kind == deadLetter, j.attempt >= r.sub.Retry.MaxAttempts:
 		u.State = outbox.Dead
 		u.StopKey = r.sub.StopKeyOnDead && j.event.Key != ""
 	case o != nil:

@@ -268,7 +268,7 @@ func (s *session) serve(parent context.Context) error {
 		if parent.Err() == nil {
 			patience = faultPatience
 		} else {
-			log.Info("stopping: handlers that are running may finish", "within", patience)
+			log.Info("stopping: handlers that are running may finish", "within", orWord(patience))
 		}
 		select {
 		case <-drained:
@@ -359,6 +359,14 @@ func (s *session) awaitHandlers(log *slog.Logger) {
 	case <-time.After(faultPatience):
 		log.Warn("a handler ignores that its context was cancelled: it is left behind")
 	}
+}
+
+// orWord is a limit as a log shows it.
+func orWord(d time.Duration) any {
+	if d == unlimited {
+		return "unlimited"
+	}
+	return d
 }
 
 // faultPatience is how long handlers may go on after the session has failed.

@@ -92,7 +92,7 @@ func (r *runner) jobs(deliveries []engine.Delivery, window *engine.Window) []job
 	n := 0
 	for i := range deliveries {
 		d := &deliveries[i]
-		if d.Attempt > r.sub.Retry.Attempts {
+		if d.Attempt > r.sub.Retry.MaxAttempts {
 			// What became of its last attempt was noted when its worker was evicted.
 			exhausted := job{event: &d.Event, attempt: d.Attempt - 1, delivery: true, counted: true, noted: true}
 			exhausted.failure = failureOf(DeadLetter(fmt.Errorf("attempt %d, the last one, did not end: its worker died or lost its session", d.Attempt-1)))
@@ -181,7 +181,7 @@ func (r *runner) handle(ctx context.Context, jobs []job) {
 
 // watch reports a parked job whose handler goes on after its time: nothing can stop it, and it keeps its place and its key.
 func (r *runner) watch(j *job, taken time.Duration) {
-	if r.sub.Timeout == NoTimeout {
+	if r.sub.Timeout == unlimited {
 		return
 	}
 	j.overdue = time.AfterFunc(r.sub.Timeout+r.sub.Timeout/deadlineSpare-taken+abandonAfter, func() {
@@ -199,7 +199,7 @@ func (r *runner) fit(handled int, took time.Duration) {
 // suspects tells which deliveries whose worker died while they ran may be tried now. One that has been tried before, or whose last
 // attempt it would be, runs alone: it may be what kills its workers, and must not use up the attempts of others.
 func (r *runner) suspects() engine.Suspects {
-	s := engine.Suspects{Together: min(2, r.sub.Retry.Attempts-1), Limit: r.trusted, Alone: true}
+	s := engine.Suspects{Together: min(2, r.sub.Retry.MaxAttempts-1), Limit: r.trusted, Alone: true}
 	for _, j := range r.parked {
 		if j.suspect {
 			s.Alone = false

@@ -510,7 +510,7 @@ func TestAttemptAllocatesNothing(t *testing.T) {
 func attempt(topic string) worker.Attempt {
 	now := time.Now()
 	e := &outbox.Event{Topic: topic, Payload: json.RawMessage(`{}`), PublishedAt: now.Add(-time.Second)}
-	return worker.Attempt{Subscription: "s", Event: e, Number: 1, Took: time.Millisecond, Ended: now}
+	return worker.Attempt{Subscription: "s", Event: e, Number: 1, Duration: time.Millisecond, EndedAt: now}
 }
 
 // TestNamesThatAreNoText has two subscriptions whose labels are the same.
@@ -534,7 +534,7 @@ func BenchmarkAttempt(b *testing.B) {
 	var mixed []worker.Attempt
 	for n := range 10 {
 		mixed = append(mixed, attempt(fmt.Sprint("orders.topic-", n)))
-		mixed[n].Took = time.Duration(n) * 100 * time.Microsecond
+		mixed[n].Duration = time.Duration(n) * 100 * time.Microsecond
 	}
 	b.Run("topics=1", func(b *testing.B) {
 		hooks, a := metrics.New(metrics.Config{}).Hooks(), attempt("orders.placed")

@@ -191,7 +191,7 @@ func TestGuardCallbacks(t *testing.T) {
 			hooks := worker.Hooks{
 				WindowHandled: func(context.Context, worker.Window) { how() },
 				AttemptEnded:  func(context.Context, worker.Attempt) { how() },
-				EventParked:   func(context.Context, worker.Parked) { how() },
+				EventParked:   func(context.Context, worker.ParkedEvent) { how() },
 				WokenUp:       func(context.Context) { how() },
 				WorkerEvicted: func(context.Context, worker.Eviction) { how() },
 			}

@@ -20,7 +20,7 @@ type Hooks struct {
 	// AttemptEnded is called when an attempt at an event has ended, before that is recorded.
 	AttemptEnded func(ctx context.Context, a Attempt)
 	// EventParked is called when an event takes longer than ParkAfter and becomes a delivery.
-	EventParked func(ctx context.Context, p Parked)
+	EventParked func(ctx context.Context, p ParkedEvent)
 	// WokenUp is called when the doorbell wakes the worker.
 	WokenUp func(ctx context.Context)
 	// WorkerEvicted is called after the worker has evicted another one, which was dead.
@@ -32,7 +32,7 @@ type Window struct {
 	Subscription string
 	Events       int           // read from the log
 	Deliveries   int           // tried again, or for the first time after they had to wait
-	Took         time.Duration // until the last handler returned, or was parked
+	Duration     time.Duration // until the last handler returned, or was parked
 }
 
 // An Attempt is one that has ended.
@@ -42,12 +42,12 @@ type Attempt struct {
 	Number       int           // from 1
 	State        outbox.State  // the state of the event's delivery from now on; "" when the event is delivered
 	Err          error         // nil when it is delivered
-	Took         time.Duration // in the handler; of several events that were handled together, the time for all of them
-	Ended        time.Time     // when the handler returned; zero where none was called, because the last attempt killed its worker
+	Duration     time.Duration // in the handler; of several events that were handled together, the time for all of them
+	EndedAt      time.Time     // when the handler returned; zero where none was called, because the last attempt killed its worker
 }
 
-// A Parked is an event whose handler goes on while its window is settled without it.
-type Parked struct {
+// A ParkedEvent is an event whose handler goes on while its window is settled without it.
+type ParkedEvent struct {
 	Subscription string
 	Event        *outbox.Event // must not be changed
 	Attempt      int           // number of the attempt, from 1
@@ -63,7 +63,7 @@ func (r *runner) tellWindow(ctx context.Context, events, deliveries int, took ti
 	for _, h := range r.cfg.Hooks {
 		if h.WindowHandled != nil {
 			guard.CallHook(r.log, "WindowHandled", func() {
-				h.WindowHandled(ctx, Window{Subscription: r.sub.Name, Events: events, Deliveries: deliveries, Took: took})
+				h.WindowHandled(ctx, Window{Subscription: r.sub.Name, Events: events, Deliveries: deliveries, Duration: took})
 			})
 		}
 	}
@@ -74,7 +74,7 @@ func (r *runner) tellParked(ctx context.Context, j *job) {
 	for _, h := range r.cfg.Hooks {
 		if h.EventParked != nil {
 			guard.CallHook(r.log, "EventParked", func() {
-				h.EventParked(ctx, Parked{Subscription: r.sub.Name, Event: &j.event.Event, Attempt: j.attempt})
+				h.EventParked(ctx, ParkedEvent{Subscription: r.sub.Name, Event: &j.event.Event, Attempt: j.attempt})
 			})
 		}
 	}

@@ -162,14 +162,14 @@ func TestHooks(t *testing.T) {
 		AttemptEnded: func(ctx context.Context, a worker.Attempt) {
 			of(ctx)
 			tell(fmt.Sprintf("attempt %d %q", a.Number, a.State))
-			if a.Event.ID == 3 && a.Took < 50*time.Millisecond {
+			if a.Event.ID == 3 && a.Duration < 50*time.Millisecond {
 				tell("too quick") // this one's handler takes 100ms
 			}
-			if ago := time.Since(a.Ended); ago < 0 || ago > time.Minute {
+			if ago := time.Since(a.EndedAt); ago < 0 || ago > time.Minute {
 				tell("ended at another time")
 			}
 		},
-		EventParked: func(ctx context.Context, p worker.Parked) {
+		EventParked: func(ctx context.Context, p worker.ParkedEvent) {
 			of(ctx)
 			tell(fmt.Sprintf("parked event %d of %s in attempt %d", p.Event.ID, p.Subscription, p.Attempt))
 		},
@@ -190,7 +190,7 @@ func TestHooks(t *testing.T) {
 	// Beside them, one that breaks each time and one that has a single hook.
 	broken := worker.Hooks{
 		AttemptEnded:  func(context.Context, worker.Attempt) { panics() },
-		EventParked:   func(context.Context, worker.Parked) { panics() },
+		EventParked:   func(context.Context, worker.ParkedEvent) { panics() },
 		WorkerEvicted: func(context.Context, worker.Eviction) { panics() },
 		WokenUp:       func(context.Context) { panics() },
 		WindowHandled: func(context.Context, worker.Window) { panics() },

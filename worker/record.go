@@ -25,7 +25,7 @@ func (r *runner) record(ctx context.Context, j *job) {
 		return // it did not get to run, and its row does not say that it does
 	}
 	if r.tellsAttempts() && (u == nil || u.Failure != nil) {
-		a := Attempt{Subscription: r.sub.Name, Event: &j.event.Event, Number: j.attempt, Took: j.took, Ended: j.ended}
+		a := Attempt{Subscription: r.sub.Name, Event: &j.event.Event, Number: j.attempt, Duration: j.took, EndedAt: j.ended}
 		if u != nil {
 			a.State, a.Err = u.State, j.failure.cause()
 		}

@@ -21,7 +21,7 @@ func TestUnlimited(t *testing.T) {
 	var parked atomic.Int64
 	cfg := worker.Config{
 		ShutdownTimeout: worker.Unlimited, Retention: worker.Unlimited,
-		Hooks: []worker.Hooks{{EventParked: func(context.Context, worker.Parked) { parked.Add(1) }}},
+		Hooks: []worker.Hooks{{EventParked: func(context.Context, worker.ParkedEvent) { parked.Add(1) }}},
 	}
 	s := worker.Subscription{
 		Name: "s", Topics: everything, Timeout: worker.Unlimited, ParkAfter: worker.Unlimited,

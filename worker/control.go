@@ -52,8 +52,8 @@ func (s *session) beat(rest, ctx context.Context, log *slog.Logger) error {
 				sentinel, look = true, true
 				next = time.Now().Add(interval / 2)
 				log.Info("became the sentinel")
-				goroutines.Go(func() { attend(rest, log.With("part", "doorbell"), s.sentinel) })
-				goroutines.Go(func() { attend(rest, log.With("part", "housekeeping"), s.keepHouse) })
+				goroutines.Go(func() { supervise(rest, log.With("part", "doorbell"), s.answerDoorbell) })
+				goroutines.Go(func() { supervise(rest, log.With("part", "housekeeping"), s.housekeeping) })
 			}
 		}
 		if time.Since(looked) >= logEvery {
@@ -66,7 +66,7 @@ func (s *session) beat(rest, ctx context.Context, log *slog.Logger) error {
 		if look {
 			missing, err = s.evictDead(ctx, log, missing)
 		} else if !sentinel && beats%5 == 4 {
-			err = s.within(ctx, func(ctx context.Context) error { return engine.Usurp(ctx, s.control, s.w.cfg.Lease) })
+			err = s.within(ctx, func(ctx context.Context) error { return engine.EndFrozenSentinel(ctx, s.control, s.w.cfg.Lease) })
 		}
 		if err != nil {
 			return err

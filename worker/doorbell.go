@@ -20,9 +20,9 @@ const (
 	armingFor = 200 * time.Millisecond // that a request for the bell's lock stays in the queue
 )
 
-// sentinel answers the doorbell for all workers. It is like a network driver: publishers ring when it is quiet, and
+// answerDoorbell is the other part: it finds out for all workers what was published. It is like a network driver: publishers ring when it is quiet, and
 // are looked after by polling under load.
-func (s *session) sentinel(ctx context.Context, log *slog.Logger, works func()) error {
+func (s *session) answerDoorbell(ctx context.Context, log *slog.Logger, works func()) error {
 	lock, _, err := s.w.connect.open(ctx, engine.SessionName(s.id, "bell"))
 	if err != nil {
 		return err

@@ -159,7 +159,7 @@ var leftovers = []leftover{
 	{"closed below pgx", func(_ context.Context, tx pgx.Tx) error { return tx.Conn().PgConn().Conn().Close() }, "closed"},
 	{"terminated", hides(`select pg_terminate_backend(pg_backend_pid())`), "was closed"},
 	{"terminated, reported", runs(`select pg_terminate_backend(pg_backend_pid())`), "terminating connection"},
-	{"unlocks the witness", runs(`select pg_advisory_unlock_all()`, `discard temp`), ""},
+	{"unlocks the server lock", runs(`select pg_advisory_unlock_all()`, `discard temp`), ""},
 }
 
 // leftoverSeen is what a handler sees of the session: for each event the same, whatever was left behind before.

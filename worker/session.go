@@ -20,15 +20,15 @@ import (
 // connections. Then it ends as a whole, evicts itself, and the worker joins again. So there is one way back from every
 // fault, and nothing that was read over a broken connection is ever settled.
 type session struct {
-	w       *Worker
-	id      int64
-	direct  bool
-	control *pgx.Conn
-	witness engine.Witness // of the server, if direct
-	conns   []*pgx.Conn    // to read and settle over, one for each of subs
-	lent    []*borrowed    // behind a proxy, those of conns that transactional handlers get to use; else nil
-	runners []*runner
-	subs    []engine.Subscription
+	w          *Worker
+	id         int64
+	direct     bool
+	control    *pgx.Conn
+	serverLock engine.ServerLock // if direct
+	conns      []*pgx.Conn       // to read and settle over, one for each of subs
+	lent       []*borrowed       // behind a proxy, those of conns that transactional handlers get to use; else nil
+	runners    []*runner
+	subs       []engine.Subscription
 
 	trigger   atomic.Int64  // notifications that publishers sent, for the sentinel
 	rang      chan struct{} // has a token when trigger grew
@@ -136,7 +136,7 @@ func (s *session) prepare(ctx context.Context, left *departed) error {
 	}
 	if s.direct {
 		var err error
-		if s.witness, err = engine.NewWitness(checking, s.control); err != nil {
+		if s.serverLock, err = engine.NewServerLock(checking, s.control); err != nil {
 			return err
 		}
 	}
@@ -335,7 +335,7 @@ func (s *session) openChecked(ctx context.Context, name string, options ...func(
 	}
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
-	if err := s.witness.Check(ctx, conn); err != nil {
+	if err := s.serverLock.Check(ctx, conn); err != nil {
 		shut(conn)
 		return nil, err
 	}

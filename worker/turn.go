@@ -49,7 +49,7 @@ func (r *runner) turn(ctx context.Context, read bool, due []engine.Line) (more b
 	}
 	jobs, start := r.jobs(deliveries, window), time.Now()
 	if read && !window.Empty() {
-		r.handled(window)
+		r.owesWindow(window)
 	}
 	if suspect && len(window.Events) > 0 {
 		if err := r.writeDown(ctx, jobs); err != nil {

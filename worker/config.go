@@ -14,86 +14,92 @@ import (
 	"github.com/signalbox-go/signalbox/outbox"
 )
 
-// Config holds what is common to all subscriptions of a Worker. Its zero value works.
+// Config holds the settings of a Worker, and the defaults of its subscriptions. Its zero value works.
 type Config struct {
-	// Logger receives one line for each change and each fault, none for each event. Defaults to slog.Default().
+	// Logger receives one line per change and per fault, and none per event. Defaults to slog.Default().
 	Logger *slog.Logger
 
-	// Name tells workers apart in logs and in "outbox status". It need not be unique. Defaults to the host's name and the
-	// process id.
+	// Name identifies the worker in logs and in "outbox status". It need not be unique. Defaults to the host name and the process id.
 	Name string
 
-	// Concurrency is the Concurrency of subscriptions that have none of their own. Each subscription has its own handlers: they are
-	// not shared. Defaults to 100.
+	// Concurrency is the Concurrency of subscriptions that do not set it. Subscriptions do not share it: each runs as many handlers.
+	// Defaults to 100.
 	Concurrency int
 
-	// WindowSize is the WindowSize of subscriptions that have none of their own. Defaults to 5120.
+	// WindowSize is the WindowSize of subscriptions that do not set it. Defaults to 5120.
 	WindowSize int
 
-	// PollInterval is how often the worker looks for itself, whatever it hears. It is also its heartbeat. At least
-	// 10ms. Defaults to 1s.
+	// PollInterval is how often the worker polls for events, whether or not it is notified. It is also the interval of its heartbeat.
+	// At least 10ms. Defaults to 1s.
 	PollInterval time.Duration
 
-	// Lease is how long a worker keeps its lanes that is frozen (by SIGSTOP, say) or cut off, while the server still believes in
-	// its connection. At least three times PollInterval. Defaults to 10s.
+	// Lease is how long a frozen or unreachable worker keeps its lanes if PostgreSQL still considers it connected. At least three
+	// times PollInterval. Defaults to 10s, or three times PollInterval if that is longer.
 	Lease time.Duration
 
-	// Retention is how long events stay in the log after they were published. Those that some subscription has yet to settle
-	// stay longer, and dead letters until somebody decides about them. Skipped deliveries are deleted this long after they were
-	// skipped. The worker that is the sentinel deletes, so give all workers the same. May be Unlimited. Defaults to 7 days.
+	// Retention is how long events stay in the log after they were published, and skipped deliveries after they were skipped. Events
+	// that a subscription has yet to settle stay longer. Dead letters stay until they are retried, skipped or discarded. The sentinel
+	// deletes what has expired, and any worker may become the sentinel, so set the same Retention in all of them. May be Unlimited.
+	// Defaults to 7 days.
 	Retention time.Duration
 
-	// Hooks observe events and workers, in the order of the list. Defaults to none.
+	// Hooks observe events and workers. They are called in the order of the list. Defaults to none.
 	Hooks []Hooks
 
-	// ShutdownTimeout is how long handlers may go on after Run's context was cancelled, before their contexts are cancelled, too.
+	// ShutdownTimeout is how long handlers may run after the context of Run is cancelled. Then their contexts are cancelled, too.
 	// May be Unlimited. Defaults to 30s.
 	ShutdownTimeout time.Duration
 }
 
-// Subscription is what a handler is registered for.
+// Subscription describes the subscription that a handler is registered for. Name is required, and so are Topics if the subscription
+// does not exist. All other fields have defaults.
 type Subscription struct {
-	// Name is the subscription's. Workers of one subscription share its events; each subscription sees all of them. Required.
+	// Name is the name of the subscription. Workers that register the same name share its events; each subscription receives every
+	// event that matches its topics. Required.
 	Name string
 
-	// Topics are what it sees: exact names, or patterns with * for one token and > for the rest. Required where the
-	// subscription may have to be created. It is an error if an existing one has others: they cannot change.
+	// Topics are the topics that the subscription receives: exact names, or patterns with * for one token and > for the rest. Required
+	// if the subscription does not exist. The topics of a subscription cannot change: Run returns an *outbox.TopicsError if it exists
+	// with others. Defaults to the topics that it has.
 	Topics []string
 
-	// Start is where it begins if it has to be created. Defaults to the beginning of the log.
+	// Start is where the subscription starts if Run creates it. Ignored if it exists. Defaults to the beginning of the log.
 	Start outbox.Position
 
-	// Concurrency is how many handlers run at once in this worker, and how many more may be parked. Those of one key never run at
-	// once. Handlers that take a slice, or a transaction, run one at a time. Defaults to Config.Concurrency.
+	// Concurrency is how many handlers of this worker run at once, and how many more may be parked. Events of one key are never
+	// handled at once. HandleBatch, HandleTx and HandleBatchTx run one handler at a time. Defaults to Config.Concurrency.
 	Concurrency int
 
-	// WindowSize is how many events are read at once, at most, but for one of each lane, of which there are 64. Windows shrink by
-	// themselves where handlers are slow, so that one takes about a second, and where events are large. Defaults to
+	// WindowSize is how many events are read at once, at most. At least one event of each lane is read, of which there are 64. Windows
+	// shrink where handlers are slow, so that a window takes about a second, and where events are large. Defaults to
 	// Config.WindowSize.
 	WindowSize int
 
-	// Timeout is how long one attempt at an event may take, give or take a tenth, before its context is cancelled.
-	// May be Unlimited. Defaults to 30s.
+	// Timeout is how long one attempt at an event may take before its context is cancelled. The context may last up to a tenth longer. May
+	// be Unlimited. Defaults to 30s.
 	Timeout time.Duration
 
-	// Retry says how often, and after how long, an event is tried again.
+	// Retry says how often and when an event is tried again. Defaults to 20 attempts with exponential backoff from 1s to 5min.
 	Retry Retry
 
-	// ParkAfter is how long a handler may hold up its window. A slower event goes on undisturbed, with a row of its own, while
-	// the window is settled without it. May be Unlimited. Defaults to 1s.
+	// ParkAfter is how long a handler may hold up its window. The handler of a slower event continues; its event becomes a delivery,
+	// and the window is settled without it. It applies to Handle only. May be Unlimited. Defaults to 1s.
 	ParkAfter time.Duration
 
-	// Middleware wraps each call of the handler, the first one outermost. Defaults to none.
+	// Middleware wraps the handler. The first element is the outermost. Defaults to none.
 	Middleware []Middleware
 
-	// StopKeyOnDead makes the events of a key wait behind a dead letter, until somebody retries, skips or discards it.
-	// Defaults to false: a dead letter does not hold up its key.
+	// StopKeyOnDead makes later events of a key wait behind a dead letter until it is retried, skipped or discarded. Defaults to
+	// false: a dead letter does not hold up its key.
 	StopKeyOnDead bool
 }
 
-// Unlimited means that there is no limit, in fields of Config, Subscription and Retry whose comments say that they may be Unlimited.
-// Any other negative value means the same there, and is an error elsewhere. Zero always means the default.
+// Unlimited means no limit, in those fields of Config, Subscription and Retry that say "May be Unlimited". Any negative value means the
+// same in these fields, and is an error in others. Zero always means the default.
 const Unlimited = -1
+
+// ErrInvalidConfig is wrapped by every error about a Config, a Subscription, or a misuse of a Worker.
+var ErrInvalidConfig = errors.New("invalid configuration")
 
 // unlimited is what is in place of an Unlimited duration, or of one that is longer than anything lasts, so that it may be compared and added to.
 const unlimited time.Duration = math.MaxInt64
@@ -105,9 +111,6 @@ func limit(d, fallback time.Duration) time.Duration {
 	}
 	return cmp.Or(d, fallback)
 }
-
-// ErrInvalidConfig is wrapped by every error about a Config or a Subscription.
-var ErrInvalidConfig = errors.New("invalid configuration")
 
 // withDefaults returns a checked copy of s without zero fields. Its worker's configuration has the defaults that they share.
 func (s Subscription) withDefaults(c Config) (Subscription, error) {

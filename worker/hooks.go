@@ -9,53 +9,57 @@ import (
 	"github.com/signalbox-go/signalbox/outbox"
 )
 
-// Hooks observe events and workers, for metrics and the like. Fields that are nil are not called.
+// Hooks observe events and workers, for example to count them. Nil fields are not called.
 //
-// The worker waits for hooks between windows, so they must be quick. Several goroutines call them, so they must be safe for
-// concurrent use. Their context has the values of the one that Run got, and is cancelled when the worker stops, or loses its
-// connection. A hook that panics or calls runtime.Goexit changes nothing: the worker logs that, and counts it; see package metrics.
+// The worker waits until a hook returns before it reads on, so hooks must be quick. They are called from several goroutines and must be
+// safe for concurrent use. The context has the values of Run's context, and is cancelled at the latest when the worker stops or loses
+// its connection. If a hook panics or calls runtime.Goexit, the worker logs that, counts it (see package metrics) and continues.
 type Hooks struct {
-	// WindowHandled is called after the handlers of a window, and of the deliveries that were due beside it, have returned.
+	// WindowHandled is called when each handler of a window, and of the deliveries that were due with it, has returned or is parked.
 	WindowHandled func(ctx context.Context, w Window)
-	// AttemptEnded is called when an attempt at an event has ended, before that is recorded.
+
+	// AttemptEnded is called when an attempt at an event has ended, before the result is recorded.
 	AttemptEnded func(ctx context.Context, a Attempt)
-	// EventParked is called when an event takes longer than ParkAfter and becomes a delivery.
+
+	// EventParked is called when an attempt takes longer than ParkAfter, so that the event becomes a delivery.
 	EventParked func(ctx context.Context, p ParkedEvent)
-	// WokenUp is called when the doorbell wakes the worker.
+
+	// WokenUp is called when a notification wakes the worker.
 	WokenUp func(ctx context.Context)
-	// WorkerEvicted is called after the worker has evicted another one, which was dead.
+
+	// WorkerEvicted is called when this worker has evicted another worker, which was dead.
 	WorkerEvicted func(ctx context.Context, e Eviction)
 }
 
-// A Window is one that has been handled.
+// A Window describes a handled window: a run of events that were read in one go.
 type Window struct {
-	Subscription string
-	Events       int           // read from the log
-	Deliveries   int           // tried again, or for the first time after they had to wait
-	Duration     time.Duration // until the last handler returned, or was parked
+	Subscription string        // its name
+	Events       int           // events that were read from the log
+	Deliveries   int           // deliveries that were handled with them: tried again, or for the first time after they had to wait
+	Duration     time.Duration // until the last handler returned or was parked
 }
 
-// An Attempt is one that has ended.
+// An Attempt describes an attempt at an event that has ended.
 type Attempt struct {
-	Subscription string
-	Event        *outbox.Event // must not be changed
-	Number       int           // from 1
-	State        outbox.State  // the state of the event's delivery from now on; "" when the event is delivered
-	Err          error         // nil when it is delivered
-	Duration     time.Duration // in the handler; of several events that were handled together, the time for all of them
-	EndedAt      time.Time     // when the handler returned; zero where none was called, because the last attempt killed its worker
+	Subscription string        // its name
+	Event        *outbox.Event // must not be modified
+	Number       int           // number of the attempt, from 1
+	State        outbox.State  // the new state of the event's delivery; "" if the event is delivered
+	Err          error         // why the attempt failed; nil if the event is delivered
+	Duration     time.Duration // of the handler's call, which may be for several events
+	EndedAt      time.Time     // when the handler returned; zero if it was not called, because the last attempt ended with its worker
 }
 
-// A ParkedEvent is an event whose handler goes on while its window is settled without it.
+// A ParkedEvent describes an event whose handler continues while its window is settled without it.
 type ParkedEvent struct {
-	Subscription string
-	Event        *outbox.Event // must not be changed
+	Subscription string        // its name
+	Event        *outbox.Event // must not be modified
 	Attempt      int           // number of the attempt, from 1
 }
 
-// An Eviction is that of a dead worker, whose lanes are free now.
+// An Eviction describes the eviction of a dead worker: its lanes are free for others.
 type Eviction struct {
-	WorkerID int64 // as in "outbox status"
+	WorkerID int64 // id of the dead worker, as in "outbox status"
 }
 
 // tellWindow calls the hooks for a window that has been handled.

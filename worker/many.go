@@ -13,8 +13,9 @@ import (
 	"github.com/signalbox-go/signalbox/internal/guard"
 )
 
-// PerEvent makes one error of the errors of all events in a slice, in their order, with nil for those that succeeded. The handler
-// must return it as it is. It is nil if all of them are.
+// PerEvent returns an error that HandleBatch and HandleBatchTx take apart again: errs has one element per event of the slice, in the
+// same order, and nil for events that succeeded. Middleware may wrap it with %w. It returns nil if all elements are nil. If errs does
+// not have one element per event, all events of the slice fail.
 func PerEvent(errs []error) error {
 	for _, err := range errs {
 		if err != nil {

@@ -10,29 +10,29 @@ import (
 	"github.com/signalbox-go/signalbox/outbox"
 )
 
-// A Handler is a handler of any form, as middleware sees it. Its error is that of the attempt, as the handler returned it.
+// A Handler is a handler of any form, as middleware sees it. It returns the error of the handler, or nil.
 type Handler func(ctx context.Context, c Call) error
 
-// Middleware wraps a handler of any form: to log, to trace, to measure. It is called once, when the subscription is registered; the
-// Handler that it returns is called for each call, and must be safe for concurrent use. That may change the context and the error,
-// but must call next at most once, and with the Call that it got.
+// Middleware wraps a handler of any form, for example to log, trace or measure its calls. It is called once, at registration. The Handler
+// that it returns must be safe for concurrent use. It may replace the context and the error. It must call next at most once, with the
+// Call that it received; any other Call is an error.
 type Middleware func(next Handler) Handler
 
-// A Call is one call of a handler.
+// A Call describes one call of a handler.
 type Call struct {
 	// Subscription is the name of the subscription.
 	Subscription string
 
-	// Events are those of the call, with payloads that are not decoded: for HandleBatch and HandleBatchTx one or more, else exactly
-	// one. They must not be changed.
+	// Events are the events of the call, with undecoded payloads: one or more for HandleBatch and HandleBatchTx, else exactly one. They
+	// must not be modified.
 	Events []*outbox.Event
 
-	// Attempt is the number of this attempt, from 1. Events that are tried again come alone, so it is that of each event. After a
-	// crash, an attempt may come with the same number again.
+	// Attempt is the number of this attempt, from 1, at each of the events: an event that is tried again comes alone. After a crash, an
+	// attempt may be repeated under the same number.
 	Attempt int
 
-	// MaxAttempts is that of the subscription's Retry: when attempt MaxAttempts fails, the event is a dead letter. It is Unlimited if
-	// there is no such attempt.
+	// MaxAttempts is Retry.MaxAttempts of the subscription. An event becomes a dead letter if the attempt with this number fails. It
+	// may be Unlimited.
 	MaxAttempts int
 
 	handle func(context.Context) error // calls the handler

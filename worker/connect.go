@@ -36,7 +36,7 @@ type connector struct {
 	underway map[*statement]bool
 }
 
-// connectTimeout bounds each attempt to connect, and statements of which nobody expects that they wait.
+// connectTimeout bounds each attempt to connect, and statements that are not expected to wait.
 const connectTimeout = 5 * time.Second
 
 // longestPatience is where the time for a statement stops growing.

@@ -40,7 +40,7 @@ func (s *session) beat(rest, ctx context.Context, log *slog.Logger) error {
 		}
 		next = time.Now().Add(interval - interval/20 + rand.N(interval/5)) // workers that start together spread out
 
-		// The sentinel beats at one half of its ticks, and looks for the dead at the others; at all of them while somebody is
+		// The sentinel beats at one half of its ticks, and looks for the dead at the others; at all of them while a worker is
 		// missing, and at once when it is new.
 		look := sentinel && (beats%2 == 1 || len(missing) > 0)
 		if !sentinel || beats%2 == 0 {
@@ -74,7 +74,7 @@ func (s *session) beat(rest, ctx context.Context, log *slog.Logger) error {
 	}
 }
 
-// within bounds a statement that nobody expects to wait: a connection that is cut off must not hang the loop.
+// within bounds a statement that is not expected to wait: a connection that is cut off must not hang the loop.
 func (s *session) within(ctx context.Context, statement func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()

@@ -40,7 +40,7 @@ func (s *session) answerDoorbell(ctx context.Context, log *slog.Logger, works fu
 	// What this session hears over probe, its runners have heard already: a second wake-up would have them read for nothing.
 	s.ringer.Store(probe.PgConn().PID())
 	defer s.ringer.Store(0)
-	// Nobody knows what the last sentinel left.
+	// What the last sentinel left is unknown.
 	if err := engine.RingAll(ctx, probe); err != nil {
 		return err
 	}
@@ -86,7 +86,7 @@ func (s *session) poll(ctx context.Context, bell *engine.Bell) error {
 				_, err := s.probe(ctx, bell)
 				return err
 			}
-			since, publishers = time.Now(), 0 // somebody's transaction is long: look at the load again
+			since, publishers = time.Now(), 0 // a publisher's transaction is long: look at the load again
 		case <-ticks.C:
 			n, err := s.probe(ctx, bell)
 			if err != nil {

@@ -84,7 +84,7 @@ func (h *housekeeper) rest(ctx context.Context, until <-chan time.Time) error {
 		case <-until:
 			return nil
 		case <-h.rewinding:
-			if err := engine.FinishRewinds(ctx, h.conn); err != nil && !forbidden(err) { // whoever asked goes on
+			if err := engine.FinishRewinds(ctx, h.conn); err != nil && !forbidden(err) { // the caller of Rewind completes it
 				return err
 			}
 		}

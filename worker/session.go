@@ -263,7 +263,7 @@ func (s *session) serve(parent context.Context) error {
 	select {
 	case <-drained: // all of them failed, or drained already
 	case <-drain.Done():
-		// After a fault, the lanes are about to be taken over. What can still be settled is settled, but nobody waits for long.
+		// After a fault, the lanes are about to be taken over. What can still be settled is settled, but it does not wait for long.
 		patience := s.w.cfg.ShutdownTimeout
 		if parent.Err() == nil {
 			patience = faultPatience

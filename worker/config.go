@@ -95,7 +95,7 @@ type Subscription struct {
 }
 
 // Unlimited means no limit, in those fields of Config, Subscription and Retry that say "May be Unlimited". Any negative value means the
-// same in these fields, and is an error in others. Zero always means the default.
+// same in these fields, and is an error in others, but for Retry.Jitter. Zero always means the default.
 const Unlimited = -1
 
 // ErrInvalidConfig is wrapped by every error about a Config, a Subscription, or a misuse of a Worker.

@@ -25,7 +25,7 @@ func TestConcurrencyOfSubscriptions(t *testing.T) {
 	want := map[string]int{"one": 1, "sixteen": 16, "default": 4}
 	busy := map[string]*gauge{}
 	for name, concurrency := range want {
-		g := &gauge{wait: concurrency, full: make(chan struct{})}
+		g := &gauge{wait: int64(concurrency), full: make(chan struct{})}
 		busy[name] = g
 		s := worker.Subscription{Name: name, Topics: everything, Concurrency: concurrency, ParkAfter: time.Minute}
 		if name == "default" {
@@ -39,7 +39,7 @@ func TestConcurrencyOfSubscriptions(t *testing.T) {
 	runUntilStopped(t, w)
 	for name, g := range busy {
 		eventually(t, 30*time.Second, name+" is done", func() bool { return g.done.Load() == events })
-		if got := g.most.Load(); got != int64(want[name]) {
+		if _, got := g.add(0); got != int64(want[name]) {
 			t.Errorf("%s: %d handlers ran at once, want %d", name, got, want[name])
 		}
 	}
@@ -47,18 +47,27 @@ func TestConcurrencyOfSubscriptions(t *testing.T) {
 
 // A gauge counts handlers that run at once. The first of them wait until as many run as should.
 type gauge struct {
-	wait            int
-	now, most, done atomic.Int64
-	full            chan struct{}
-	closeFull       sync.Once
+	wait      int64
+	full      chan struct{}
+	closeFull sync.Once
+	done      atomic.Int64
+
+	mu        sync.Mutex
+	now, most int64
+}
+
+// add notes that so many more handlers run, and returns how many do and have done at most.
+func (g *gauge) add(n int64) (now, most int64) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.now += n
+	g.most = max(g.most, g.now)
+	return g.now, g.most
 }
 
 func (g *gauge) handle(ctx context.Context) error {
-	now := g.now.Add(1)
-	defer g.now.Add(-1)
-	for most := g.most.Load(); now > most && !g.most.CompareAndSwap(most, now); most = g.most.Load() {
-	}
-	if now >= int64(g.wait) {
+	defer g.add(-1)
+	if now, _ := g.add(1); now >= g.wait {
 		g.closeFull.Do(func() { close(g.full) })
 	}
 	select {

@@ -372,10 +372,16 @@ func TestRunRefuses(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, s := range []worker.Subscription{
-			{Concurrency: -1}, {WindowSize: -1},
-			{Retry: worker.Retry{InitialInterval: -1}}, {Retry: worker.Retry{MaxInterval: -1}}, {Retry: worker.Retry{Multiplier: -1}},
-			{Retry: worker.Retry{InitialInterval: time.Minute, MaxInterval: time.Second}}, {Retry: worker.Retry{Multiplier: 0.5}},
-			{Retry: worker.Retry{Multiplier: math.NaN()}}, {Retry: worker.Retry{Jitter: 1.5}}, {Retry: worker.Retry{Jitter: math.NaN()}},
+			{Concurrency: -1},
+			{WindowSize: -1},
+			{Retry: worker.Retry{InitialInterval: -1}},
+			{Retry: worker.Retry{MaxInterval: -1}},
+			{Retry: worker.Retry{Multiplier: -1}},
+			{Retry: worker.Retry{InitialInterval: time.Minute, MaxInterval: time.Second}},
+			{Retry: worker.Retry{Multiplier: 0.5}},
+			{Retry: worker.Retry{Multiplier: math.NaN()}},
+			{Retry: worker.Retry{Jitter: 1.5}},
+			{Retry: worker.Retry{Jitter: math.NaN()}},
 		} {
 			s.Name = "s"
 			if err := worker.Handle(w, s, record(newLedger())); !errors.Is(err, worker.ErrInvalidConfig) {

@@ -2,6 +2,7 @@ package metrics
 
 import (
 	"cmp"
+	"context"
 	"log/slog"
 	"math"
 
@@ -14,20 +15,20 @@ import (
 
 // Config holds the options of a Metrics. Its zero value works.
 type Config struct {
-	// Pool reaches the database of the outbox. The outbox's state is read through it, and the metrics of the pool are about it.
-	// Defaults to none: then both are left out.
+	// Pool is a pool of connections to the outbox's database. Metrics reads the outbox's state over it, and exports its statistics.
+	// Defaults to nil: neither is exported.
 	Pool *pgxpool.Pool
 
-	// MaxTopics is how many topics of each subscription, and how many that are published, have series of their own. The others
-	// are counted together, under the topic "other". Defaults to 100.
+	// MaxTopics is how many topics have series of their own: of each subscription, and of published events. All others are counted
+	// together, as topic "other". Defaults to 100.
 	MaxTopics int
 
-	// Logger receives a line when the outbox's state cannot be read, and when it can be again. Defaults to slog.Default().
+	// Logger receives a line when reading the outbox's state begins to fail, and when it succeeds again. Defaults to slog.Default().
 	Logger *slog.Logger
 }
 
-// A Metrics is a prometheus.Collector of everything that this package tells. Register it once, in a registry of your choice.
-// Safe for concurrent use.
+// A Metrics is a prometheus.Collector of all metrics of this package. Register it once per process, in any registry. It is safe for
+// concurrent use.
 type Metrics struct {
 	published     *named[prometheus.Counter]
 	subscriptions *named[*subscription]
@@ -39,7 +40,7 @@ type Metrics struct {
 
 var _ prometheus.Collector = (*Metrics)(nil)
 
-// New returns a Metrics that nothing has been told yet. It does not touch the database before the first scrape.
+// New returns a Metrics whose counters are zero. It does not query the database before the first scrape.
 func New(cfg Config) *Metrics {
 	cfg.Logger = guard.Logger(cmp.Or(cfg.Logger, slog.Default()))
 	cfg.MaxTopics = cmp.Or(cfg.MaxTopics, 100)
@@ -77,30 +78,29 @@ func faults(name string, place guard.Place) prometheus.Collector {
 	}, func() float64 { return float64(guard.Faults(place)) })
 }
 
-// Published counts events of a topic that were published. Call it after the commit: until then, nobody knows.
+// Published adds to the count of published events of a topic. Call it after the commit: before it, the events may be rolled back.
 func (m *Metrics) Published(topic string, events int) { m.published.get(topic).Add(float64(events)) }
 
-// Hooks returns what to give to a worker as Config.Hooks. Several workers of a process may share them. To have hooks of your own
-// as well, call both from a third.
+// Hooks returns hooks that count what a worker does, for worker.Config.Hooks. Several workers of a process may share them.
 func (m *Metrics) Hooks() worker.Hooks {
 	return worker.Hooks{
-		Window:  m.window,
-		Attempt: m.attempt,
-		Parked:  m.parked,
-		Rung:    m.wakeups.Inc,
-		Evicted: func(int64) { m.evictions.Inc() },
+		WindowHandled: m.window,
+		AttemptEnded:  m.attempt,
+		EventParked:   m.parked,
+		WokenUp:       func(context.Context) { m.wakeups.Inc() },
+		WorkerEvicted: func(context.Context, worker.Eviction) { m.evictions.Inc() },
 	}
 }
 
-// Describe sends what Collect may send, as a prometheus.Collector does.
+// Describe implements prometheus.Collector.
 func (m *Metrics) Describe(descriptions chan<- *prometheus.Desc) {
 	for _, c := range m.collectors {
 		c.Describe(descriptions)
 	}
 }
 
-// Collect sends all metrics, as a prometheus.Collector does. It reads the outbox's state unless that was read in the last 5
-// seconds, and waits up to 3 seconds for that.
+// Collect implements prometheus.Collector. It queries the outbox's state at most once in 5 seconds and waits up to 3 seconds for the
+// result; if the query fails, the metrics of that state are left out.
 func (m *Metrics) Collect(metrics chan<- prometheus.Metric) {
 	for _, c := range m.collectors {
 		c.Collect(metrics)

@@ -54,7 +54,7 @@ var (
 		"1 for the mode that the doorbell is in, 0 for the others: armed (publishers ring), polling (the sentinel looks by itself) or unattended.",
 		[]string{"mode"}, nil)
 	logIDs = prometheus.NewDesc("signalbox_log_ids_total",
-		"Ids that the log has handed out: one for each event, whoever published it, and also for those whose transaction was rolled back.", nil, nil)
+		"Ids that the log has assigned: one for each event of any publisher, including those whose transaction was rolled back.", nil, nil)
 	logOldest = prometheus.NewDesc("signalbox_log_oldest_timestamp_seconds",
 		"When the oldest event that is left in the log was published, as a Unix timestamp. Missing while the log is empty.", nil, nil)
 	logHeld = prometheus.NewDesc("signalbox_log_held",

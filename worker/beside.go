@@ -53,7 +53,7 @@ type chain struct {
 
 // free is how many more handlers may run beside the windows.
 func (r *runner) free() int {
-	n := r.cfg.Concurrency - len(r.parked)
+	n := r.sub.Concurrency - len(r.parked)
 	for _, b := range r.beside {
 		n -= min(b.hands, len(b.open))
 	}
@@ -62,7 +62,7 @@ func (r *runner) free() int {
 
 // mayClaim reports whether there are hands for more deliveries. Those of transactions and batches run with the windows.
 func (r *runner) mayClaim() bool {
-	return r.sub.each == nil || r.free() >= max(1, r.cfg.Concurrency/claimWith)
+	return r.sub.each == nil || r.free() >= max(1, r.sub.Concurrency/claimWith)
 }
 
 // recordEnded records the chains that have ended.
@@ -71,7 +71,7 @@ func (r *runner) recordEnded(ctx context.Context, ended []chain) {
 		r.recordChain(ctx, c.batch, c.head)
 	}
 	if len(ended) > 0 {
-		r.tellAttempts()
+		r.tellAttempts(ctx)
 	}
 }
 
@@ -99,7 +99,7 @@ func (r *runner) lookBeside(ctx context.Context) {
 	}
 	r.lookedAt = time.Now()
 	for _, b := range slices.Clone(r.beside) {
-		r.parkBeside(ctx, b, r.sub.ParkAfter, r.cfg.Concurrency-len(r.parked))
+		r.parkBeside(ctx, b, r.sub.ParkAfter, r.sub.Concurrency-len(r.parked))
 	}
 }
 
@@ -134,7 +134,7 @@ func (r *runner) endBeside(ctx context.Context) {
 			r.recordChain(ctx, b, head)
 		}
 	}
-	r.tellAttempts()
+	r.tellAttempts(ctx)
 }
 
 // tried lists the deliveries that are tried for the first time right now: of those, only the member's row says that they are.

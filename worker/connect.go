@@ -36,7 +36,7 @@ type connector struct {
 	underway map[*statement]bool
 }
 
-// connectTimeout bounds each attempt to connect, and statements of which nobody expects that they wait.
+// connectTimeout bounds each attempt to connect, and statements that are not expected to wait.
 const connectTimeout = 5 * time.Second
 
 // longestPatience is where the time for a statement stops growing.
@@ -62,8 +62,8 @@ type connection struct {
 // their tracer stay, and a statement that runs into its context's end is cancelled, and not cut off with the connection.
 func forHandlers(timeout time.Duration) func(*connection) {
 	return func(c *connection) {
-		c.lent, c.atLeast = true, NoTimeout
-		if timeout != NoTimeout {
+		c.lent, c.atLeast = true, unlimited
+		if timeout != unlimited {
 			c.atLeast = timeout + handlerGrace
 		}
 	}

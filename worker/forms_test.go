@@ -125,7 +125,7 @@ func TestForms(t *testing.T) {
 			}
 			s := worker.Subscription{
 				Name: "s", Topics: everything, Timeout: 300 * time.Millisecond,
-				Retry: worker.Retry{Attempts: 3, Delay: func(int) time.Duration { return 10 * time.Millisecond }},
+				Retry: worker.Retry{MaxAttempts: 3, Delay: func(int) time.Duration { return 10 * time.Millisecond }},
 			}
 			stop := startForm(t, db, f, s, failFirst)
 			nDead := 0

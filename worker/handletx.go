@@ -30,7 +30,7 @@ const windowSavepoint = "signalbox_window"
 // beginTx begins the transaction of a window on a borrowed connection, in one round trip.
 func beginTx(ctx context.Context, l *borrowed, timeout time.Duration) (*handlerTx, error) {
 	idle := "0" // let a transaction wait for its handler, for as long as that may take
-	if timeout != NoTimeout {
+	if timeout != unlimited {
 		idle = strconv.FormatInt((timeout + handlerGrace).Milliseconds(), 10)
 	}
 	l.idle = idle
@@ -216,7 +216,7 @@ func (r *runner) settleTx(ctx context.Context, jobs []*job, handle func(t *handl
 	for _, j := range jobs {
 		r.record(ctx, j)
 	}
-	r.tellAttempts()
+	r.tellAttempts(ctx)
 	if err := r.member.SettleTx(ctx, t.Tx, r.owed); err != nil {
 		shut(l.pg)
 		return false, err

@@ -24,9 +24,8 @@ const (
 	thoroughEvery = time.Hour
 )
 
-// keepHouse is the sentinel's share of the chores that nobody waits for: it deletes what has expired, and completes rewinds
-// whose callers are gone.
-func (s *session) keepHouse(ctx context.Context, log *slog.Logger, works func()) error {
+// housekeeping is part of the sentinel's work: it deletes what has expired, and completes rewinds whose callers are gone.
+func (s *session) housekeeping(ctx context.Context, log *slog.Logger, works func()) error {
 	conn, _, err := s.w.connect.open(ctx, engine.SessionName(s.id, "housekeeping"))
 	if err != nil {
 		return err
@@ -85,7 +84,7 @@ func (h *housekeeper) rest(ctx context.Context, until <-chan time.Time) error {
 		case <-until:
 			return nil
 		case <-h.rewinding:
-			if err := engine.FinishRewinds(ctx, h.conn); err != nil && !forbidden(err) { // whoever asked goes on
+			if err := engine.FinishRewinds(ctx, h.conn); err != nil && !forbidden(err) { // the caller of Rewind completes it
 				return err
 			}
 		}

@@ -159,7 +159,7 @@ var leftovers = []leftover{
 	{"closed below pgx", func(_ context.Context, tx pgx.Tx) error { return tx.Conn().PgConn().Conn().Close() }, "closed"},
 	{"terminated", hides(`select pg_terminate_backend(pg_backend_pid())`), "was closed"},
 	{"terminated, reported", runs(`select pg_terminate_backend(pg_backend_pid())`), "terminating connection"},
-	{"unlocks the witness", runs(`select pg_advisory_unlock_all()`, `discard temp`), ""},
+	{"unlocks the server lock", runs(`select pg_advisory_unlock_all()`, `discard temp`), ""},
 }
 
 // leftoverSeen is what a handler sees of the session: for each event the same, whatever was left behind before.
@@ -216,7 +216,7 @@ func testLeftover(t *testing.T, f form, l leftover) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	retry := worker.Retry{Attempts: 2, Delay: func(int) time.Duration { return time.Millisecond }}
+	retry := worker.Retry{MaxAttempts: 2, Delay: func(int) time.Duration { return time.Millisecond }}
 	err = f.register(w, worker.Subscription{Name: "s", Topics: everything, Retry: retry}, db, func(ctx context.Context, tx execer, e *worker.Event[payload]) error {
 		rows, err := tx.Query(ctx, `insert into public.effects (n, seen) select $1, `+leftoverSeen, e.Payload.N)
 		if err != nil {

@@ -13,49 +13,9 @@ import (
 	"github.com/signalbox-go/signalbox/internal/guard"
 )
 
-// HandleBatch registers a handler that takes the events of a window as a slice, in the order of their publication: for calls
-// that are cheaper together, such as a bulk insert elsewhere. It is at least once, like [Handle].
-//
-// An error applies to every event in the slice, unless it was made by [PerEvent]. A handler that reports one event as failed and
-// a later one of the same key as done has handled them out of order: that is its own decision. Events that are tried again come
-// alone, so that one that cannot be handled does not make others fail. The subscription's timeout is for the whole call, and
-// ParkAfter does not apply. In a worker, one call of a subscription runs at a time.
-func HandleBatch[T any](w *Worker, s Subscription, handler func(ctx context.Context, events []*Event[T]) error) error {
-	r := registration{Subscription: s}
-	if handler != nil {
-		r.many = manyOf(func(ctx context.Context, _ pgx.Tx, events []*Event[T]) error { return handler(ctx, events) })
-	}
-	return w.register(r)
-}
-
-// HandleTx registers a handler whose writes take effect exactly once: they commit together with the record that the event is
-// handled, or not at all, whatever dies in between, and whichever worker handles it next. The handler must write through tx, and
-// must not end it: an attempt that does, also with plain SQL, fails. Roles, settings, temporary tables and the like are undone when it
-// has returned; open rows or a broken connection cost its attempt. Effects elsewhere are at least once, as with [Handle].
-//
-// All events of a window share the transaction, one after the other. If one fails, its writes are undone, and those of the
-// others take effect. Keep handlers short: ParkAfter does not apply.
-func HandleTx[T any](w *Worker, s Subscription, handler func(ctx context.Context, tx pgx.Tx, e *Event[T]) error) error {
-	r := registration{Subscription: s, tx: true, solo: true}
-	if handler != nil {
-		r.many = manyOf(func(ctx context.Context, tx pgx.Tx, events []*Event[T]) error { return handler(ctx, tx, events[0]) })
-	}
-	return w.register(r)
-}
-
-// HandleBatchTx is [HandleTx] for a handler that takes the events of a window as a slice: an insert … select from unnest for
-// thousands of events costs little more than one for a single event. If it fails, the events are handled again one by one, each
-// in a slice of its own, so that only those that cannot be handled fail.
-func HandleBatchTx[T any](w *Worker, s Subscription, handler func(ctx context.Context, tx pgx.Tx, events []*Event[T]) error) error {
-	r := registration{Subscription: s, tx: true}
-	if handler != nil {
-		r.many = manyOf(handler)
-	}
-	return w.register(r)
-}
-
-// PerEvent makes one error of the errors of all events in a slice, in their order, with nil for those that succeeded. The handler
-// must return it as it is. It is nil if all of them are.
+// PerEvent returns an error that HandleBatch and HandleBatchTx take apart again: errs has one element per event of the slice, in the
+// same order, and nil for events that succeeded. Middleware may wrap it with %w. It returns nil if all elements are nil. If errs does
+// not have one element per event, all events of the slice fail.
 func PerEvent(errs []error) error {
 	for _, err := range errs {
 		if err != nil {
@@ -158,7 +118,7 @@ func whole(jobs ...*job) iter.Seq[[]*job] { return slices.Chunk(jobs, max(1, len
 
 // call calls the handler with jobs, within the subscription's timeout, and reports whether all of them succeeded.
 func (r *runner) call(ctx context.Context, handler manyFunc, jobs []*job) bool {
-	if r.sub.Timeout != NoTimeout {
+	if r.sub.Timeout != unlimited {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, r.sub.Timeout, errAttemptTimeout)
 		defer cancel()

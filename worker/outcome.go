@@ -34,16 +34,18 @@ func (o *outcome) Error() string {
 
 func (o *outcome) Unwrap() error { return o.cause }
 
-// RetryAfter makes the event be tried again after d, whatever the subscription's policy says. The attempt counts. cause says
-// why, and may be nil.
+// RetryAfter returns an error that schedules the next attempt after d, in place of the delay of Subscription.Retry. The attempt counts
+// as a failed one, so the last one makes a dead letter. A negative d is 0. cause is recorded as the reason and may be nil.
 func RetryAfter(d time.Duration, cause error) error {
 	return &outcome{kind: retryAfter, delay: max(0, d), cause: orUnknown(cause)}
 }
 
-// DeadLetter gives the event up at once: it is kept as a dead letter with the cause, until somebody retries, skips or discards it.
+// DeadLetter returns an error that makes the event a dead letter at once, without further attempts. It is kept until it is retried,
+// skipped or discarded. cause is recorded as the reason and may be nil.
 func DeadLetter(cause error) error { return &outcome{kind: deadLetter, cause: orUnknown(cause)} }
 
-// Skip sets the event aside for a reason, without calling that a failure: it is kept as skipped, and does not hold up its key.
+// Skip returns an error that sets the event aside without counting it as failed: it is kept in state skipped until Config.Retention is
+// over, and does not hold up its key. reason is recorded.
 func Skip(reason string) error { return &outcome{kind: skip, cause: errors.New(reason)} }
 
 func orUnknown(cause error) error {

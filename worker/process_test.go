@@ -67,14 +67,14 @@ func runProcess() {
 	fail(err)
 	var mu sync.Mutex
 	out := bufio.NewWriter(os.Stdout)
-	s := worker.Subscription{Name: cfg.Subscription, Topics: []string{">"}, ParkAfter: cfg.ParkAfter, Retry: worker.Retry{Attempts: cfg.Attempts}}
+	s := worker.Subscription{Name: cfg.Subscription, Topics: []string{">"}, ParkAfter: cfg.ParkAfter, Retry: worker.Retry{MaxAttempts: cfg.Attempts}}
 	if cfg.Random {
 		s.ParkAfter = 30 * time.Millisecond
 		s.Retry.Delay = func(int) time.Duration { return rand.N(50 * time.Millisecond) }
 	}
 	if cfg.Fates {
 		s.ParkAfter = 50 * time.Millisecond
-		s.Retry = worker.Retry{Attempts: 10_000, Delay: func(int) time.Duration { return 500 * time.Millisecond }}
+		s.Retry = worker.Retry{MaxAttempts: 10_000, Delay: func(int) time.Duration { return 500 * time.Millisecond }}
 	}
 	if cfg.Count {
 		fail(worker.HandleBatchTx(w, s, count))

@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/signalbox-go/signalbox/internal/engine"
-	"github.com/signalbox-go/signalbox/internal/guard"
 	"github.com/signalbox-go/signalbox/outbox"
 )
 
@@ -18,15 +17,15 @@ func (r *runner) recordAll(ctx context.Context, jobs []job) {
 // record notes what became of a job that has been handled, or parked.
 func (r *runner) record(ctx context.Context, j *job) {
 	if j.state.Load() == parked {
-		r.recordParked(j)
+		r.recordParked(ctx, j)
 		return
 	}
 	u := r.verdict(ctx, j)
 	if j.delivery && !j.counted && u != nil && u.Failure == nil {
 		return // it did not get to run, and its row does not say that it does
 	}
-	if r.cfg.Hooks.Attempt != nil && (u == nil || u.Failure != nil) {
-		a := Attempt{Subscription: r.sub.Name, Event: &j.event.Event, Number: j.attempt, Took: j.took, Ended: j.ended}
+	if r.tellsAttempts() && (u == nil || u.Failure != nil) {
+		a := Attempt{Subscription: r.sub.Name, Event: &j.event.Event, Number: j.attempt, Duration: j.took, EndedAt: j.ended}
 		if u != nil {
 			a.State, a.Err = u.State, j.failure.cause()
 		}
@@ -76,12 +75,10 @@ func (r *runner) record(ctx context.Context, j *job) {
 }
 
 // recordParked notes that a job has been parked: its event has a row from now on.
-func (r *runner) recordParked(j *job) {
+func (r *runner) recordParked(ctx context.Context, j *job) {
 	now := time.Now()
 	r.owes(now)
-	if hook := r.cfg.Hooks.Parked; hook != nil {
-		guard.CallHook(r.log, "Parked", func() { hook(r.sub.Name, &j.event.Event) })
-	}
+	r.tellParked(ctx, j)
 	if !j.counted {
 		r.begin(j)
 	}
@@ -104,7 +101,7 @@ func (r *runner) verdict(ctx context.Context, j *job) *engine.Unfinished {
 	switch {
 	case o != nil && o.kind == skip:
 		u.State = outbox.Skipped
-	case o != nil && o.kind == deadLetter, j.attempt >= r.sub.Retry.Attempts:
+	case o != nil && o.kind == deadLetter, j.attempt >= r.sub.Retry.MaxAttempts:
 		u.State = outbox.Dead
 		u.StopKey = r.sub.StopKeyOnDead && j.event.Key != ""
 	case o != nil:
@@ -147,7 +144,7 @@ func (r *runner) unpark(ctx context.Context, jobs []*job) {
 		j.state.Store(finished)
 		r.record(ctx, j)
 	}
-	r.tellAttempts()
+	r.tellAttempts(ctx)
 }
 
 // abandon hands parked events whose handlers do not return to other workers, without burning an attempt.

@@ -51,11 +51,11 @@ func TestRewind(t *testing.T) {
 		over       = make(chan struct{})
 	)
 	for range 2 {
-		w, err := worker.New(db.Pool, worker.Config{Logger: testLogger(t), PollInterval: 200 * time.Millisecond, Retention: worker.KeepForever})
+		w, err := worker.New(db.Pool, worker.Config{Logger: testLogger(t), PollInterval: 200 * time.Millisecond, Retention: worker.Unlimited})
 		if err != nil {
 			t.Fatal(err)
 		}
-		s := worker.Subscription{Name: "s", Topics: []string{"wanted"}, ParkAfter: 30 * time.Millisecond, Retry: worker.Retry{First: 20 * time.Millisecond, Factor: 1}}
+		s := worker.Subscription{Name: "s", Topics: []string{"wanted"}, ParkAfter: 30 * time.Millisecond, Retry: worker.Retry{InitialInterval: 20 * time.Millisecond, Multiplier: 1}}
 		if err := worker.Handle(w, s, func(_ context.Context, e *worker.Event[payload]) error {
 			switch dice := rand.N(100); {
 			case dice < 4:

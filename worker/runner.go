@@ -259,8 +259,8 @@ func (r *runner) read(ctx context.Context) (*engine.Window, error) {
 	return window, err
 }
 
-// handled notes that a window is handled and waits to be settled.
-func (r *runner) handled(w *engine.Window) {
+// owesWindow notes that a window is to be settled, once its events are handled.
+func (r *runner) owesWindow(w *engine.Window) {
 	every := settleIdle
 	if len(w.Events) > 0 {
 		every = settleEvery

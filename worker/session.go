@@ -20,15 +20,15 @@ import (
 // connections. Then it ends as a whole, evicts itself, and the worker joins again. So there is one way back from every
 // fault, and nothing that was read over a broken connection is ever settled.
 type session struct {
-	w       *Worker
-	id      int64
-	direct  bool
-	control *pgx.Conn
-	witness engine.Witness // of the server, if direct
-	conns   []*pgx.Conn    // to read and settle over, one for each of subs
-	lent    []*borrowed    // behind a proxy, those of conns that transactional handlers get to use; else nil
-	runners []*runner
-	subs    []engine.Subscription
+	w          *Worker
+	id         int64
+	direct     bool
+	control    *pgx.Conn
+	serverLock engine.ServerLock // if direct
+	conns      []*pgx.Conn       // to read and settle over, one for each of subs
+	lent       []*borrowed       // behind a proxy, those of conns that transactional handlers get to use; else nil
+	runners    []*runner
+	subs       []engine.Subscription
 
 	trigger   atomic.Int64  // notifications that publishers sent, for the sentinel
 	rang      chan struct{} // has a token when trigger grew
@@ -136,7 +136,7 @@ func (s *session) prepare(ctx context.Context, left *departed) error {
 	}
 	if s.direct {
 		var err error
-		if s.witness, err = engine.NewWitness(checking, s.control); err != nil {
+		if s.serverLock, err = engine.NewServerLock(checking, s.control); err != nil {
 			return err
 		}
 	}
@@ -220,7 +220,7 @@ func (s *session) serve(parent context.Context) error {
 		r := &runner{
 			log: log.With("subscription", sub.Name), worker: s.w.cfg.Name, cfg: s.w.cfg,
 			sub: s.w.subscriptions[i], reading: reading, member: engine.NewMember(s.conns[i], s.id, sub), wake: newWakeups(),
-			backlog: newBacklog(), parked: map[int64]*job{}, loadedAt: time.Now(), limit: s.w.cfg.Concurrency, own: s.lent[i],
+			backlog: newBacklog(), parked: map[int64]*job{}, loadedAt: time.Now(), limit: s.w.subscriptions[i].firstWindow(), own: s.lent[i],
 		}
 		if r.own == nil && r.sub.tx {
 			r.pool = pool
@@ -263,12 +263,12 @@ func (s *session) serve(parent context.Context) error {
 	select {
 	case <-drained: // all of them failed, or drained already
 	case <-drain.Done():
-		// After a fault, the lanes are about to be taken over. What can still be settled is settled, but nobody waits for long.
+		// After a fault, the lanes are about to be taken over. What can still be settled is settled, but it does not wait for long.
 		patience := s.w.cfg.ShutdownTimeout
 		if parent.Err() == nil {
 			patience = faultPatience
 		} else {
-			log.Info("stopping: handlers that are running may finish", "within", patience)
+			log.Info("stopping: handlers that are running may finish", "within", orWord(patience))
 		}
 		select {
 		case <-drained:
@@ -335,7 +335,7 @@ func (s *session) openChecked(ctx context.Context, name string, options ...func(
 	}
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
-	if err := s.witness.Check(ctx, conn); err != nil {
+	if err := s.serverLock.Check(ctx, conn); err != nil {
 		shut(conn)
 		return nil, err
 	}
@@ -359,6 +359,14 @@ func (s *session) awaitHandlers(log *slog.Logger) {
 	case <-time.After(faultPatience):
 		log.Warn("a handler ignores that its context was cancelled: it is left behind")
 	}
+}
+
+// orWord is a limit as a log shows it.
+func orWord(d time.Duration) any {
+	if d == unlimited {
+		return "unlimited"
+	}
+	return d
 }
 
 // faultPatience is how long handlers may go on after the session has failed.

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/signalbox-go/signalbox/internal/engine"
-	"github.com/signalbox-go/signalbox/internal/guard"
 	"github.com/signalbox-go/signalbox/outbox"
 )
 
@@ -60,7 +59,7 @@ func (r *runner) turn(ctx context.Context, read bool, due []engine.Line) (more b
 	}
 	jobs, start := r.jobs(deliveries, window), time.Now()
 	if read && !window.Empty() {
-		r.handled(window)
+		r.owesWindow(window)
 	}
 	if suspect && len(window.Events) > 0 {
 		if err := r.writeDown(ctx, jobs); err != nil {
@@ -78,10 +77,9 @@ func (r *runner) turn(ctx context.Context, read bool, due []engine.Line) (more b
 		r.handle(ctx, jobs)
 		r.recordAll(ctx, jobs)
 	}
-	r.tellAttempts()
-	if hook := r.cfg.Hooks.Window; hook != nil && err == nil && len(jobs)+claimed > 0 {
-		w := Window{Subscription: r.sub.Name, Events: len(window.Events), Deliveries: claimed, Took: time.Since(start)}
-		guard.CallHook(r.log, "Window", func() { hook(w) })
+	r.tellAttempts(ctx)
+	if err == nil && len(jobs)+claimed > 0 {
+		r.tellWindow(ctx, len(window.Events), claimed, time.Since(start))
 	}
 	if r.sub.each == nil {
 		r.trust(jobs)
@@ -125,7 +123,7 @@ func (r *runner) deliveryJobs(deliveries []engine.Delivery) []job {
 	n := 0
 	for i := range deliveries {
 		d := &deliveries[i]
-		if d.Attempt > r.sub.Retry.Attempts {
+		if d.Attempt > r.sub.Retry.MaxAttempts {
 			// What became of its last attempt was noted when its worker was evicted.
 			exhausted := job{event: &d.Event, attempt: d.Attempt - 1, delivery: true, counted: true, noted: true}
 			exhausted.failure = failureOf(DeadLetter(fmt.Errorf("attempt %d, the last one, did not end: its worker died or lost its session", d.Attempt-1)))
@@ -168,7 +166,7 @@ func (r *runner) begin(j *job) {
 // all others: so its chain is cut as soon as it is all that is left to do, and has taken a part of that time.
 func (r *runner) handle(ctx context.Context, jobs []job) {
 	x, b := r.executor(ctx), newBatch(jobs)
-	b.start(ctx, &r.handlers, x, r.cfg.Concurrency)
+	b.start(ctx, &r.handlers, x, r.sub.Concurrency)
 	end := max(windowTime, r.sub.ParkAfter)
 	every := min(r.sub.ParkAfter, end/chainPart)
 	look := time.NewTimer(every)
@@ -176,7 +174,7 @@ func (r *runner) handle(ctx context.Context, jobs []job) {
 	abandon := ctx.Done()
 	var given <-chan time.Time
 	for waiting := true; waiting; {
-		limit, most, chains := r.sub.ParkAfter, r.cfg.Concurrency-len(r.parked), false
+		limit, most, chains := r.sub.ParkAfter, r.sub.Concurrency-len(r.parked), false
 		select {
 		case <-b.done:
 			waiting = false
@@ -225,7 +223,7 @@ func (r *runner) park(b *batch, j *job) {
 
 // watch reports a parked job whose handler goes on after its time: nothing can stop it, and it keeps its place and its key.
 func (r *runner) watch(j *job, taken time.Duration) {
-	if r.sub.Timeout == NoTimeout {
+	if r.sub.Timeout == unlimited {
 		return
 	}
 	j.overdue = time.AfterFunc(r.sub.Timeout+r.sub.Timeout/deadlineSpare-taken+abandonAfter, func() {
@@ -251,13 +249,13 @@ func (r *runner) fit(handled int, took time.Duration) {
 		r.pace = took / time.Duration(handled)
 	}
 	fitting := float64(handled) * float64(windowTime/windowPart) / float64(max(took, time.Microsecond))
-	r.limit = int(min(float64(r.cfg.WindowSize), max(float64(r.cfg.Concurrency), fitting)))
+	r.limit = int(min(float64(r.sub.WindowSize), max(float64(r.sub.Concurrency), fitting)))
 }
 
 // suspects tells which deliveries whose worker died while they ran may be tried now. One that has been tried before, or whose last
 // attempt it would be, runs alone: it may be what kills its workers, and must not use up the attempts of others.
 func (r *runner) suspects() engine.Suspects {
-	s := engine.Suspects{Together: min(2, r.sub.Retry.Attempts-1), Limit: r.trusted, Alone: true}
+	s := engine.Suspects{Together: min(2, r.sub.Retry.MaxAttempts-1), Limit: r.trusted, Alone: true}
 	running := func(j *job) {
 		if j.suspect {
 			s.Alone = false

@@ -215,7 +215,7 @@ func copyOld(ctx context.Context, tx pgx.Tx, events []systems.Event) error {
 // when the stream has warmed up.
 func (o *operated) keep() time.Duration {
 	if !o.old {
-		return worker.KeepForever
+		return worker.Unlimited
 	}
 	return 100 * (o.env.warmUp() + 2*time.Second)
 }

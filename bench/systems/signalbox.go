@@ -20,10 +20,10 @@ const Signalbox = "signalbox"
 // copyFrom is from how many events on a transaction copies them, instead of inserting them.
 const copyFrom = 100
 
-type signalbox struct{ hooks worker.Hooks }
+type signalbox struct{ hooks []worker.Hooks }
 
 // WithHooks returns Signalbox with hooks in its workers.
-func WithHooks(hooks worker.Hooks) System { return &signalbox{hooks} }
+func WithHooks(hooks ...worker.Hooks) System { return &signalbox{hooks} }
 
 func (*signalbox) Info() Info {
 	return Info{

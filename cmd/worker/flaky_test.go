@@ -54,7 +54,7 @@ func TestFlaky(t *testing.T) {
 	}
 	// The timeout leaves time for what is slow.
 	r := start(t, "--database-url", db.URL, "--subscription", "s", "--handler", "flaky",
-		"--attempts", "3", "--retry-first", "10ms", "--timeout", "3s")
+		"--max-attempts", "3", "--initial-interval", "10ms", "--timeout", "3s")
 	eventually(t, time.Minute, "all is settled", func() bool { return settled(t, db.Pool) })
 	if err := r.stop(); err != nil {
 		t.Error(err)
@@ -104,7 +104,7 @@ func TestFlakyKills(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	args := []string{"--database-url", db.URL, "--subscription", "s", "--handler", "flaky", "--attempts", "2", "--retry-first", "10ms"}
+	args := []string{"--database-url", db.URL, "--subscription", "s", "--handler", "flaky", "--max-attempts", "2", "--initial-interval", "10ms"}
 	// Its first life is not known to be one of its victims': an attempt is counted from the second on.
 	for range 3 {
 		if code := spawn(t, args...).died(t); code != killedCode {

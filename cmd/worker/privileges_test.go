@@ -69,7 +69,7 @@ func TestPrivileges(t *testing.T) {
 	store("fail-twice", "slow", "dead", "skip", "pressure")
 
 	// Two of them: one is killed, and its lanes are the other's.
-	args := []string{"--database-url", urlOf("worker"), "--subscription", "s", "--handler", "flaky", "--retry-first", "10ms", "--retention", "1ms"}
+	args := []string{"--database-url", urlOf("worker"), "--subscription", "s", "--handler", "flaky", "--initial-interval", "10ms", "--retention", "1ms"}
 	first := spawn(t, args...)
 	first.await(t, "serving", 1)
 	second := start(t, args...)

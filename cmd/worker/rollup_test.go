@@ -158,7 +158,7 @@ func TestRollupUnderKills(t *testing.T) {
 	defer stop.Stop()
 	storing, refused := storeLoad(t, pool, deadline)
 	live := func() *process {
-		return spawn(t, "--database-url", url, "--subscription", "s", "--handler", "rollup", "--retry-first", "10ms")
+		return spawn(t, "--database-url", url, "--subscription", "s", "--handler", "rollup", "--initial-interval", "10ms")
 	}
 	crew := []*process{live(), live(), live()}
 	eventually(t, 20*time.Second, "it begins", func() bool { return counted(t, pool) > 0 })

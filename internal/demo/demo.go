@@ -56,12 +56,12 @@ type Config struct {
 
 // A demo is one run.
 type demo struct {
-	cfg    Config
-	ledger *ledger
-	out    *narrator
-	flow   *flow
-	crew   []member
-	before int64 // events up to this one are older than the demo
+	cfg     Config
+	ledger  *ledger
+	out     *narrator
+	flow    *flow
+	workers []member
+	before  int64 // events up to this one are older than the demo
 }
 
 // Run shows the demo and returns when it has ended and everything is tidied up. The end of ctx ends the traffic; events
@@ -89,7 +89,7 @@ func Run(ctx context.Context, cfg Config) (_ *Report, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, d.unsubscribe(names)) }()
-	if d.crew, err = d.hire(names); err != nil {
+	if d.workers, err = d.newWorkers(names); err != nil {
 		return nil, err
 	}
 	board, err := d.board()
@@ -102,7 +102,7 @@ func Run(ctx context.Context, cfg Config) (_ *Report, err error) {
 	group, failed := errgroup.WithContext(context.WithoutCancel(ctx))
 	serving, dismiss := context.WithCancel(failed)
 	defer dismiss()
-	for _, m := range d.crew {
+	for _, m := range d.workers {
 		group.Go(func() error { return m.worker.Run(serving) })
 	}
 	group.Go(func() error {
@@ -132,7 +132,7 @@ func (d *demo) board() (*dashboard.Handler, error) {
 
 // play runs the show, with the workers at work until failed is cancelled.
 func (d *demo) play(ctx, failed context.Context, names []string) error {
-	if err := d.awaitCrew(ctx, failed, names); err != nil {
+	if err := d.awaitWorkers(ctx, failed, names); err != nil {
 		return err
 	}
 	d.explainLines()
@@ -142,7 +142,7 @@ func (d *demo) play(ctx, failed context.Context, names []string) error {
 	// Nothing is published any more: what counts as published is known, and only has to arrive.
 	patience, cancel := context.WithTimeout(failed, d.cfg.Patience)
 	defer cancel()
-	if err := d.settleDoubts(patience); err != nil {
+	if err := d.findUnanswered(patience); err != nil {
 		return err
 	}
 	// The last events are milliseconds old. Only if it takes long is it worth a word.
@@ -174,7 +174,7 @@ func (d *demo) publish(ctx, failed context.Context) error {
 	served := make(chan error, 1)
 	go func() {
 		handler := producer.NewHandler(d.cfg.Pool, producer.Config{Logger: d.cfg.Logger})
-		served <- cli.Serve(open, d.cfg.Listener, witness(handler, d.ledger.stored))
+		served <- cli.Serve(open, d.cfg.Listener, noteStored(handler, d.ledger.stored))
 		end()
 	}()
 	var ticking sync.WaitGroup

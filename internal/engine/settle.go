@@ -118,7 +118,7 @@ func (m *Member) Settle(ctx context.Context, s Settlement) error {
 }
 
 // SettleTx records s in a transaction and commits it: what was written in it before and s count both, or neither. The transaction is
-// the caller's, at level read committed, on the server that the member reads from: over its connection, or over one that a [Witness]
+// the caller's, at level read committed, on the server that the member reads from: over its connection, or over one that a [ServerLock]
 // has shown to reach the same. Nothing may be asked of the member meanwhile.
 //
 // The fence is taken last, so that a slow handler does not hold up an eviction, and an evicted worker's writes roll back.

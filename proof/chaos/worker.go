@@ -104,7 +104,7 @@ func register(w *worker.Worker, s int, out *reporter) error {
 			return nil
 		})
 	default:
-		sub.Retry = worker.Retry{Attempts: flakyAttempts, Delay: soon}
+		sub.Retry = worker.Retry{MaxAttempts: flakyAttempts, Delay: soon}
 		sub.Timeout = flakyTimeout
 		return worker.Handle(w, sub, func(ctx context.Context, e *worker.Event[payload]) error { return handleFlaky(ctx, e, out) })
 	}

@@ -181,7 +181,7 @@ var bugs = []bug{
 	},
 	{
 		name: "any server will do", harm: "settles over a connection that may reach another server, or the same after a restart: loses what that one lacks",
-		edits: []edit{{"worker/session.go", "if err := s.witness.Check(ctx, conn); err != nil {", "if err := ctx.Err(); err != nil {"}},
+		edits: []edit{{"worker/session.go", "if err := s.serverLock.Check(ctx, conn); err != nil {", "if err := ctx.Err(); err != nil {"}},
 		pkg:   "./worker", run: "TestOtherServer",
 	},
 	{

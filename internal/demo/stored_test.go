@@ -27,7 +27,7 @@ func TestWitness(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var got []int64
-			handler := witness(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			handler := noteStored(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 				w.WriteHeader(test.code)
 				_, _ = io.WriteString(w, test.body)
 			}), func(ids ...int64) { got = append(got, ids...) })

@@ -15,8 +15,8 @@ import (
 // A request that got no answer, because a connection broke or the database restarted, may have been stored or not. Who has
 // to know asks the log.
 
-// doubts returns the signals of requests that failed and of which nothing was seen since.
-func (l *ledger) doubts() []producer.Signal {
+// unanswered returns the signals of requests that failed and of which nothing was seen since.
+func (l *ledger) unanswered() []producer.Signal {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var signals []producer.Signal
@@ -28,7 +28,7 @@ func (l *ledger) doubts() []producer.Signal {
 	return signals
 }
 
-// found notes that a doubtful signal is in the log.
+// found notes that a signal of such a request is in the log.
 func (l *ledger) found(s producer.Signal, id int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -43,9 +43,9 @@ func (l *ledger) found(s producer.Signal, id int64) {
 	l.pay(markOf(s))
 }
 
-// settleDoubts asks the log for what no answer told. It tries again while the database is away, until ctx ends.
-func (d *demo) settleDoubts(ctx context.Context) error {
-	signals := d.ledger.doubts()
+// findUnanswered asks the log for what no answer told. It tries again while the database is away, until ctx ends.
+func (d *demo) findUnanswered(ctx context.Context) error {
+	signals := d.ledger.unanswered()
 	for len(signals) > 0 {
 		err := d.lookFor(ctx, signals)
 		if err == nil {

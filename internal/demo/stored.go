@@ -6,9 +6,9 @@ import (
 	"net/http"
 )
 
-// witness passes requests on to a producer and reports the ids of the events that it says it has stored. What a client
+// noteStored passes requests on to a producer and reports the ids of the events that it says it has stored. What a client
 // is told is what it relies on, so that is what counts as published.
-func witness(next http.Handler, stored func(ids ...int64)) http.Handler {
+func noteStored(next http.Handler, stored func(ids ...int64)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodPost {
 			next.ServeHTTP(w, r)

@@ -8,17 +8,17 @@ import (
 )
 
 const (
-	// attendFirst is the pause before a part of the sentinel's work is tried again that failed, attendLongest where pauses stop growing.
-	attendFirst, attendLongest = time.Second, time.Minute
+	// superviseFirst is the pause before a part of the sentinel's work is tried again that failed, superviseLongest where pauses stop growing.
+	superviseFirst, superviseLongest = time.Second, time.Minute
 )
 
-// attend keeps a part of the sentinel's work going that the worker can do without: the doorbell, without which events wait for the
+// supervise keeps a part of the sentinel's work going that the worker can do without: the doorbell, without which events wait for the
 // next poll, and housekeeping. Both need connections of their own, which may not be there, and must not cost the session those that
 // it serves with. It returns when ctx is cancelled.
-func attend(ctx context.Context, log *slog.Logger, work func(ctx context.Context, log *slog.Logger, works func()) error) {
-	pause, failing := attendFirst, false
+func supervise(ctx context.Context, log *slog.Logger, work func(ctx context.Context, log *slog.Logger, works func()) error) {
+	pause, failing := superviseFirst, false
 	for {
-		worked := time.Now().Add(attendLongest)
+		worked := time.Now().Add(superviseLongest)
 		err := work(ctx, log, func() {
 			if worked = time.Now(); failing {
 				log.Info("the sentinel does this part of its work again")
@@ -28,8 +28,8 @@ func attend(ctx context.Context, log *slog.Logger, work func(ctx context.Context
 		if ctx.Err() != nil {
 			return
 		}
-		if time.Since(worked) > attendLongest {
-			pause = attendFirst
+		if time.Since(worked) > superviseLongest {
+			pause = superviseFirst
 		}
 		level := slog.LevelDebug
 		if !failing {
@@ -43,6 +43,6 @@ func attend(ctx context.Context, log *slog.Logger, work func(ctx context.Context
 			return
 		case <-time.After(pause/2 + rand.N(pause)):
 		}
-		pause = min(2*pause, attendLongest)
+		pause = min(2*pause, superviseLongest)
 	}
 }

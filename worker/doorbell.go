@@ -20,9 +20,9 @@ const (
 	armingFor = 200 * time.Millisecond // that a request for the bell's lock stays in the queue
 )
 
-// sentinel answers the doorbell for all workers. It is like a network driver: publishers ring when it is quiet, and
+// answerDoorbell is the other part: it finds out for all workers what was published. It is like a network driver: publishers ring when it is quiet, and
 // are looked after by polling under load.
-func (s *session) sentinel(ctx context.Context, log *slog.Logger, works func()) error {
+func (s *session) answerDoorbell(ctx context.Context, log *slog.Logger, works func()) error {
 	lock, _, err := s.w.connect.open(ctx, engine.SessionName(s.id, "bell"))
 	if err != nil {
 		return err
@@ -40,11 +40,11 @@ func (s *session) sentinel(ctx context.Context, log *slog.Logger, works func()) 
 	// What this session hears over probe, its runners have heard already: a second wake-up would have them read for nothing.
 	s.ringer.Store(probe.PgConn().PID())
 	defer s.ringer.Store(0)
-	// Nobody knows what the last sentinel left.
+	// What the last sentinel left is unknown.
 	if err := engine.RingAll(ctx, probe); err != nil {
 		return err
 	}
-	s.ring(engine.ParseRing(""))
+	s.ring(ctx, engine.ParseRing(""))
 	works()
 	for {
 		if err := s.poll(ctx, bell); err != nil {
@@ -86,7 +86,7 @@ func (s *session) poll(ctx context.Context, bell *engine.Bell) error {
 				_, err := s.probe(ctx, bell)
 				return err
 			}
-			since, publishers = time.Now(), 0 // somebody's transaction is long: look at the load again
+			since, publishers = time.Now(), 0 // a publisher's transaction is long: look at the load again
 		case <-ticks.C:
 			n, err := s.probe(ctx, bell)
 			if err != nil {
@@ -119,7 +119,7 @@ func (s *session) probe(ctx context.Context, bell *engine.Bell) (publishers int,
 	if err != nil {
 		return 0, err
 	}
-	s.ring(ring) // its own runners do not wait for the notification
+	s.ring(ctx, ring) // its own runners do not wait for the notification
 	return publishers, nil
 }
 

@@ -23,7 +23,7 @@ var labels = []string{"log", "audit"}
 // topics are what both subscribe to.
 var topics = []string{"signals.>"}
 
-// A member of the crew is one worker of one subscription.
+// A member is one worker of one subscription.
 type member struct {
 	label  string // such as log-1
 	worker *worker.Worker
@@ -88,10 +88,10 @@ func (d *demo) unsubscribe(names []string) error {
 	return nil
 }
 
-// hire returns the workers of all subscriptions. Each has connections, lanes and a life of its own, as a process would; that
+// newWorkers returns the workers of all subscriptions. Each has connections, lanes and a life of its own, as a process would; that
 // they share this one lets the ledger measure with one clock.
-func (d *demo) hire(names []string) ([]member, error) {
-	var crew []member
+func (d *demo) newWorkers(names []string) ([]member, error) {
+	var workers []member
 	for i, name := range names {
 		for n := range d.cfg.Workers {
 			label := fmt.Sprintf("%s-%d", labels[i], n+1)
@@ -112,18 +112,18 @@ func (d *demo) hire(names []string) ([]member, error) {
 			}); err != nil {
 				return nil, err
 			}
-			crew = append(crew, member{label, w})
+			workers = append(workers, member{label, w})
 		}
 	}
-	return crew, nil
+	return workers, nil
 }
 
 // shareOut is how long the workers may take to share the lanes out among themselves before the traffic begins. There may
 // be more workers than shares.
 const shareOut = 2 * time.Second
 
-// awaitCrew returns when every worker serves, with a share of its subscription.
-func (d *demo) awaitCrew(ctx, failed context.Context, names []string) error {
+// awaitWorkers returns when every worker serves, with a share of its subscription.
+func (d *demo) awaitWorkers(ctx, failed context.Context, names []string) error {
 	// The first worker takes all lanes, and hands over what is above its share when it hears of the others.
 	looks := time.NewTicker(20 * time.Millisecond)
 	defer looks.Stop()
@@ -143,7 +143,7 @@ func (d *demo) awaitCrew(ctx, failed context.Context, names []string) error {
 		if err != nil {
 			return fmt.Errorf("look at the workers: %w", err)
 		}
-		if owners == len(d.crew) && d.serving() {
+		if owners == len(d.workers) && d.serving() {
 			return nil
 		}
 	}
@@ -151,5 +151,5 @@ func (d *demo) awaitCrew(ctx, failed context.Context, names []string) error {
 }
 
 func (d *demo) serving() bool {
-	return !slices.ContainsFunc(d.crew, func(m member) bool { return m.worker.Ready() != nil })
+	return !slices.ContainsFunc(d.workers, func(m member) bool { return m.worker.Ready() != nil })
 }

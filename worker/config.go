@@ -79,8 +79,14 @@ type Subscription struct {
 	// be Unlimited. Defaults to 30s.
 	Timeout time.Duration
 
-	// Retry says how often and when an event is tried again. Defaults to 20 attempts with exponential backoff from 1s to 5min.
+	// Retry says how often and when an event is tried again. Defaults to 100 attempts with exponential backoff from 1s to 1h,
+	// which takes about three days.
 	Retry Retry
+
+	// BreakerAfter is how many attempts in a row the circuit breaker looks at. If nearly all of them have failed, at events of at
+	// least five keys, what the handlers call is taken to be down: little is read and tried again until attempts succeed, and those
+	// that fail meanwhile do not count, so that an outage makes no dead letters. At least 5; Unlimited turns it off. Defaults to 20.
+	BreakerAfter int
 
 	// ParkAfter is how long a handler may hold up its window. The handler of a slower event continues; its event becomes a delivery,
 	// and the window is settled without it. It applies to Handle only. May be Unlimited. Defaults to 1s.
@@ -133,6 +139,8 @@ func (s Subscription) withDefaults(c Config) (Subscription, error) {
 		return refuse("Retry.MaxInterval is less than InitialInterval")
 	case r.Jitter > 1 || r.Jitter != r.Jitter:
 		return refuse("Retry.Jitter is more than 1")
+	case s.BreakerAfter > 0 && s.BreakerAfter < breakerLeast:
+		return refuse(fmt.Sprintf("BreakerAfter is less than %d", breakerLeast))
 	case slices.ContainsFunc(s.Middleware, func(m Middleware) bool { return m == nil }):
 		return refuse("Middleware has a nil")
 	}
@@ -140,12 +148,13 @@ func (s Subscription) withDefaults(c Config) (Subscription, error) {
 	s.WindowSize = cmp.Or(s.WindowSize, c.WindowSize)
 	s.Timeout = limit(s.Timeout, 30*time.Second)
 	s.ParkAfter = limit(s.ParkAfter, time.Second)
-	if r.MaxAttempts = cmp.Or(r.MaxAttempts, 20); r.MaxAttempts < 0 {
+	s.BreakerAfter = max(0, cmp.Or(s.BreakerAfter, 20))
+	if r.MaxAttempts = cmp.Or(r.MaxAttempts, 100); r.MaxAttempts < 0 {
 		r.MaxAttempts = unlimitedAttempts
 	}
 	r.InitialInterval = cmp.Or(r.InitialInterval, time.Second)
 	r.Multiplier = cmp.Or(r.Multiplier, 2)
-	r.MaxInterval = cmp.Or(r.MaxInterval, max(5*time.Minute, r.InitialInterval))
+	r.MaxInterval = cmp.Or(r.MaxInterval, max(time.Hour, r.InitialInterval))
 	r.Jitter = max(0, cmp.Or(r.Jitter, 0.25))
 	return s, nil
 }

@@ -148,7 +148,9 @@ func (r *runner) handleTx(ctx context.Context, jobs []job) error {
 }
 
 // outOfTime reports whether the window has had its time: no further event of it begins.
-func (r *runner) outOfTime() bool { return time.Since(r.begun) >= max(windowTime, r.sub.ParkAfter) }
+func (r *runner) outOfTime() bool {
+	return time.Since(r.begun) >= max(windowTime, r.sub.ParkAfter) || r.paused()
+}
 
 // leaveBehind notes which of the others have to wait for an event that has failed again, and returns the rest.
 func (r *runner) leaveBehind(ctx context.Context, again, others []*job) []*job {

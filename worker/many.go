@@ -130,30 +130,96 @@ func (r *runner) call(ctx context.Context, handler manyFunc, jobs []*job) bool {
 	for _, j := range jobs {
 		j.took, j.ended = ended.Sub(start), ended
 		succeeded = succeeded && j.failure == nil
+		r.notePause(j)
+	}
+	if !r.sub.solo { // the call is the attempt, and succeeds if any event does
+		told := jobs[max(0, slices.IndexFunc(jobs, func(j *job) bool { return j.failure == nil }))]
+		r.noteTrial(ctx, told, !told.delivery)
 	}
 	return succeeded
 }
 
-// handleMany calls the handler with each event that is tried again alone, and with all others.
+// handleMany calls the handler with all events that are tried for the first time, and before that with those that are tried again.
 func (r *runner) handleMany(ctx context.Context, jobs []job) {
 	start := time.Now()
-	fresh := make([]*job, 0, len(jobs))
+	var again, fresh []*job
 	stopped := map[string]bool{}
-	call := func(jobs []*job) bool { return r.call(ctx, r.sub.many, jobs) }
 	for i := range jobs {
 		switch j := &jobs[i]; {
-		case stopped[j.event.Key] || ctx.Err() != nil:
-			j.behind = true
-		case !j.again():
+		case j.suspect: // alone: it may be what kills its workers
+			if stopped[j.event.Key] = r.paused() || ctx.Err() != nil; stopped[j.event.Key] {
+				j.behind = true
+			} else if !r.callAll(ctx, []*job{j}) {
+				stopped[j.event.Key] = r.stopsKey(ctx, j)
+			}
+		case j.again():
+			again = append(again, j)
+		default:
 			fresh = append(fresh, j)
-		case !guarded(whole(j), call):
-			stopped[j.event.Key] = r.stopsKey(ctx, j)
 		}
 	}
-	if len(fresh) > 0 {
-		guarded(whole(fresh...), call)
+	r.tryAgain(ctx, again)
+	for _, j := range again {
+		if !j.done() && r.stopsKey(ctx, j) {
+			stopped[j.event.Key] = true
+		}
 	}
-	r.fit(len(jobs), time.Since(start))
+	fresh = slices.DeleteFunc(fresh, func(j *job) bool {
+		j.behind = stopped[j.event.Key] && j.event.Key != "" || ctx.Err() != nil || r.paused()
+		return j.behind
+	})
+	if len(fresh) > 0 {
+		r.callAll(ctx, fresh)
+	}
+	r.fitTried(jobs, time.Since(start))
+}
+
+// callAll calls the handler with jobs, and reports whether all of them succeeded.
+func (r *runner) callAll(ctx context.Context, jobs []*job) bool {
+	for _, j := range jobs {
+		j.failure = nil // of a call with others
+	}
+	return guarded(whole(jobs...), func(jobs []*job) bool { return r.call(ctx, r.sub.many, jobs) })
+}
+
+// tryAgain calls the handler with events that have failed: together, since an outage fails all of them and is over for all of them, but
+// with half as many after each attempt, so that those which fail by themselves come apart in the end.
+func (r *runner) tryAgain(ctx context.Context, jobs []*job) {
+	attempt := 0
+	for _, j := range jobs {
+		attempt = max(attempt, j.attempt)
+	}
+	size := max(1, len(jobs)>>min(30, max(0, attempt-2)))
+	for part := range slices.Chunk(jobs, size) {
+		if ctx.Err() != nil || r.paused() {
+			for _, j := range part {
+				j.behind = true
+			}
+			continue
+		}
+		r.halve(ctx, part)
+	}
+}
+
+// halve calls the handler with jobs, and with each half if that fails. Where one half succeeds, the other is halved again; where
+// neither does, both wait for their next attempt: what they fail for is hardly in one of them.
+func (r *runner) halve(ctx context.Context, jobs []*job) bool {
+	if r.callAll(ctx, jobs) {
+		return true
+	}
+	for len(jobs) > 1 && ctx.Err() == nil && !r.breaker.open() {
+		left, right := jobs[:len(jobs)/2], jobs[len(jobs)/2:]
+		l, rr := r.callAll(ctx, left), r.callAll(ctx, right)
+		switch {
+		case l && !rr:
+			jobs = right
+		case rr && !l:
+			jobs = left
+		default:
+			return l && rr
+		}
+	}
+	return false
 }
 
 // again reports whether an event has failed before, or its worker died while it ran: then it comes alone, to spare the others. One

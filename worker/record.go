@@ -21,8 +21,15 @@ func (r *runner) record(ctx context.Context, j *job) {
 		return
 	}
 	u := r.verdict(ctx, j)
-	if j.delivery && !j.counted && u != nil && u.Failure == nil {
+	untried := u != nil && u.Failure == nil && !j.snoozed()
+	if j.delivery && !j.counted && untried {
 		return // it did not get to run, and its row does not say that it does
+	}
+	if r.sub.many == nil || r.sub.solo { // a batch is one attempt: see call
+		r.noteTrial(ctx, j, !j.delivery)
+	}
+	if u != nil && u.Failure != nil && u.State == outbox.Retrying && r.breaker.open() {
+		u.Attempt, u.Delay = j.attempt-1, min(u.Delay, probeRest)
 	}
 	if r.tellsAttempts() && (u == nil || u.Failure != nil) {
 		a := Attempt{Subscription: r.sub.Name, Event: &j.event.Event, Number: j.attempt, Duration: j.took, EndedAt: j.ended}
@@ -38,7 +45,7 @@ func (r *runner) record(ctx context.Context, j *job) {
 	id, now := lineID{j.event.Lane, j.event.Key}, time.Now()
 	r.owes(now)
 	blocks := r.blocks(u)
-	if !j.delivery && u != nil && u.Failure == nil {
+	if !j.delivery && untried {
 		r.putOff(j.event)
 		return
 	}
@@ -99,9 +106,12 @@ func (r *runner) verdict(ctx context.Context, j *job) *engine.Unfinished {
 	u.Attempt = j.attempt
 	o, f := j.failure.outcome, j.failure
 	switch {
+	case o != nil && (o.kind == snooze || o.kind == pause):
+		u.Attempt, u.Delay = j.attempt-1, o.delay
+		return u
 	case o != nil && o.kind == skip:
 		u.State = outbox.Skipped
-	case o != nil && o.kind == deadLetter, j.attempt >= r.sub.Retry.MaxAttempts:
+	case o != nil && o.kind == deadLetter, j.attempt >= r.sub.Retry.MaxAttempts && !r.outage.Load():
 		u.State = outbox.Dead
 		u.StopKey = r.sub.StopKeyOnDead && j.event.Key != ""
 	case o != nil:

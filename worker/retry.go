@@ -9,7 +9,7 @@ import (
 // Retry says how often and when an event is tried again. Its zero value means the defaults.
 type Retry struct {
 	// MaxAttempts is how many attempts at an event are made before it becomes a dead letter. May be Unlimited; then an event that
-	// crashes each worker that handles it continues to do so. Defaults to 20.
+	// crashes each worker that handles it continues to do so. Defaults to 100.
 	MaxAttempts int
 
 	// InitialInterval is the delay before the second attempt. Defaults to 1s.
@@ -18,7 +18,7 @@ type Retry struct {
 	// Multiplier is the factor from each delay to the next. At least 1. Defaults to 2.
 	Multiplier float64
 
-	// MaxInterval is the longest delay, before jitter. At least InitialInterval. Defaults to 5min, or InitialInterval if that is longer.
+	// MaxInterval is the longest delay, before jitter. At least InitialInterval. Defaults to 1h, or InitialInterval if that is longer.
 	MaxInterval time.Duration
 
 	// Jitter is the largest fraction of a delay that is subtracted at random, so that events that failed together are not tried again

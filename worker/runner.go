@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"math/bits"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/signalbox-go/signalbox/internal/engine"
@@ -63,6 +64,10 @@ type runner struct {
 	settleAt  time.Time // when to record it at the latest
 	settledAt time.Time
 
+	breaker     breaker
+	outage      atomic.Bool  // whether the breaker is open, for those beside the runner
+	pausedUntil atomic.Int64 // in nanoseconds: when something may begin again
+
 	stale    bool // somebody has changed deliveries since the backlog was loaded
 	loadedAt time.Time
 	loadTook time.Duration
@@ -102,13 +107,21 @@ func (r *runner) run(drain, ctx context.Context) error {
 		}
 		read = read || changed || w.ring&r.mask() != 0 || w.pulse != nil && r.member.Unread(*w.pulse)
 
-		if !read && len(due) == 0 {
+		r.judge()
+		mayRead := r.mayRead() && !r.paused()
+		if (!read || !mayRead) && len(due) == 0 {
 			if r.settleIsDue() {
 				if err := r.settle(ctx); err != nil {
 					return err
 				}
 			}
 			r.sleep(drain)
+			continue
+		}
+		if !mayRead {
+			if _, err = r.turn(ctx, false, due); err != nil {
+				return err
+			}
 			continue
 		}
 		if read, err = r.turn(ctx, read, due); err != nil {
@@ -119,7 +132,7 @@ func (r *runner) run(drain, ctx context.Context) error {
 
 // dueLines returns lines of which something may be claimed now.
 func (r *runner) dueLines() []engine.Line {
-	if !r.mayClaim() {
+	if !r.mayClaim() || !r.mayTry() || r.paused() {
 		return nil
 	}
 	return r.backlog.dueLines(time.Now(), dueLines)
@@ -221,8 +234,18 @@ func (r *runner) reload(ctx context.Context) (bool, error) {
 // was taken, so nothing is slept over.
 func (r *runner) sleep(drain context.Context) {
 	wait := time.Hour
-	if next, ok := r.backlog.nextDue(); ok && r.mayClaim() {
+	if next, ok := r.backlog.nextDue(); ok && r.mayClaim() && r.mayTry() {
 		wait = time.Until(next)
+	}
+	if r.breaker.open() {
+		for _, p := range []*probe{&r.breaker.fresh, &r.breaker.again} {
+			if after := time.Until(p.next); after > 0 {
+				wait = min(wait, after)
+			}
+		}
+	}
+	if until := r.pausedUntil.Load(); r.paused() {
+		wait = max(time.Millisecond, min(time.Hour, time.Until(time.Unix(0, until))))
 	}
 	if len(r.beside) > 0 {
 		wait = min(wait, lookEvery)
@@ -254,7 +277,11 @@ func (r *runner) read(ctx context.Context) (*engine.Window, error) {
 			return nil, ctx.Err()
 		}
 	}
-	window, err := r.member.Read(ctx, r.limit)
+	limit := r.limit
+	if r.breaker.open() {
+		limit = min(limit, r.breaker.fresh.size)
+	}
+	window, err := r.member.Read(ctx, limit)
 	r.atEnd = err == nil && !window.More()
 	return window, err
 }

@@ -39,6 +39,9 @@ func (r *runner) turn(ctx context.Context, read bool, due []engine.Line) (more b
 		r.runBeside(ctx, deliveries)
 		deliveries = nil
 	}
+	if r.breaker.open() {
+		r.putBack() // it was sized for better times
+	}
 	window, ahead := &engine.Window{}, r.ahead != nil
 	switch {
 	case ahead:
@@ -50,7 +53,7 @@ func (r *runner) turn(ctx context.Context, read bool, due []engine.Line) (more b
 		}
 	}
 	suspect := r.member.Suspect // while it reads ahead, the member is not ours to look at
-	if window.More() && !r.sub.tx && !suspect {
+	if window.More() && !r.sub.tx && !suspect && !r.breaker.open() && !r.paused() {
 		r.readAhead(ctx)
 	} else if r.settleIsDue() {
 		if err := r.settle(ctx); err != nil {
@@ -58,6 +61,9 @@ func (r *runner) turn(ctx context.Context, read bool, due []engine.Line) (more b
 		}
 	}
 	jobs, start := r.jobs(deliveries, window), time.Now()
+	if r.breaker.open() && read && len(jobs) > 0 {
+		r.breaker.fresh.next = start.Add(probeRest) // until it is known what became of them
+	}
 	if read && !window.Empty() {
 		r.owesWindow(window)
 	}
@@ -210,7 +216,11 @@ func (r *runner) handle(ctx context.Context, jobs []job) {
 func (r *runner) executor(ctx context.Context) executor {
 	return executor{
 		handler: r.sub.each, timeout: r.sub.Timeout,
-		stops:    func(j *job) bool { return r.blocks(r.verdict(ctx, j)) },
+		stops: func(j *job) bool {
+			r.notePause(j)
+			return r.blocks(r.verdict(ctx, j))
+		},
+		paused:   r.paused,
 		unparked: func(j *job) { r.wake.add(func(w *wakeup) { w.unparked = append(w.unparked, j) }) },
 	}
 }
@@ -293,13 +303,17 @@ func (r *runner) claimDue(ctx context.Context, lines []engine.Line) ([]engine.De
 		return nil, err
 	}
 	most := dueAtOnce
+	if r.breaker.open() {
+		most = r.breaker.again.size
+		r.breaker.again.next = time.Now().Add(probeRest) // until it is known what became of them
+	}
 	if r.sub.solo && r.pace > 0 { // they run in the transaction of the window, one after the other
-		most = int(min(dueAtOnce, max(1, dueTime/r.pace)))
-		for len(lines) > most {
-			last := lines[len(lines)-1]
-			lines = lines[:len(lines)-1]
-			r.backlog.wait(lineID{last.Lane, last.Key}, time.Now())
-		}
+		most = int(min(time.Duration(most), max(1, dueTime/r.pace)))
+	}
+	for len(lines) > most {
+		last := lines[len(lines)-1]
+		lines = lines[:len(lines)-1]
+		r.backlog.wait(lineID{last.Lane, last.Key}, time.Now())
 	}
 	deliveries, waiting, err := r.member.ClaimDue(ctx, lines, min(dueRun, most/len(lines)), r.suspects(), r.tried())
 	if err != nil {

@@ -35,6 +35,11 @@ const (
 	parked // it took too long for its window: its handler goes on, and the runner is told when it returns
 )
 
+// snoozed reports whether the handler has asked to be called again, without a failure.
+func (j *job) snoozed() bool {
+	return !j.behind && j.failure != nil && j.failure.outcome != nil && (j.failure.outcome.kind == snooze || j.failure.outcome.kind == pause)
+}
+
 // done reports whether the job's event was handled.
 func (j *job) done() bool { return j.failure == nil && !j.behind }
 
@@ -89,6 +94,8 @@ type executor struct {
 	timeout  time.Duration
 	stops    func(*job) bool // whether those behind a job, which has not succeeded, have to wait for it
 	unparked func(*job)      // called when a parked job has ended
+
+	paused func() bool // whether nothing may begin
 
 	yield time.Duration              // how long a chain goes on, where that has a limit
 	ended func(b *batch, head int32) // called when a chain has ended, where that is not waited for
@@ -170,7 +177,7 @@ func (h *hand) runChain(lend func(time.Duration) context.Context) bool {
 		at := h.rest
 		h.rest = h.b.next[at]
 		ctx := lend(h.now)
-		if h.stop || ctx.Err() != nil || h.b.over.Load() || h.x.yield > 0 && h.now-h.since > h.x.yield { // nothing new is begun
+		if h.stop || ctx.Err() != nil || h.b.over.Load() || h.x.paused() || h.x.yield > 0 && h.now-h.since > h.x.yield { // nothing new is begun
 			j.behind = true
 			continue
 		}

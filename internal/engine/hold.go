@@ -6,8 +6,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-
-	"github.com/signalbox-go/signalbox/internal/topic"
 )
 
 // A Hold says that a key is held: what cursors have passed of it from an event on is neither settled nor a delivery, but only in
@@ -151,7 +149,7 @@ func (m *Member) Refill(ctx context.Context, lane int16, wants []Want, ahead *Wi
 	}
 	err = m.inTx(ctx, func(batch *pgx.Batch) {
 		batch.Queue(refillSetup)
-		batch.Queue(refillSQL, m.subscription, lane, keys, rows, c.After[0], limit, topic.Patterns(m.topics).Regex(), m.floor,
+		batch.Queue(refillSQL, m.subscription, lane, keys, rows, c.After[0], limit, m.topics.Regex(), m.floor,
 			c.Pending.multirange(), c.late.multirange(), c.lateAfter, interval(keep)).Query(func(found pgx.Rows) (err error) {
 			refills, err = pgx.CollectRows(found, pgx.RowToStructByPos[Refill])
 			return err

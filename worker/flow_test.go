@@ -116,7 +116,7 @@ func TestOutage(t *testing.T) {
 					handled.Add(1)
 					return nil
 				})
-			eventually(t, 30*time.Second, "it is tried several times", func() bool { return calls.Load() > 200 })
+			eventually(t, 30*time.Second, "it is tried several times", func() bool { return calls.Load() > first })
 			publishNumbered(t, db, more, func(i int) string { return fmt.Sprint("other-", i) })
 			time.Sleep(3 * time.Second) // the outage
 			list := rows(t, db)
@@ -152,12 +152,12 @@ func TestAlwaysFailing(t *testing.T) {
 			handled.Add(1)
 			return nil
 		})
-	eventually(t, 30*time.Second, "they fail", func() bool { return failed.Load() > 100 })
+	eventually(t, 30*time.Second, "they fail", func() bool { return failed.Load() > 60 })
 	time.Sleep(2 * time.Second) // nothing else happens
 	published := time.Now()
 	publishNumbered(t, db, 100, func(i int) string { return fmt.Sprint("good-", i) })
 	eventually(t, 30*time.Second, "the others are handled", func() bool { return handled.Load() == 100 })
-	if took := time.Since(published); took > 5*time.Second {
+	if took := time.Since(published); took > 3*time.Second {
 		t.Errorf("that took %v", took)
 	}
 }

@@ -132,11 +132,22 @@ func (r *runner) call(ctx context.Context, handler manyFunc, jobs []*job) bool {
 		succeeded = succeeded && j.failure == nil
 		r.notePause(j)
 	}
-	if !r.sub.solo { // the call is the attempt, and succeeds if any event does
-		told := jobs[max(0, slices.IndexFunc(jobs, func(j *job) bool { return j.failure == nil }))]
-		r.noteTrial(ctx, told, !told.delivery)
+	if !r.sub.solo {
+		r.noteCall(ctx, jobs)
 	}
 	return succeeded
+}
+
+// noteCall tells the breaker of a call. It says as much as a quarter of the attempts that the breaker looks at, however many events it
+// had, and has succeeded if any of them has: one that fails by itself fails all of them, and few calls later it is found.
+func (r *runner) noteCall(ctx context.Context, jobs []*job) {
+	if i := slices.IndexFunc(jobs, func(j *job) bool { return j.failure == nil }); i >= 0 {
+		jobs = jobs[i : i+1]
+	}
+	for i := range max(1, r.sub.BreakerAfter/4) {
+		j := jobs[i%len(jobs)]
+		r.noteTrial(ctx, j, !j.delivery)
+	}
 }
 
 // handleMany calls the handler with all events that are tried for the first time, and before that with those that are tried again.

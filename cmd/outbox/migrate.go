@@ -2,13 +2,10 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 
-	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/signalbox-go/signalbox/internal/cli"
@@ -126,19 +123,18 @@ func migrate(ctx context.Context, pool *pgxpool.Pool, sets []migrations.Set) (*m
 func upgrade(ctx context.Context, conn *pgx.Conn, set migrations.Set) (migratedSet, error) {
 	// Who asks before may be overtaken by another process. What was missing then is there afterwards, by whoever's hand.
 	done := migratedSet{Set: set.String()}
-	var old *migrations.VersionError
-	if err := set.Check(ctx, conn); err != nil && !errors.As(err, &old) {
+	var err error
+	if done.From, err = set.Version(ctx, conn); err != nil {
 		return done, err
 	}
-	err := apply.Up(ctx, conn, set)
-	if taken := new(pgconn.PgError); old != nil && old.Have == 0 && errors.As(err, &taken) && (taken.Code == pgerrcode.DuplicateSchema || taken.Code == pgerrcode.DuplicateTable) {
-		return done, fmt.Errorf("%w: it is not Signalbox's, or its version in public.signalbox_%s_version was lost: use another database", err, set)
-	}
-	if err != nil {
+	if err := apply.Up(ctx, conn, set); err != nil {
 		return done, err
 	}
-	if old != nil {
-		done.Upgraded, done.From, done.To = true, old.Have, old.Want
+	if done.To, err = set.Version(ctx, conn); err != nil {
+		return done, err
+	}
+	if done.Upgraded = done.To > done.From; !done.Upgraded {
+		done.From, done.To = 0, 0
 	}
 	return done, nil
 }

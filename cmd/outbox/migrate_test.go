@@ -47,7 +47,7 @@ func TestMigrateForeignSchema(t *testing.T) {
 		if _, err := db.Pool.Exec(t.Context(), sql); err != nil {
 			t.Fatal(err)
 		}
-		refuse(t, db.URL, 1, "it is not Signalbox's, or its version in public.signalbox_"+name+"_version was lost: use another database", "migrate", "--set", name)
+		refuse(t, db.URL, 1, "it is not Signalbox's, or its version in public.signalbox_"+name+"_version was lost: use another name for the outbox, or another database", "migrate", "--set", name)
 	}
 }
 

@@ -190,14 +190,14 @@ func checkSchema(ctx context.Context, p *patient) ([]Finding, error) {
 	switch {
 	case version.Have == 0:
 		return []Finding{{"The outbox's schema is missing in this database.", `Run "outbox migrate", or correct DATABASE_URL.`}}, nil
-	case version.Have < version.Want:
+	case !version.Newer():
 		return []Finding{{
-			fmt.Sprintf("The outbox's schema is at version %d, and this program needs %d: workers and producers of its version refuse to start.", version.Have, version.Want),
+			fmt.Sprintf("The outbox's schema is at version %d, and this program needs %d: workers and producers of its version refuse to start.", version.Have, version.Oldest),
 			`Run "outbox migrate".`,
 		}}, nil
 	}
 	return []Finding{{
-		fmt.Sprintf("The outbox's schema is at version %d, newer than this program's %d.", version.Have, version.Want),
+		fmt.Sprintf("The outbox's schema is at version %d, and serves programs from version %d on, newer than this program's %d.", version.Have, version.Serves, version.Newest),
 		"Upgrade this program, and the workers and producers that are as old.",
 	}}, nil
 }

@@ -51,6 +51,12 @@ func Parse(name string) (Name, error) {
 	return Name(name), nil
 }
 
+// Of returns the name of an outbox.Outbox, which has no other.
+func Of(o fmt.Stringer) Name {
+	n, _ := Parse(o.String())
+	return n
+}
+
 // String returns the name, which is also the schema's.
 func (n Name) String() string {
 	if n == "" {

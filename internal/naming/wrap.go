@@ -32,8 +32,8 @@ type Conn interface {
 	Close(ctx context.Context) error
 }
 
-// Of returns the name of the outbox for which a wrapper renders, which is the default's for what is not wrapped.
-func Of(db any) Name {
+// For returns the name of the outbox for which a wrapper renders, which is the default one for what is not wrapped.
+func For(db any) Name {
 	if wrapped, ok := db.(interface{ outbox() Name }); ok {
 		return wrapped.outbox()
 	}

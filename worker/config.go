@@ -19,6 +19,9 @@ type Config struct {
 	// Logger receives one line for each change and each fault, none for each event. Defaults to slog.Default().
 	Logger *slog.Logger
 
+	// Outbox is the one that the worker serves; two in one process are two workers. Defaults to the default outbox.
+	Outbox outbox.Outbox
+
 	// Name tells workers apart in logs and in "outbox status". It need not be unique. Defaults to the host's name and the
 	// process id.
 	Name string
@@ -135,6 +138,9 @@ func (c Config) withDefaults() (Config, error) {
 		c.Logger = slog.Default()
 	}
 	c.Logger = guard.Logger(c.Logger)
+	if c.Outbox != (outbox.Outbox{}) {
+		c.Logger = c.Logger.With("outbox", c.Outbox.String())
+	}
 	if c.Name == "" {
 		host, err := os.Hostname()
 		if err != nil {

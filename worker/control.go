@@ -13,7 +13,6 @@ import (
 
 	"github.com/signalbox-go/signalbox/internal/engine"
 	"github.com/signalbox-go/signalbox/internal/guard"
-	"github.com/signalbox-go/signalbox/outbox"
 )
 
 // beat is the control loop: it passes on what the doorbell says, tells the database once a PollInterval that the worker
@@ -99,7 +98,7 @@ func (s *session) listen(ctx context.Context, until time.Time) error {
 		default:
 			return fmt.Errorf("listen: %w", err)
 		}
-		if n.Channel != outbox.Channel || n.PID == s.ringer.Load() {
+		if n.Channel != s.w.cfg.Outbox.Channel() || n.PID == s.ringer.Load() {
 			continue
 		}
 		ring := engine.ParseRing(n.Payload)

@@ -74,7 +74,7 @@ func (h *Handler) news(r *http.Request, collect pageFunc) string {
 		err = templates[v.Template].ExecuteTemplate(&part, "live", v)
 	}
 	if err != nil {
-		f := explain(err)
+		f := explain(h.config.Outbox, err)
 		return message("down", f.Title+". "+f.Hint)
 	}
 	return message("page", part.String())

@@ -58,8 +58,8 @@ func (e *VersionError) Error() string {
 	}
 	switch {
 	case e.Newer():
-		return fmt.Sprintf("%s schema is at version %d and serves binaries from version %d on, newer than this binary's %d: upgrade the binary",
-			e.Set, e.Have, e.Serves, e.Newest)
+		return fmt.Sprintf("%s schema is at version %d, newer than this binary's %d, and serves binaries from version %d on: upgrade the binary",
+			e.Set, e.Have, e.Newest, e.Serves)
 	case e.Have == 0:
 		return fmt.Sprintf("%s schema is missing in this database: %s", e.Set, e.remedy)
 	}
@@ -144,12 +144,8 @@ func (s Set) Check(ctx context.Context, db Querier) error {
 	if have >= s.oldest && (have <= newest || serves <= newest) {
 		return nil
 	}
-	remedy := `run "outbox migrate"`
-	if s.outbox != "" {
-		remedy = `run "outbox migrate --outbox ` + s.String() + `"`
-	}
 	return &VersionError{
 		Set: s.String(), Have: have, Serves: serves, Oldest: s.oldest, Newest: newest,
-		remedy: remedy + ", or call apply.Up of package migrations/apply from Go",
+		remedy: s.outbox.Advice(`run "outbox migrate"`) + ", or call apply.Up of package migrations/apply from Go",
 	}
 }

@@ -186,7 +186,7 @@ func TestRanges(t *testing.T) {
 			says    string // "" for nothing
 		}{
 			{newest, nil, ""},
-			{newest + 1, nil, fmt.Sprintf("%s schema is at version %d and serves binaries from version %d on, newer than this binary's %d: upgrade the binary", set, newest+1, newest+1, newest)},
+			{newest + 1, nil, fmt.Sprintf("%s schema is at version %d, newer than this binary's %d, and serves binaries from version %d on: upgrade the binary", set, newest+1, newest, newest+1)},
 			{newest + 1, ptr(newest), ""},
 			{newest + 3, ptr(newest - 1), ""},
 			{newest + 3, ptr(newest + 1), "upgrade the binary"},

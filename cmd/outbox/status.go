@@ -7,8 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
-
 	"github.com/signalbox-go/signalbox/internal/cli"
 	"github.com/signalbox-go/signalbox/internal/plain"
 	"github.com/signalbox-go/signalbox/outbox/admin"
@@ -67,7 +65,7 @@ func (s *statusCommand) Run(ctx context.Context, c *console) error {
 }
 
 // look prints the status once.
-func (s *statusCommand) look(ctx context.Context, c *console, pool *pgxpool.Pool) error {
+func (s *statusCommand) look(ctx context.Context, c *console, pool *database) error {
 	status, err := admin.ReadStatus(ctx, pool)
 	if err != nil {
 		return err

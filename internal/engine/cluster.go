@@ -54,9 +54,9 @@ func CheckLog(ctx context.Context, db querier) error {
 	case fault == nil:
 		return nil
 	case *fault == "foreign":
-		return outbox.ErrForeignCluster
+		return naming.For(db).Advised(outbox.ErrForeignCluster)
 	}
-	return outbox.ErrLogBehind
+	return naming.For(db).Advised(outbox.ErrLogBehind)
 }
 
 // CheckTopics returns an *outbox.TopicsError when a subscription has other topics than when it was joined: its cursors have

@@ -25,7 +25,7 @@ var layers = map[string][]string{
 	"internal/settings": {},
 	"worker":            {"internal/engine", "internal/guard", "internal/naming", "internal/settings", "internal/topic", "migrations", "outbox"},
 	"metrics":           {"internal/engine", "internal/guard", "outbox", "outbox/admin", "worker"},
-	"dashboard":         {"internal/engine", "internal/guard", "internal/humantime", "outbox", "outbox/admin"},
+	"dashboard":         {"internal/engine", "internal/guard", "internal/humantime", "internal/naming", "outbox", "outbox/admin"},
 	"producer":          {"internal/engine", "internal/guard", "migrations", "outbox"},
 }
 

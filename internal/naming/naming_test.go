@@ -112,3 +112,26 @@ func FuzzRender(f *testing.F) {
 		}
 	})
 }
+
+func TestAdvice(t *testing.T) {
+	t.Parallel()
+	n := Name("billing")
+	for text, want := range map[string]string{
+		`stop its producers and run "outbox migrate" to adopt it`:   `stop its producers and run "outbox migrate --outbox billing" to adopt it`,
+		"Run: outbox subscriptions resume 'a b'; or delete it":      "Run: outbox subscriptions resume --outbox billing 'a b'; or delete it",
+		"replay what counts (outbox replay --help)":                 "replay what counts (outbox replay --outbox billing --help)",
+		"Run: alter table outbox.events enable trigger doorbell":    `Run: alter table "billing".events enable trigger doorbell`,
+		"The outbox was restored; an outbox migrated is an outbox.": "The outbox was restored; an outbox migrated is an outbox.",
+	} {
+		if got := n.Advice(text); got != want {
+			t.Errorf("got  %s\nwant %s", got, want)
+		}
+		if got := Name("").Advice(text); got != text {
+			t.Errorf("for the default: %s became %s", text, got)
+		}
+	}
+	cause := errors.New("run outbox migrate")
+	if err := n.Advised(cause); !errors.Is(err, cause) || err.Error() != "run outbox migrate --outbox billing" || n.Advised(nil) != nil {
+		t.Errorf("got %v", err)
+	}
+}

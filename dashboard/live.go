@@ -70,7 +70,7 @@ func (h *Handler) news(r *http.Request, collect pageFunc) string {
 	v, err := h.collect(r, collect)
 	var part bytes.Buffer
 	if err == nil {
-		v.ReadOnly = h.config.ReadOnly
+		h.dress(v)
 		err = templates[v.Template].ExecuteTemplate(&part, "live", v)
 	}
 	if err != nil {

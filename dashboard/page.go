@@ -129,10 +129,8 @@ func (h *Handler) collect(r *http.Request, collect pageFunc) (*view, error) {
 }
 
 func (h *Handler) render(w http.ResponseWriter, r *http.Request, status int, v *view) {
-	if h.config.Outbox != (outbox.Outbox{}) && v.Template != "login" {
-		v.Outbox = h.config.Outbox.String()
-	}
-	v.ReadOnly, v.CanLeave = h.config.ReadOnly, h.access.byToken && v.Template != "login"
+	h.dress(v)
+	v.CanLeave = h.access.byToken && v.Template != "login"
 	v.Style, v.Script, v.Icon = versioned("style.css"), versioned("script.js"), versioned("icon.svg")
 	v.Notice = notice(r.URL.Query())
 	var page bytes.Buffer
@@ -144,6 +142,14 @@ func (h *Handler) render(w http.ResponseWriter, r *http.Request, status int, v *
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.WriteHeader(status)
 	_, _ = w.Write(page.Bytes()) // whoever is gone is gone
+}
+
+// dress sets what parts of a page depend on, besides their data.
+func (h *Handler) dress(v *view) {
+	if h.config.Outbox != (outbox.Outbox{}) && v.Template != "login" {
+		v.Outbox = h.config.Outbox.String()
+	}
+	v.ReadOnly = h.config.ReadOnly
 }
 
 // A fault is an error that a person is told.

@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/signalbox-go/signalbox/internal/cli"
+	"github.com/signalbox-go/signalbox/internal/naming"
 	"github.com/signalbox-go/signalbox/internal/plain"
 	"github.com/signalbox-go/signalbox/migrations"
 	"github.com/signalbox-go/signalbox/outbox"
@@ -24,6 +25,8 @@ type console struct {
 	in  *os.File
 	out io.Writer // results
 	err io.Writer // questions, progress and faults
+
+	outbox naming.Name // that the verb is about: what is advised has its flag
 }
 
 // asJSON is the part of a verb's flags about its output. Embed it.

@@ -88,7 +88,7 @@ func demoInDatabase(t *testing.T, name string) {
 		t.Errorf("the story has somebody's password in it:\n%s", stdout)
 	}
 	var left int
-	if err := db.Pool.QueryRow(t.Context(), `select count(*) from outbox.subscriptions`).Scan(&left); err != nil || left != 0 {
+	if err := db.Pool.QueryRow(t.Context(), "select count(*) from "+name+".subscriptions").Scan(&left); err != nil || left != 0 {
 		t.Errorf("%d subscriptions left (%v)", left, err)
 	}
 }

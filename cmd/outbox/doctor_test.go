@@ -107,7 +107,7 @@ func doctorFinds(t *testing.T, n naming.Name) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			db := outboxOf(t, n)
+			db := databaseOf(t, n)
 			if _, err := db.Conn(t).PgConn().Exec(t.Context(), n.Render(test.plant)).ReadAll(); err != nil {
 				t.Fatal(err)
 			}

@@ -119,7 +119,7 @@ func (r *replayCommand) rewind(ctx context.Context, c *console, pool *database) 
 	if r.JSON {
 		return c.print(replayed{Subscription: r.Subscription, Events: n.Events, Estimated: n.Estimated, Done: true})
 	}
-	return c.write(fmt.Sprintf("%s went back. %s will be handled again: \"outbox status --watch\" shows how it gets on.\n", plain.Quote(r.Subscription), estimateText(n)))
+	return c.write(fmt.Sprintf(c.outbox.Advice("%s went back. %s will be handled again: \"outbox status --watch\" shows how it gets on.\n"), plain.Quote(r.Subscription), estimateText(n)))
 }
 
 // interruptedRewind says whether somebody has to do something.

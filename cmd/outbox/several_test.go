@@ -11,8 +11,8 @@ import (
 	"github.com/signalbox-go/signalbox/outbox"
 )
 
-// outboxOf returns a database that has one outbox, with a name.
-func outboxOf(t *testing.T, n naming.Name) *pgtest.DB {
+// databaseOf returns a database that has one outbox, with a name.
+func databaseOf(t *testing.T, n naming.Name) *pgtest.DB {
 	t.Helper()
 	if n == "" {
 		return pgtest.New(t)
@@ -65,7 +65,17 @@ func TestVerbsOfAnotherOutbox(t *testing.T) {
 	do("s", "status")
 	do("✔", "doctor")
 	do("", "subscriptions", "delete", "s", "--yes", "--force")
+	do("", "subscriptions", "create", "t", "--topics", "a.>")
+	do("start one, or see outbox subscriptions show --outbox billing t", "status")
 
+	for want, args := range map[string][]string{
+		`("outbox subscriptions list --outbox billing" shows which there are)`: {"subscriptions", "pause", "gone"},
+		`"outbox events show --outbox billing 9" says what became of it`:       {"deliveries", "show", "9", "-s", "t"},
+	} {
+		if _, err := run(t, append(args, "--database-url", db.URL, "--outbox", "billing")...); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v: got %v, want %q", args, err, want)
+		}
+	}
 	var n int
 	if err := db.Pool.QueryRow(t.Context(), `select count(*) from pg_namespace where nspname = 'outbox'`).Scan(&n); err != nil || n != 0 {
 		t.Errorf("there is a default outbox: %d, %v", n, err)
@@ -80,7 +90,7 @@ func TestVerbsOfAnotherOutbox(t *testing.T) {
 
 // TestOutboxOfTheEnvironment chooses by OUTBOX_NAME, and a flag before that.
 func TestOutboxOfTheEnvironment(t *testing.T) {
-	db := outboxOf(t, "billing")
+	db := databaseOf(t, "billing")
 	t.Setenv("OUTBOX_NAME", "billing")
 	if got, err := run(t, "migrate", "--set", "outbox", "--database-url", db.URL); err != nil || got != "billing: up to date\n" {
 		t.Errorf("got %q, %v", got, err)

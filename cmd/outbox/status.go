@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/signalbox-go/signalbox/internal/cli"
+	"github.com/signalbox-go/signalbox/internal/naming"
 	"github.com/signalbox-go/signalbox/internal/plain"
 	"github.com/signalbox-go/signalbox/outbox/admin"
 )
@@ -73,14 +74,14 @@ func (s *statusCommand) look(ctx context.Context, c *console, pool *database) er
 	if s.JSON {
 		return c.print(status)
 	}
-	return c.write(statusText(status))
+	return c.write(statusText(c.outbox, status))
 }
 
 // statusText is a status for people.
-func statusText(s *admin.Status) string {
+func statusText(n naming.Name, s *admin.Status) string {
 	var b strings.Builder
 	now := s.At // the times were written by the same clock
-	if lines := concernsText(s); len(lines) > 0 {
+	if lines := concernsText(n, s); len(lines) > 0 {
 		b.WriteString("! " + strings.Join(lines, "\n! ") + "\n\n")
 	}
 	if len(s.Subscriptions) == 0 {

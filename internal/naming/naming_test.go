@@ -126,6 +126,9 @@ func TestAdvice(t *testing.T) {
 		if got := n.Advice(text); got != want {
 			t.Errorf("got  %s\nwant %s", got, want)
 		}
+		if again := n.Advice(want); again != want {
+			t.Errorf("twice: %s", again)
+		}
 		if got := Name("").Advice(text); got != text {
 			t.Errorf("for the default: %s became %s", text, got)
 		}

@@ -125,9 +125,11 @@ func TestAnotherOutbox(t *testing.T) {
 		}
 		if err := errors.Join(
 			worker.Handle(w, s("each"), func(_ context.Context, e *worker.Event[payload]) error { return work(e.Payload.N) }),
-			worker.HandleBatch(w, s("batch"), func(_ context.Context, events []*worker.Event[payload]) error { return nil }),
-			worker.HandleTx(w, s("tx"), func(ctx context.Context, tx pgx.Tx, e *worker.Event[payload]) error { return inTx(ctx, tx, e.Payload.N) }),
-			worker.HandleBatchTx(w, s("batchtx"), func(ctx context.Context, tx pgx.Tx, events []*worker.Event[payload]) error {
+			worker.HandleBatch(w, s("batch"), func(context.Context, []*worker.Event[payload]) error { return nil }),
+			worker.HandleTx(w, s("tx"), func(ctx context.Context, tx pgx.Tx, e *worker.Event[payload]) error {
+				return inTx(ctx, tx, e.Payload.N)
+			}),
+			worker.HandleBatchTx(w, s("batchtx"), func(ctx context.Context, tx pgx.Tx, _ []*worker.Event[payload]) error {
 				return inTx(ctx, tx, 0)
 			}),
 		); err != nil {

@@ -98,7 +98,7 @@ func (d *demo) hire(names []string) ([]member, error) {
 			// The name is what "outbox status" shows. The story has the label, which is short.
 			w, err := worker.New(d.cfg.Pool, worker.Config{
 				Outbox: d.cfg.Outbox,
-				Name: fmt.Sprintf("%s-%d", name, n+1), Logger: d.cfg.Logger, ShutdownTimeout: d.cfg.Patience,
+				Name:   fmt.Sprintf("%s-%d", name, n+1), Logger: d.cfg.Logger, ShutdownTimeout: d.cfg.Patience,
 			})
 			if err != nil {
 				return nil, err

@@ -73,9 +73,6 @@ func (n Name) Channel() string {
 	return channel + "_" + string(n)
 }
 
-// VersionTable has the version of the outbox's schema. It is not in that schema: it is there before, and stays when that is dropped.
-func (n Name) VersionTable() string { return "public.signalbox_" + n.String() + "_version" }
-
 // Locks returns the first numbers of the outbox's advisory locks. Those of two names may be the same: the migrations refuse the second.
 func (n Name) Locks() (class, worker string) {
 	if n == "" {

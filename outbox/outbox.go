@@ -10,7 +10,7 @@ type Outbox struct{ name naming.Name }
 var ErrInvalidOutbox = naming.ErrInvalid
 
 // In returns the outbox with a name, which is also its schema's: a lower-case letter, then up to 39 of a to z, 0 to 9 and _; not beginning
-// with pg_, and not "signals". It returns ErrInvalidOutbox for any other. "outbox" is the default one.
+// with pg_, and not "signals" or "new_signals". It returns ErrInvalidOutbox for any other. "outbox" is the default one.
 func In(name string) (Outbox, error) {
 	n, err := naming.Parse(name)
 	return Outbox{n}, err

@@ -388,11 +388,59 @@ func TestWakeUps(t *testing.T) {
 	if _, err := billing.Publish(t.Context(), db.Pool, e); err != nil {
 		t.Fatal(err)
 	}
-	waiting, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	waiting, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	n, err := conn.WaitForNotification(waiting)
 	if err != nil || n.Channel != "new_signals_billing" {
 		t.Errorf("the first notification is %v, %v", n, err)
+	}
+	// Nor does a worker ring, under load, when it joins and leaves, and for decisions.
+	if _, err := holder.Exec(t.Context(), "select pg_advisory_unlock_all()"); err != nil {
+		t.Fatal(err)
+	}
+	l := newLedger()
+	stop := start(t, db.Pool, worker.Config{Outbox: billing}, worker.Subscription{Name: "s", Topics: everything}, func(_ context.Context, e *worker.Event[payload]) error {
+		l.add(e)
+		if e.Payload.N == 7 {
+			return worker.DeadLetter(errors.New("no"))
+		}
+		return nil
+	})
+	for n := range 50 {
+		e, err := outbox.NewEvent("test.happened", "k", payload{n})
+		if err == nil {
+			_, err = billing.Publish(t.Context(), db.Pool, e)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	l.waitFor(t, 51)
+	eventually(t, 20*time.Second, "the dead letter is retried", func() bool {
+		n, err := admin.RetryDeliveries(t.Context(), billing.DB(db.Pool), admin.DeliveryFilter{Subscription: "s"})
+		return err == nil && n == 1
+	})
+	l.waitFor(t, 52)
+	stop()
+	if _, err := db.Pool.Exec(t.Context(), "select pg_notify($1, 'the end')", outbox.Channel); err != nil {
+		t.Fatal(err)
+	}
+	heard := 0
+	for {
+		n, err := conn.WaitForNotification(waiting)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n.Channel == outbox.Channel {
+			if n.Payload != "the end" {
+				t.Errorf("the default outbox's workers hear %q", n.Payload)
+			}
+			break
+		}
+		heard++
+	}
+	if heard < 3 {
+		t.Errorf("the other's workers hear %d notifications", heard)
 	}
 }
 

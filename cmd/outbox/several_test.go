@@ -68,6 +68,17 @@ func TestVerbsOfAnotherOutbox(t *testing.T) {
 	do("", "subscriptions", "create", "t", "--topics", "a.>")
 	do("start one, or see outbox subscriptions show --outbox billing t", "status")
 
+	// It is mended, and nothing else is.
+	if _, err := db.Pool.Exec(t.Context(), `update billing.cluster set system_identifier = 1; select setval('billing.workers_id_seq', 9);
+		insert into billing.workers (name, direct, lease) values ('w', false, '1 s'); select setval('billing.workers_id_seq', 1)`); err != nil {
+		t.Fatal(err)
+	}
+	_, err = run(t, "doctor", "--database-url", db.URL, "--outbox", "billing")
+	if err == nil {
+		t.Error("doctor finds nothing wrong with a log from elsewhere")
+	}
+	do("billing: came from another cluster, and was adopted\nsignals: up to date\n", "migrate")
+	do("✔", "doctor")
 	for want, args := range map[string][]string{
 		`("outbox subscriptions list --outbox billing" shows which there are)`: {"subscriptions", "pause", "gone"},
 		`"outbox events show --outbox billing 9" says what became of it`:       {"deliveries", "show", "9", "-s", "t"},

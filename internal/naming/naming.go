@@ -47,6 +47,8 @@ func Parse(name string) (Name, error) {
 		return "", fmt.Errorf("%w: %q begins with pg_, as PostgreSQL's own schemas do: choose another", ErrInvalid, name)
 	case name == "signals": // its version table would be the one of the set of migrations with that name
 		return "", fmt.Errorf("%w: %q is what the tables of the reference service are called: choose another", ErrInvalid, name)
+	case shared.MatchString(name): // what is rendered would be rendered again
+		return "", fmt.Errorf("%w: %q is a name that the default outbox uses: choose another", ErrInvalid, name)
 	}
 	return Name(name), nil
 }

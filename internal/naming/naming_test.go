@@ -17,7 +17,7 @@ func TestParse(t *testing.T) {
 		}
 	}
 	for _, text := range []string{
-		"", "Billing", "1a", "_a", "a-b", "a.b", `a"b`, "a b", "billing\n", "é", "pg_", "pg_catalog", "pg_x", "signals", strings.Repeat("x", 41),
+		"", "Billing", "1a", "_a", "a-b", "a.b", `a"b`, "a b", "billing\n", "é", "pg_", "pg_catalog", "pg_x", "signals", "new_signals", "signalbox_outbox_version", strings.Repeat("x", 41),
 	} {
 		if n, err := Parse(text); !errors.Is(err, ErrInvalid) || n != "" || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%q is %q, %v; want ErrInvalid in a line", text, n, err)

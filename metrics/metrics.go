@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/signalbox-go/signalbox/internal/guard"
+	"github.com/signalbox-go/signalbox/outbox"
 	"github.com/signalbox-go/signalbox/worker"
 )
 
@@ -18,6 +19,10 @@ type Config struct {
 	// Pool is a pool of connections to the outbox's database. Metrics reads the outbox's state over it, and exports its statistics.
 	// Defaults to nil: neither is exported.
 	Pool *pgxpool.Pool
+
+	// Outbox is the one that the metrics are about: all of them have its name as the label outbox. Give each outbox of a process a
+	// Metrics of its own; they may share a registry. Defaults to the default outbox.
+	Outbox outbox.Outbox
 
 	// MaxTopics is how many topics have series of their own: of each subscription, and of published events. All others are counted
 	// together, as topic "other". Defaults to 100.
@@ -35,7 +40,7 @@ type Metrics struct {
 	wakeups       prometheus.Counter
 	evictions     prometheus.Counter
 
-	collectors []prometheus.Collector
+	all prometheus.Collector
 }
 
 var _ prometheus.Collector = (*Metrics)(nil)
@@ -62,10 +67,11 @@ func New(cfg Config) *Metrics {
 	f := newFamilies()
 	m.subscriptions = newNamed(math.MaxInt, func(name string) *subscription { return f.subscription(name, cfg.MaxTopics) })
 
-	m.collectors = append(f.collectors(), published, m.wakeups, m.evictions, faults("hook", guard.Hook), faults("logger", guard.LogHandler))
+	all := append(f.collectors(), published, m.wakeups, m.evictions, faults("hook", guard.Hook), faults("logger", guard.LogHandler))
 	if cfg.Pool != nil {
-		m.collectors = append(m.collectors, poolStats{cfg.Pool}, &outboxState{pool: cfg.Pool, log: cfg.Logger})
+		all = append(all, poolStats{cfg.Pool}, &outboxState{pool: cfg.Pool, outbox: cfg.Outbox, log: cfg.Logger})
 	}
+	m.all = prometheus.WrapCollectorWith(prometheus.Labels{"outbox": cfg.Outbox.String()}, all)
 	return m
 }
 
@@ -94,15 +100,26 @@ func (m *Metrics) Hooks() worker.Hooks {
 
 // Describe implements prometheus.Collector.
 func (m *Metrics) Describe(descriptions chan<- *prometheus.Desc) {
-	for _, c := range m.collectors {
-		c.Describe(descriptions)
-	}
+	m.all.Describe(descriptions)
 }
 
 // Collect implements prometheus.Collector. It queries the outbox's state at most once in 5 seconds and waits up to 3 seconds for the
 // result; if the query fails, the metrics of that state are left out.
 func (m *Metrics) Collect(metrics chan<- prometheus.Metric) {
-	for _, c := range m.collectors {
+	m.all.Collect(metrics)
+}
+
+// collectors are several as one.
+type collectors []prometheus.Collector
+
+func (cs collectors) Describe(descriptions chan<- *prometheus.Desc) {
+	for _, c := range cs {
+		c.Describe(descriptions)
+	}
+}
+
+func (cs collectors) Collect(metrics chan<- prometheus.Metric) {
+	for _, c := range cs {
 		c.Collect(metrics)
 	}
 }

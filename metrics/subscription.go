@@ -52,8 +52,8 @@ func newFamilies() *families {
 	}
 }
 
-func (f *families) collectors() []prometheus.Collector {
-	return []prometheus.Collector{f.delivered, f.failed, f.dead, f.skipped, f.parked, f.took, f.latency, f.windowEvents, f.windowTook}
+func (f *families) collectors() collectors {
+	return collectors{f.delivered, f.failed, f.dead, f.skipped, f.parked, f.took, f.latency, f.windowEvents, f.windowTook}
 }
 
 // A subscription has the metrics of one: looked up once, so that an event costs a few atomic additions.

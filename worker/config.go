@@ -19,6 +19,9 @@ type Config struct {
 	// Logger receives one line per change and per fault, and none per event. Defaults to slog.Default().
 	Logger *slog.Logger
 
+	// Outbox is the one that the worker serves; two in one process are two workers. Defaults to the default outbox.
+	Outbox outbox.Outbox
+
 	// Name identifies the worker in logs and in "outbox status". It need not be unique. Defaults to the host name and the process id.
 	Name string
 
@@ -166,6 +169,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	c.Logger = guard.Logger(c.Logger)
 	c.Hooks = slices.Clone(c.Hooks)
+	if c.Outbox != (outbox.Outbox{}) {
+		c.Logger = c.Logger.With("outbox", c.Outbox.String())
+	}
 	if c.Name == "" {
 		host, err := os.Hostname()
 		if err != nil {

@@ -12,7 +12,6 @@ import (
 	"github.com/sourcegraph/conc"
 
 	"github.com/signalbox-go/signalbox/internal/engine"
-	"github.com/signalbox-go/signalbox/outbox"
 )
 
 // beat is the control loop: it passes on what the doorbell says, tells the database once a PollInterval that the worker
@@ -98,7 +97,7 @@ func (s *session) listen(ctx context.Context, until time.Time) error {
 		default:
 			return fmt.Errorf("listen: %w", err)
 		}
-		if n.Channel != outbox.Channel || n.PID == s.ringer.Load() {
+		if n.Channel != s.w.cfg.Outbox.Channel() || n.PID == s.ringer.Load() {
 			continue
 		}
 		ring := engine.ParseRing(n.Payload)

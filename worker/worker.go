@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/signalbox-go/signalbox/internal/naming"
 	"github.com/signalbox-go/signalbox/migrations"
 	"github.com/signalbox-go/signalbox/outbox"
 )
@@ -62,7 +63,9 @@ func New(pool *pgxpool.Pool, cfg Config) (*Worker, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Worker{cfg: cfg, connect: &connector{config: pool.Config(), log: cfg.Logger, lease: cfg.Lease}}, nil
+	return &Worker{cfg: cfg, connect: &connector{
+		config: pool.Config(), outbox: naming.Of(cfg.Outbox), log: cfg.Logger, lease: cfg.Lease,
+	}}, nil
 }
 
 // register adds a subscription. See Handle.

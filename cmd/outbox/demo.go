@@ -74,7 +74,7 @@ func (c *demoCommand) Run(ctx context.Context, std *console) (err error) {
 	var ownURL string
 	var pool *pgxpool.Pool
 	if c.DatabaseURL == "" {
-		db, err := startEmbedded(ctx, story)
+		db, err := startEmbedded(ctx, story, c.Outbox)
 		if err != nil {
 			return err
 		}
@@ -86,7 +86,7 @@ func (c *demoCommand) Run(ctx context.Context, std *console) (err error) {
 		}
 		defer pool.Close()
 		// Told, since the database is somebody's.
-		migrated, err := migrate(ctx, pool, bothSets)
+		migrated, err := migrate(ctx, pool, c.Outbox, bothSets(c.Outbox))
 		if err != nil {
 			return err
 		}
@@ -94,7 +94,7 @@ func (c *demoCommand) Run(ctx context.Context, std *console) (err error) {
 	}
 
 	report, err := demo.Run(ctx, demo.Config{
-		Pool: pool, OwnURL: ownURL, Listener: listener, Dashboard: board, For: max(0, time.Duration(c.For)), Rate: c.Rate, Workers: c.Workers, Out: story,
+		Pool: pool, Outbox: c.Outbox, OwnURL: ownURL, Listener: listener, Dashboard: board, For: max(0, time.Duration(c.For)), Rate: c.Rate, Workers: c.Workers, Out: story,
 		// What workers usually log would drown the story.
 		Logger: cli.Logging{LogLevel: "warn", LogFormat: "text"}.Logger(std.err),
 	})

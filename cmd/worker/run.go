@@ -94,7 +94,7 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return err
 	}
 	defer database.Close()
-	if err := migrations.Outbox.Check(ctx, database); err != nil {
+	if err := migrations.For(flags.Outbox).Check(ctx, database); err != nil {
 		return err
 	}
 	if flags.Handler == "rollup" {
@@ -106,8 +106,9 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	m := metrics.New(metrics.Config{Pool: database, Logger: logger})
+	m := metrics.New(metrics.Config{Pool: database, Outbox: flags.Outbox, Logger: logger})
 	cfg := worker.Config{
+		Outbox: flags.Outbox,
 		Logger: logger, ShutdownTimeout: time.Duration(flags.ShutdownTimeout), Retention: time.Duration(flags.Retention),
 	}
 	if flags.Admin != "" {

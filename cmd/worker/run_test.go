@@ -126,8 +126,9 @@ func TestLogsSignals(t *testing.T) {
 	// Its metrics, on the same address, know what it did.
 	for path, wants := range map[string][]string{
 		"/metrics": {
-			`signalbox_delivered_total{subscription="log",topic="signals.created"} 2`, "signalbox_up 1", `signalbox_lag_events{subscription="log"} 0`,
-			"signalbox_pool_max_connections 16", "go_goroutines ", "process_cpu_seconds_total ",
+			`signalbox_delivered_total{outbox="outbox",subscription="log",topic="signals.created"} 2`, `signalbox_up{outbox="outbox"} 1`,
+			`signalbox_lag_events{outbox="outbox",subscription="log"} 0`, `signalbox_pool_max_connections{outbox="outbox"} 16`,
+			"go_goroutines ", "process_cpu_seconds_total ",
 		},
 		"/debug/pprof/goroutine?debug=1": {"signalbox/worker.(*Worker).Run"},
 	} {

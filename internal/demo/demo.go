@@ -16,6 +16,7 @@ import (
 
 	"github.com/signalbox-go/signalbox/dashboard"
 	"github.com/signalbox-go/signalbox/internal/cli"
+	"github.com/signalbox-go/signalbox/outbox"
 	"github.com/signalbox-go/signalbox/producer"
 )
 
@@ -23,6 +24,9 @@ import (
 type Config struct {
 	// Pool is of a database whose schemas are up to date. Required.
 	Pool *pgxpool.Pool
+
+	// Outbox is the one of that database that the demo uses. Defaults to the default outbox.
+	Outbox outbox.Outbox
 
 	// OwnURL is the URL of a database that exists for the demo alone; the demo prints it, with the password. Empty means that
 	// the database is somebody's: then the demo's subscriptions get names of their own and are removed at the end. Defaults
@@ -57,6 +61,7 @@ type Config struct {
 // A demo is one run.
 type demo struct {
 	cfg     Config
+	db      outbox.Database
 	ledger  *ledger
 	out     *narrator
 	flow    *flow
@@ -79,7 +84,7 @@ func Run(ctx context.Context, cfg Config) (_ *Report, err error) {
 	if cfg.Out == nil {
 		cfg.Out = io.Discard
 	}
-	d := &demo{cfg: cfg, ledger: newLedger(labels), out: newNarrator(cfg.Out)}
+	d := &demo{cfg: cfg, db: cfg.Outbox.DB(cfg.Pool), ledger: newLedger(labels), out: newNarrator(cfg.Out)}
 	defer d.out.close()
 	d.flow = newFlow(d.out, cfg.Rate)
 
@@ -126,6 +131,7 @@ func Run(ctx context.Context, cfg Config) (_ *Report, err error) {
 // board is the dashboard. In somebody's database, nobody may change anything: the demo asks for no password.
 func (d *demo) board() (*dashboard.Handler, error) {
 	return dashboard.NewHandler(d.cfg.Pool, dashboard.Config{
+		Outbox: d.cfg.Outbox,
 		Logger: d.cfg.Logger, ReadOnly: d.cfg.OwnURL == "", Hosts: []string{"localhost", "127.0.0.1"},
 	})
 }
@@ -173,7 +179,7 @@ func (d *demo) publish(ctx, failed context.Context) error {
 	defer shut()
 	served := make(chan error, 1)
 	go func() {
-		handler := producer.NewHandler(d.cfg.Pool, producer.Config{Logger: d.cfg.Logger})
+		handler := producer.NewHandler(d.cfg.Pool, producer.Config{Outbox: d.cfg.Outbox, Logger: d.cfg.Logger})
 		served <- cli.Serve(open, d.cfg.Listener, noteStored(handler, d.ledger.stored))
 		end()
 	}()

@@ -118,7 +118,7 @@ func (d *demo) conclude(r *Report) {
 	d.out.say("  The commit rang the doorbell, so nobody had to poll. The latency is all of it, from before the request was sent until")
 	d.out.say("  the handler was called. Workers of one subscription shared its events; the other subscription got each of them, too.")
 	if d.cfg.OwnURL == "" {
-		d.out.say("  The signals stay in public.signals, and their events in outbox.events.")
+		d.out.say("  The signals stay in public.signals, and their events in %s.events.", d.cfg.Outbox)
 	}
 }
 

@@ -74,7 +74,7 @@ func (d *demo) lookFor(ctx context.Context, signals []producer.Signal) error {
 	for _, s := range signals {
 		timestamps = append(timestamps, s.Timestamp.Format(time.RFC3339Nano)) // as in JSON
 	}
-	rows, _ := d.cfg.Pool.Query(ctx, lookForSQL, engine.Lanes, d.before, producer.TopicCreated, timestamps)
+	rows, _ := d.db.Query(ctx, lookForSQL, engine.Lanes, d.before, producer.TopicCreated, timestamps)
 	var (
 		id      int64
 		payload []byte

@@ -14,7 +14,7 @@ import (
 func TestSettleDoubts(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t)
-	d := &demo{cfg: Config{Pool: db.Pool}, ledger: newLedger(labels)}
+	d := &demo{cfg: Config{Pool: db.Pool}, db: db.Pool, ledger: newLedger(labels)}
 	if _, err := producer.Store(t.Context(), db.Pool, signal(1)); err != nil {
 		t.Fatal(err) // an old one: as if a demo before had sent it
 	}
@@ -48,7 +48,7 @@ func TestSettleDoubts(t *testing.T) {
 func TestDoubtsThatCannotBeSettled(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t)
-	d := &demo{cfg: Config{Pool: db.Pool}, ledger: newLedger(labels)}
+	d := &demo{cfg: Config{Pool: db.Pool}, db: db.Pool, ledger: newLedger(labels)}
 	d.ledger.sending(signal(1))
 	d.ledger.sent(signal(1), errors.New("EOF"))
 	db.Pool.Close()

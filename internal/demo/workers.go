@@ -45,13 +45,13 @@ func (d *demo) names() []string {
 
 // subscribe creates the subscriptions. They see what is published from now on: old events are not the demo's.
 func (d *demo) subscribe(ctx context.Context, names []string) error {
-	mark, err := admin.ReadMark(ctx, d.cfg.Pool)
+	mark, err := admin.ReadMark(ctx, d.db)
 	if err != nil {
 		return fmt.Errorf("look at the log: %w", err)
 	}
 	d.before = mark.Last
 	for _, name := range names {
-		if _, err := engine.Subscribe(ctx, d.cfg.Pool, name, topics, outbox.FromNow); err != nil {
+		if _, err := engine.Subscribe(ctx, d.db, name, topics, outbox.FromNow); err != nil {
 			return err
 		}
 	}
@@ -69,14 +69,14 @@ func (d *demo) unsubscribe(names []string) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), d.cfg.Patience)
 	defer cancel()
-	list, err := admin.Subscriptions(ctx, d.cfg.Pool)
+	list, err := admin.Subscriptions(ctx, d.db)
 	for _, s := range list {
 		mine := slices.Contains(names, s.Name)
 		if !mine && (!nameOf.MatchString(s.Name) || len(s.Workers) > 0 || time.Since(s.CreatedAt) < time.Minute) {
 			continue
 		}
 		var served *admin.ServedError
-		deleted := admin.DeleteSubscription(ctx, d.cfg.Pool, s.Name, mine)
+		deleted := admin.DeleteSubscription(ctx, d.db, s.Name, mine)
 		if errors.Is(deleted, outbox.ErrUnknownSubscription) || errors.As(deleted, &served) {
 			continue // another demo was quicker
 		}
@@ -97,7 +97,8 @@ func (d *demo) newWorkers(names []string) ([]member, error) {
 			label := fmt.Sprintf("%s-%d", labels[i], n+1)
 			// The name is what "outbox status" shows. The story has the label, which is short.
 			w, err := worker.New(d.cfg.Pool, worker.Config{
-				Name: fmt.Sprintf("%s-%d", name, n+1), Logger: d.cfg.Logger, ShutdownTimeout: d.cfg.Patience,
+				Outbox: d.cfg.Outbox,
+				Name:   fmt.Sprintf("%s-%d", name, n+1), Logger: d.cfg.Logger, ShutdownTimeout: d.cfg.Patience,
 			})
 			if err != nil {
 				return nil, err
@@ -136,7 +137,7 @@ func (d *demo) awaitWorkers(ctx, failed context.Context, names []string) error {
 			return ctx.Err()
 		}
 		var owners int
-		err := d.cfg.Pool.QueryRow(ctx, `
+		err := d.db.QueryRow(ctx, `
 			select count(distinct l.owner)
 			from outbox.lanes l join outbox.subscriptions s on s.id = l.subscription_id
 			where s.name = any($1)`, names).Scan(&owners)

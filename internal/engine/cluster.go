@@ -8,15 +8,16 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/signalbox-go/signalbox/internal/naming"
 	"github.com/signalbox-go/signalbox/internal/topic"
 	"github.com/signalbox-go/signalbox/outbox"
 )
 
-// tables are those of the schema that readers and settles rely on.
-var tables = []string{
-	"outbox.events", "outbox.subscriptions", "outbox.workers", "outbox.members", "outbox.lanes", "outbox.progress", "outbox.deliveries", "outbox.held_keys",
-	"outbox.cluster", "outbox.trimmed",
-}
+// hiddenSQL asks for the tables that readers and settles rely on.
+const hiddenSQL = `
+select quote_ident(current_user), array(select t.name from unnest(array[
+    'outbox.events', 'outbox.subscriptions', 'outbox.workers', 'outbox.members', 'outbox.lanes', 'outbox.progress', 'outbox.deliveries', 'outbox.held_keys',
+    'outbox.cluster', 'outbox.trimmed']) as t (name) where row_security_active(t.name))`
 
 // A querier is a connection, a pool or a transaction of pgx.
 type querier interface {
@@ -29,9 +30,7 @@ func CheckRowSecurity(ctx context.Context, db querier) error {
 		role   string
 		hidden []string
 	)
-	err := db.QueryRow(ctx, `
-		select quote_ident(current_user), array(select t.name from unnest($1::text[]) as t (name) where row_security_active(t.name))`, tables).
-		Scan(&role, &hidden)
+	err := db.QueryRow(ctx, hiddenSQL).Scan(&role, &hidden)
 	if err != nil {
 		return fmt.Errorf("check row security: %w", err)
 	}
@@ -55,9 +54,9 @@ func CheckLog(ctx context.Context, db querier) error {
 	case fault == nil:
 		return nil
 	case *fault == "foreign":
-		return outbox.ErrForeignCluster
+		return naming.For(db).Advised(outbox.ErrForeignCluster)
 	}
-	return outbox.ErrLogBehind
+	return naming.For(db).Advised(outbox.ErrLogBehind)
 }
 
 // CheckTopics returns an *outbox.TopicsError when a subscription has other topics than when it was joined: its cursors have
@@ -97,7 +96,7 @@ type Mended struct {
 // deliveries; from then on no stored transaction id of the old cluster is compared with one of the new. It raises sequences that are
 // behind, and gives events that were published meanwhile new ids, in the order of the old ones: else those below the cursors would be
 // lost, or come after later ones of their keys.
-func Mend(ctx context.Context, conn *pgx.Conn) (Mended, error) {
+func Mend(ctx context.Context, conn naming.Conn) (Mended, error) {
 	err := CheckLog(ctx, conn)
 	if !errors.Is(err, outbox.ErrForeignCluster) && !errors.Is(err, outbox.ErrLogBehind) {
 		return Mended{}, err

@@ -5,6 +5,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/signalbox-go/signalbox/internal/naming"
 	"github.com/signalbox-go/signalbox/internal/topic"
 	"github.com/signalbox-go/signalbox/outbox"
 )
@@ -24,7 +25,7 @@ func Follow(ctx context.Context, tx pgx.Tx, topics topic.Patterns, start outbox.
 	if err := tx.QueryRow(ctx, `select max(c.floor) from outbox.cluster c`).Scan(&s.Floor); err != nil {
 		return nil, err
 	}
-	m := NewMember(tx.Conn(), 0, s)
+	m := NewMember(naming.For(tx).Conn(tx.Conn()), 0, s)
 	m.Cursors = []Cursor{all}
 	return m, nil
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/signalbox-go/signalbox/internal/naming"
 	"github.com/signalbox-go/signalbox/internal/topic"
 )
 
@@ -31,7 +32,7 @@ type Member struct {
 	// with all its events as Running before their handlers start; that clears it.
 	Suspect bool
 
-	Conn         *pgx.Conn
+	Conn         naming.Conn
 	worker       int64
 	subscription int32
 	topics       topic.Patterns
@@ -48,7 +49,7 @@ type Member struct {
 
 // NewMember returns the part of a worker that has joined in one of the subscriptions that it joined for. It owns
 // nothing until it claims. The connection is the member's alone from here on.
-func NewMember(conn *pgx.Conn, worker int64, s Subscription) *Member {
+func NewMember(conn naming.Conn, worker int64, s Subscription) *Member {
 	return &Member{
 		Held: map[int16]bool{}, Conn: conn, worker: worker, subscription: s.ID, topics: s.Topics, floor: s.Floor,
 		hot: map[int16]bool{}, filter: topic.Patterns(s.Topics).Like(),

@@ -104,7 +104,7 @@ func Trim(ctx context.Context, db outbox.Beginner, lane int16, keep time.Duratio
 		if _, err := tx.Exec(ctx, `set local lock_timeout = '1s'`); err != nil {
 			return err
 		}
-		if _, err := tx.Exec(ctx, `select pg_advisory_xact_lock($1::integer, $2::integer)`, LockClass, lockTrim); err != nil {
+		if _, err := tx.Exec(ctx, `select pg_advisory_xact_lock(`+LockClass+`, $1::integer)`, lockTrim); err != nil {
 			return err
 		}
 		return tx.QueryRow(ctx, TrimSQL, keep, lane, limit, thorough).Scan(&deleted)
@@ -118,7 +118,7 @@ func Trim(ctx context.Context, db outbox.Beginner, lane int16, keep time.Duratio
 // KeepLog keeps events from being deleted until the transaction ends: what it finds in the log is still there when it asks for
 // it. It takes no transaction id.
 func KeepLog(ctx context.Context, tx pgx.Tx) error {
-	_, err := tx.Exec(ctx, `select pg_advisory_xact_lock_shared($1::integer, $2::integer)`, LockClass, lockTrim)
+	_, err := tx.Exec(ctx, `select pg_advisory_xact_lock_shared(`+LockClass+`, $1::integer)`, lockTrim)
 	return err
 }
 

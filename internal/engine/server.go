@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 
-	"github.com/jackc/pgx/v5"
+	"github.com/signalbox-go/signalbox/internal/naming"
 )
 
 // ErrOtherServer says that a connection reaches another server than the worker's control connection, or the same one after a restart:
@@ -22,7 +22,7 @@ type ServerLock struct {
 }
 
 // NewServerLock takes the lock. The connection has to reach PostgreSQL directly, and holds the lock until it is closed.
-func NewServerLock(ctx context.Context, conn *pgx.Conn) (ServerLock, error) {
+func NewServerLock(ctx context.Context, conn naming.Conn) (ServerLock, error) {
 	l := ServerLock{key: int64(rand.Uint64()), pid: conn.PgConn().PID()} //nolint:gosec // all bits are of use
 	if _, err := conn.Exec(ctx, `select pg_catalog.pg_advisory_lock($1)`, l.key); err != nil {
 		return l, fmt.Errorf("show which server it is: %w", err)
@@ -31,7 +31,7 @@ func NewServerLock(ctx context.Context, conn *pgx.Conn) (ServerLock, error) {
 }
 
 // Check returns ErrOtherServer unless the connection's server has the lock. It is for connections that were just opened.
-func (l ServerLock) Check(ctx context.Context, conn *pgx.Conn) error {
+func (l ServerLock) Check(ctx context.Context, conn naming.Conn) error {
 	var same bool
 	err := conn.QueryRow(ctx, `
 		select exists (

@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/signalbox-go/signalbox/internal/naming"
 	"github.com/signalbox-go/signalbox/outbox"
 )
 
@@ -127,7 +128,7 @@ func (m *Member) SettleTx(ctx context.Context, tx pgx.Tx, s Settlement) error {
 	batch := &pgx.Batch{}
 	batch.Queue(fenceSQL, m.worker, m.subscription)
 	m.queue(batch, &s, &next)
-	err := tx.SendBatch(ctx, batch).Close()
+	err := naming.For(m.Conn).Tx(tx).SendBatch(ctx, batch).Close()
 	if err == nil {
 		err = tx.Commit(ctx)
 	}

@@ -8,7 +8,17 @@ do $$ begin
         raise exception 'this database has the encoding %, and an outbox needs UTF8: create one with "create database … encoding ''UTF8'' template template0"',
             pg_catalog.current_setting('server_encoding');
     end if;
+    -- These numbers are made of the outbox's name, so those of two names may be the same.
+    if exists (select from pg_catalog.pg_trigger t where t.tgname = 'doorbell' and pg_catalog.pg_get_triggerdef(t.oid) like '%(7446925, 1)%')
+       or exists (select from pg_catalog.pg_locks l
+                  where l.locktype = 'advisory' and l.objsubid = 2 and l.classid in (7446925, 7446926)
+                    and l.database = (select d.oid from pg_catalog.pg_database d where d.datname = pg_catalog.current_database())) then
+        raise exception 'the advisory locks 7446925 and 7446926 of this outbox are used in this database by another outbox or program: choose another name for the outbox, or another database';
+    end if;
 end $$;
+
+-- The oldest version whose programs this schema still serves; none means its own alone. Each migration from here on says it anew.
+alter table public.signalbox_outbox_version add column serves integer;
 
 create schema outbox;
 
@@ -309,3 +319,4 @@ create trigger keep_topics before update on outbox.subscriptions for each row
 ---- create above / drop below ----
 
 drop schema outbox cascade;
+alter table public.signalbox_outbox_version drop column serves;

@@ -327,17 +327,17 @@ func (s *Status) readWorkers(ctx context.Context, db outbox.DB) error {
 		with locks as materialized (
 		    select l.pid, l.classid, l.objid, l.mode
 		    from pg_locks l
-		    where l.locktype = 'advisory' and l.objsubid = 2 and l.granted and l.classid in ($1, $2)
+		    where l.locktype = 'advisory' and l.objsubid = 2 and l.granted and l.classid in (`+engine.LockClass+`, `+engine.WorkerLockClass+`)
 		      and l.database = (select d.oid from pg_database d where d.datname = current_database())
 		)
 		select w.id, w.name, w.started_at, w.seen_at, `+engine.LiveSQL+`,
 		       `+engine.LiveSQL+` and exists (select from locks mine join locks l on l.pid = mine.pid
-		               where mine.classid = $2 and mine.objid::bigint = (w.id & x'7fffffff'::bigint)
-		                 and l.classid = $1 and l.objid = $3),
+		               where mine.classid = `+engine.WorkerLockClass+` and mine.objid::bigint = (w.id & x'7fffffff'::bigint)
+		                 and l.classid = `+engine.LockClass+` and l.objid = $1),
 		       array(select s.name from outbox.members m join outbox.subscriptions s on s.id = m.subscription_id
 		             where m.worker_id = w.id order by s.name)
 		from outbox.workers w
-		order by w.id`, engine.LockClass, engine.WorkerLockClass, engine.LockSentinel)
+		order by w.id`, engine.LockSentinel)
 	workers, err := pgx.CollectRows(rows, pgx.RowToStructByPos[WorkerStatus])
 	if err != nil {
 		return err
@@ -347,10 +347,10 @@ func (s *Status) readWorkers(ctx context.Context, db outbox.DB) error {
 	var armed bool
 	err = db.QueryRow(ctx, `
 		select exists (select from pg_locks l
-		               where l.locktype = 'advisory' and l.objsubid = 2 and l.granted and l.classid = $1 and l.objid = $2
+		               where l.locktype = 'advisory' and l.objsubid = 2 and l.granted and l.classid = `+engine.LockClass+` and l.objid = $1
 		                 and l.mode = 'ExclusiveLock'
 		                 and l.database = (select d.oid from pg_database d where d.datname = current_database()))`,
-		engine.LockClass, engine.LockBell).Scan(&armed)
+		engine.LockBell).Scan(&armed)
 	s.Doorbell = "unattended" // also while a frozen sentinel holds the bell's lock
 	if slices.ContainsFunc(workers, func(w WorkerStatus) bool { return w.Sentinel }) {
 		if s.Doorbell = "polling"; armed {

@@ -128,7 +128,7 @@ var bugs = []bug{
 	},
 	{
 		name: "arming without waiting", harm: "takes the doorbell for armed while somebody publishes without ringing: events wait for the next poll",
-		edits: []edit{{"internal/engine/bell.go", "`select pg_advisory_lock($1::integer, $2::integer)`", "`select pg_try_advisory_lock($1::integer, $2::integer)`"}},
+		edits: []edit{{"internal/engine/bell.go", "`select pg_advisory_lock(`+LockClass", "`select pg_try_advisory_lock(`+LockClass"}},
 		pkg:   "./internal/engine", run: "TestBell",
 	},
 	{

@@ -120,7 +120,7 @@ func TestAnotherOutbox(t *testing.T) {
 		}
 		s := func(name string) worker.Subscription {
 			return worker.Subscription{
-				Name: name, Topics: []string{"test.*"}, ParkAfter: 5 * time.Millisecond, Retry: worker.Retry{InitialInterval: 20 * time.Millisecond, Attempts: 100},
+				Name: name, Topics: []string{"test.*"}, ParkAfter: 5 * time.Millisecond, Retry: worker.Retry{InitialInterval: 20 * time.Millisecond, MaxAttempts: 100},
 			}
 		}
 		if err := errors.Join(

@@ -10,7 +10,7 @@ import (
 
 const (
 	// The breaker opens when of the last attempts, as many as Subscription.BreakerAfter says, no more than one in breakerSpares have
-	// succeeded, and the others were at events of breakerKeys keys, or without one.
+	// succeeded, and the others were at events of breakerKeys keys, or so many without one.
 	breakerSpares, breakerKeys, breakerLeast = 10, 5, 5
 	// A probe begins with probeLeast events. Where half of them succeed, the next one has twice as many, at once, up to probeMost;
 	// then the breaker closes. Where they do not, the next one comes after a pause, which grows from probeSoon to probeRest.
@@ -75,19 +75,23 @@ func (b *breaker) note(t trial, fresh bool) (opens bool) {
 }
 
 func (b *breaker) outage() bool {
-	keys := map[string]bool{}
-	succeeded, without := 0, 0
+	type subject struct {
+		key string
+		id  int64 // of an event without a key
+	}
+	subjects := map[subject]bool{}
+	succeeded := 0
 	for _, t := range b.last {
 		switch {
 		case !t.failed:
 			succeeded++
 		case t.key == "":
-			without++
+			subjects[subject{id: t.id}] = true
 		default:
-			keys[t.key] = true
+			subjects[subject{key: t.key}] = true
 		}
 	}
-	return succeeded <= len(b.last)/breakerSpares && len(keys)+without >= min(breakerKeys, len(b.last))
+	return succeeded <= len(b.last)/breakerSpares && len(subjects) >= breakerKeys
 }
 
 // judge looks at what the last probes have found, and reports whether the breaker closes.
@@ -174,10 +178,21 @@ func (r *runner) judge() {
 	}
 }
 
-// mayRead and mayTry report whether the breaker lets something be read, or tried again, now.
-func (r *runner) mayRead() bool { return !r.breaker.open() || !time.Now().Before(r.breaker.fresh.next) }
+// mayRead reports whether something may be read now. A subscription with a rate reads on once nothing is due that it has read: it would
+// else copy the log into deliveries.
+func (r *runner) mayRead() bool {
+	now := time.Now()
+	if r.paused() || r.breaker.open() && now.Before(r.breaker.fresh.next) || r.pacer.room(1) == 0 {
+		return false
+	}
+	next, waits := r.backlog.nextDue()
+	return r.pacer.Limiter == nil || !waits || now.Before(next)
+}
 
-func (r *runner) mayTry() bool { return !r.breaker.open() || !time.Now().Before(r.breaker.again.next) }
+// mayTry reports whether something may be tried again now.
+func (r *runner) mayTry() bool {
+	return !r.paused() && (!r.breaker.open() || !time.Now().Before(r.breaker.again.next)) && r.pacer.room(1) > 0
+}
 
 // paused reports whether a handler has asked to begin nothing for now.
 func (r *runner) paused() bool {

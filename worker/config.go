@@ -91,6 +91,15 @@ type Subscription struct {
 	// that fail meanwhile do not count, so that an outage makes no dead letters. At least 5; Unlimited turns it off. Defaults to 20.
 	BreakerAfter int
 
+	// Rate is how many attempts may begin per second, in all workers of the subscription together, for example because what the handlers
+	// call has a limit. Each worker has the share of the lanes that it owns. It is an upper bound of the mean: events of few keys may get
+	// less, and handlers of a frozen worker may come on top until its lanes are taken over. Set the same Rate in all workers. Defaults
+	// to 0: no limit.
+	Rate float64
+
+	// RateBurst is how many attempts may begin at once after a pause, in all workers together. Defaults to Rate, and at least 1.
+	RateBurst int
+
 	// ParkAfter is how long a handler may hold up its window. The handler of a slower event continues; its event becomes a delivery,
 	// and the window is settled without it. It applies to Handle only. May be Unlimited. Defaults to 1s.
 	ParkAfter time.Duration
@@ -142,6 +151,10 @@ func (s Subscription) withDefaults(c Config) (Subscription, error) {
 		return refuse("Retry.MaxInterval is less than InitialInterval")
 	case r.Jitter > 1 || r.Jitter != r.Jitter:
 		return refuse("Retry.Jitter is more than 1")
+	case !(s.Rate >= 0) || s.Rate > 1e9: // nor is it NaN
+		return refuse("Rate is negative, or more than a billion")
+	case s.RateBurst < 0:
+		return refuse("RateBurst is negative")
 	case s.BreakerAfter > 0 && s.BreakerAfter < breakerLeast:
 		return refuse(fmt.Sprintf("BreakerAfter is less than %d", breakerLeast))
 	case slices.ContainsFunc(s.Middleware, func(m Middleware) bool { return m == nil }):
@@ -151,6 +164,7 @@ func (s Subscription) withDefaults(c Config) (Subscription, error) {
 	s.WindowSize = cmp.Or(s.WindowSize, c.WindowSize)
 	s.Timeout = limit(s.Timeout, 30*time.Second)
 	s.ParkAfter = limit(s.ParkAfter, time.Second)
+	s.RateBurst = cmp.Or(s.RateBurst, max(1, int(s.Rate)))
 	s.BreakerAfter = max(0, cmp.Or(s.BreakerAfter, 20))
 	if r.MaxAttempts = cmp.Or(r.MaxAttempts, 100); r.MaxAttempts < 0 {
 		r.MaxAttempts = unlimitedAttempts

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -159,5 +160,47 @@ func TestAlwaysFailing(t *testing.T) {
 	eventually(t, 30*time.Second, "the others are handled", func() bool { return handled.Load() == 100 })
 	if took := time.Since(published); took > 3*time.Second {
 		t.Errorf("that took %v", took)
+	}
+}
+
+// TestRate keeps two workers of one subscription to a rate that they share, in each form: it is nearly reached, and never passed.
+func TestRate(t *testing.T) {
+	t.Parallel()
+	const all, rate, burst = 120, 40, 4
+	for _, f := range forms {
+		t.Run(f.name, func(t *testing.T) {
+			t.Parallel()
+			db := pgtest.New(t)
+			publishNumbered(t, db, all, func(i int) string { return fmt.Sprint("key-", i) })
+			var mu sync.Mutex
+			var began []time.Time
+			s := worker.Subscription{Name: "s", Topics: everything, Rate: rate, RateBurst: burst}
+			for range 2 {
+				startForm(t, db, f, s, func(context.Context, execer, *worker.Event[payload]) error {
+					mu.Lock()
+					defer mu.Unlock()
+					began = append(began, time.Now())
+					return nil
+				})
+			}
+			eventually(t, 60*time.Second, "all are handled", func() bool { return settledAll(t, db.Pool) })
+			mu.Lock()
+			defer mu.Unlock()
+			if len(began) < all {
+				t.Fatalf("%d calls", len(began))
+			}
+			slices.SortFunc(began, time.Time.Compare)
+			for i := range began {
+				for k := i + burst + 6; k < len(began); k++ { // each worker may round its share of the burst up
+					if n, took := k-i+1, began[k].Sub(began[i]); float64(n) > rate*took.Seconds()+burst+6 && f.name != "batch" && f.name != "batch tx" {
+						t.Fatalf("%d calls within %v", n, took)
+					}
+				}
+			}
+			if took := began[len(began)-1].Sub(began[0]); took < all/2*time.Second/rate {
+				t.Errorf("all of them within %v", took)
+			}
+			t.Logf("%d events in %v", len(began), began[len(began)-1].Sub(began[0]))
+		})
 	}
 }

@@ -152,6 +152,11 @@ func (r *runner) outOfTime() bool {
 	return time.Since(r.begun) >= max(windowTime, r.sub.ParkAfter) || r.paused()
 }
 
+// admit waits until n attempts may begin, while the window has time.
+func (r *runner) admit(ctx context.Context, n int) bool {
+	return r.pacer.admit(ctx, n, r.begun.Add(windowTime))
+}
+
 // leaveBehind notes which of the others have to wait for an event that has failed again, and returns the rest.
 func (r *runner) leaveBehind(ctx context.Context, again, others []*job) []*job {
 	stopped := map[string]bool{}
@@ -176,8 +181,10 @@ func (r *runner) together(ctx context.Context, t *handlerTx, jobs []*job) bool {
 		size = 1
 	}
 	return guarded(slices.Chunk(jobs, size), func(some []*job) bool {
-		if r.sub.solo && r.outOfTime() {
-			some[0].behind = true
+		if r.sub.solo && r.outOfTime() || !r.admit(ctx, len(some)) {
+			for _, j := range some {
+				j.behind = true
+			}
 			return true
 		}
 		return t.restore(ctx) == nil && r.callIn(ctx, t, t.Tx, some)
@@ -278,7 +285,7 @@ func (r *runner) isolate(ctx context.Context, t *handlerTx, jobs []*job, broken 
 			stopped[j.event.Key] = stopped[j.event.Key] || r.stopsKey(ctx, j)
 			continue
 		}
-		if putOff || stopped[j.event.Key] || ctx.Err() != nil || r.outOfTime() {
+		if putOff || stopped[j.event.Key] || ctx.Err() != nil || r.outOfTime() || !r.admit(ctx, 1) {
 			j.behind = true
 			continue
 		}

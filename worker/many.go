@@ -153,6 +153,7 @@ func (r *runner) noteCall(ctx context.Context, jobs []*job) {
 // handleMany calls the handler with all events that are tried for the first time, and before that with those that are tried again.
 func (r *runner) handleMany(ctx context.Context, jobs []job) {
 	start := time.Now()
+	r.begun = start
 	var again, fresh []*job
 	stopped := map[string]bool{}
 	for i := range jobs {
@@ -187,6 +188,12 @@ func (r *runner) handleMany(ctx context.Context, jobs []job) {
 
 // callAll calls the handler with jobs, and reports whether all of them succeeded.
 func (r *runner) callAll(ctx context.Context, jobs []*job) bool {
+	if !r.admit(ctx, len(jobs)) {
+		for _, j := range jobs {
+			j.behind = j.failure == nil
+		}
+		return false
+	}
 	for _, j := range jobs {
 		j.failure = nil // of a call with others
 	}

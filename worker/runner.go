@@ -65,7 +65,8 @@ type runner struct {
 	settledAt time.Time
 
 	breaker     breaker
-	outage      atomic.Bool  // whether the breaker is open, for those beside the runner
+	outage      atomic.Bool // whether the breaker is open, for those beside the runner
+	pacer       pacer
 	pausedUntil atomic.Int64 // in nanoseconds: when something may begin again
 
 	stale    bool // somebody has changed deliveries since the backlog was loaded
@@ -108,7 +109,7 @@ func (r *runner) run(drain, ctx context.Context) error {
 		read = read || changed || w.ring&r.mask() != 0 || w.pulse != nil && r.member.Unread(*w.pulse)
 
 		r.judge()
-		mayRead := r.mayRead() && !r.paused()
+		mayRead := r.mayRead()
 		if (!read || !mayRead) && len(due) == 0 {
 			if r.settleIsDue() {
 				if err := r.settle(ctx); err != nil {
@@ -132,7 +133,7 @@ func (r *runner) run(drain, ctx context.Context) error {
 
 // dueLines returns lines of which something may be claimed now.
 func (r *runner) dueLines() []engine.Line {
-	if !r.mayClaim() || !r.mayTry() || r.paused() {
+	if !r.mayClaim() || !r.mayTry() {
 		return nil
 	}
 	return r.backlog.dueLines(time.Now(), dueLines)
@@ -162,6 +163,7 @@ func (r *runner) rebalance(ctx context.Context, free bool) (bool, error) {
 			return false, err
 		}
 		r.backlog.forget(released)
+		r.pacer.share(owned - len(released))
 		r.log.Info("released lanes to others", "released", len(released), "owned", r.fair)
 
 	case owned < r.fair && free:
@@ -174,6 +176,7 @@ func (r *runner) rebalance(ctx context.Context, free bool) (bool, error) {
 		if err != nil || len(claimed) == 0 {
 			return false, err
 		}
+		r.pacer.share(owned + len(claimed))
 		lines, err := r.member.Lines(ctx, claimed, r.cfg.Retention)
 		if err != nil {
 			return false, err
@@ -213,21 +216,24 @@ func (r *runner) reload(ctx context.Context) (bool, error) {
 	r.backlog = newBacklog()
 	r.backlog.load(lines)
 	for _, j := range r.parked {
-		id := lineID{j.event.Lane, j.event.Key}
-		if id.key == "" || r.mask()&(1<<id.lane) == 0 {
-			continue
-		}
-		if r.backlog.lines[id] == nil { // somebody has discarded what runs
-			r.backlog.add(id, 1, time.Now())
-		}
-		r.backlog.wait(id, time.Now().Add(never)) // until it returns
+		r.occupy(j)
 	}
 	for j := range r.openJobs() {
-		if j.event.Key != "" {
-			r.backlog.wait(lineOf(j.event), time.Now().Add(never)) // until its chain ends
-		}
+		r.occupy(j)
 	}
 	return r.backlog.hold(r.member.Held), nil
+}
+
+// occupy has the line of a job wait until that has ended, whatever the database says of it: what runs may have been discarded.
+func (r *runner) occupy(j *job) {
+	id := lineOf(j.event)
+	if id.key == "" || r.mask()&(1<<id.lane) == 0 {
+		return
+	}
+	if r.backlog.lines[id] == nil {
+		r.backlog.add(id, 1, time.Now())
+	}
+	r.backlog.wait(id, time.Now().Add(never))
 }
 
 // sleep waits for something to do. It follows a read that found all there was and that began after the last wake-up that
@@ -243,6 +249,9 @@ func (r *runner) sleep(drain context.Context) {
 				wait = min(wait, after)
 			}
 		}
+	}
+	if r.pacer.room(1) == 0 {
+		wait = min(wait, r.pacer.wait())
 	}
 	if until := r.pausedUntil.Load(); r.paused() {
 		wait = max(time.Millisecond, min(time.Hour, time.Until(time.Unix(0, until))))
@@ -277,7 +286,7 @@ func (r *runner) read(ctx context.Context) (*engine.Window, error) {
 			return nil, ctx.Err()
 		}
 	}
-	limit := r.limit
+	limit := r.pacer.fits(r.limit)
 	if r.breaker.open() {
 		limit = min(limit, r.breaker.fresh.size)
 	}

@@ -214,7 +214,7 @@ func (r *runner) handle(ctx context.Context, jobs []job) {
 }
 
 func (r *runner) executor(ctx context.Context) executor {
-	return executor{
+	x := executor{
 		handler: r.sub.each, timeout: r.sub.Timeout,
 		stops: func(j *job) bool {
 			r.notePause(j)
@@ -223,6 +223,10 @@ func (r *runner) executor(ctx context.Context) executor {
 		paused:   r.paused,
 		unparked: func(j *job) { r.wake.add(func(w *wakeup) { w.unparked = append(w.unparked, j) }) },
 	}
+	if r.pacer.Limiter != nil {
+		x.admit = func(end time.Time) bool { return r.pacer.admit(ctx, 1, end) }
+	}
+	return x
 }
 
 // park remembers a job that was parked in a batch.
@@ -302,7 +306,7 @@ func (r *runner) claimDue(ctx context.Context, lines []engine.Line) ([]engine.De
 	if err := r.settle(ctx); err != nil { // what the claim looks at must be there
 		return nil, err
 	}
-	most := dueAtOnce
+	most := max(1, r.pacer.room(dueAtOnce))
 	if r.breaker.open() {
 		most = r.breaker.again.size
 		r.breaker.again.next = time.Now().Add(probeRest) // until it is known what became of them

@@ -95,7 +95,8 @@ type executor struct {
 	stops    func(*job) bool // whether those behind a job, which has not succeeded, have to wait for it
 	unparked func(*job)      // called when a parked job has ended
 
-	paused func() bool // whether nothing may begin
+	paused func() bool              // whether nothing may begin
+	admit  func(end time.Time) bool // waits until an attempt may begin; nil where it always may
 
 	yield time.Duration              // how long a chain goes on, where that has a limit
 	ended func(b *batch, head int32) // called when a chain has ended, where that is not waited for
@@ -180,6 +181,18 @@ func (h *hand) runChain(lend func(time.Duration) context.Context) bool {
 		if h.stop || ctx.Err() != nil || h.b.over.Load() || h.x.paused() || h.x.yield > 0 && h.now-h.since > h.x.yield { // nothing new is begun
 			j.behind = true
 			continue
+		}
+		if h.x.admit != nil {
+			if !h.x.admit(h.b.begun.Add(h.since + windowTime)) {
+				j.behind, h.stop = true, true
+				continue
+			}
+			h.now = time.Since(h.b.begun)
+			if h.b.over.Load() {
+				j.behind = true
+				continue
+			}
+			ctx = lend(h.now)
 		}
 		j.started.Store(int64(h.now))
 		j.state.Store(running)

@@ -58,7 +58,7 @@ func TestImportsRunOneWay(t *testing.T) {
 
 func TestLinkedModules(t *testing.T) {
 	t.Parallel()
-	const allowed = "github.com/jackc/pgx github.com/jackc/pgerrcode github.com/jackc/pgpassfile github.com/jackc/pgservicefile github.com/jackc/puddle github.com/sourcegraph/conc golang.org/x/sync golang.org/x/text"
+	const allowed = "github.com/jackc/pgx github.com/jackc/pgerrcode github.com/jackc/pgpassfile github.com/jackc/pgservicefile github.com/jackc/puddle github.com/sourcegraph/conc golang.org/x/sync golang.org/x/text golang.org/x/time"
 	for _, name := range onlyPgx {
 		for _, path := range list(t, "{{.ImportPath}}", "-deps", "./"+name) {
 			host, _, _ := strings.Cut(path, "/")

@@ -18,7 +18,7 @@ func TestDefaults(t *testing.T) {
 	}{
 		{
 			name: "zero", sub: Subscription{Name: "s"},
-			shutdown: 30 * time.Second, retention: 7 * 24 * time.Hour, timeout: 30 * time.Second, parks: time.Second, attempts: 20,
+			shutdown: 30 * time.Second, retention: 7 * 24 * time.Hour, timeout: 30 * time.Second, parks: time.Second, attempts: 100,
 		},
 		{
 			name: "unlimited", cfg: Config{ShutdownTimeout: Unlimited, Retention: Unlimited},
@@ -28,7 +28,7 @@ func TestDefaults(t *testing.T) {
 		{
 			name: "longer than anything lasts", cfg: Config{ShutdownTimeout: math.MaxInt64 - 1},
 			sub:      Subscription{Name: "s", Timeout: math.MaxInt64 - 1, ParkAfter: math.MaxInt64 - 1},
-			shutdown: unlimited, retention: 7 * 24 * time.Hour, timeout: unlimited, parks: unlimited, attempts: 20,
+			shutdown: unlimited, retention: 7 * 24 * time.Hour, timeout: unlimited, parks: unlimited, attempts: 100,
 		},
 	} {
 		cfg, err := test.cfg.withDefaults()

@@ -205,6 +205,11 @@ func TestExactlyOnce(t *testing.T) {
 		<-crew[n].done
 		cfg.Name = fmt.Sprint("worker-", n, "-", round)
 		crew[n] = spawn(t, cfg)
+		eventually(t, 30*time.Second, "it serves", func() bool { // one that is just starting ends with its first connection
+			serves := false
+			err := db.Pool.QueryRow(t.Context(), `select exists (select from outbox.workers w join outbox.lanes l on l.owner = w.id where w.name = $1)`, cfg.Name).Scan(&serves)
+			return err == nil && serves
+		})
 		grow(100)
 		if _, err := db.Pool.Exec(t.Context(), `
 			select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and application_name like 'signalbox%'`); err != nil {

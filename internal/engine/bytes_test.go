@@ -1,9 +1,14 @@
 package engine_test
 
 import (
+	"context"
 	"fmt"
+	"net"
 	"slices"
+	"sync/atomic"
 	"testing"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/signalbox-go/signalbox/internal/engine"
 	"github.com/signalbox-go/signalbox/internal/enginetest"
@@ -117,4 +122,82 @@ func allLanes(yield func(int16) bool) {
 			return
 		}
 	}
+}
+
+// A countingConn counts what the server has sent.
+type countingConn struct {
+	net.Conn
+	received *atomic.Int64
+}
+
+func (c countingConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	c.received.Add(int64(n))
+	return n, err
+}
+
+// TestReadsAreBounded reads 300 events of 1 MB, of which the member knows nothing, and small ones between them. No read makes the server send more
+// than four windows, or one event of each lane; every window is bounded; nothing is missed, and each lane is in order. Half of the
+// events become visible late.
+func TestReadsAreBounded(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	db := pgtest.New(t)
+	m, _ := enginetest.Member(t, db, enginetest.Subscribe(t, db, ">"))
+	var received atomic.Int64
+	cfg, err := pgx.ParseConfig(db.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		c, err := new(net.Dialer).DialContext(ctx, network, addr)
+		return countingConn{c, &received}, err
+	}
+	if m.Conn, err = pgx.ConnectConfig(ctx, cfg); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { m.Conn.Close(context.Background()) }) //nolint:errcheck // it may be closed
+
+	const some = `insert into outbox.events (topic, payload) select 'a', to_json(case when n % 4 < 3 then repeat('x', 1000000) else 'small' end) from generate_series(1, 200) n`
+	late, err := db.Conn(t).Begin(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := late.Exec(ctx, some); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.Pool.Exec(ctx, some); err != nil {
+		t.Fatal(err)
+	}
+	seen := map[int64]bool{}
+	read := func(want int) {
+		last := map[int16]int64{}
+		for reads := 0; len(seen) < want; reads++ {
+			before := received.Load()
+			w, err := m.Read(ctx, 5120)
+			if err != nil || reads > 300 {
+				t.Fatal(reads, err)
+			}
+			if n := received.Load() - before; n > 4*16<<20+8<<20 {
+				t.Errorf("read %d: the server sent %d bytes", reads, n)
+			}
+			if n := eventBytes(w.Events); n > most {
+				t.Errorf("read %d: a window of %d bytes", reads, n)
+			}
+			for _, e := range w.Events {
+				if seen[e.ID] || e.ID < last[e.Lane] {
+					t.Errorf("event %d came after %d, or twice", e.ID, last[e.Lane])
+				}
+				seen[e.ID], last[e.Lane] = true, e.ID
+			}
+			if len(seen) < want && !w.More() {
+				t.Fatalf("%d of %d events, and no more to read", len(seen), want)
+			}
+		}
+	}
+	read(200)
+	if err := late.Commit(ctx); err != nil {
+		t.Fatal(err)
+	}
+	read(400)
 }

@@ -57,7 +57,7 @@ select set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan'
 // bare id.
 //
 // What is much longer than its share of the window is kept back, without a payload, and cuts its lane: so a statement sends at
-// most four windows, whatever the events of this log are like. An event that nothing of its lane comes before is fetched by
+// most four windows each of late events, of lanes that were cut and of others, whatever the log has. An event that nothing of its lane comes before is fetched by
 // the next read, which takes one of each lane. Only what is compressed is measured by its text.
 //
 // The transaction id is assigned after the statement's snapshot was taken and after head was read: it is in the select

@@ -158,7 +158,8 @@ func (r *runner) handleMany(ctx context.Context, jobs []job) {
 	stopped := map[string]bool{}
 	for i := range jobs {
 		switch j := &jobs[i]; {
-		case j.suspect: // alone: it may be what kills its workers
+		case j.suspect, j.delivery && j.attempt >= r.sub.Retry.MaxAttempts && j.attempt > 1:
+			// Alone: it may be what kills its workers, and nothing is given up for the fault of others.
 			if stopped[j.event.Key] = r.paused() || ctx.Err() != nil; stopped[j.event.Key] {
 				j.behind = true
 			} else if !r.callAll(ctx, []*job{j}) {

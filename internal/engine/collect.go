@@ -41,6 +41,7 @@ func (m *Member) collect(rows pgx.Rows, lanes []int16, after []int64, take []int
 		full   bool // the window has all the bytes it may have
 		topic  string
 		wanted bool         // whether topic matches: LIKE lets a little more pass
+		long   bool         // whether an event was kept back that is the next one of its lane, or of what is late
 		last   [Lanes]int64 // id of the last row taken of each lane
 		taken  [Lanes]int32
 		missed [Lanes]bool // rows came that were not taken
@@ -56,30 +57,31 @@ func (m *Member) collect(rows pgx.Rows, lanes []int16, after []int64, take []int
 		}
 		full = full || bytes > windowBytes
 		looked++
+		if raw[3] != nil && string(raw[3]) != topic {
+			topic = string(raw[3])
+			wanted = m.topics.Match(topic)
+		}
+		matches := raw[3] != nil && wanted
+		kept := matches && raw[5] == nil // back, by the database
 		if kind == 1 {
 			if got.lateCut != 0 && id >= got.lateCut {
 				continue // beyond the cut there may be others that were not read
 			}
-			if full {
+			if full || kept {
+				long = long || count == 0
 				got.lateCut = id // from here on
 				continue
 			}
 		} else {
-			if full || got.lateCut != 0 {
+			if full || kept || missed[lane] || got.lateCut != 0 {
+				long = long || kept && !missed[lane] && taken[lane] == 0
 				missed[lane] = true
 				continue
 			}
 			last[lane] = id
 			taken[lane]++
-			if raw[3] == nil {
-				continue
-			}
 		}
-		if string(raw[3]) != topic {
-			topic = string(raw[3])
-			wanted = m.topics.Match(topic)
-		}
-		if !wanted {
+		if !matches {
 			continue
 		}
 		published := int64(binary.BigEndian.Uint64(raw[7])) + microsecondsTo2000
@@ -100,7 +102,7 @@ func (m *Member) collect(rows pgx.Rows, lanes []int16, after []int64, take []int
 	if count > 0 {
 		m.eventBytes = (m.eventBytes + bytes/count) / 2
 	}
-	m.lastCount = count
+	m.lastCount, m.long = count, long
 	if looked >= filterSample {
 		m.filter = nil
 		if count < looked/2 {

@@ -102,6 +102,12 @@ func (m *Member) Lines(ctx context.Context, lanes []int16, keep time.Duration) (
 	return withHolds(lines, holds), nil
 }
 
+// suspectBytes bounds what a claim takes of those whose worker died while they ran.
+const suspectBytes = 1 << 20
+
+// deliveryBytes is what a delivery d is long, for the memory of its worker.
+const deliveryBytes = `octet_length(d.payload::text) + octet_length(d.headers::text)`
+
 // claimDueSQL takes deliveries that may run now: of each key the head, and those behind it that were never tried, up to
 // a run; of those without a key, the first that are due. Index deliveries_line has a key's line in order, and
 // deliveries_due those without one, so the cost is that of what is returned, whatever waits behind.
@@ -110,7 +116,11 @@ func (m *Member) Lines(ctx context.Context, lanes []int16, keep time.Duration) (
 // one way only to be read, with claimSetup. A key is a range to be ordered by: with an equation the primary key, which has all of
 // the subscription's events in order, would look as good as deliveries_line. For the arrays see deliveredSQL.
 //
+// It takes no more than a window's bytes, and one row at least. Their length is that of their text, as they are sent and kept: what
+// is compressed may be a thousand times longer than its row.
+//
 // Of those whose worker died while they ran, it takes few at a time: should one kill this worker too, it costs few others an attempt.
+// Their bytes count by themselves: others do not keep them waiting.
 //
 // A second and later attempt is counted here, before its handler starts, so that one which kills its process counts. First
 // attempts are only noted in the member's row, all in one: nobody else works the lane, and should this worker die, they
@@ -120,17 +130,17 @@ with busy as materialized ( -- keys of which one runs already: it may be behind 
     select d.lane, d.key
     from outbox.deliveries d
     where d.owner is not null and d.subscription_id + 0 = $2 and d.key is not null -- + 0: by index deliveries_owner, which has only those
-), ready as materialized (
+), runnable as materialized (
     select r.*
     from unnest($3::smallint[], $4::text[]) as k (lane, key)
     cross join lateral (
-        select d.event_id, d.attempt, d.suspect, d.tried_head,
+        select d.event_id, d.attempt, d.suspect, d.size, d.tried_head,
                bool_and(d.state = 'retrying' and d.due_at <= clock_timestamp()
                         and (d.place = 1 or d.attempt = 0 and not d.suspect and not d.suspect_head))
                    over (order by d.key, d.event_id) as ready
         from (select d.*, row_number() over line as place, first_value(d.suspect) over line as suspect_head,
                      first_value(case when d.attempt > 0 then d.event_id end) over line as tried_head
-              from (select d.key, d.event_id, d.state, d.due_at, d.attempt, d.suspect
+              from (select d.key, d.event_id, d.state, d.due_at, d.attempt, d.suspect, ` + deliveryBytes + ` as size
                     from outbox.deliveries d
                     where d.subscription_id = $2 and d.lane = k.lane and d.key between k.key and k.key
                       and (d.state in ('retrying', 'running') or d.stops_key)
@@ -144,20 +154,27 @@ with busy as materialized ( -- keys of which one runs already: it may be behind 
     select r.*, true
     from unnest($3::smallint[], $4::text[]) as k (lane, key)
     cross join lateral (
-        select d.event_id, d.attempt, d.suspect, null::bigint
+        select d.event_id, d.attempt, d.suspect, ` + deliveryBytes + `, null::bigint
         from outbox.deliveries d
         where d.subscription_id = $2 and d.lane = k.lane and d.key is null and d.state = 'retrying' and d.due_at <= clock_timestamp()
-          and d.event_id <> all ($9::bigint[])
+          and d.event_id <> all ($11::bigint[])
         order by d.due_at
         limit $5
     ) r
     where k.key = ''
+), ready as materialized ( -- as many as fit, by id: of each key the first ones
+    select r.*
+    from (select r.*, sum(r.size) over (order by r.event_id) - r.size as before from runnable r where not r.suspect) r
+    where r.before < $9
 ), chosen as materialized (
-    select array[$2::integer] as subscription_id, r.event_id from ready r where r.attempt > 0 and not r.suspect
+    select array[$2::integer] as subscription_id, r.event_id from ready r where r.attempt > 0
     union all
     select array[$2], s.event_id
-    from (select r.event_id, r.attempt, row_number() over (order by r.attempt >= $6, r.event_id) as place from ready r where r.suspect) s
-    where s.attempt < $6 and s.place <= $7 or s.place = 1 and s.attempt >= $6 and $8
+    from (select r.event_id, r.attempt, row_number() over line as place, sum(r.size) over line - r.size as before
+          from runnable r
+          where r.suspect
+          window line as (order by r.attempt >= $6, r.event_id)) s
+    where s.attempt < $6 and s.place <= $7 and s.before < $10 or s.place = 1 and s.attempt >= $6 and $8
 ), locked as materialized (
     select c.subscription_id, c.event_id
     from chosen c
@@ -167,10 +184,10 @@ with busy as materialized ( -- keys of which one runs already: it may be behind 
 ), firsts as materialized ( -- what is behind a head that somebody decides about right now waits for that
     select array[$2::integer] as subscription_id, r.event_id
     from ready r
-    where r.attempt = 0 and not r.suspect and (r.tried_head is null or r.tried_head in (select l.event_id from locked l))
+    where r.attempt = 0 and (r.tried_head is null or r.tried_head in (select l.event_id from locked l))
 ), noted as (
     update outbox.members m
-    set trying = $9::bigint[] || (select coalesce(array_agg(f.event_id), '{}') from firsts f)
+    set trying = $11::bigint[] || (select coalesce(array_agg(f.event_id), '{}') from firsts f)
     where m.worker_id = $1 and m.subscription_id = $2 and (m.trying <> '{}' or exists (select from firsts))
 ), counted as (
     update outbox.deliveries d
@@ -229,7 +246,7 @@ type Suspects struct {
 	Alone    bool // if there are none of those, whether one of the rest may run
 }
 
-// ClaimDue takes what may run now of the given lines, up to limit of each; suspects limits it further. It returns those
+// ClaimDue takes what may run now of the given lines, up to limit of each, and about a window's bytes; suspects limits it further. It returns those
 // deliveries, sorted by id, and for each line that still has something to wait for a Line with its Due, and a Count that stops
 // at one more than the limit. What was claimed must be settled before the next claim, or be Running by then, or be in trying, whose
 // keys are none of the lines'.
@@ -246,7 +263,7 @@ func (m *Member) ClaimDue(ctx context.Context, lines []Line, limit int, suspects
 	}
 	err = m.inTx(ctx, func(batch *pgx.Batch) {
 		batch.Queue(claimSetup)
-		batch.Queue(claimDueSQL, m.worker, m.subscription, lanes, keys, limit, suspects.Together, suspects.Limit, suspects.Alone, trying).Query(func(rows pgx.Rows) (err error) {
+		batch.Queue(claimDueSQL, m.worker, m.subscription, lanes, keys, limit, suspects.Together, suspects.Limit, suspects.Alone, windowBytes, suspectBytes, trying).Query(func(rows pgx.Rows) (err error) {
 			due, err = pgx.CollectRows(rows, scanDelivery)
 			return err
 		})

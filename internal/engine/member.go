@@ -42,6 +42,7 @@ type Member struct {
 	caughtUp   bool           // whether the last read was of lanes that catch up with late events
 	hot        map[int16]bool // lanes that the last read did not see the end of
 	eventBytes int            // size of an event, lately
+	long       bool           // whether the last read came to an event that is too long to be sent with others
 	lastCount  int            // events of the last window
 	filter     []string       // LIKE patterns for the database; nil while most events match anyway
 	settled    settledState

@@ -34,6 +34,9 @@ func (w *Window) More() bool { return w.full }
 // windowBytes bounds the memory of one window: beyond, rows that arrive are left for the next read.
 const windowBytes = 16 << 20
 
+// shareFactor is how many times its share of windowBytes an event may be long to be sent with the others.
+const shareFactor = 4
+
 // readSetup keeps the planner from doing anything but probing the two indexes: on a table without statistics, or one
 // that grew since the plan was made, it may prefer to scan it all. JIT would compile for the costs of what is disabled.
 // Where row security would hide rows, it ends with an error instead: cursors would pass what it hides.
@@ -54,6 +57,10 @@ select set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan'
 // Topics are filtered here, and cursors pass what does not match. The rows looked at count against the window, so a
 // subscription to a rare topic does not scan a week of the log in one statement: a row that is not wanted comes as a
 // bare id.
+//
+// What is much longer than its share of the window is kept back, without a payload, and cuts its lane: so a statement sends at
+// most four windows each of late events, of lanes that were cut and of others, whatever the log has. An event that nothing of its lane comes before is fetched by
+// the next read, which takes one of each lane. Only what is compressed is measured by its text.
 //
 // The transaction id is assigned after the statement's snapshot was taken and after head was read: it is in the select
 // list, and its condition needs head. Where no lane can have moved, none is assigned.
@@ -92,7 +99,7 @@ select 0::smallint as kind, h.id, 0::smallint as lane,
        null::timestamptz as published_at
 from head h
 union all
-(select 1::smallint, e.id, e.lane, e.topic, e.key, e.payload, e.headers, e.published_at
+(select 1::smallint, e.id, e.lane, e.topic, e.key, case when ` + fitsSQL + ` then e.payload end, case when ` + fitsSQL + ` then e.headers end, e.published_at
  from late e
  join lanes l on l.lane = e.lane and e.id <= l.after_id
  where ($13::text[] is null or e.topic like any ($13::text[]))
@@ -101,7 +108,7 @@ union all
  order by e.id)
 union all
 select 2::smallint, e.id, l.lane, case when e.wanted then e.topic end, case when e.wanted then e.key end,
-       case when e.wanted then e.payload end, case when e.wanted then e.headers end, e.published_at
+       case when e.wanted and ` + fitsSQL + ` then e.payload end, case when e.wanted then e.headers end, e.published_at
 from lanes l
 cross join lateral (
     select e.id, e.topic, e.key, e.payload, e.headers, e.published_at,
@@ -112,8 +119,18 @@ cross join lateral (
     limit l.take
 ) e`
 
+// fitsSQL is whether an event e may be sent: $14 is the most that it may be long.
+const fitsSQL = `
+       case when pg_column_size(e.payload) + pg_column_size(e.headers) > $14::integer then false
+            when pg_column_compression(e.payload) is null and pg_column_compression(e.headers) is null then true
+            else octet_length(e.payload::text) + octet_length(e.headers::text) <= $14::integer end`
+
 // readArgs are the parameters of readSQL for some of the member's cursors.
 func (m *Member) readArgs(cursors []Cursor, limit int) []any {
+	longest := shareFactor * windowBytes / limit
+	if m.long {
+		limit, longest = 1, math.MaxInt32
+	}
 	var (
 		lanes          []int16
 		after          []int64
@@ -162,7 +179,7 @@ func (m *Member) readArgs(cursors []Cursor, limit int) []any {
 	}
 	return []any{
 		lanes, after, take, parts, spanParts, from, to, late,
-		m.floor, maxAfter, int32(limit), minAfter, m.filter,
+		m.floor, maxAfter, int32(limit), minAfter, m.filter, int32(longest),
 	}
 }
 

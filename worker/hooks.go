@@ -9,7 +9,8 @@ import (
 
 // Hooks are called when something happens to events or workers, for metrics and the like. Nil ones are not called. They hold up
 // the windows between which they are called, so they must be quick. They are called from several goroutines, so they must be
-// safe for concurrent use. One that panics, or ends its goroutine, costs nothing but a line in the log and is counted; see package metrics.
+// safe for concurrent use. One that panics, or ends its goroutine, is counted (see package metrics) and
+// costs nothing but a line in the log, at most one a second for each hook.
 type Hooks struct {
 	// Window is called when a window has been handled, with the deliveries that were due beside it.
 	Window func(Window)

@@ -13,7 +13,8 @@ import (
 //
 // The worker waits until a hook returns before it reads on, so hooks must be quick. They are called from several goroutines and must be
 // safe for concurrent use. The context has the values of Run's context, and is cancelled at the latest when the worker stops or loses
-// its connection. If a hook panics or calls runtime.Goexit, the worker logs that, counts it (see package metrics) and continues.
+// its connection. If a hook panics or calls runtime.Goexit, the worker logs that, counts it (see package metrics) and continues; at most one
+// line a second is logged for each hook.
 type Hooks struct {
 	// WindowHandled is called when each handler of a window, and of the deliveries that were due with it, has returned or is parked.
 	WindowHandled func(ctx context.Context, w Window)

@@ -84,8 +84,7 @@ type WorkerStatus struct {
 // one is behind; but it counts all deliveries: see [Glance]. Safe for concurrent use as far as db is.
 func ReadStatus(ctx context.Context, db outbox.DB) (*Status, error) {
 	return readStatus(ctx, db, func(id int32, s *SubscriptionStatus) error {
-		if err := countBy(ctx, db, s.Deliveries, `
-			select d.state, count(*) from outbox.deliveries d where d.subscription_id = $1 group by d.state`, id); err != nil {
+		if err := countBy(ctx, db, s.Deliveries, statesSQL, id); err != nil {
 			return err
 		}
 		var blocked int64
@@ -124,7 +123,22 @@ func (s *SubscriptionStatus) holds(e OldestEvent) {
 // failedSQL is since when a delivery d has failed, or null. What an operator has retried has another beginning.
 const failedSQL = `case when d.state = 'retrying' and d.attempt > 0 or d.state = 'running' and d.attempt > 1 then greatest(d.created_at, d.decided_at) end`
 
-// One pass over the deliveries, and one probe of index deliveries_line.
+// unfinishedFrom are the deliveries of a subscription that are neither dead nor skipped. Each arm has an index that leads to its rows, past
+// dead letters: deliveries_line, deliveries_due, and deliveries_owner for what runs.
+const unfinishedFrom = `
+    (select d.* from outbox.deliveries d where d.subscription_id = $1 and d.key is not null and d.state in ('retrying', 'running')
+     union all
+     select d.* from outbox.deliveries d where d.subscription_id = $1 and d.key is null and d.state = 'retrying'
+     union all
+     select d.* from outbox.deliveries d where d.owner is not null and d.key is null and d.subscription_id + 0 = $1) d`
+
+// Dead letters, which may be many and large, are counted in index deliveries_decide.
+const statesSQL = `
+select d.state, count(*) from outbox.deliveries d where d.subscription_id = $1 and d.state in ('dead', 'skipped') group by d.state
+union all
+select d.state, count(*) from ` + unfinishedFrom + ` group by d.state`
+
+// One pass over the unfinished deliveries, and one probe of index deliveries_line.
 const unfinishedSQL = `
 select o.published_at,
        case when o.state = 'retrying' and exists (
@@ -133,8 +147,7 @@ select o.published_at,
              and h.key is not null and (h.state in ('retrying', 'running') or h.stops_key)) then 'blocked' else o.state end,
        o.failing_since
 from (select d.published_at, d.state, d.lane, d.key, d.event_id, min(` + failedSQL + `) over () as failing_since
-      from outbox.deliveries d
-      where d.subscription_id = $1 and d.state in ('retrying', 'running')
+      from ` + unfinishedFrom + `
       order by d.published_at, d.event_id
       limit 1) o`
 

@@ -209,4 +209,9 @@ var bugs = []bug{
 		edits: []edit{{"worker/txguard.go", "		case ends:\n			g.refused.Store(true)\n", "		case ends:\n			return ctx\n"}},
 		pkg:   "./worker", run: "TestLeftovers",
 	},
+	{
+		name: "deaf to a full queue", harm: "notifies although the server's queue of notifications is half full: once it is full, commits fail",
+		edits: []edit{{schema, "    if not outbox.notifications_stuck() then\n", "    if true then\n"}},
+		pkg:   "./worker", run: "TestNotificationsStuck|TestNotificationQueueFull",
+	},
 }

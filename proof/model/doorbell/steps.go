@@ -91,7 +91,7 @@ func (m *model) rollBack(s state, p int, to func(state)) {
 	}
 }
 
-// ---- the sentinel: worker/sentinel.go and outbox/bell.go ----
+// ---- the sentinel: worker/sentinel.go and internal/engine/bell.go ----
 
 // elect is the heartbeat in which pg_try_advisory_lock gives the role to a candidate (engine.Beat), and the first statement of
 // engine.NewBell: PostgreSQL ends the connection of whoever else holds the bell's lock, or waits for it.

@@ -30,7 +30,7 @@ type Line struct {
 	Due   time.Duration // until the head, or the first without a key, may be tried again
 }
 
-// Event LaneEvent is an event with the lane that it is in.
+// Event is an event with the lane that it is in.
 type Event struct {
 	outbox.Event
 	Lane int16
@@ -72,7 +72,7 @@ func (m *Member) Lines(ctx context.Context, lanes []int16) (lines []Line, err er
 		return err
 	})
 	batch.Queue("commit")
-	if err := m.Conn.SendBatch(ctx, batch).Close(); err != nil {
+	if err := m.conn.SendBatch(ctx, batch).Close(); err != nil {
 		return nil, fmt.Errorf("load unfinished deliveries: %w", err)
 	}
 	return lines, nil

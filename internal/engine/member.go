@@ -31,13 +31,13 @@ type Member struct {
 	// with all its events as Running before their handlers start; that clears it.
 	Suspect bool
 
-	Conn         *pgx.Conn
+	conn         *pgx.Conn
 	worker       int64
 	subscription int32
 	topics       topic.Patterns
 	floor        int64 // events up to here have transaction ids of another cluster
 
-	Cursors    []Cursor       // as of the last read
+	cursors    []cursor       // as of the last read
 	hot        map[int16]bool // lanes that the last read did not see the end of
 	eventBytes int            // size of an event, lately
 	lastCount  int            // events of the last window
@@ -49,7 +49,7 @@ type Member struct {
 // nothing until it claims. The connection is the member's alone from here on.
 func NewMember(conn *pgx.Conn, worker int64, s Subscription) *Member {
 	return &Member{
-		Held: map[int16]bool{}, Conn: conn, worker: worker, subscription: s.ID, topics: s.Topics, floor: s.Floor,
+		Held: map[int16]bool{}, conn: conn, worker: worker, subscription: s.ID, topics: s.Topics, floor: s.floor,
 		hot: map[int16]bool{}, filter: topic.Patterns(s.Topics).Like(),
 	}
 }
@@ -57,22 +57,22 @@ func NewMember(conn *pgx.Conn, worker int64, s Subscription) *Member {
 // Lanes returns the lanes that the member owns.
 func (m *Member) Lanes() []int16 {
 	lanes := make([]int16, 0, Lanes)
-	for _, c := range m.Cursors {
-		lanes = append(lanes, c.Lanes...)
+	for _, c := range m.cursors {
+		lanes = append(lanes, c.lanes...)
 	}
 	return lanes
 }
 
 func (m *Member) owned() int {
 	n := 0
-	for _, c := range m.Cursors {
-		n += len(c.Lanes)
+	for _, c := range m.cursors {
+		n += len(c.lanes)
 	}
 	return n
 }
 
 // Unread reports whether a read could find anything, given what a heartbeat saw.
-func (m *Member) Unread(p Pulse) bool { return unread(m.Cursors, p.snapshot, p.head, m.Held) }
+func (m *Member) Unread(p Pulse) bool { return unread(m.cursors, p.snapshot, p.head, m.Held) }
 
 // fenceSQL locks the member's row until the transaction ends, against an eviction; without the row, the worker has
 // been evicted, and the statement fails.
@@ -88,7 +88,7 @@ func (m *Member) inTx(ctx context.Context, queue func(*pgx.Batch)) error {
 	batch.Queue(fenceSQL, m.worker, m.subscription)
 	queue(batch)
 	batch.Queue("commit")
-	return evicted(m.Conn.SendBatch(ctx, batch).Close())
+	return evicted(m.conn.SendBatch(ctx, batch).Close())
 }
 
 // evicted turns what outbox.fence raises into ErrEvicted.

@@ -177,9 +177,9 @@ func (m *Member) queue(batch *pgx.Batch, s *Settlement, next *settledState) {
 	covered, more, before := 0, next.more, next.handledAt
 	next.more = false
 	for i, c := range s.Window.cursors {
-		insert := batch.Queue(progressSQL, m.worker, m.subscription, c.Lanes, c.After, c.Pending.multirange(), c.late.multirange(), c.lateAfter,
+		insert := batch.Queue(progressSQL, m.worker, m.subscription, c.lanes, c.after, c.pending.multirange(), c.late.multirange(), c.lateAfter,
 			next.handled, more, before)
-		if covered += len(c.Lanes); i == 0 {
+		if covered += len(c.lanes); i == 0 {
 			insert.QueryRow(func(row pgx.Row) error { return row.Scan(&next.seq, &next.handledAt) })
 		}
 	}

@@ -14,10 +14,6 @@ import (
 // Lanes is how many slices the log has. Every subscription has a cursor and an owner for each.
 const Lanes = 64
 
-// ErrEvicted says that the worker was taken for dead: its lanes belong to others by now, and nothing it did since
-// can be settled. It has to join again, under a new id.
-var ErrEvicted = errors.New("worker was evicted")
-
 // A Member is a worker's part in a subscription: the lanes that it owns, and how far it has read them. It reads windows
 // of events and settles them.
 //

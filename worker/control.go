@@ -67,7 +67,7 @@ func (s *session) beat(rest, ctx context.Context, log *slog.Logger) error {
 		if look {
 			missing, err = s.evictDead(ctx, log, missing)
 		} else if !sentinel && beats%5 == 4 {
-			err = s.within(ctx, func(ctx context.Context) error { return engine.Usurp(ctx, s.control, s.w.cfg.Lease) })
+			err = s.within(ctx, func(ctx context.Context) error { return engine.EndFrozenSentinel(ctx, s.control, s.w.cfg.Lease) })
 		}
 		if err != nil {
 			return err

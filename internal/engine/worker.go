@@ -159,10 +159,10 @@ func FindDead(ctx context.Context, conn *pgx.Conn) (vanished, expired []int64, e
 	return vanished, expired, nil
 }
 
-// Usurp ends the session of a sentinel that has not been seen for longer than its lease, because it is frozen or cut off: it
+// EndFrozenSentinel ends the session of a sentinel that has not been seen for longer than its lease, because it is frozen or cut off: it
 // would keep the role for as long as the server believes in its connection. So does one that has evicted itself, over another
 // connection, because that one passes nothing any more. Any worker may call it.
-func Usurp(ctx context.Context, conn *pgx.Conn, lease time.Duration) error {
+func EndFrozenSentinel(ctx context.Context, conn *pgx.Conn, lease time.Duration) error {
 	_, err := conn.Exec(ctx, `
 		select pg_terminate_backend(s.pid)
 		from pg_locks s

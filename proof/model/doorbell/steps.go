@@ -276,7 +276,7 @@ func (m *model) stop(s state, c int, to func(state)) {
 	}
 }
 
-// usurp ends the connection on which a stopped process has the role: engine.Usurp, once its lease is over.
+// usurp ends the connection on which a stopped process has the role: engine.EndFrozenSentinel, once its lease is over.
 func (m *model) usurp(s state, c int, to func(state)) {
 	if s.sentinels[c].stopped && s.role == session(c) {
 		s.role = nobody

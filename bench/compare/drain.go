@@ -83,7 +83,7 @@ func rawSelectCell(e *stage.Env) func(context.Context, *stage.Measurement) error
 			return err
 		}
 		defer d.Close()
-		conn, err := pgx.Connect(ctx, d.Url)
+		conn, err := pgx.Connect(ctx, d.URL)
 		if err != nil {
 			return err
 		}

@@ -61,7 +61,7 @@ func heldCell(e *stage.Env, s systems.System, duration time.Duration) func(conte
 		if err := service.First(ctx, &service.Handled); err != nil {
 			return err
 		}
-		held, err := pgx.Connect(ctx, d.Url)
+		held, err := pgx.Connect(ctx, d.URL)
 		if err != nil {
 			return err
 		}

@@ -65,5 +65,5 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return &cli.UsageError{Err: err}
 	}
 	plan := &program.Plan{Scenarios: scenarios(f.Held), Systems: chosen, Options: map[string]string{"held": f.Held.String()}}
-	return f.Flags.Run(ctx, plan, stdout, stderr)
+	return f.Run(ctx, plan, stdout, stderr)
 }

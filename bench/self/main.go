@@ -55,5 +55,5 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return program.Usage("--kills must be at least 1")
 	}
 	plan := &program.Plan{Scenarios: scenarios(f.Kills), Systems: ours, Options: map[string]string{"kills": strconv.Itoa(f.Kills)}}
-	return f.Flags.Run(ctx, plan, stdout, stderr)
+	return f.Run(ctx, plan, stdout, stderr)
 }

@@ -363,7 +363,7 @@ func (o *operated) replayed(ctx context.Context) error {
 			return err
 		}
 		resume := exec.CommandContext(ctx, "sh", "-c", first.Resume)
-		resume.Env = append(os.Environ(), "DATABASE_URL="+o.d.Url, "PATH="+filepath.Dir(path)+":"+os.Getenv("PATH"))
+		resume.Env = append(os.Environ(), "DATABASE_URL="+o.d.URL, "PATH="+filepath.Dir(path)+":"+os.Getenv("PATH"))
 		second, err := runReplay(ctx, resume, nil)
 		if err == nil && (!second.Done || first.Events+second.Events != o.events) {
 			err = fmt.Errorf("%d and %d events were replayed, of %d", first.Events, second.Events, o.events)

@@ -128,16 +128,17 @@ func checkCounted(m *metrics.Metrics, want int64) error {
 	return nil
 }
 
-// distinct knows which of the first events there were.
-type distinct struct {
+// Distinct knows which of the first events there were.
+type Distinct struct {
 	seen  []atomic.Bool
 	Count atomic.Int64
 }
 
-func NewDistinct(n int64) *distinct { return &distinct{seen: make([]atomic.Bool, n)} }
+// NewDistinct knows the first n events.
+func NewDistinct(n int64) *Distinct { return &Distinct{seen: make([]atomic.Bool, n)} }
 
 // Add returns whether it is the first time.
-func (d *distinct) Add(n int64) bool {
+func (d *Distinct) Add(n int64) bool {
 	if n >= int64(len(d.seen)) || !d.seen[n].CompareAndSwap(false, true) {
 		return false
 	}

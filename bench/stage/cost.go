@@ -23,6 +23,7 @@ type Costs struct {
 	wal         float64 // bytes
 }
 
+// Costs returns what was spent until now.
 func (e *Env) Costs(ctx context.Context) (c Costs, err error) {
 	conn, err := pgx.Connect(ctx, e.Server.URL("postgres"))
 	if err != nil {

@@ -35,7 +35,7 @@ const poolSize = 48
 
 // A Database is there for one cell.
 type Database struct {
-	Url  string
+	URL  string
 	Pool *pgxpool.Pool
 	Name string
 	env  *Env
@@ -68,9 +68,9 @@ func (e *Env) Open(ctx context.Context, system systems.System) (*Database, error
 	if err := e.admin(ctx, "create database "+d.Name+" template "+template); err != nil {
 		return nil, err
 	}
-	d.Url = e.Server.URL(d.Name)
+	d.URL = e.Server.URL(d.Name)
 	var err error
-	if d.Pool, err = openPool(ctx, d.Url); err != nil {
+	if d.Pool, err = openPool(ctx, d.URL); err != nil {
 		return nil, err
 	}
 	return d, nil

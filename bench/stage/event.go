@@ -9,6 +9,7 @@ import (
 	"github.com/signalbox-go/signalbox/bench/systems"
 )
 
+// What events are like.
 const (
 	Keys         = 1000 // how many different ones events have
 	payloadBytes = 160  // of JSON
@@ -22,6 +23,7 @@ func Event(n int64) systems.Event {
 	return systems.Event{Key: key, Payload: []byte(head + strings.Repeat("x", payloadBytes-len(head)-len(tail)) + tail)}
 }
 
+// Events returns the events from the first number up to the second, without it.
 func Events(from, to int64) []systems.Event {
 	list := make([]systems.Event, 0, to-from)
 	for n := from; n < to; n++ {

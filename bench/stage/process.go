@@ -61,7 +61,7 @@ func (e *Env) StartProcess(ctx context.Context, d *Database, s systems.System, o
 		args = append(args, "--each")
 	}
 	p := &Process{Cmd: exec.CommandContext(ctx, binary, args...), ready: make(chan struct{}), ended: make(chan struct{})}
-	p.Cmd.Env = append(os.Environ(), "DATABASE_URL="+d.Url)
+	p.Cmd.Env = append(os.Environ(), "DATABASE_URL="+d.URL)
 	var complaints bytes.Buffer
 	p.Cmd.Stderr = &complaints
 	stdout, err := p.Cmd.StdoutPipe()
@@ -140,6 +140,7 @@ func (p *Process) Kill() {
 // A Crew is several processes.
 type Crew []*Process
 
+// StartCrew starts size processes that are ready to begin.
 func (e *Env) StartCrew(ctx context.Context, d *Database, s systems.System, size int, o Work) (Crew, error) {
 	var c Crew
 	for range size {
@@ -152,6 +153,7 @@ func (e *Env) StartCrew(ctx context.Context, d *Database, s systems.System, size
 	return c, nil
 }
 
+// Begin has all of them begin.
 func (c Crew) Begin() error {
 	for _, p := range c {
 		if err := p.Begin(); err != nil {
@@ -161,6 +163,7 @@ func (c Crew) Begin() error {
 	return nil
 }
 
+// Stop has all of them finish what they began, and waits.
 func (c Crew) Stop() error {
 	var errs []error
 	for _, p := range c {

@@ -1,4 +1,4 @@
-// Package scenarios has what is measured, one scenario in each file.
+// Package stage has what scenarios are made of: databases, traffic, worker processes, and the order in which all of them are measured.
 //
 // A scenario is a list of cells: one system in one case. All cells run once in each round, so that systems are measured in turns,
 // on the same server, under the same weather; every other round runs them backwards. Each cell has a new database, which goes
@@ -145,9 +145,10 @@ type Measurement struct {
 	load   *measure.Load
 }
 
-// Begin is called when what is measured begins, and end when it has ended: to know what else the machine did meanwhile.
+// Begin is called when what is measured begins: to know what else the machine did meanwhile.
 func (m *Measurement) Begin() { m.load = measure.BeginLoad() }
 
+// End is called when what is measured has ended.
 func (m *Measurement) End() {
 	if usage, known := m.load.End(); known {
 		m.Sample.OtherLoad, m.Sample.Steal = &usage.Other, &usage.Steal

@@ -20,10 +20,12 @@ type Service struct {
 	latencies atomic.Pointer[measure.Latencies]
 }
 
+// NewService returns a service with so many producers, which publish perSecond events together, or as many as they can if that is 0.
 func NewService(d *Database, s systems.System, producers int, perSecond float64) *Service {
 	return &Service{Traffic: Traffic{Pool: d.Pool, Publish: PublishBy(s), Producers: producers, PerSecond: perSecond, sent: newStamps()}}
 }
 
+// Handle counts an event, and measures how long it took to come. It is a systems.Handler.
 func (s *Service) Handle(_ context.Context, payload []byte) error {
 	at := time.Now()
 	s.Handled.Add(1)
@@ -35,14 +37,15 @@ func (s *Service) Handle(_ context.Context, payload []byte) error {
 	return nil
 }
 
-// A span is what a service did for a while.
-type span struct {
+// A Span is what a service did for a while.
+type Span struct {
 	in, Out   float64 // a second
 	backlog   float64
 	latencies *measure.Latencies
 }
 
-func (s *span) Report(m *Measurement) {
+// Report sets what it says.
+func (s *Span) Report(m *Measurement) {
 	m.Set("in", s.in)
 	m.Set("out", s.Out)
 	m.Set("balance", s.Out/s.in)
@@ -55,12 +58,12 @@ func (s *span) Report(m *Measurement) {
 }
 
 // Observe measures a running service for d.
-func (s *Service) Observe(ctx context.Context, d time.Duration) (*span, error) {
+func (s *Service) Observe(ctx context.Context, d time.Duration) (*Span, error) {
 	return s.ObserveWhile(func() error { return Pause(ctx, d) })
 }
 
 // ObserveWhile measures a running service for as long as do takes.
-func (s *Service) ObserveWhile(do func() error) (*span, error) {
+func (s *Service) ObserveWhile(do func() error) (*Span, error) {
 	latencies := measure.NewLatencies()
 	s.latencies.Store(latencies)
 	start := time.Now()
@@ -73,7 +76,7 @@ func (s *Service) ObserveWhile(do func() error) (*span, error) {
 	seconds := time.Since(start).Seconds()
 	// In this order, so that what is handled in between makes no backlog.
 	committedAfter, handledAfter := s.Committed.Load(), s.Handled.Load()
-	return &span{
+	return &Span{
 		in:        float64(committedAfter-committed) / seconds,
 		Out:       float64(handledAfter-handled) / seconds,
 		backlog:   float64(max(0, committedAfter-handledAfter)),

@@ -41,7 +41,7 @@ func (e *Env) Operate(ctx context.Context, d *Database, args ...string) (*exec.C
 		return nil, err
 	}
 	cmd := exec.CommandContext(ctx, path, args...)
-	cmd.Env = append(os.Environ(), "DATABASE_URL="+d.Url)
+	cmd.Env = append(os.Environ(), "DATABASE_URL="+d.URL)
 	return cmd, nil
 }
 

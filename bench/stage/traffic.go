@@ -18,6 +18,7 @@ import (
 // A PublishFunc writes the n-th event in a transaction.
 type PublishFunc func(ctx context.Context, tx pgx.Tx, n int64) error
 
+// PublishBy publishes events of a system.
 func PublishBy(s systems.System) PublishFunc {
 	return func(ctx context.Context, tx pgx.Tx, n int64) error {
 		return s.Publish(ctx, tx, []systems.Event{Event(n)})

@@ -201,8 +201,8 @@ func TestExactlyOnce(t *testing.T) {
 	for round := range 4 {
 		grow(100)
 		n := round % 2
-		crew[n].signal(syscall.SIGKILL)
-		<-crew[n].done
+		crew[n].Signal(syscall.SIGKILL)
+		<-crew[n].Ended()
 		cfg.Name = fmt.Sprint("worker-", n, "-", round)
 		crew[n] = spawn(t, cfg)
 		eventually(t, 30*time.Second, "it serves", func() bool { // one that is just starting ends with its first connection

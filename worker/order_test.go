@@ -83,11 +83,11 @@ func orderThroughEverything(t *testing.T, keys, burst int, late time.Duration) {
 		time.Sleep(rand.N(1500 * time.Millisecond)) // the fault to inject
 		n := rand.N(workers)
 		if rand.N(3) == 0 {
-			crew[n].signal(syscall.SIGTERM)
+			crew[n].Signal(syscall.SIGTERM)
 		} else {
-			crew[n].signal(syscall.SIGKILL)
+			crew[n].Signal(syscall.SIGKILL)
 		}
-		<-crew[n].done
+		<-crew[n].Ended()
 		crew[n] = live(n)
 	}
 	publishing.Wait()

@@ -337,7 +337,7 @@ func testKillerEvent(t *testing.T, by string) {
 		var over bool
 		eventually(t, 30*time.Second, "it dies, or all is over", func() bool {
 			select {
-			case <-p.done:
+			case <-p.Ended():
 				return true
 			default:
 			}

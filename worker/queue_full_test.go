@@ -47,7 +47,7 @@ func TestNotificationQueueFull(t *testing.T) {
 	pool = migrated(t, server)
 
 	l := newLedger()
-	sub := worker.Subscription{Name: "s", Topics: everything, Retry: worker.Retry{Attempts: 1}}
+	sub := worker.Subscription{Name: "s", Topics: everything, Retry: worker.Retry{MaxAttempts: 1}}
 	start(t, pool, worker.Config{PollInterval: 6 * time.Second}, sub, func(_ context.Context, e *worker.Event[payload]) error {
 		l.add(e)
 		if e.Payload.N == 0 {

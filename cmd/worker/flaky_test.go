@@ -131,8 +131,8 @@ func TestDrainsOnceSignalledTwice(t *testing.T) {
 	}
 	p := spawn(t, "--database-url", db.URL, "--subscription", "s", "--handler", "flaky")
 	eventually(t, 30*time.Second, "the handler is in the middle of it", func() bool { return left(t, db)["slow"].State == outbox.Running })
-	p.signal(syscall.SIGTERM)
-	if err := syscall.Kill(-p.cmd.Process.Pid, syscall.SIGINT); err != nil { // not SIGTERM again: the kernel may merge two
+	p.Signal(syscall.SIGTERM)
+	if err := syscall.Kill(-p.Pid(), syscall.SIGINT); err != nil { // not SIGTERM again: the kernel may merge two
 		t.Fatal(err)
 	}
 	if err := p.end(); err != nil {

@@ -74,7 +74,7 @@ func TestPrivileges(t *testing.T) {
 	first.await(t, "serving", 1)
 	second := start(t, args...)
 	second.await(t, "serving", 1)
-	first.signal(syscall.SIGKILL)
+	first.Signal(syscall.SIGKILL)
 	second.await(t, "evicted a dead worker: its lanes are free", 1)
 	eventually(t, time.Minute, "all is settled", func() bool { return settled(t, owner) })
 	rollups := start(t, "--database-url", urlOf("worker"), "--subscription", "rollup", "--handler", "rollup", "--retention", "1ms")

@@ -174,7 +174,7 @@ func TestRollupUnderKills(t *testing.T) {
 		case 0, 1, 3, 4: // in any part of a window: this is the fault to inject, and waits for nothing
 			time.Sleep(rand.N(700 * time.Millisecond))
 			n := rand.N(len(crew))
-			crew[n].signal(syscall.SIGKILL)
+			crew[n].Signal(syscall.SIGKILL)
 			_ = crew[n].end()
 			crew[n] = live()
 			killed++

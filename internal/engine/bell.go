@@ -57,7 +57,7 @@ type Bell struct {
 // NewBell returns a bell that is not armed, for the worker that is the sentinel. Both connections must reach PostgreSQL
 // directly, and are the bell's alone. A former sentinel that still holds the lock, because it is frozen or cut off, loses it.
 func NewBell(ctx context.Context, lock, probe naming.Conn, s Subscription) (*Bell, error) {
-	b := &Bell{lock: lock, probe: probe, floor: s.Floor}
+	b := &Bell{lock: lock, probe: probe, floor: s.floor}
 	_, err := lock.Exec(ctx, `
 		select pg_terminate_backend(l.pid)
 		from pg_locks l

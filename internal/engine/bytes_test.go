@@ -144,7 +144,7 @@ func TestReadsAreBounded(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	db := pgtest.New(t)
-	m, _ := enginetest.Member(t, db, enginetest.Subscribe(t, db, ">"))
+	sub := enginetest.Subscribe(t, db, ">")
 	var received atomic.Int64
 	cfg, err := pgx.ParseConfig(db.URL)
 	if err != nil {
@@ -154,10 +154,19 @@ func TestReadsAreBounded(t *testing.T) {
 		c, err := new(net.Dialer).DialContext(ctx, network, addr)
 		return countingConn{c, &received}, err
 	}
-	if m.Conn, err = pgx.ConnectConfig(ctx, cfg); err != nil {
+	conn, err := pgx.ConnectConfig(ctx, cfg)
+	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { m.Conn.Close(context.Background()) }) //nolint:errcheck // it may be closed
+	t.Cleanup(func() { conn.Close(context.Background()) }) //nolint:errcheck // it may be closed
+	id, err := engine.Join(ctx, db.Conn(t), t.Name(), true, time.Hour, []int32{sub.ID})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := engine.NewMember(conn, id, sub)
+	if _, err := m.Claim(ctx, engine.Lanes); err != nil {
+		t.Fatal(err)
+	}
 
 	const some = `insert into outbox.events (topic, payload) select 'a', to_json(case when n % 4 < 3 then repeat('x', 1000000) else 'small' end) from generate_series(1, 200) n`
 	late, err := db.Conn(t).Begin(ctx)

@@ -24,8 +24,8 @@ type querier interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
 
-// CheckRowSecurity returns an *outbox.RowSecurityError when this role may be shown a part of the outbox only.
-func CheckRowSecurity(ctx context.Context, db querier) error {
+// checkRowSecurity returns an *outbox.RowSecurityError when this role may be shown a part of the outbox only.
+func checkRowSecurity(ctx context.Context, db querier) error {
 	var (
 		role   string
 		hidden []string
@@ -43,7 +43,7 @@ func CheckRowSecurity(ctx context.Context, db querier) error {
 // CheckLog returns outbox.ErrForeignCluster, outbox.ErrLogBehind or outbox.ErrRowSecurity when something is wrong with the log as a
 // whole: readers would repeat or miss events. It takes a millisecond. Safe for concurrent use as far as db is.
 func CheckLog(ctx context.Context, db querier) error {
-	if err := CheckRowSecurity(ctx, db); err != nil {
+	if err := checkRowSecurity(ctx, db); err != nil {
 		return err
 	}
 	var fault *string

@@ -32,7 +32,7 @@ type Line struct {
 	Old   bool          // whether what is held is old enough to be deleted
 }
 
-// Event LaneEvent is an event with the lane that it is in.
+// Event is an event with the lane that it is in.
 type Event struct {
 	outbox.Event
 	Lane int16
@@ -96,7 +96,7 @@ func (m *Member) Lines(ctx context.Context, lanes []int16, keep time.Duration) (
 		return err
 	})
 	batch.Queue("commit")
-	if err := m.Conn.SendBatch(ctx, batch).Close(); err != nil {
+	if err := m.conn.SendBatch(ctx, batch).Close(); err != nil {
 		return nil, fmt.Errorf("load unfinished deliveries: %w", err)
 	}
 	return withHolds(lines, holds), nil

@@ -134,7 +134,7 @@ func interval(keep time.Duration) *time.Duration {
 // keep, so that the log need not keep it. It looks at limit events at most. Every window that was decided, so that its events are handled, deliveries or held, must be settled before; the one that
 // was read since, if any, is ahead, and is decided after.
 func (m *Member) Refill(ctx context.Context, lane int16, wants []Want, ahead *Window, limit int, keep time.Duration) (refills []Refill, err error) {
-	at := m.Cursors
+	at := m.cursors
 	if ahead != nil {
 		at = ahead.before
 	}
@@ -149,8 +149,8 @@ func (m *Member) Refill(ctx context.Context, lane int16, wants []Want, ahead *Wi
 	}
 	err = m.inTx(ctx, func(batch *pgx.Batch) {
 		batch.Queue(refillSetup)
-		batch.Queue(refillSQL, m.subscription, lane, keys, rows, c.After[0], limit, m.topics.Regex(), m.floor,
-			c.Pending.multirange(), c.late.multirange(), c.lateAfter, interval(keep)).Query(func(found pgx.Rows) (err error) {
+		batch.Queue(refillSQL, m.subscription, lane, keys, rows, c.after[0], limit, m.topics.Regex(), m.floor,
+			c.pending.multirange(), c.late.multirange(), c.lateAfter, interval(keep)).Query(func(found pgx.Rows) (err error) {
 			refills, err = pgx.CollectRows(found, pgx.RowToStructByPos[Refill])
 			return err
 		})
@@ -166,8 +166,8 @@ func (w *Window) New(e *Event) bool {
 	if w.after == nil {
 		w.after = &[Lanes]int64{}
 		for _, c := range w.before {
-			for i, lane := range c.Lanes {
-				w.after[lane] = c.After[i]
+			for i, lane := range c.lanes {
+				w.after[lane] = c.after[i]
 			}
 		}
 	}

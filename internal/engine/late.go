@@ -11,9 +11,9 @@ const lateShare = 8
 
 // turn returns the cursors that the next read is for, and the others. Lanes that catch up with a transaction whose late events do not
 // fit in a window take nothing new meanwhile; the others go on, in turns with them.
-func (m *Member) turn() (cursors, others []Cursor) {
-	var late, rest []Cursor
-	for _, c := range m.Cursors {
+func (m *Member) turn() (cursors, others []cursor) {
+	var late, rest []cursor
+	for _, c := range m.cursors {
 		if len(c.late) > 0 {
 			late = append(late, c)
 		} else {
@@ -21,7 +21,7 @@ func (m *Member) turn() (cursors, others []Cursor) {
 		}
 	}
 	if len(late) == 0 || len(rest) == 0 {
-		return m.Cursors, nil
+		return m.cursors, nil
 	}
 	if m.caughtUp = !m.caughtUp; m.caughtUp {
 		return late, rest
@@ -39,8 +39,8 @@ select array(
     cross join lateral (select e.lane from outbox.events e where e.xid = x.xid::text::xid8 and e.id > $3 and e.id > $4) e)`
 
 // partLate parts the lanes of cursors that have just been cut from those that have no more late events: only the first have to catch up.
-func (m *Member) partLate(ctx context.Context, cursors []Cursor) ([]Cursor, error) {
-	var parted []Cursor
+func (m *Member) partLate(ctx context.Context, cursors []cursor) ([]cursor, error) {
+	var parted []cursor
 	for _, c := range cursors {
 		if len(c.late) == 0 {
 			parted = append(parted, c)
@@ -50,7 +50,7 @@ func (m *Member) partLate(ctx context.Context, cursors []Cursor) ([]Cursor, erro
 		for _, s := range c.late {
 			from, to = append(from, s.from), append(to, s.to)
 		}
-		tx, err := m.Conn.Begin(ctx)
+		tx, err := m.conn.Begin(ctx)
 		if err != nil {
 			return nil, fmt.Errorf("look for lanes with late events: %w", err)
 		}
@@ -64,7 +64,7 @@ func (m *Member) partLate(ctx context.Context, cursors []Cursor) ([]Cursor, erro
 		if err != nil {
 			return nil, fmt.Errorf("look for lanes with late events: %w", err)
 		}
-		rest, behind := split([]Cursor{c}, lanes)
+		rest, behind := split([]cursor{c}, lanes)
 		for i := range rest {
 			rest[i].late, rest[i].lateAfter = nil, 0
 		}

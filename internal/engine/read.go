@@ -17,8 +17,8 @@ type Window struct {
 	// Events are those that match the subscription's topics.
 	Events []Event
 
-	before  []Cursor // where the lanes stood
-	cursors []Cursor // where they stand once all of Events are handled
+	before  []cursor // where the lanes stood
+	cursors []cursor // where they stand once all of Events are handled
 	moved   bool     // whether that is somewhere else than before
 	full    bool     // whether there may be more to read at once
 
@@ -126,7 +126,7 @@ const fitsSQL = `
             else octet_length(e.payload::text) + octet_length(e.headers::text) <= $14::integer end`
 
 // readArgs are the parameters of readSQL for some of the member's cursors.
-func (m *Member) readArgs(cursors []Cursor, limit int) []any {
+func (m *Member) readArgs(cursors []cursor, limit int) []any {
 	longest := shareFactor * windowBytes / limit
 	if m.long {
 		limit, longest = 1, math.MaxInt32
@@ -144,7 +144,7 @@ func (m *Member) readArgs(cursors []Cursor, limit int) []any {
 	)
 	hot := 0
 	for _, c := range cursors {
-		for _, lane := range c.Lanes {
+		for _, lane := range c.lanes {
 			if m.hot[lane] {
 				hot++
 			}
@@ -152,7 +152,7 @@ func (m *Member) readArgs(cursors []Cursor, limit int) []any {
 	}
 	total := lanesOf(cursors)
 	for part, c := range cursors {
-		set := c.Pending
+		set := c.pending
 		if catchingUp {
 			set = c.late
 		}
@@ -160,7 +160,7 @@ func (m *Member) readArgs(cursors []Cursor, limit int) []any {
 			spanParts = append(spanParts, int16(part))
 			from, to, late = append(from, s.from), append(to, s.to), append(late, c.lateAfter)
 		}
-		for i, lane := range c.Lanes {
+		for i, lane := range c.lanes {
 			// Lanes that were cut last time share a window's worth, the others another: so a single busy key gets it all,
 			// and a sudden burst in all lanes stays bounded.
 			n := max(1, limit/total)
@@ -171,10 +171,10 @@ func (m *Member) readArgs(cursors []Cursor, limit int) []any {
 				n = max(1, limit/hot)
 			}
 			if n > 0 {
-				minAfter = min(minAfter, c.After[i])
+				minAfter = min(minAfter, c.after[i])
 			}
-			maxAfter = max(maxAfter, c.After[i])
-			lanes, after, take, parts = append(lanes, lane), append(after, c.After[i]), append(take, int32(n)), append(parts, int16(part))
+			maxAfter = max(maxAfter, c.after[i])
+			lanes, after, take, parts = append(lanes, lane), append(after, c.after[i]), append(take, int32(n)), append(parts, int16(part))
 		}
 	}
 	return []any{
@@ -202,7 +202,7 @@ func (m *Member) Read(ctx context.Context, limit int) (*Window, error) {
 	batch.Queue(readSetup)
 	batch.Queue(readSQL, args...)
 	batch.Queue("commit")
-	results := m.Conn.SendBatch(ctx, batch)
+	results := m.conn.SendBatch(ctx, batch)
 	defer results.Close()
 	for range 2 {
 		if _, err := results.Exec(); err != nil {
@@ -221,9 +221,9 @@ func (m *Member) Read(ctx context.Context, limit int) (*Window, error) {
 		return nil, fmt.Errorf("read: %w", err)
 	}
 
-	w := &Window{Events: got.events, before: m.Cursors, cursors: m.Cursors}
+	w := &Window{Events: got.events, before: m.cursors, cursors: m.cursors}
 	w.full = len(got.cut) > 0 || got.lateCut != 0 || catchingUp || len(others) > 0
-	if slices.ContainsFunc(m.Cursors, func(c Cursor) bool { return slices.Max(c.After) > got.head }) {
+	if slices.ContainsFunc(m.cursors, func(c cursor) bool { return slices.Max(c.after) > got.head }) {
 		return nil, fmt.Errorf("read: %w", outbox.ErrLogBehind) // the cursors are older than what the read saw
 	}
 	next := advance(cursors, got.reading)
@@ -236,7 +236,7 @@ func (m *Member) Read(ctx context.Context, limit int) (*Window, error) {
 	if w.moved {
 		w.cursors = append(slices.Clone(others), next...)
 	}
-	m.Cursors = w.cursors
+	m.cursors = w.cursors
 	if !catchingUp {
 		clear(m.hot)
 	}
@@ -248,7 +248,7 @@ func (m *Member) Read(ctx context.Context, limit int) (*Window, error) {
 }
 
 // PutBack undoes the last read, whose window nobody has begun to handle: the next one finds it again.
-func (m *Member) PutBack(w *Window) { m.Cursors = w.before }
+func (m *Member) PutBack(w *Window) { m.cursors = w.before }
 
 // inOrder returns the events sorted by id. Not their slice itself is sorted: an event is too large to be swapped often.
 func inOrder(events []Event) []Event {
@@ -269,9 +269,9 @@ func inOrder(events []Event) []Event {
 }
 
 // shrunk reports whether some transaction is pending no longer.
-func shrunk(before, after []Cursor) bool {
+func shrunk(before, after []cursor) bool {
 	for i := range before {
-		if !before[i].Pending.equal(after[i].Pending) {
+		if !before[i].pending.equal(after[i].pending) {
 			return true
 		}
 	}

@@ -2,19 +2,13 @@ package engine
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
-	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/signalbox-go/signalbox/outbox"
 )
-
-// ErrBusy says that something could not be done just now, because of a transaction that takes its time. Try again later.
-var ErrBusy = errors.New("another transaction is in the way")
 
 // UnsettledSQL is true when the subscription s has yet to settle the event e of the lane whose cursor is c: it has not
 // passed it, or goes back in front of it, or waits for its transaction, or its key is held. Only what is recorded counts, not what
@@ -120,20 +114,6 @@ func Trim(ctx context.Context, db outbox.Beginner, lane int16, keep time.Duratio
 func KeepLog(ctx context.Context, tx pgx.Tx) error {
 	_, err := tx.Exec(ctx, `select pg_advisory_xact_lock_shared(`+LockClass+`, $1::integer)`, lockTrim)
 	return err
-}
-
-// busy turns the error of a lock's timeout into ErrBusy.
-func busy(err error) error {
-	if lockTimedOut(err) {
-		return fmt.Errorf("%w: %w", ErrBusy, err)
-	}
-	return err
-}
-
-// lockTimedOut reports whether a statement ended because it waited for a lock for longer than lock_timeout.
-func lockTimedOut(err error) bool {
-	var pgErr *pgconn.PgError
-	return errors.As(err, &pgErr) && pgErr.Code == pgerrcode.LockNotAvailable
 }
 
 // TrimSkipped deletes up to limit deliveries that were skipped longer ago than keep, and returns how many. Dead letters stay,

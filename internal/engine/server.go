@@ -2,16 +2,11 @@ package engine
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 
 	"github.com/signalbox-go/signalbox/internal/naming"
 )
-
-// ErrOtherServer says that a connection reaches another server than the worker's control connection, or the same one after a restart:
-// it may lack what was read before, so nothing of that may be settled there.
-var ErrOtherServer = errors.New("connection reaches another server than the worker's others, or that server has restarted")
 
 // A ServerLock shows that connections reach one server, in one life of it. It is an advisory lock under a random key, which the control
 // connection holds: a crash, a restart, and another server all lack it. Start times and timelines would not do: they stay the same

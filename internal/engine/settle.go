@@ -128,7 +128,7 @@ func (m *Member) SettleTx(ctx context.Context, tx pgx.Tx, s Settlement) error {
 	batch := &pgx.Batch{}
 	batch.Queue(fenceSQL, m.worker, m.subscription)
 	m.queue(batch, &s, &next)
-	err := naming.For(m.Conn).Tx(tx).SendBatch(ctx, batch).Close()
+	err := naming.For(m.conn).Tx(tx).SendBatch(ctx, batch).Close()
 	if err == nil {
 		err = tx.Commit(ctx)
 	}
@@ -183,9 +183,9 @@ func (m *Member) queue(batch *pgx.Batch, s *Settlement, next *settledState) {
 	covered, more, before := 0, next.more, next.handledAt
 	next.more = false
 	for i, c := range s.Window.cursors {
-		insert := batch.Queue(progressSQL, m.worker, m.subscription, c.Lanes, c.After, c.Pending.multirange(), c.late.multirange(), c.lateAfter,
+		insert := batch.Queue(progressSQL, m.worker, m.subscription, c.lanes, c.after, c.pending.multirange(), c.late.multirange(), c.lateAfter,
 			next.handled, more, before)
-		if covered += len(c.Lanes); i == 0 {
+		if covered += len(c.lanes); i == 0 {
 			insert.QueryRow(func(row pgx.Row) error { return row.Scan(&next.seq, &next.handledAt) })
 		}
 	}

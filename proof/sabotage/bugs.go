@@ -69,7 +69,7 @@ var bugs = []bug{
 	{
 		name: "head behind a cursor", harm: "takes a log whose ids went back for one in which nothing is new: loses what is published below its cursors",
 		edits: []edit{{
-			"internal/engine/read.go", "return slices.Max(c.After) > got.head", "return false && slices.Max(c.After) > got.head",
+			"internal/engine/read.go", "return slices.Max(c.after) > got.head", "return false && slices.Max(c.after) > got.head",
 		}},
 		pkg: "./internal/engine", run: "TestBehind",
 	},

@@ -158,7 +158,7 @@ func TestReadsAreBounded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { conn.Close(context.Background()) }) //nolint:errcheck // it may be closed
+	t.Cleanup(func() { conn.Close(context.Background()) })
 	id, err := engine.Join(ctx, db.Conn(t), t.Name(), true, time.Hour, []int32{sub.ID})
 	if err != nil {
 		t.Fatal(err)

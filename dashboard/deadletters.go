@@ -88,10 +88,10 @@ func (f deliveryForm) filter() (filter admin.DeliveryFilter, err error) {
 	filter = admin.DeliveryFilter{
 		Subscription: f.Subscription, States: []outbox.State{f.State}, IDs: f.IDs, Topic: f.Topic, Key: f.Key, Error: f.Error,
 	}
-	if filter.Since, err = parseTime("since", f.Since); err != nil {
+	if filter.Since, err = readTime("since", f.Since); err != nil {
 		return filter, err
 	}
-	filter.Until, err = parseTime("until", f.Until)
+	filter.Until, err = readTime("until", f.Until)
 	return filter, err
 }
 

@@ -75,7 +75,7 @@ func (h *Handler) confirm(ctx context.Context, r *http.Request) (*view, error) {
 	}
 	p := &confirmPage{deliveryForm: form, Decision: decision, Back: back(form)}
 	// "2h ago" means now, and not when somebody has made up his mind.
-	p.Since, p.Until = fixed(filter.Since), fixed(filter.Until)
+	p.Since, p.Until = admin.FormatTime(filter.Since), admin.FormatTime(filter.Until)
 	if p.Count, err = admin.CountDeliveriesTo(ctx, h.db, filter, admin.GlanceMost+1); err != nil {
 		return nil, err
 	}

@@ -63,10 +63,10 @@ func (h *Handler) events(ctx context.Context, r *http.Request) (*view, error) {
 
 func (p *eventsPage) filter() (f admin.EventFilter, err error) {
 	f = admin.EventFilter{Topic: p.Topic, Key: p.Key}
-	if f.Since, err = parseTime("since", p.Since); err != nil {
+	if f.Since, err = readTime("since", p.Since); err != nil {
 		return f, err
 	}
-	if f.Until, err = parseTime("until", p.Until); err != nil {
+	if f.Until, err = readTime("until", p.Until); err != nil {
 		return f, err
 	}
 	if p.Contains != "" {

@@ -306,7 +306,7 @@ func TestReplayMuch(t *testing.T) {
 	preview.check(t, "preview", 200, "!value=\"1h\"")
 	_, from, _ := strings.Cut(preview.body, `name="from" value="`)
 	from, _, _ = strings.Cut(from, `"`)
-	at, err := parseTime("from", html.UnescapeString(from))
+	at, err := admin.ParseTime(html.UnescapeString(from))
 	if since := time.Since(at); err != nil || since < time.Hour || since > time.Hour+time.Minute {
 		t.Errorf("from 1h on has become %q: %v, %v", from, since, err)
 	}

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/signalbox-go/signalbox/outbox"
@@ -114,19 +115,20 @@ type replayForm struct {
 
 func readReplay(r *http.Request) replayForm {
 	return replayForm{
-		Name: r.FormValue("name"), From: r.FormValue("from"), Until: r.FormValue("until"), Topic: r.FormValue("topic"), Key: r.FormValue("key"),
+		Name: r.FormValue("name"), From: strings.TrimSpace(r.FormValue("from")), Until: strings.TrimSpace(r.FormValue("until")),
+		Topic: r.FormValue("topic"), Key: r.FormValue("key"),
 	}
 }
 
 // fix has times that are relative mean the same when the replay is confirmed.
 func (f *replayForm) fix() error {
 	for name, text := range map[string]*string{"from": &f.From, "until": &f.Until} {
-		p, err := parsePlace(name, *text)
+		p, err := readPosition(name, *text)
 		if err != nil {
 			return err
 		}
-		if !p.at.IsZero() {
-			*text = fixed(p.at)
+		if !p.Time().IsZero() {
+			*text = admin.FormatPosition(p)
 		}
 	}
 	return nil
@@ -135,31 +137,23 @@ func (f *replayForm) fix() error {
 // Filtered is true when only some events are wanted. Else the subscription's cursors go back.
 func (f replayForm) Filtered() bool { return f.Topic != "" || f.Key != "" || f.Until != "" }
 
-// position is where everything is replayed from.
-func (f replayForm) position() (outbox.Position, error) {
-	from, err := parsePlace("from", f.From)
-	switch {
-	case err != nil:
-		return outbox.Position{}, err
-	case !from.at.IsZero():
-		return outbox.FromTime(from.at), nil
-	case from.id != 0:
-		return outbox.FromID(from.id), nil
-	}
-	return outbox.FromBeginning, nil
-}
-
 // filter is which events are replayed.
 func (f replayForm) filter() (admin.EventFilter, error) {
-	from, err := parsePlace("from", f.From)
+	from, err := readPosition("from", f.From)
 	if err != nil {
 		return admin.EventFilter{}, err
 	}
-	until, err := parsePlace("until", f.Until)
-	if err != nil {
+	until, err := readPosition("until", f.Until)
+	switch {
+	case err != nil:
 		return admin.EventFilter{}, err
+	case from.Now():
+		return admin.EventFilter{}, badRequest("from: nothing is published after now that could be replayed")
+	case f.Until != "" && until == outbox.FromBeginning:
+		return admin.EventFilter{}, badRequest("until: nothing was published before the beginning")
 	}
-	return admin.EventFilter{Topic: f.Topic, Key: f.Key, Since: from.at, MinID: from.id, Until: until.at, MaxID: until.id}, nil
+	// Until now is what a replay does anyway.
+	return admin.EventFilter{Topic: f.Topic, Key: f.Key, Since: from.Time(), MinID: from.ID(), Until: until.Time(), MaxID: until.ID()}, nil
 }
 
 // replayPage says what a replay would do.
@@ -181,7 +175,7 @@ func (h *Handler) confirmReplay(ctx context.Context, r *http.Request) (*view, er
 		}
 	} else {
 		var position outbox.Position
-		if position, err = p.position(); err == nil {
+		if position, err = readPosition("from", p.From); err == nil {
 			p.Count, err = admin.CountRewind(ctx, h.db, p.Name, position)
 		}
 	}
@@ -197,7 +191,7 @@ const replayChunk = 5000
 func (h *Handler) replay(ctx context.Context, r *http.Request) (string, error) {
 	f := readReplay(r)
 	if !f.Filtered() {
-		position, err := f.position()
+		position, err := readPosition("from", f.From)
 		if err != nil {
 			return "", err
 		}

@@ -31,7 +31,7 @@ type deliveryFilter struct {
 	Topic        string   `env:"-" placeholder:"PATTERN" help:"Only this topic; * stands for one token, > for the rest."`
 	Key          string   `env:"-" placeholder:"KEY" help:"Only events of this key."`
 	Error        string   `env:"-" placeholder:"TEXT" help:"Only those whose last error has this in it."`
-	Since        moment   `env:"-" placeholder:"TIME" help:"Only what became a delivery from then on: a time, a day, or how long ago (1h30m, 7d)."`
+	Since        moment   `env:"-" placeholder:"TIME" help:"Only what became a delivery from then on: a time or day (UTC unless it has a zone), or how long ago (1h30m, 7d)."`
 	Until        moment   `env:"-" placeholder:"TIME" help:"Only what became one before."`
 	ID           []int64  `env:"-" name:"id" placeholder:"ID" help:"Only of this event; repeat for several."`
 }

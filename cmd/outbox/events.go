@@ -28,7 +28,7 @@ type eventFilter struct {
 	Topic   string `env:"-" placeholder:"PATTERN" help:"Only this topic; * stands for one token, > for the rest."`
 	Key     string `env:"-" placeholder:"KEY" help:"Only events of this key."`
 	Payload string `env:"-" placeholder:"JSON" help:"Only events whose payload contains this JSON."`
-	Since   moment `env:"-" placeholder:"TIME" help:"Only what was published from then on: a time, a day, or how long ago (1h30m, 7d)."`
+	Since   moment `env:"-" placeholder:"TIME" help:"Only what was published from then on: a time or day (UTC unless it has a zone), or how long ago (1h30m, 7d)."`
 	Until   moment `env:"-" placeholder:"TIME" help:"Only what was published before."`
 	MinID   int64  `env:"-" name:"min-id" placeholder:"ID" help:"Only events from this id on."`
 	MaxID   int64  `env:"-" name:"max-id" placeholder:"ID" help:"Only events up to this id."`

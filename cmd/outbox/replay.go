@@ -20,7 +20,7 @@ import (
 
 type replayCommand struct {
 	Subscription string `arg:"" help:"The subscription's name."`
-	From         place  `env:"-" placeholder:"PLACE" help:"Go back there: an id, a time, how long ago (7d), or the beginning. Not with a filter."`
+	From         place  `env:"-" placeholder:"PLACE" help:"Go back there: an id, a time (UTC unless it has a zone), how long ago (7d), or the beginning. Not with a filter."`
 	eventFilter
 	Rate  int   `env:"-" default:"0" placeholder:"N" help:"With a filter, at most so many events a second. 0, the default, rests for as long as it works, so that others hardly notice."`
 	After int64 `env:"-" placeholder:"ID" help:"With a filter, go on behind this event, where a replay was interrupted."`

@@ -160,7 +160,7 @@ func (s *subscriptionsShowCommand) Run(ctx context.Context, c *console) error {
 type subscriptionsCreateCommand struct {
 	Name   string   `arg:"" help:"The subscription's name."`
 	Topics []string `env:"-" required:"" placeholder:"PATTERN" help:"Topics that it sees; repeat for several. * stands for one token, > for the rest."`
-	From   place    `env:"-" default:"beginning" placeholder:"PLACE" help:"Where it begins: beginning (default) of what the log still has, now, an id, a time, or how long ago (7d)."`
+	From   place    `env:"-" default:"beginning" placeholder:"PLACE" help:"Where it begins: beginning (default) of what the log still has, now, an id, a time (UTC unless it has a zone), or how long ago (7d)."`
 	asJSON
 	cli.Database
 }

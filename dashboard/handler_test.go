@@ -284,7 +284,7 @@ func TestAdminister(t *testing.T) {
 // What is replayed in several goes is what there was when it was asked for, and times mean what they meant in the preview.
 func TestReplayMuch(t *testing.T) {
 	t.Parallel()
-	const n = replayChunk + 1000
+	const n = 6000
 	s := newSite(t, Config{})
 	c := s.hire(t, "billing", "orders.*")
 	eventually(t, "it is there", func() bool {
@@ -296,7 +296,7 @@ func TestReplayMuch(t *testing.T) {
 	eventually(t, "all is handled", func() bool { return c.handled.Load() == n })
 	eventually(t, "that is recorded", func() bool {
 		n, err := admin.CountReplay(t.Context(), s.Pool, "billing", admin.EventFilter{})
-		return err == nil && n.Events >= replayChunk
+		return err == nil && n.Events >= 5000
 	})
 	var preview answer
 	eventually(t, "all of it is settled", func() bool {

@@ -1,6 +1,7 @@
 package dashboard
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,7 +10,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/signalbox-go/signalbox/outbox"
 	"github.com/signalbox-go/signalbox/outbox/admin"
@@ -185,9 +185,6 @@ func (h *Handler) confirmReplay(ctx context.Context, r *http.Request) (*view, er
 	return &view{Title: "Replay " + p.Name, Nav: "overview", Template: "replay", Data: p}, nil
 }
 
-// replayChunk is how many events are replayed in one go.
-const replayChunk = 5000
-
 func (h *Handler) replay(ctx context.Context, r *http.Request) (string, error) {
 	f := readReplay(r)
 	if !f.Filtered() {
@@ -206,52 +203,23 @@ func (h *Handler) replay(ctx context.Context, r *http.Request) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if filter.MaxID == 0 {
-		// Or it would go on for as long as anybody publishes.
-		newest, err := admin.Events(ctx, h.db, admin.EventFilter{}, admin.Page{Newest: true, Limit: 1})
-		if err != nil {
-			return "", err
-		}
-		filter.MaxID = max(newest.Next, 1)
+	done, err := admin.Replay(ctx, h.db, f.Name, filter, admin.ReplayOptions{})
+	if err != nil && done.Events > 0 {
+		h.audit(r, "replay", "subscription", f.Name, "filter", f, "count", done.Events, "error", err)
+		return "", &fault{http.StatusServiceUnavailable, "Only a part was replayed", fmt.Sprintf(
+			"%s %s came before the time was up or the database failed. Replay again from %d until %s, with the same topic and key.",
+			num(done.Events), plural(done.Events, "event", ""), done.Last+1, cmp.Or(f.Until, strconv.FormatInt(done.UpTo, 10)))}
 	}
-	var (
-		total int
-		last  int64
-	)
-	for done := false; !done; {
-		var n int
-		started := time.Now()
-		n, last, done, err = admin.ReplayEvents(ctx, h.db, f.Name, filter, last, replayChunk)
-		total += n
-		if err != nil && total > 0 {
-			h.audit(r, "replay", "subscription", f.Name, "filter", f, "count", total, "error", err)
-			return "", &fault{http.StatusServiceUnavailable, "Only a part was replayed", fmt.Sprintf(
-				"%s %s came before the time was up or the database failed. Replay again from %d, with the same topic, key and end.",
-				num(total), plural(total, "event", ""), last+1)}
-		}
-		if err != nil {
-			return "", err
-		}
-		if !done {
-			// What is new has the server to itself for half of the time: its latency is worth more than a replay's end.
-			rest(ctx, time.Since(started))
-		}
+	if err != nil {
+		return "", err
 	}
-	h.audit(r, "replay", "subscription", f.Name, "filter", f, "count", total)
-	return replayed(f.Name, int64(total)), nil
+	h.audit(r, "replay", "subscription", f.Name, "filter", f, "count", done.Events)
+	return replayed(f.Name, done.Events), nil
 }
 
 // replayed is where a replay leads to.
 func replayed(name string, n int64) string {
 	return withQuery("subscription", url.Values{"name": {name}, "done": {"replay"}, "n": {strconv.FormatInt(n, 10)}})
-}
-
-// rest waits, but not for longer than ctx.
-func rest(ctx context.Context, d time.Duration) {
-	select {
-	case <-ctx.Done():
-	case <-time.After(d):
-	}
 }
 
 // rewind asks for a rewind, and does not wait for handlers that take their time: the sentinel does the rest.

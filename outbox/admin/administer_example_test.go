@@ -40,8 +40,8 @@ func ExampleRewind() {
 	}
 }
 
-// Have one customer's orders handled again, a hundred at a time.
-func ExampleReplayEvents() {
+// Have one customer's orders handled again, a hundred a second.
+func ExampleReplay() {
 	ctx := context.Background()
 	pool, err := pgxpool.New(ctx, "postgres://user:password@localhost:5432/shop")
 	if err != nil {
@@ -49,15 +49,12 @@ func ExampleReplayEvents() {
 	}
 	defer pool.Close()
 
-	f := admin.EventFilter{Topic: "orders.*", Payload: json.RawMessage(`{"customer": 4711}`)}
-	after, done := int64(0), false
-	for !done {
-		var n int
-		if n, after, done, err = admin.ReplayEvents(ctx, pool, "mails", f, after, 100); err != nil {
-			log.Fatal(err)
-		}
-		fmt.Printf("%d events up to %d\n", n, after)
-		time.Sleep(time.Second) // at the pace that suits
+	done, err := admin.Replay(ctx, pool, "mails", admin.EventFilter{Topic: "orders.*", Payload: json.RawMessage(`{"customer": 4711}`)}, admin.ReplayOptions{
+		Rate:     100,
+		Progress: func(r admin.Replayed) { fmt.Printf("%d events up to %d of %d\n", r.Events, r.Last, r.UpTo) },
+	})
+	if err != nil {
+		log.Fatalf("%v: go on with After: %d", err, done.Last)
 	}
 }
 

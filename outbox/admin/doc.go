@@ -1,7 +1,7 @@
 // Package admin looks at an outbox, and administers it: subscriptions, deliveries, events and what became of them, replays, status.
 //
 // List, pause and resume subscriptions ([Subscriptions], [Pause], [Resume], [DeleteSubscription]). Look at the log and at what became
-// of an event ([Events], [EventByID], [Tail]). Have events handled again ([Rewind] for all from an outbox.Position on, [ReplayEvents]
+// of an event ([Events], [EventByID], [Tail]). Have events handled again ([Rewind] for all from an outbox.Position on, [Replay]
 // for some). Decide about what failed ([ListDeliveries], [LookAtDeliveries], [RetryDeliveries], [SkipDeliveries],
 // [DiscardDeliveries]). [ReadStatus] says how all of that is doing.
 package admin

@@ -17,17 +17,26 @@ type decision struct {
 	Name    string // "retry", "skip" or "discard"
 	Verb    string // on buttons
 	Promise string // what it does
-	run     func(context.Context, outbox.DB, admin.DeliveryFilter, string) (int64, error)
+	do      func(reason string) admin.Decision
 }
 
 var decisions = map[string]decision{
-	"retry": {"retry", "Retry", "They are tried again at once, with all their attempts, in the order of their keys.", func(ctx context.Context, db outbox.DB, f admin.DeliveryFilter, _ string) (int64, error) {
-		return admin.RetryDeliveries(ctx, db, f)
-	}},
-	"skip": {"skip", "Skip", "They are set aside and kept with your reason. Their keys go on.", admin.SkipDeliveries},
-	"discard": {"discard", "Discard", "They are deleted with their payloads and errors. Nobody can bring them back.", func(ctx context.Context, db outbox.DB, f admin.DeliveryFilter, _ string) (int64, error) {
-		return admin.DiscardDeliveries(ctx, db, f)
-	}},
+	"retry": {
+		"retry", "Retry", "They are tried again at once, with all their attempts, in the order of their keys.",
+		func(string) admin.Decision { return admin.RetryDeliveries },
+	},
+	"skip": {
+		"skip", "Skip", "They are set aside and kept with your reason. Their keys go on.",
+		func(reason string) admin.Decision {
+			return func(ctx context.Context, db outbox.DB, f admin.DeliveryFilter) (int64, error) {
+				return admin.SkipDeliveries(ctx, db, f, reason)
+			}
+		},
+	},
+	"discard": {
+		"discard", "Discard", "They are deleted with their payloads and errors. This cannot be undone.",
+		func(string) admin.Decision { return admin.DiscardDeliveries },
+	},
 }
 
 // readDecision reads what is to be done about which deliveries. Everything that matches is meant only where "-all" says so: not
@@ -98,7 +107,12 @@ func (h *Handler) decide(ctx context.Context, r *http.Request) (string, error) {
 	if decision.Name == "skip" && reason == "" {
 		return "", badRequest("skipped events are kept with a reason: go back and give one")
 	}
-	n, err := decision.run(ctx, h.db, filter, reason)
+	n, err := admin.DecideInChunks(ctx, h.db, filter, decision.do(reason))
+	if err != nil && n > 0 {
+		h.audit(r, decision.Name, "filter", form.query().Encode(), "reason", reason, "count", n, "error", err)
+		return "", &fault{http.StatusServiceUnavailable, "Only a part was done", fmt.Sprintf(
+			"%s %s came before the time was up or the database failed. Do it again for the others.", num(n), plural(n, "event", ""))}
+	}
 	if err != nil {
 		return "", err
 	}

@@ -259,7 +259,7 @@ type deliveriesDiscardCommand struct {
 
 // Help is what "outbox deliveries discard --help" explains.
 func (*deliveriesDiscardCommand) Help() string {
-	return `Deletes deliveries with their payloads and failures. Their keys go on. Nobody can bring them back.
+	return `Deletes deliveries with their payloads and failures. Their keys go on. This cannot be undone.
 
 	outbox deliveries discard -s mails --id 1234 --yes
 	outbox deliveries discard -s mails --state skipped --until 30d
@@ -277,7 +277,7 @@ type decision struct {
 	verb, done string // for people
 	json       string // its count in JSON
 	certain    bool   // does not ask
-	do         func(context.Context, outbox.DB, admin.DeliveryFilter) (int64, error)
+	do         admin.Decision
 }
 
 func (d decision) run(ctx context.Context, c *console, database cli.Database, chosen *deliveryFilter, sure confirmation, as asJSON) error {
@@ -306,7 +306,10 @@ func (d decision) run(ctx context.Context, c *console, database cli.Database, ch
 		if err := c.confirm(ctx, sure, question); err != nil {
 			return err
 		}
-		if n, err = d.do(ctx, pool, f); err != nil {
+		if n, err = admin.DecideInChunks(ctx, pool, f, d.do); err != nil && n > 0 {
+			return fmt.Errorf("%w: %s %s before; run it again for the others", err, plural(n, "delivery", "deliveries"), d.done)
+		}
+		if err != nil {
 			return err
 		}
 	}

@@ -272,7 +272,7 @@ type subscriptionsDeleteCommand struct {
 
 // Help is what "outbox subscriptions delete --help" explains.
 func (*subscriptionsDeleteCommand) Help() string {
-	return `Deletes a subscription with its cursors and deliveries, dead letters included. Nobody can bring them back. It asks, or wants --yes.
+	return `Deletes a subscription with its cursors and deliveries, dead letters included. This cannot be undone. It asks, or wants --yes.
 
 	outbox subscriptions delete mails
 	outbox subscriptions delete mails --yes

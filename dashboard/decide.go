@@ -85,12 +85,14 @@ func (h *Handler) confirm(ctx context.Context, r *http.Request) (*view, error) {
 	p := &confirmPage{deliveryForm: form, Decision: decision, Back: back(form)}
 	// "2h ago" means now, and not when somebody has made up his mind.
 	p.Since, p.Until = admin.FormatTime(filter.Since), admin.FormatTime(filter.Until)
-	if p.Count, err = admin.CountDeliveriesTo(ctx, h.db, filter, admin.GlanceMost+1); err != nil {
+	if p.Count, err = admin.CountDeliveriesUpTo(ctx, h.db, filter, admin.GlanceMost+1); err != nil {
 		return nil, err
 	}
-	if p.Examples, err = admin.ListDeliveries(ctx, h.db, filter, 0, examples); err != nil {
+	first, err := admin.ListDeliveries(ctx, h.db, filter, admin.ListOptions{Limit: examples})
+	if err != nil {
 		return nil, err
 	}
+	p.Examples = first.Items
 	return &view{Title: decision.Verb, Nav: "deadletters", Template: "confirm", Data: p}, nil
 }
 

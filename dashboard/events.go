@@ -46,17 +46,17 @@ func (h *Handler) events(ctx context.Context, r *http.Request) (*view, error) {
 	if err != nil {
 		return nil, err
 	}
-	page, err := admin.Events(ctx, h.db, filter, admin.Page{After: after, Newest: true, Limit: pageRows})
+	page, err := admin.ListNewestEvents(ctx, h.db, filter, admin.ListOptions{After: after, Limit: pageRows})
 	if err != nil {
 		return nil, err
 	}
-	p.Events = page.Events
+	p.Events = page.Items
 	if after > 0 {
 		p.Newest = withQuery("events", without(q, "after"))
 	}
-	if !page.Done {
+	if page.Next != 0 {
 		p.Older = withQuery("events", with(q, "after", strconv.FormatInt(page.Next, 10)))
-		p.Short = len(page.Events) < pageRows
+		p.Short = len(page.Items) < pageRows
 	}
 	return &view{Title: "Events", Nav: "events", Template: "events", Data: p, Live: after == 0}, nil
 }

@@ -163,8 +163,8 @@ func TestWrongInput(t *testing.T) {
 		"payload?id=x":                                {400, "which is a number"},
 		"events?after=x":                              {400, "which is a number"},
 		"events?topic=a..b":                           {400, "empty token"},
-		"events?since=yesterday":                      {400, "15m, 2h or 3d"},
-		"events?until=-2h":                            {400, "15m, 2h or 3d"},
+		"events?since=yesterday":                      {400, "how long ago (90s, 1h30m, 7d)"},
+		"events?until=-2h":                            {400, "how long ago (90s, 1h30m, 7d)"},
 		"events?contains={":                           {400, "such as {&#34;total&#34;: 4200}"},
 		"events?key=%00":                              {400, "zero bytes"},
 		"deadletters?state=gone":                      {400, "dead, retrying, running or skipped"},
@@ -175,7 +175,7 @@ func TestWrongInput(t *testing.T) {
 		"confirm?do=retry&subscription=mails&id=x":    {400, "which is a number"},
 		"confirm?do=retry-all&subscription=mails":     {200, "Nothing matches any more"},
 		"replay?name=unknown":                         {404, "There is no such subscription"},
-		"replay?name=mails&from=tomorrow":             {400, "15m, 2h or 3d"},
+		"replay?name=mails&from=tomorrow":             {400, "how long ago (90s, 1h30m, 7d)"},
 		"replay?name=mails&from=0":                    {400, "begin at 1"},
 		"replay?name=mails&from=99":                   {400, "beyond the end of the log"},
 		"replay?name=mails&topic=a..b":                {400, "empty token"},
@@ -288,7 +288,7 @@ func TestReplayMuch(t *testing.T) {
 	s := newSite(t, Config{})
 	c := s.hire(t, "billing", "orders.*")
 	eventually(t, "it is there", func() bool {
-		list, err := admin.Subscriptions(t.Context(), s.Pool)
+		list, err := admin.ListSubscriptions(t.Context(), s.Pool)
 		return err == nil && len(list) == 1
 	})
 	s.get(t, "replay?name=billing&from=1h").check(t, "preview of nothing", 200, "Nothing to replay", "!>Replay<")

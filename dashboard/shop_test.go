@@ -233,7 +233,7 @@ func (s *site) fill(t *testing.T) {
 	hire("store-1:977", map[string]failing{"warehouse": warehouse})
 	s.subscribe(t, "search", ">")
 	eventually(t, "the workers have the lanes", func() bool {
-		list, err := admin.Subscriptions(t.Context(), s.Pool)
+		list, err := admin.ListSubscriptions(t.Context(), s.Pool)
 		return err == nil && len(list) == 4 && list[0].Owned+list[1].Owned+list[3].Owned == 3*engine.Lanes && len(list[1].Workers) == 2
 	})
 	topics := []string{"orders.placed", "orders.placed", "orders.paid", "orders.shipped", "customers.created", "stock.counted"}
@@ -278,7 +278,7 @@ func (s *site) fill(t *testing.T) {
 func (s *site) imagine(t *testing.T) {
 	t.Helper()
 	s.handler.every = refresh
-	now, err := admin.ReadMark(t.Context(), s.Pool)
+	now, err := admin.GetMark(t.Context(), s.Pool)
 	if err != nil {
 		t.Fatal(err)
 	}

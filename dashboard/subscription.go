@@ -64,7 +64,7 @@ func (h *Handler) subscription(ctx context.Context, r *http.Request) (*view, err
 		return nil, outbox.ErrUnknownSubscription
 	}
 	p := &subscriptionPage{subscriptionLine: lines[i]}
-	lanes, err := admin.LaneRows(ctx, h.db, name)
+	lanes, err := admin.ListLanes(ctx, h.db, name)
 	if err != nil {
 		return nil, err
 	}
@@ -82,7 +82,7 @@ func (h *Handler) subscription(ctx context.Context, r *http.Request) (*view, err
 		p.Late, p.Far = p.Late || cell.Late(), p.Far || cell.Far()
 		p.Lanes = append(p.Lanes, cell)
 	}
-	if p.Waiting, err = admin.BlockedKeys(ctx, h.db, name, blockedKeys); err != nil {
+	if p.Waiting, err = admin.ListBlockedKeys(ctx, h.db, name, blockedKeys); err != nil {
 		return nil, err
 	}
 	return &view{Title: name, Nav: "overview", Template: "subscription", Data: p, Live: true}, nil
@@ -230,7 +230,7 @@ func (h *Handler) rewind(ctx context.Context, name string, to outbox.Position) (
 	if !errors.Is(err, context.DeadlineExceeded) {
 		return n, err
 	}
-	list, unknown := admin.Subscriptions(ctx, h.db)
+	list, unknown := admin.ListSubscriptions(ctx, h.db)
 	if unknown == nil && slices.ContainsFunc(list, func(s admin.SubscriptionRow) bool { return s.Name == name && s.RewindTo != nil }) {
 		err = nil
 	}

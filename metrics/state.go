@@ -141,7 +141,7 @@ func (s *outboxState) read() ([]prometheus.Metric, error) {
 		if status, err = admin.Glance(ctx, nested{tx}); err != nil {
 			return err
 		}
-		subscriptions, err = admin.Subscriptions(ctx, tx)
+		subscriptions, err = admin.ListSubscriptions(ctx, tx)
 		return err
 	})
 	if err != nil {

@@ -75,7 +75,7 @@ subscription: it failed, is slow, or waits behind one of its key that did.
 	outbox deliveries list -s mails --state all --since 1h
 	outbox deliveries list -s mails --error refused --json | jq '.deliveries[].event.id'
 
-The JSON object is {"deliveries": […], "next": id for --after, "done": whether that was the last page}.`
+The JSON object is {"deliveries": […], "next": id for --after, 0 on the last page, "done": whether it is that}.`
 }
 
 // A deliveryPage is what "outbox deliveries list --json" prints.
@@ -94,19 +94,11 @@ func (l *deliveriesListCommand) Run(ctx context.Context, c *console) error {
 		return err
 	}
 	defer pool.Close()
-	if _, err := subscription(ctx, pool, l.Subscription); err != nil {
-		return err
-	}
-	list, err := admin.ListDeliveries(ctx, pool, l.filter(everyState), l.After, l.Limit+1)
+	list, err := admin.ListDeliveries(ctx, pool, l.filter(everyState), admin.ListOptions{After: l.After, Limit: l.Limit})
 	if err != nil {
 		return err
 	}
-	page := deliveryPage{Deliveries: list[:min(len(list), l.Limit)], Next: l.After, Done: len(list) <= l.Limit}
-	if n := len(page.Deliveries); n > 0 {
-		page.Next = page.Deliveries[n-1].Event.ID
-	} else {
-		page.Deliveries = []admin.DeliveryRow{}
-	}
+	page := deliveryPage{Deliveries: list.Items, Next: list.Next, Done: list.Next == 0}
 	switch {
 	case l.JSON:
 		return c.print(page)
@@ -149,20 +141,17 @@ func (s *deliveriesShowCommand) Run(ctx context.Context, c *console) error {
 		return err
 	}
 	defer pool.Close()
-	if _, err := subscription(ctx, pool, s.Subscription); err != nil {
-		return err
-	}
 	f := admin.DeliveryFilter{Subscription: s.Subscription, States: everyState, IDs: []int64{s.ID}}
-	list, err := admin.ListDeliveries(ctx, pool, f, s.ID-1, 1)
+	list, err := admin.ListDeliveries(ctx, pool, f, admin.ListOptions{Limit: 1})
 	switch {
 	case err != nil:
 		return err
-	case len(list) == 0:
+	case len(list.Items) == 0:
 		return fmt.Errorf("%w of event %d for %q: \"outbox events show %d\" says what became of it", errUnknownDelivery, s.ID, s.Subscription, s.ID)
 	case s.JSON:
-		return c.print(list[0])
+		return c.print(list.Items[0])
 	}
-	return c.write(deliveryText(&list[0]))
+	return c.write(deliveryText(&list.Items[0]))
 }
 
 func deliveryText(d *admin.DeliveryRow) string {
@@ -289,9 +278,6 @@ func (d decision) run(ctx context.Context, c *console, database cli.Database, ch
 		return err
 	}
 	defer pool.Close()
-	if _, err := subscription(ctx, pool, chosen.Subscription); err != nil {
-		return err
-	}
 	f := chosen.filter(decidable)
 	n, err := admin.CountDeliveries(ctx, pool, f)
 	if err != nil {

@@ -126,7 +126,7 @@ func (r *replayCommand) rewind(ctx context.Context, c *console, pool *pgxpool.Po
 func (r *replayCommand) interruptedRewind(ctx context.Context, c *console, pool *pgxpool.Pool, err error) error {
 	look, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
-	if row, failure := subscription(look, pool, r.Subscription); failure == nil && row.RewindTo != nil {
+	if row, failure := admin.GetSubscription(look, pool, r.Subscription); failure == nil && row.RewindTo != nil {
 		fmt.Fprintf(c.err, "\nIt is asked for, and %s goes back as soon as its workers have let go of it. To wait for that, run again:\n\n\t%s\n\n",
 			plain.Quote(r.Subscription), r.command(0, 0))
 	} else {

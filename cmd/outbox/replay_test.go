@@ -232,7 +232,7 @@ func TestReplayFromIsInterrupted(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "it asks", func() bool {
-		row, err := subscription(t.Context(), db.Pool, "mails")
+		row, err := admin.GetSubscription(t.Context(), db.Pool, "mails")
 		return err == nil && row.RewindTo != nil
 	})
 	interrupt(t, cmd)

@@ -25,20 +25,6 @@ type subscriptionsCommands struct {
 	Delete subscriptionsDeleteCommand `cmd:"" help:"Delete a subscription with its cursors and deliveries."`
 }
 
-// subscription returns one by its name.
-func subscription(ctx context.Context, db outbox.DB, name string) (admin.SubscriptionRow, error) {
-	list, err := admin.Subscriptions(ctx, db)
-	if err != nil {
-		return admin.SubscriptionRow{}, err
-	}
-	for _, s := range list {
-		if s.Name == name {
-			return s, nil
-		}
-	}
-	return admin.SubscriptionRow{}, fmt.Errorf("%w %q", outbox.ErrUnknownSubscription, name)
-}
-
 type subscriptionsListCommand struct {
 	asJSON
 	cli.Database
@@ -58,7 +44,7 @@ func (l *subscriptionsListCommand) Run(ctx context.Context, c *console) error {
 		return err
 	}
 	defer pool.Close()
-	list, err := admin.Subscriptions(ctx, pool)
+	list, err := admin.ListSubscriptions(ctx, pool)
 	switch {
 	case err != nil:
 		return err
@@ -119,7 +105,7 @@ func (s *subscriptionsShowCommand) Run(ctx context.Context, c *console) error {
 		return err
 	}
 	defer pool.Close()
-	row, err := subscription(ctx, pool, s.Name)
+	row, err := admin.GetSubscription(ctx, pool, s.Name)
 	if err != nil {
 		return err
 	}
@@ -134,7 +120,7 @@ func (s *subscriptionsShowCommand) Run(ctx context.Context, c *console) error {
 		}
 	}
 	if s.JSON {
-		return c.print(subscriptionView{SubscriptionRow: row, Lag: now.Lag, Oldest: now.Oldest, Deliveries: now.Deliveries, Lanes: now.Lanes})
+		return c.print(subscriptionView{SubscriptionRow: *row, Lag: now.Lag, Oldest: now.Oldest, Deliveries: now.Deliveries, Lanes: now.Lanes})
 	}
 	paused := ""
 	if row.PausedAt != nil {
@@ -146,7 +132,7 @@ func (s *subscriptionsShowCommand) Run(ctx context.Context, c *console) error {
 		field{"Id", strconv.Itoa(int(row.ID))},
 		field{"Topics", plain.Quote(strings.Join(row.Topics, " "))},
 		field{"Created", clock(row.CreatedAt)},
-		field{"State", stateText(row)},
+		field{"State", stateText(*row)},
 		field{"Paused", paused},
 		field{"Workers", plain.Quote(strings.Join(row.Workers, " "))},
 		field{"Lanes", counts(now.Lanes, "nobody")},
@@ -186,25 +172,21 @@ func (s *subscriptionsCreateCommand) Run(ctx context.Context, c *console) error 
 		return err
 	}
 	defer pool.Close()
-	list, err := admin.Subscriptions(ctx, pool)
-	if err != nil {
-		return err
-	}
-	created := true
-	for _, have := range list {
-		created = created && have.Name != s.Name
-	}
-	made, err := engine.Subscribe(ctx, pool, s.Name, s.Topics, s.From.position)
+	created, err := admin.CreateSubscription(ctx, pool, s.Name, s.Topics, s.From.position)
 	if err != nil {
 		return err
 	}
 	if s.JSON {
+		made, err := admin.GetSubscription(ctx, pool, s.Name)
+		if err != nil {
+			return err
+		}
 		return c.print(map[string]any{"name": made.Name, "topics": made.Topics, "created": created})
 	}
 	if !created {
-		return c.write(fmt.Sprintf("%s exists with these topics, and stays as it is.\n", plain.Quote(made.Name)))
+		return c.write(fmt.Sprintf("%s exists with these topics, and stays as it is.\n", plain.Quote(s.Name)))
 	}
-	return c.write(fmt.Sprintf("%s is created, and begins at: %s.\n", plain.Quote(made.Name), s.From.argument))
+	return c.write(fmt.Sprintf("%s is created, and begins at: %s.\n", plain.Quote(s.Name), s.From.argument))
 }
 
 type subscriptionsPauseCommand struct {
@@ -253,7 +235,7 @@ func administer(ctx context.Context, c *console, database cli.Database, as asJSO
 		return err
 	}
 	if as.JSON {
-		row, err := subscription(ctx, pool, name)
+		row, err := admin.GetSubscription(ctx, pool, name)
 		if err != nil {
 			return err
 		}
@@ -305,7 +287,7 @@ func (s *subscriptionsDeleteCommand) Run(ctx context.Context, c *console) error 
 
 // question says what would go. That workers are in the way is said before anybody is asked.
 func (s *subscriptionsDeleteCommand) question(ctx context.Context, pool *pgxpool.Pool) (string, error) {
-	row, err := subscription(ctx, pool, s.Name)
+	row, err := admin.GetSubscription(ctx, pool, s.Name)
 	if err != nil {
 		return "", err
 	}

@@ -130,7 +130,7 @@ func TestSubscriptionsDelete(t *testing.T) {
 	}
 	serve(t, db, "served")
 	left := func() (names []string) {
-		list, err := admin.Subscriptions(t.Context(), db.Pool)
+		list, err := admin.ListSubscriptions(t.Context(), db.Pool)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -59,7 +59,7 @@ func ExampleReplay() {
 }
 
 // The newest events of a key, page by page.
-func ExampleEvents() {
+func ExampleListNewestEvents() {
 	ctx := context.Background()
 	pool, err := pgxpool.New(ctx, "postgres://user:password@localhost:5432/shop")
 	if err != nil {
@@ -67,14 +67,17 @@ func ExampleEvents() {
 	}
 	defer pool.Close()
 
-	page := &admin.EventPage{}
-	for !page.Done {
-		page, err = admin.Events(ctx, pool, admin.EventFilter{Key: "A-17"}, admin.Page{Newest: true, After: page.Next})
+	var o admin.ListOptions
+	for {
+		page, err := admin.ListNewestEvents(ctx, pool, admin.EventFilter{Key: "A-17"}, o)
 		if err != nil {
 			log.Fatal(err)
 		}
-		for _, e := range page.Events {
+		for _, e := range page.Items {
 			fmt.Println(e.ID, e.Topic, e.PublishedAt)
+		}
+		if o.After = page.Next; o.After == 0 {
+			return
 		}
 	}
 }

@@ -58,21 +58,17 @@ func DecideInChunks(ctx context.Context, db DB, f DeliveryFilter, decide Decisio
 func decideChunk(ctx context.Context, db DB, f DeliveryFilter, decide Decision, after int64) (n, next int64, err error) {
 	ctx, cancel := whole(ctx)
 	defer cancel()
-	look, err := LookAtDeliveries(ctx, db, f, after, bulkChunk)
+	found, err := ListDeliveryGroups(ctx, db, f, after, bulkChunk)
 	if err != nil {
 		return 0, 0, err
 	}
-	switch {
-	case look.Count > int64(len(look.IDs)):
-		next = look.IDs[len(look.IDs)-1]
-	case !look.Done:
-		next = look.Last
+	if next = found.Next; found.Count > int64(len(found.IDs)) {
+		next = found.IDs[len(found.IDs)-1]
 	}
-	if len(look.IDs) == 0 && next > 0 {
+	if len(found.IDs) == 0 {
 		return 0, next, nil
 	}
-	// Where nothing matches, it still tells an unknown subscription from one without deliveries.
-	f.IDs = append([]int64{}, look.IDs...) // not nil, which is any
+	f.IDs = found.IDs
 	n, err = decide(ctx, db, f)
 	return n, next, err
 }

@@ -99,10 +99,13 @@ func (f DeliveryFilter) args(more ...any) ([]any, error) {
 	return append([]any{f.Subscription, states, f.IDs, regex, f.Key, f.Error, optional(f.Since), optional(f.Until)}, more...), nil
 }
 
-// ListDeliveries returns up to limit of the deliveries that match, by rising id of their events, from those after the
-// given id on, and none where there is no subscription of that name. Safe for concurrent use as far as db is.
-func ListDeliveries(ctx context.Context, db outbox.DB, f DeliveryFilter, after int64, limit int) ([]DeliveryRow, error) {
-	args, err := f.args(after, limit)
+// ListDeliveries returns a page of the deliveries that match, by rising id of their events. It returns ErrUnknownSubscription for
+// an unknown subscription, and ErrInvalidFilter for an invalid filter or option. Safe for concurrent use as far as db is.
+func ListDeliveries(ctx context.Context, db outbox.DB, f DeliveryFilter, o ListOptions) (*Page[DeliveryRow], error) {
+	if err := o.check(); err != nil {
+		return nil, fmt.Errorf("list deliveries: %w", err)
+	}
+	args, err := f.args(o.After, o.Limit+1) // one more tells whether there are more
 	if err != nil {
 		return nil, err
 	}
@@ -121,10 +124,17 @@ func ListDeliveries(ctx context.Context, db outbox.DB, f DeliveryFilter, after i
 		e.Headers = engine.ParseHeaders(headers)
 		return d, err
 	})
-	if err != nil {
-		return nil, fmt.Errorf("list deliveries: %w", err)
+	if err == nil && len(list) == 0 {
+		err = checkKnown(ctx, db, f.Subscription)
 	}
-	return list, nil
+	if err != nil {
+		return nil, fmt.Errorf("list deliveries of %q: %w", f.Subscription, err)
+	}
+	page := &Page[DeliveryRow]{Items: list}
+	if len(list) > o.Limit {
+		page.Items, page.Next = list[:o.Limit], list[o.Limit-1].Event.ID
+	}
+	return page, nil
 }
 
 // CountDeliveries returns how many deliveries match: what retrying, skipping or discarding them would change. It returns

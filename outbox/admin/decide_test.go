@@ -27,9 +27,9 @@ func TestInvalidDeliveryFilters(t *testing.T) {
 		"error is not UTF-8 text without zero bytes":        {Subscription: "s", Error: "refused\x00"},
 	} {
 		calls := map[string]func() error{
-			"list":    func() error { _, err := admin.ListDeliveries(ctx, db, f, 0, 1); return err },
+			"list":    func() error { _, err := admin.ListDeliveries(ctx, db, f, admin.ListOptions{}); return err },
 			"count":   func() error { _, err := admin.CountDeliveries(ctx, db, f); return err },
-			"look":    func() error { _, err := admin.LookAtDeliveries(ctx, db, f, 0, 1); return err },
+			"groups":  func() error { _, err := admin.ListDeliveryGroups(ctx, db, f, 0, 1); return err },
 			"retry":   func() error { _, err := admin.RetryDeliveries(ctx, db, f); return err },
 			"skip":    func() error { _, err := admin.SkipDeliveries(ctx, db, f, "r"); return err },
 			"discard": func() error { _, err := admin.DiscardDeliveries(ctx, db, f); return err },

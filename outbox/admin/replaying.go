@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"time"
-
-	"github.com/signalbox-go/signalbox/outbox"
 )
 
 // ReplayOptions say where a [Replay] begins, and how fast it is. The zero value is for a new one.
@@ -34,7 +32,7 @@ type Replayed struct {
 // It goes in chunks, and checks ctx between them: a chunk that has begun is given 5 seconds more. When it returns an error, Replayed
 // says how far it got; what was taken stays taken. It returns ErrUnknownSubscription for an unknown name, and ErrInvalidFilter for
 // an invalid filter or option. Safe for concurrent use as far as db is.
-func Replay(ctx context.Context, db outbox.Beginner, name string, f EventFilter, o ReplayOptions) (Replayed, error) {
+func Replay(ctx context.Context, db DB, name string, f EventFilter, o ReplayOptions) (Replayed, error) {
 	switch {
 	case o.Rate < 0:
 		return Replayed{}, fmt.Errorf("%w: rate is %d, must be at least 0", ErrInvalidFilter, o.Rate)
@@ -44,11 +42,14 @@ func Replay(ctx context.Context, db outbox.Beginner, name string, f EventFilter,
 	r := Replayed{Last: o.After, UpTo: f.MaxID}
 	if f.MaxID == 0 {
 		// Without an end, it would go on for as long as events are published.
-		newest, err := Events(ctx, db, EventFilter{}, Page{Newest: true, Limit: 1})
+		newest, err := ListNewestEvents(ctx, db, EventFilter{}, ListOptions{Limit: 1})
 		if err != nil {
 			return r, fmt.Errorf("replay events to %q: %w", name, err)
 		}
-		r.UpTo = max(newest.Next, 1)
+		r.UpTo = 1 // nothing, of an empty log
+		if len(newest.Items) > 0 {
+			r.UpTo = newest.Items[0].ID
+		}
 		f.MaxID = r.UpTo
 	}
 	p := pace{rate: o.Rate, begun: time.Now()}
@@ -76,7 +77,7 @@ func Replay(ctx context.Context, db outbox.Beginner, name string, f EventFilter,
 	}
 }
 
-func wholeChunk(ctx context.Context, db outbox.Beginner, name string, f EventFilter, after int64, limit int) (Chunk, error) {
+func wholeChunk(ctx context.Context, db DB, name string, f EventFilter, after int64, limit int) (Chunk, error) {
 	ctx, cancel := whole(ctx)
 	defer cancel()
 	return ReplayChunk(ctx, db, name, f, after, limit)

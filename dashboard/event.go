@@ -45,7 +45,7 @@ func (h *Handler) event(ctx context.Context, r *http.Request) (*view, error) {
 	if err != nil {
 		return nil, err
 	}
-	row, err := admin.EventByID(ctx, h.db, id)
+	row, err := admin.GetEvent(ctx, h.db, id)
 	if err != nil {
 		return nil, err
 	}
@@ -118,7 +118,7 @@ func (h *Handler) payload(w http.ResponseWriter, r *http.Request) {
 		h.fail(w, r, err)
 		return
 	}
-	row, err := admin.EventByID(ctx, h.db, id)
+	row, err := admin.GetEvent(ctx, h.db, id)
 	if err != nil {
 		h.fail(w, r, err)
 		return

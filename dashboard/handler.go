@@ -13,13 +13,8 @@ import (
 
 	"github.com/signalbox-go/signalbox/internal/guard"
 	"github.com/signalbox-go/signalbox/outbox"
+	"github.com/signalbox-go/signalbox/outbox/admin"
 )
-
-// DB is what a Handler needs of pgx: a pool.
-type DB interface {
-	outbox.DB
-	outbox.Beginner
-}
 
 // Config holds the options of a Handler. Its zero value works, and lets everybody in: set a Token, or a User and a Password,
 // unless something in front of the Handler checks who they are.
@@ -63,7 +58,7 @@ const (
 
 // A Handler serves the dashboard. Safe for concurrent use.
 type Handler struct {
-	db     DB
+	db     admin.DB
 	config Config
 	access access
 	router http.Handler
@@ -81,7 +76,7 @@ type Handler struct {
 //
 // The streams that keep pages up to date stay open for as long as somebody watches: let the server call Close when it shuts
 // down, with server.RegisterOnShutdown(h.Close).
-func NewHandler(db DB, config Config) (*Handler, error) {
+func NewHandler(db admin.DB, config Config) (*Handler, error) {
 	switch {
 	case config.Token != "" && len(config.Token) < minToken:
 		return nil, fmt.Errorf("%w: Token has %d bytes, at least %d are needed", ErrInvalidConfig, len(config.Token), minToken)

@@ -91,7 +91,7 @@ func (h *Handler) look(ctx context.Context) (*admin.Status, []admin.Mark, []subs
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	rows, err := admin.Subscriptions(ctx, h.db)
+	rows, err := admin.ListSubscriptions(ctx, h.db)
 	if err != nil {
 		return nil, nil, nil, err
 	}

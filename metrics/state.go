@@ -143,7 +143,7 @@ func (s *outboxState) read() ([]prometheus.Metric, error) {
 		if status, err = admin.Glance(ctx, nested); err != nil {
 			return err
 		}
-		subscriptions, err = admin.Subscriptions(ctx, nested)
+		subscriptions, err = admin.ListSubscriptions(ctx, nested)
 		return err
 	})
 	if err != nil {

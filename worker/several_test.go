@@ -290,7 +290,7 @@ func TestTwoOutboxes(t *testing.T) {
 			t.Fatal(err)
 		}
 		eventually(t, 20*time.Second, "it is paused", func() bool {
-			rows, err := admin.LaneRows(ctx, view, "same")
+			rows, err := admin.ListLanes(ctx, view, "same")
 			if err != nil {
 				t.Fatal(err)
 			}

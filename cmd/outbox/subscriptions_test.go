@@ -58,7 +58,7 @@ func TestSubscriptionsCreate(t *testing.T) {
 	refuse(t, db.URL, 2, "--topics names no topic", "subscriptions", "create", "now", "--topics", "")
 	refuse(t, db.URL, 2, "has an empty token", "subscriptions", "create", "x", "--topics", "a..b")
 	refuse(t, db.URL, 2, "beyond the end of the log", "subscriptions", "create", "x", "--topics", "a", "--from", "99")
-	refuse(t, db.URL, 2, "is not beginning, now, the id of an event", "subscriptions", "create", "x", "--topics", "a", "--from=-1h")
+	refuse(t, db.URL, 2, "is not a position: write beginning, now, the id of an event", "subscriptions", "create", "x", "--topics", "a", "--from=-1h")
 }
 
 func TestSubscriptionsListShowPauseResume(t *testing.T) {
@@ -130,7 +130,7 @@ func TestSubscriptionsDelete(t *testing.T) {
 	}
 	serve(t, db, "served")
 	left := func() (names []string) {
-		list, err := admin.Subscriptions(t.Context(), db.Pool)
+		list, err := admin.ListSubscriptions(t.Context(), db.Pool)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -98,7 +98,7 @@ func TestPrivileges(t *testing.T) {
 			return err
 		},
 		"replay": func() error {
-			_, _, _, err := admin.ReplayEvents(t.Context(), operator, "s", admin.EventFilter{MinID: 1}, 0, 10)
+			_, err := admin.Replay(t.Context(), operator, "s", admin.EventFilter{MinID: 1}, admin.ReplayOptions{})
 			return err
 		},
 	} {

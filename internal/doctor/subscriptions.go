@@ -22,7 +22,7 @@ func checkSubscriptions(ctx context.Context, p *patient) ([]Finding, error) {
 	if err != nil {
 		return nil, err
 	}
-	list, err := admin.Subscriptions(ctx, p.conn)
+	list, err := admin.ListSubscriptions(ctx, p.conn)
 	if err != nil {
 		return nil, err
 	}

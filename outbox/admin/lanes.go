@@ -29,11 +29,14 @@ join outbox.lanes l on l.subscription_id = c.subscription_id and l.lane = c.lane
 left join outbox.workers w on w.id = l.owner and ` + engine.LiveSQL + `
 order by c.lane`
 
-// LaneRows returns the lanes of a subscription in their order, and none where there is no subscription of that name. Safe for
-// concurrent use as far as db is.
-func LaneRows(ctx context.Context, db outbox.DB, name string) ([]LaneRow, error) {
+// ListLanes returns the 64 lanes of a subscription in their order, or ErrUnknownSubscription. Safe for concurrent use as far as db
+// is.
+func ListLanes(ctx context.Context, db outbox.DB, name string) ([]LaneRow, error) {
 	rows, _ := db.Query(ctx, laneRowsSQL, name)
 	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[LaneRow])
+	if err == nil && len(list) == 0 {
+		err = outbox.ErrUnknownSubscription
+	}
 	if err != nil {
 		return nil, fmt.Errorf("list lanes of %q: %w", name, err)
 	}

@@ -71,11 +71,11 @@ func TestLastWorkerDies(t *testing.T) {
 			if status.Doorbell != "unattended" {
 				t.Errorf("the doorbell is %s", status.Doorbell)
 			}
-			list, err := admin.Subscriptions(ctx, db.Pool)
+			list, err := admin.ListSubscriptions(ctx, db.Pool)
 			if err != nil || len(list[0].Workers) != 0 || list[0].Owned != 0 {
 				t.Errorf("got %+v, %v", list, err)
 			}
-			lanes, err := admin.LaneRows(ctx, db.Pool, s.Name)
+			lanes, err := admin.ListLanes(ctx, db.Pool, s.Name)
 			if err != nil || slices.ContainsFunc(lanes, func(l admin.LaneRow) bool { return l.Owner != "" }) {
 				t.Errorf("got %+v, %v", lanes, err)
 			}
@@ -129,7 +129,7 @@ func TestRareTopic(t *testing.T) {
 	if sub := status.Subscriptions[0]; sub.Lag != (admin.Lag{}) || sub.Oldest != nil || len(status.Concerns) != 0 {
 		t.Errorf("once all is handled: %+v, %+v", sub, status.Concerns)
 	}
-	if mark, err := admin.ReadMark(ctx, db.Pool); err != nil || mark.Handled[s.Name] != 1 {
+	if mark, err := admin.GetMark(ctx, db.Pool); err != nil || mark.Handled[s.Name] != 1 {
 		t.Errorf("handled: %+v, %v", mark, err)
 	}
 }

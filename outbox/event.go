@@ -10,7 +10,7 @@ import (
 	"github.com/signalbox-go/signalbox/internal/topic"
 )
 
-// Limits of one event. They are checked before anything is sent.
+// Limits of one event. They are checked before anything is sent, and by the database for publishers in SQL.
 const (
 	MaxTopicBytes   = 255 // also of a subscription's name
 	MaxKeyBytes     = 1024

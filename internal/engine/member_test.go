@@ -8,11 +8,15 @@ import (
 	"github.com/signalbox-go/signalbox/internal/pgtest"
 )
 
-// TestDeepHeaders publishes, in SQL, what encoding/json refuses to read. It is delivered like any other event.
+// TestDeepHeaders publishes what encoding/json refuses to read, in a database that lacks its checks. It is delivered like any other
+// event.
 func TestDeepHeaders(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t)
 	deep := `{"a": ` + strings.Repeat("[", 10_000) + strings.Repeat("]", 10_000) + `}`
+	if _, err := db.Pool.Exec(t.Context(), `alter domain outbox.headers drop constraint headers_strings`); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := db.Pool.Exec(t.Context(), `insert into outbox.events (topic, payload, headers) values ('a', '1', $1::text::jsonb), ('a', '2', '{}')`, deep); err != nil {
 		t.Fatal(err)
 	}

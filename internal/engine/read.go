@@ -29,9 +29,6 @@ func (w *Window) Empty() bool { return len(w.Events) == 0 && !w.moved }
 // More reports whether the window was cut, so that another read would find more.
 func (w *Window) More() bool { return w.full }
 
-// windowBytes bounds the memory of one window: beyond, rows that arrive are left for the next read.
-const windowBytes = 16 << 20
-
 // readSetup keeps the planner from doing anything but probing the two indexes: on a table without statistics, or one
 // that grew since the plan was made, it may prefer to scan it all. JIT would compile for the costs of what is disabled.
 // Where row security would hide rows, it ends with an error instead: cursors would pass what it hides.

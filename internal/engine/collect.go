@@ -24,12 +24,16 @@ type collected struct {
 	reading
 	events []Event
 	cut    []int16 // lanes that may have more to read at once
+	large  bool    // readSQL met an event that sizedReadSQL has to read: nothing was taken
 }
 
 // errUnclean says that the read's transaction id may be older than its snapshot, which would lose events.
 var errUnclean = errors.New("the transaction of the read has written before")
 
-// collect takes the rows of readSQL, in the order in which they come.
+// toasted is from about which size PostgreSQL compresses a row.
+const toasted = 1800
+
+// collect takes the rows of a read, in the order in which they come.
 func (m *Member) collect(rows pgx.Rows, lanes []int16, after []int64, take []int32) (*collected, error) {
 	defer rows.Close()
 	got := &collected{reading: reading{stopped: map[int16]int64{}}, events: make([]Event, 0, m.lastCount)}
@@ -39,6 +43,7 @@ func (m *Member) collect(rows pgx.Rows, lanes []int16, after []int64, take []int
 		count  int
 		looked int
 		full   bool // the window has all the bytes it may have
+		sized  bool // an event is so large that the next read has to look at sizes
 		topic  string
 		wanted bool         // whether topic matches: LIKE lets a little more pass
 		last   [Lanes]int64 // id of the last row taken of each lane
@@ -54,7 +59,12 @@ func (m *Member) collect(rows pgx.Rows, lanes []int16, after []int64, take []int
 			}
 			continue
 		}
-		full = full || bytes > windowBytes
+		if raw[7] == nil && !m.sized {
+			got.large = true
+			rows.Close()
+			return got, rows.Err()
+		}
+		full = full || bytes > windowBytes || raw[7] == nil
 		looked++
 		if kind == 1 {
 			if got.lateCut != 0 && id >= got.lateCut {
@@ -88,7 +98,9 @@ func (m *Member) collect(rows pgx.Rows, lanes []int16, after []int64, take []int
 		}}
 		e.Headers = ParseHeaders(raw[6])
 		count++
-		bytes += len(raw[3]) + len(raw[4]) + len(raw[5]) + len(raw[6]) + 64
+		size := len(raw[3]) + len(raw[4]) + len(raw[5]) + len(raw[6])
+		sized = sized || size > toasted
+		bytes += size + 64
 		got.events = append(got.events, e)
 	}
 	if err := rows.Err(); err != nil {
@@ -101,6 +113,7 @@ func (m *Member) collect(rows pgx.Rows, lanes []int16, after []int64, take []int
 		m.eventBytes = (m.eventBytes + bytes/count) / 2
 	}
 	m.lastCount = count
+	m.sized = m.sized && sized
 	if looked >= filterSample {
 		m.filter = nil
 		if count < looked/2 {

@@ -41,6 +41,7 @@ type Member struct {
 	hot        map[int16]bool // lanes that the last read did not see the end of
 	eventBytes int            // size of an event, lately
 	lastCount  int            // events of the last window
+	sized      bool           // whether to read with sizedReadSQL: there were large events, lately
 	filter     []string       // LIKE patterns for the database; nil while most events match anyway
 	settled    settledState
 }

@@ -46,6 +46,12 @@ func TestPlans(t *testing.T) {
 			Pages: 64*(4+80)*2 + 100*8,
 		},
 		{
+			Name: "sized_read", Setup: readSetup, SQL: sizedReadSQL,
+			Args:  func([]int64) []any { return m.readArgs(5120) },
+			Want:  []string{"events: Index Scan events_lane_id", "events: Index Scan events_xid_id"},
+			Pages: 64*(4+80)*2 + 100*8,
+		},
+		{
 			Name: "probe", Setup: readSetup, SQL: probeSQL,
 			Args: func(pending []int64) []any {
 				if len(pending) == 0 {

@@ -13,3 +13,11 @@ func sentBytes(row string) string {
 	}
 	return of("payload") + " + " + of("headers")
 }
+
+// smallRow returns an SQL expression for whether a row sends at most $14 bytes, for all that can be told without decompressing it.
+func smallRow(row string) string {
+	of := func(column string) string {
+		return fmt.Sprintf(`pg_column_size(%[1]s.%[2]s) <= $14::bigint and pg_column_compression(%[1]s.%[2]s) is null`, row, column)
+	}
+	return of("payload") + " and " + of("headers")
+}

@@ -1,19 +1,26 @@
 package engine_test
 
 import (
+	"context"
 	"fmt"
+	"net"
 	"slices"
+	"sync/atomic"
 	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/signalbox-go/signalbox/internal/engine"
 	"github.com/signalbox-go/signalbox/internal/enginetest"
 	"github.com/signalbox-go/signalbox/internal/pgtest"
+	"github.com/signalbox-go/signalbox/outbox"
 )
 
-// Payloads of 1 MB, in SQL, for a number i: one that compresses to a hundredth, and one that does not compress.
+// Payloads of 1 MB, in SQL: one that compresses to a hundredth, and one that does not compress.
 var megabytes = map[string]string{
 	"compressed":   `to_json(repeat('x', 1000000))`,
-	"uncompressed": `(select to_json(string_agg(md5(i || '.' || j), '')) from generate_series(1, 31250) j)`,
+	"uncompressed": `(select to_json(repeat(string_agg(md5(j::text), ''), 30)) from generate_series(1, 1000) j)`, // repeats beyond the compression's 4 kB
 }
 
 // mostBytes is what a window or a claim may have: what bounds it, and the event that exceeds that.
@@ -89,4 +96,117 @@ func TestClaimsBounded(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestReadsBounded reads hundreds of large events, among small ones, new ones and late ones: no statement returns more than the bytes of
+// a few windows over the connection, whatever was read before, and nothing is missed.
+func TestReadsBounded(t *testing.T) {
+	t.Parallel()
+	for name, payload := range megabytes {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			const small, large = 3000, 100
+			ctx := t.Context()
+			db := pgtest.New(t)
+			received := &received{}
+			config, err := pgx.ParseConfig(db.URL)
+			if err != nil {
+				t.Fatal(err)
+			}
+			dial := config.DialFunc
+			config.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
+				conn, err := dial(ctx, network, address)
+				return &counted{conn, received}, err
+			}
+			conn, err := pgx.ConnectConfig(ctx, config)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close(context.Background())
+			s := enginetest.Subscribe(t, db, ">")
+			worker, err := engine.Join(ctx, db.Conn(t), t.Name(), true, time.Hour, []int32{s.ID})
+			if err != nil {
+				t.Fatal(err)
+			}
+			m := engine.NewMember(conn, worker, s)
+			if _, err := m.Claim(ctx, engine.Lanes); err != nil {
+				t.Fatal(err)
+			}
+			insert := func(db outbox.DB, n int, payload string) {
+				if _, err := db.Exec(ctx, fmt.Sprintf(`
+					insert into outbox.events (topic, key, payload) select 'a', case when i %% 3 > 0 then 'k' || i %% 20 end, %s from generate_series(1, $1::integer) i`, payload), n); err != nil {
+					t.Fatal(err)
+				}
+			}
+			seen := map[int64]bool{}
+			last := map[string]int64{}
+			read := func(want int) {
+				for found := 0; ; {
+					received.n.Store(0)
+					w, err := m.Read(ctx, 5120)
+					if err != nil {
+						t.Fatal(err)
+					}
+					if w.Empty() {
+						if found != want {
+							t.Errorf("read %d events, want %d", found, want)
+						}
+						return
+					}
+					// One statement that found large events, and the one that read them.
+					if n, size := received.n.Load(), sizeOf(w.Events); size > mostBytes || n > 4*mostBytes {
+						t.Errorf("a window of %d bytes came in %d, want at most %d in %d", size, n, mostBytes, 4*mostBytes)
+					}
+					for _, e := range w.Events {
+						if seen[e.ID] {
+							t.Errorf("event %d was read twice", e.ID)
+						}
+						if seen[e.ID] = true; e.Key != "" && e.ID < last[e.Key] {
+							t.Errorf("event %d was read after %d of its key", e.ID, last[e.Key])
+						}
+						last[e.Key] = e.ID
+					}
+					found += len(w.Events)
+					if err := m.Settle(ctx, engine.Settlement{Window: w, Handled: int64(len(w.Events))}); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			insert(db.Pool, large, payload) // of a new member
+			read(large)
+			insert(db.Pool, small, "'1'") // it gets used to these
+			read(small)
+			insert(db.Pool, small, "'1'")
+			insert(db.Pool, large, payload)
+			read(small + large)
+			clear(last) // the keys of one transaction have no order to keep with those of another at the same time
+			tx, err := db.Pool.Begin(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer tx.Rollback(context.Background())
+			insert(tx, large, payload)
+			insert(db.Pool, small, "'1'")
+			read(small)
+			if err := tx.Commit(ctx); err != nil {
+				t.Fatal(err)
+			}
+			clear(last)
+			read(large)
+		})
+	}
+}
+
+// received counts the bytes that connections receive.
+type received struct{ n atomic.Int64 }
+
+type counted struct {
+	net.Conn
+	by *received
+}
+
+func (c *counted) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	c.by.n.Add(int64(n))
+	return n, err
 }

@@ -211,6 +211,9 @@ func (p *deadLettersPage) load(ctx context.Context, db DB, q url.Values, after i
 	if more {
 		next = here.IDs[pageRows-1]
 	}
+	if n := len(p.Rows); n > 0 && n < min(len(here.IDs), pageRows) { // their bytes ended the list
+		more, next = true, p.Rows[n-1].Event.ID
+	}
 	if p.Short = !more && !here.Done; more || p.Short {
 		p.Next = withQuery("deadletters", with(q, "after", strconv.FormatInt(next, 10)))
 	}

@@ -104,6 +104,13 @@ func (l *deliveriesListCommand) Run(ctx context.Context, c *console) error {
 	page := deliveryPage{Deliveries: list[:min(len(list), l.Limit)], Next: l.After, Done: len(list) <= l.Limit}
 	if n := len(page.Deliveries); n > 0 {
 		page.Next = page.Deliveries[n-1].Event.ID
+		if page.Done { // unless it is short because of its bytes
+			more, err := admin.ListDeliveries(ctx, pool, l.filter(everyState), page.Next, 1)
+			if err != nil {
+				return err
+			}
+			page.Done = len(more) == 0
+		}
 	} else {
 		page.Deliveries = []admin.DeliveryRow{}
 	}

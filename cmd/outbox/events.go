@@ -89,13 +89,15 @@ func (l *eventsListCommand) Run(ctx context.Context, c *console) error {
 	return c.write(b.String())
 }
 
-// page returns a full page, however many of the library's that takes: each looks at a bounded part of the log.
+// page returns a full page, however many of the library's that takes: each looks at a bounded part of the log. It ends early where its
+// events are long.
 func (l *eventsListCommand) page(ctx context.Context, pool *pgxpool.Pool) (*admin.EventPage, error) {
 	if l.Limit < 1 || l.Limit > 1000 {
 		return nil, &cli.UsageError{Err: fmt.Errorf("--limit is %d, 1 to 1000 are possible", l.Limit)}
 	}
 	p := admin.Page{After: l.After, Newest: l.Newest, Limit: l.Limit}
 	all := &admin.EventPage{Events: []outbox.Event{}}
+	bytes := 0
 	for {
 		part, err := admin.Events(ctx, pool, l.filter(), p)
 		if err != nil {
@@ -103,7 +105,13 @@ func (l *eventsListCommand) page(ctx context.Context, pool *pgxpool.Pool) (*admi
 		}
 		all.Events = append(all.Events, part.Events...)
 		all.Next, all.Done = part.Next, part.Done
-		if p.After, p.Limit = part.Next, l.Limit-len(all.Events); part.Done || p.Limit == 0 {
+		for _, e := range part.Events {
+			bytes += len(e.Payload)
+			for name, value := range e.Headers {
+				bytes += len(name) + len(value)
+			}
+		}
+		if p.After, p.Limit = part.Next, l.Limit-len(all.Events); part.Done || p.Limit == 0 || bytes >= admin.PageBytes {
 			return all, nil
 		}
 	}

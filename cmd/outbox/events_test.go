@@ -224,3 +224,37 @@ func TestEventsTailIsCutOff(t *testing.T) {
 		t.Errorf("exit code %d: %s", code, &complaints)
 	}
 }
+
+// TestListsEndByBytes lists events and deliveries of 1 MB: a page is short, and says where to go on.
+func TestListsEndByBytes(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	subscribe(t, db, "mails", ">")
+	if _, err := db.Pool.Exec(t.Context(), `
+		insert into outbox.events (topic, payload) select 'a', to_json(repeat('x', 1000000)) from generate_series(1, 20)`); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.Pool.Exec(t.Context(), `
+		insert into outbox.deliveries (subscription_id, event_id, lane, topic, key, payload, headers, published_at, state, due_at)
+		select 1, id, lane, topic, key, payload, headers, published_at, 'dead', now() from outbox.events`); err != nil {
+		t.Fatal(err)
+	}
+	for list, args := range map[string][]string{"events": nil, "deliveries": {"-s", "mails"}} {
+		after := "0"
+		for _, want := range []struct {
+			n    int
+			done bool
+		}{{17, false}, {3, true}} {
+			var page struct {
+				Events, Deliveries []json.RawMessage
+				Next               int64
+				Done               bool
+			}
+			decode(t, db, &page, append([]string{list, "list", "--limit", "1000", "--after", after}, args...)...)
+			if n := len(page.Events) + len(page.Deliveries); n != want.n || page.Done != want.done {
+				t.Errorf("%s after %s: %d, done: %t; want %+v", list, after, n, page.Done, want)
+			}
+			after = strconv.FormatInt(page.Next, 10)
+		}
+	}
+}

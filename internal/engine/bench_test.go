@@ -20,9 +20,6 @@ func BenchmarkInsert(b *testing.B) {
 		{"event", ""},
 		{"no-doorbell", "drop trigger doorbell on outbox.events;"},
 		{"no-index-by-xid", "alter table outbox.events replica identity default; drop index outbox.events_xid_id;"},
-		{"no-checks", `alter table outbox.events drop constraint payload_bytes;
-			alter domain outbox.topic drop constraint topic_bytes; alter domain outbox.topic drop constraint topic_shape; alter domain outbox.key drop constraint key_bytes;
-			alter domain outbox.headers drop constraint headers_strings; alter domain outbox.headers drop constraint headers_bytes;`},
 		{"no-lane", "alter table outbox.events alter column lane drop expression, alter column lane set default 1;"},
 		{"plain-row", `create table public.plain (
 			id bigint primary key generated always as identity, topic text not null, key text, payload json not null, created_at timestamptz not null default now());`},

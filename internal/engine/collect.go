@@ -24,16 +24,12 @@ type collected struct {
 	reading
 	events []Event
 	cut    []int16 // lanes that may have more to read at once
-	large  bool    // readSQL met an event that sizedReadSQL has to read: nothing was taken
 }
 
 // errUnclean says that the read's transaction id may be older than its snapshot, which would lose events.
 var errUnclean = errors.New("the transaction of the read has written before")
 
-// toasted is from about which size PostgreSQL compresses a row.
-const toasted = 1800
-
-// collect takes the rows of a read, in the order in which they come.
+// collect takes the rows of readSQL, in the order in which they come.
 func (m *Member) collect(rows pgx.Rows, lanes []int16, after []int64, take []int32) (*collected, error) {
 	defer rows.Close()
 	got := &collected{reading: reading{stopped: map[int16]int64{}}, events: make([]Event, 0, m.lastCount)}
@@ -43,9 +39,9 @@ func (m *Member) collect(rows pgx.Rows, lanes []int16, after []int64, take []int
 		count  int
 		looked int
 		full   bool // the window has all the bytes it may have
-		sized  bool // an event is so large that the next read has to look at sizes
 		topic  string
 		wanted bool         // whether topic matches: LIKE lets a little more pass
+		long   bool         // whether an event was kept back that is the next one of its lane, or of what is late
 		last   [Lanes]int64 // id of the last row taken of each lane
 		taken  [Lanes]int32
 		missed [Lanes]bool // rows came that were not taken
@@ -59,37 +55,33 @@ func (m *Member) collect(rows pgx.Rows, lanes []int16, after []int64, take []int
 			}
 			continue
 		}
-		if raw[7] == nil && !m.sized {
-			got.large = true
-			rows.Close()
-			return got, rows.Err()
-		}
-		full = full || bytes > windowBytes || raw[7] == nil
+		full = full || bytes > windowBytes
 		looked++
+		if raw[3] != nil && string(raw[3]) != topic {
+			topic = string(raw[3])
+			wanted = m.topics.Match(topic)
+		}
+		matches := raw[3] != nil && wanted
+		kept := matches && raw[5] == nil // back, by the database
 		if kind == 1 {
 			if got.lateCut != 0 && id >= got.lateCut {
 				continue // beyond the cut there may be others that were not read
 			}
-			if full {
+			if full || kept {
+				long = long || count == 0
 				got.lateCut = id // from here on
 				continue
 			}
 		} else {
-			if full || got.lateCut != 0 {
+			if full || kept || missed[lane] || got.lateCut != 0 {
+				long = long || kept && !missed[lane] && taken[lane] == 0
 				missed[lane] = true
 				continue
 			}
 			last[lane] = id
 			taken[lane]++
-			if raw[3] == nil {
-				continue
-			}
 		}
-		if string(raw[3]) != topic {
-			topic = string(raw[3])
-			wanted = m.topics.Match(topic)
-		}
-		if !wanted {
+		if !matches {
 			continue
 		}
 		published := int64(binary.BigEndian.Uint64(raw[7])) + microsecondsTo2000
@@ -98,9 +90,7 @@ func (m *Member) collect(rows pgx.Rows, lanes []int16, after []int64, take []int
 		}}
 		e.Headers = ParseHeaders(raw[6])
 		count++
-		size := len(raw[3]) + len(raw[4]) + len(raw[5]) + len(raw[6])
-		sized = sized || size > toasted
-		bytes += size + 64
+		bytes += len(raw[3]) + len(raw[4]) + len(raw[5]) + len(raw[6]) + 64
 		got.events = append(got.events, e)
 	}
 	if err := rows.Err(); err != nil {
@@ -112,8 +102,7 @@ func (m *Member) collect(rows pgx.Rows, lanes []int16, after []int64, take []int
 	if count > 0 {
 		m.eventBytes = (m.eventBytes + bytes/count) / 2
 	}
-	m.lastCount = count
-	m.sized = m.sized && sized
+	m.lastCount, m.long = count, long
 	if looked >= filterSample {
 		m.filter = nil
 		if count < looked/2 {

@@ -78,6 +78,12 @@ func (m *Member) Lines(ctx context.Context, lanes []int16) (lines []Line, err er
 	return lines, nil
 }
 
+// suspectBytes bounds what a claim takes of those whose worker died while they ran.
+const suspectBytes = 1 << 20
+
+// deliveryBytes is what a delivery d is long, for the memory of its worker.
+const deliveryBytes = `octet_length(d.payload::text) + octet_length(d.headers::text)`
+
 // claimDueSQL takes deliveries that may run now: of each key the head, and those behind it that were never tried, up to
 // a run; of those without a key, the first that are due. Index deliveries_line has a key's line in order, and
 // deliveries_due those without one, so the cost is that of what is returned, whatever waits behind.
@@ -86,30 +92,31 @@ func (m *Member) Lines(ctx context.Context, lanes []int16) (lines []Line, err er
 // one way only to be read, with claimSetup. A key is a range to be ordered by: with an equation the primary key, which has all of
 // the subscription's events in order, would look as good as deliveries_line. For the arrays see deliveredSQL.
 //
-// Of those whose worker died while they ran, it takes few at a time: should one kill this worker too, it costs few others an attempt.
+// It takes no more than a window's bytes, and one row at least. Their length is that of their text, as they are sent and kept: what
+// is compressed may be a thousand times longer than its row.
 //
-// What is returned ends with the event that fills a window's bytes. The sum runs over ids, so what is left of a key is behind what is
-// taken of it. The first sum, of what is stored, leaves few to be decompressed for the second.
+// Of those whose worker died while they ran, it takes few at a time: should one kill this worker too, it costs few others an attempt.
+// Their bytes count by themselves: others do not keep them waiting.
 //
 // A second and later attempt is counted here, before its handler starts, so that one which kills its process counts. First
 // attempts are only noted in the member's row, all in one: nobody else works the lane, and should this worker die, they
 // become suspects. A bulk retry, and what waited behind its key, is then read and deleted, and not written in between.
-var claimDueSQL = `
+const claimDueSQL = `
 with busy as materialized ( -- keys of which one runs already: it may be behind one that was retried by hand
     select d.lane, d.key
     from outbox.deliveries d
     where d.owner is not null and d.subscription_id + 0 = $2 and d.key is not null -- + 0: by index deliveries_owner, which has only those
-), ready as materialized (
+), runnable as materialized (
     select r.*
     from unnest($3::smallint[], $4::text[]) as k (lane, key)
     cross join lateral (
-        select d.event_id, d.attempt, d.suspect, d.payload, d.headers, d.tried_head,
+        select d.event_id, d.attempt, d.suspect, d.size, d.tried_head,
                bool_and(d.state = 'retrying' and d.due_at <= clock_timestamp()
                         and (d.place = 1 or d.attempt = 0 and not d.suspect and not d.suspect_head))
                    over (order by d.key, d.event_id) as ready
         from (select d.*, row_number() over line as place, first_value(d.suspect) over line as suspect_head,
                      first_value(case when d.attempt > 0 then d.event_id end) over line as tried_head
-              from (select d.key, d.event_id, d.state, d.due_at, d.attempt, d.suspect, d.payload, d.headers
+              from (select d.key, d.event_id, d.state, d.due_at, d.attempt, d.suspect, ` + deliveryBytes + ` as size
                     from outbox.deliveries d
                     where d.subscription_id = $2 and d.lane = k.lane and d.key between k.key and k.key
                       and (d.state in ('retrying', 'running') or d.stops_key)
@@ -123,32 +130,26 @@ with busy as materialized ( -- keys of which one runs already: it may be behind 
     select r.*, true
     from unnest($3::smallint[], $4::text[]) as k (lane, key)
     cross join lateral (
-        select d.event_id, d.attempt, d.suspect, d.payload, d.headers, null::bigint
+        select d.event_id, d.attempt, d.suspect, ` + deliveryBytes + `, null::bigint
         from outbox.deliveries d
         where d.subscription_id = $2 and d.lane = k.lane and d.key is null and d.state = 'retrying' and d.due_at <= clock_timestamp()
         order by d.due_at
         limit $5
     ) r
     where k.key = ''
-), stored as (
-    select r.*, coalesce(sum(pg_column_size(r.payload) + pg_column_size(r.headers)) over before, 0) as bytes_before
-    from ready r
-    window before as (partition by r.suspect order by r.suspect and r.attempt >= $6, r.event_id rows between unbounded preceding and 1 preceding)
-), sent as (
-    select s.*, coalesce(sum(` + sentBytes("s") + `) over before, 0) as sent_before
-    from stored s
-    where s.bytes_before < case when s.suspect then $10::bigint else $9::bigint end
-    window before as (partition by s.suspect order by s.suspect and s.attempt >= $6, s.event_id rows between unbounded preceding and 1 preceding)
-), fitting as materialized (
-    select s.event_id, s.attempt, s.suspect, s.tried_head
-    from sent s
-    where s.sent_before < case when s.suspect then $10::bigint else $9::bigint end
+), ready as materialized ( -- as many as fit, by id: of each key the first ones
+    select r.*
+    from (select r.*, sum(r.size) over (order by r.event_id) - r.size as before from runnable r where not r.suspect) r
+    where r.before < $9
 ), chosen as materialized (
-    select array[$2::integer] as subscription_id, r.event_id from fitting r where r.attempt > 0 and not r.suspect
+    select array[$2::integer] as subscription_id, r.event_id from ready r where r.attempt > 0
     union all
     select array[$2], s.event_id
-    from (select r.event_id, r.attempt, row_number() over (order by r.attempt >= $6, r.event_id) as place from fitting r where r.suspect) s
-    where s.attempt < $6 and s.place <= $7 or s.place = 1 and s.attempt >= $6 and $8
+    from (select r.event_id, r.attempt, row_number() over line as place, sum(r.size) over line - r.size as before
+          from runnable r
+          where r.suspect
+          window line as (order by r.attempt >= $6, r.event_id)) s
+    where s.attempt < $6 and s.place <= $7 and s.before < $10 or s.place = 1 and s.attempt >= $6 and $8
 ), locked as materialized (
     select c.subscription_id, c.event_id
     from chosen c
@@ -157,8 +158,8 @@ with busy as materialized ( -- keys of which one runs already: it may be behind 
     for update of d skip locked
 ), firsts as materialized ( -- what is behind a head that somebody decides about right now waits for that
     select array[$2::integer] as subscription_id, r.event_id
-    from fitting r
-    where r.attempt = 0 and not r.suspect and (r.tried_head is null or r.tried_head in (select l.event_id from locked l))
+    from ready r
+    where r.attempt = 0 and (r.tried_head is null or r.tried_head in (select l.event_id from locked l))
 ), noted as (
     update outbox.members m
     set trying = (select coalesce(array_agg(f.event_id), '{}') from firsts f)
@@ -176,9 +177,6 @@ union all
 select d.event_id, d.lane, d.topic, coalesce(d.key, ''), d.payload, d.headers, d.published_at, d.attempt, d.suspect, false
 from firsts f
 join outbox.deliveries d on d.subscription_id = any (f.subscription_id) and d.event_id = f.event_id`
-
-// suspectBytes is for suspects what windowBytes is for others: there are few at a time, and they do not take the others' place.
-const suspectBytes = windowBytes / 8
 
 // claimSetup is readSetup, and keeps the planner from sorting what an index has in order.
 const claimSetup = readSetup + `, set_config('enable_sort', 'off', true)`
@@ -222,7 +220,7 @@ type Suspects struct {
 	Alone    bool // if there are none of those, whether one of the rest may run
 }
 
-// ClaimDue takes what may run now of the given lines, up to limit of each and windowBytes of all; suspects limits it further. It returns those
+// ClaimDue takes what may run now of the given lines, up to limit of each, and about a window's bytes; suspects limits it further. It returns those
 // deliveries, sorted by id, and for each line that still has something to wait for a Line with its Due, and a Count that stops
 // at one more than the limit. What was claimed must be settled before the next claim, or be Running by then.
 func (m *Member) ClaimDue(ctx context.Context, lines []Line, limit int, suspects Suspects) (due []Delivery, waiting []Line, err error) {

@@ -40,8 +40,8 @@ type Member struct {
 	Cursors    []Cursor       // as of the last read
 	hot        map[int16]bool // lanes that the last read did not see the end of
 	eventBytes int            // size of an event, lately
+	long       bool           // whether the last read came to an event that is too long to be sent with others
 	lastCount  int            // events of the last window
-	sized      bool           // whether to read with sizedReadSQL: there were large events, lately
 	filter     []string       // LIKE patterns for the database; nil while most events match anyway
 	settled    settledState
 }

@@ -8,8 +8,8 @@ import (
 	"github.com/signalbox-go/signalbox/internal/pgtest"
 )
 
-// TestDeepHeaders publishes what encoding/json refuses to read, in a database that lacks its checks. It is delivered like any other
-// event.
+// TestDeepHeaders publishes what encoding/json refuses to read, as before a database had its checks, or without them. It is
+// delivered like any other event.
 func TestDeepHeaders(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t)

@@ -46,12 +46,6 @@ func TestPlans(t *testing.T) {
 			Pages: 64*(4+80)*2 + 100*8,
 		},
 		{
-			Name: "sized_read", Setup: readSetup, SQL: sizedReadSQL,
-			Args:  func([]int64) []any { return m.readArgs(5120) },
-			Want:  []string{"events: Index Scan events_lane_id", "events: Index Scan events_xid_id"},
-			Pages: 64*(4+80)*2 + 100*8,
-		},
-		{
 			Name: "probe", Setup: readSetup, SQL: probeSQL,
 			Args: func(pending []int64) []any {
 				if len(pending) == 0 {
@@ -82,7 +76,7 @@ func TestPlans(t *testing.T) {
 		{
 			Name: "claim_due", Setup: claimSetup, SQL: claimDueSQL,
 			Args: func([]int64) []any {
-				return []any{worker, sub.ID, []int16{1, 2, 5}, []string{"key-1", "", "long"}, int32(64), int32(2), int32(64), true, windowBytes, suspectBytes}
+				return []any{worker, sub.ID, []int16{1, 2, 5}, []string{"key-1", "", "long"}, int32(64), int32(2), int32(64), true, int64(windowBytes), int64(suspectBytes)}
 			},
 			Want:  []string{"deliveries: Index Scan deliveries_line", "deliveries: Index Scan deliveries_due", "deliveries: Index Scan deliveries_pkey", "deliveries: Index Scan deliveries_owner"},
 			Pages: 3*8 + 3*64*8, // whatever waits behind

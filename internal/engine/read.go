@@ -29,6 +29,12 @@ func (w *Window) Empty() bool { return len(w.Events) == 0 && !w.moved }
 // More reports whether the window was cut, so that another read would find more.
 func (w *Window) More() bool { return w.full }
 
+// windowBytes bounds the memory of one window: beyond, rows that arrive are left for the next read.
+const windowBytes = 16 << 20
+
+// shareFactor is how many times its share of windowBytes an event may be long to be sent with the others.
+const shareFactor = 4
+
 // readSetup keeps the planner from doing anything but probing the two indexes: on a table without statistics, or one
 // that grew since the plan was made, it may prefer to scan it all. JIT would compile for the costs of what is disabled.
 // Where row security would hide rows, it ends with an error instead: cursors would pass what it hides.
@@ -50,24 +56,13 @@ select set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan'
 // subscription to a rare topic does not scan a week of the log in one statement: a row that is not wanted comes as a
 // bare id.
 //
-// An event that is large, or compressed so that its size is unknown, is not sent, and the read is repeated with sizedReadSQL: what
-// one statement sends stays within a few windows' bytes, whatever is in the table.
+// What is much longer than its share of the window is kept back, without a payload, and cuts its lane: so a statement sends at
+// most four windows each of late events, of lanes that were cut and of others, whatever the log has. An event that nothing of its lane comes before is fetched by
+// the next read, which takes one of each lane. Only what is compressed is measured by its text.
 //
 // The transaction id is assigned after the statement's snapshot was taken and after head was read: it is in the select
 // list, and its condition needs head. Where no lane can have moved, none is assigned.
-var readSQL = readStatement(smallRow("e"), "e.small", "e.small")
-
-// sizedReadSQL is the same where there are large events. It sends what fits into a window's bytes, and of the rest the bare ids.
-// The sum over all rows takes PostgreSQL half as long as all the rest of them, so it is not for small ones.
-var sizedReadSQL = readStatement("true",
-	`coalesce(sum(`+sentBytes("e")+`) over (order by e.id rows between unbounded preceding and 1 preceding), 0) <= $14::bigint`,
-	`coalesce(sum(case when e.wanted then `+sentBytes("e")+` end) over (rows between unbounded preceding and 1 preceding), 0) <= $14::bigint`,
-)
-
-// readStatement returns the statement of a read, with what tells of a late event and of a new row whether it is sent. What is not comes
-// without a time.
-func readStatement(small, lateFits, newFits string) string {
-	return `
+const readSQL = `
 with head as materialized (
     select ` + HeadSQL + ` as id,
            pg_current_snapshot() as snapshot,
@@ -85,7 +80,7 @@ with head as materialized (
     select x.xid, e.*
     from ended x
     cross join lateral (
-        select e.id, e.lane, e.topic, e.key, e.payload, e.headers, e.published_at, ` + small + ` as small
+        select e.id, e.lane, e.topic, e.key, e.payload, e.headers, e.published_at
         from outbox.events e
         where e.xid = x.xid::text::xid8 and e.id > greatest(x.late_after_id, $9::bigint) and e.id <= $10::bigint
         order by e.id
@@ -102,36 +97,38 @@ select 0::smallint as kind, h.id, 0::smallint as lane,
        null::timestamptz as published_at
 from head h
 union all
-(select 1::smallint, e.id, e.lane, case when e.fits then e.topic end, case when e.fits then e.key end,
-       case when e.fits then e.payload end, case when e.fits then e.headers end, case when e.fits then e.published_at end
-from (
-    select e.*, ` + lateFits + ` as fits
-    from late e
-    join lanes l on l.lane = e.lane and e.id <= l.after_id
-    where ($13::text[] is null or e.topic like any ($13::text[]))
-      and exists (select from pending p
-                  where p.part = l.part and e.xid >= p.from_xid and e.xid < p.to_xid and e.id > p.late_after_id)
-) e
-order by e.id)
+(select 1::smallint, e.id, e.lane, e.topic, e.key, case when ` + fitsSQL + ` then e.payload end, case when ` + fitsSQL + ` then e.headers end, e.published_at
+ from late e
+ join lanes l on l.lane = e.lane and e.id <= l.after_id
+ where ($13::text[] is null or e.topic like any ($13::text[]))
+   and exists (select from pending p
+               where p.part = l.part and e.xid >= p.from_xid and e.xid < p.to_xid and e.id > p.late_after_id)
+ order by e.id)
 union all
-select 2::smallint, e.id, e.lane, case when e.wanted and e.fits then e.topic end, case when e.wanted and e.fits then e.key end,
-       case when e.wanted and e.fits then e.payload end, case when e.wanted and e.fits then e.headers end, case when e.fits then e.published_at end
-from (
-    select l.lane, e.*, ` + newFits + ` as fits
-    from lanes l
-    cross join lateral (
-        select e.id, e.topic, e.key, e.payload, e.headers, e.published_at,
-               $13::text[] is null or e.topic like any ($13::text[]) as wanted, ` + small + ` as small
-        from outbox.events e
-        where e.lane = l.lane and e.id > l.after_id
-        order by e.id
-        limit l.take
-    ) e
+select 2::smallint, e.id, l.lane, case when e.wanted then e.topic end, case when e.wanted then e.key end,
+       case when e.wanted and ` + fitsSQL + ` then e.payload end, case when e.wanted then e.headers end, e.published_at
+from lanes l
+cross join lateral (
+    select e.id, e.topic, e.key, e.payload, e.headers, e.published_at,
+           ($13::text[] is null or e.topic like any ($13::text[])) as wanted
+    from outbox.events e
+    where e.lane = l.lane and e.id > l.after_id
+    order by e.id
+    limit l.take
 ) e`
-}
+
+// fitsSQL is whether an event e may be sent: $14 is the most that it may be long.
+const fitsSQL = `
+       case when pg_column_size(e.payload) + pg_column_size(e.headers) > $14::integer then false
+            when pg_column_compression(e.payload) is null and pg_column_compression(e.headers) is null then true
+            else octet_length(e.payload::text) + octet_length(e.headers::text) <= $14::integer end`
 
 // readArgs are the parameters of readSQL.
 func (m *Member) readArgs(limit int) []any {
+	longest := shareFactor * windowBytes / limit
+	if m.long {
+		limit, longest = 1, math.MaxInt32
+	}
 	var (
 		lanes          []int16
 		after          []int64
@@ -150,10 +147,6 @@ func (m *Member) readArgs(limit int) []any {
 				hot++
 			}
 		}
-	}
-	most := windowBytes // of all events, or of each
-	if !m.sized {
-		most /= max(1, limit)
 	}
 	total := m.owned()
 	for part, c := range m.Cursors {
@@ -184,7 +177,7 @@ func (m *Member) readArgs(limit int) []any {
 	}
 	return []any{
 		lanes, after, take, parts, spanParts, from, to, late,
-		m.floor, maxAfter, int32(limit), minAfter, m.filter, int64(most),
+		m.floor, maxAfter, int32(limit), minAfter, m.filter, int32(longest),
 	}
 }
 
@@ -194,13 +187,31 @@ func (m *Member) readArgs(limit int) []any {
 // Any error leaves the connection unusable for this member: what was read over it must not be settled.
 func (m *Member) Read(ctx context.Context, limit int) (*Window, error) {
 	limit = max(1, min(limit, m.byteLimit()))
+	args := m.readArgs(limit)
 	catchingUp := catchingUp(m.Cursors)
-	got, err := m.readOnce(ctx, limit)
-	if err == nil && got.large {
-		m.sized = true
-		got, err = m.readOnce(ctx, limit)
+
+	// In a transaction of its own, which has no transaction id at its start.
+	batch := &pgx.Batch{}
+	batch.Queue("begin isolation level read committed")
+	batch.Queue(readSetup)
+	batch.Queue(readSQL, args...)
+	batch.Queue("commit")
+	results := m.Conn.SendBatch(ctx, batch)
+	defer results.Close()
+	for range 2 {
+		if _, err := results.Exec(); err != nil {
+			return nil, fmt.Errorf("read: %w", err)
+		}
 	}
+	rows, err := results.Query()
 	if err != nil {
+		return nil, fmt.Errorf("read: %w", err)
+	}
+	got, err := m.collect(rows, args[0].([]int16), args[1].([]int64), args[2].([]int32))
+	if err != nil {
+		return nil, fmt.Errorf("read: %w", err)
+	}
+	if err := results.Close(); err != nil {
 		return nil, fmt.Errorf("read: %w", err)
 	}
 
@@ -221,36 +232,6 @@ func (m *Member) Read(ctx context.Context, limit int) (*Window, error) {
 	}
 	w.Events = inOrder(w.Events)
 	return w, nil
-}
-
-// readOnce runs one statement that reads.
-func (m *Member) readOnce(ctx context.Context, limit int) (*collected, error) {
-	args, sql := m.readArgs(limit), readSQL
-	if m.sized {
-		sql = sizedReadSQL
-	}
-	// In a transaction of its own, which has no transaction id at its start.
-	batch := &pgx.Batch{}
-	batch.Queue("begin isolation level read committed")
-	batch.Queue(readSetup)
-	batch.Queue(sql, args...)
-	batch.Queue("commit")
-	results := m.Conn.SendBatch(ctx, batch)
-	defer results.Close()
-	for range 2 {
-		if _, err := results.Exec(); err != nil {
-			return nil, err
-		}
-	}
-	rows, err := results.Query()
-	if err != nil {
-		return nil, err
-	}
-	got, err := m.collect(rows, args[0].([]int16), args[1].([]int64), args[2].([]int32))
-	if err != nil {
-		return nil, err
-	}
-	return got, results.Close()
 }
 
 // PutBack undoes the last read, whose window nobody has begun to handle: the next one finds it again.

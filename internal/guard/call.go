@@ -11,11 +11,14 @@ var ErrGoexit = errors.New("it called runtime.Goexit")
 
 // A PanicError says that a function panicked.
 type PanicError struct {
-	Text  string // what it panicked with
+	Text  string // what it panicked with, as short as errors are kept
 	Stack []byte
 }
 
 func (p *PanicError) Error() string { return "panic: " + p.Text }
+
+// maxText is how many bytes are kept of what a function panicked with: it may be a whole response.
+const maxText = 8 << 10
 
 // Call calls f and returns nil if f returns, a *[PanicError] if it panics, or [ErrGoexit].
 //
@@ -32,7 +35,9 @@ func Call(f func()) error {
 			if value := recover(); value != nil {
 				panicked := &PanicError{Text: fmt.Sprintf("%T", value), Stack: debug.Stack()}
 				err = panicked
-				panicked.Text = fmt.Sprint(value)
+				if panicked.Text = fmt.Sprint(value); len(panicked.Text) > maxText {
+					panicked.Text = panicked.Text[:maxText] + " …"
+				}
 			}
 		}()
 		f()

@@ -12,14 +12,17 @@ end $$;
 
 create schema outbox;
 
--- Domains where they can be, not checks of the table: each statement would parse a check's expression anew, and most insert a single row.
--- They refuse what package outbox refuses: readers rely on it for their memory.
+-- Domains, not checks of the table: each statement would parse a check's expression anew, and most insert a single row.
+-- They are the checks of package outbox, for publishers in SQL: readers rely on them for their memory.
 create domain outbox.topic as text
     constraint topic_bytes check (octet_length(value) <= 255)
     -- Tokens between dots, none empty, without wildcards, spaces and control characters.
-    constraint topic_shape check (value collate "C" !~ '[*>\u0001-\u0020\u007f-\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]|^\.|\.\.|\.$|^$');
+    constraint topic_shape check (value collate "C" ~
+        '^[^.*>\u0001-\u0020\u007f-\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+(?:\.[^.*>\u0001-\u0020\u007f-\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+)*$');
 create domain outbox.key as text
     constraint key_bytes check (value <> '' and octet_length(value) <= 1024);
+create domain outbox.payload as json
+    constraint payload_bytes check (octet_length(value::text) <= 1048576);
 
 -- The bytes of all names and values.
 create function outbox.headers_bytes(headers jsonb) returns bigint language sql immutable strict as $$
@@ -28,7 +31,7 @@ create function outbox.headers_bytes(headers jsonb) returns bigint language sql 
 $$;
 create domain outbox.headers as jsonb
     constraint headers_strings check (value = '{}' or jsonb_typeof(value) = 'object' and not value @? 'strict $.* ? (@.type() <> "string")')
-    -- As JSON they are never shorter: few have to be counted.
+    -- Their JSON is never shorter than they are: few have to be counted.
     constraint headers_bytes check (octet_length(value::text) <= 65536 or outbox.headers_bytes(value) <= 65536);
 
 create table outbox.events (
@@ -42,8 +45,7 @@ create table outbox.events (
     topic        outbox.topic   not null,
     key          outbox.key,
     -- Not jsonb: to write that out for a reader takes PostgreSQL longer than all the rest of a row. And json stays as it was published.
-    -- Its check is the table's: drivers do not know domains, and would take no []byte or map for a parameter.
-    payload      json           not null constraint payload_bytes check (octet_length(payload::text) <= 1048576),
+    payload      outbox.payload not null,
     headers      outbox.headers not null default '{}',
     -- Not clock_timestamp(): a volatile default would keep COPY from inserting in bulk.
     published_at timestamptz    not null default pg_catalog.statement_timestamp()

@@ -100,19 +100,27 @@ func (f DeliveryFilter) args(more ...any) ([]any, error) {
 }
 
 // ListDeliveries returns up to limit of the deliveries that match, by rising id of their events, from those after the
-// given id on, and none where there is no subscription of that name. Safe for concurrent use as far as db is.
+// given id on, and none where there is no subscription of that name. It returns about PageBytes at most: a list that is short, but
+// not empty, may not be the end. Safe for concurrent use as far as db is.
 func ListDeliveries(ctx context.Context, db outbox.DB, f DeliveryFilter, after int64, limit int) ([]DeliveryRow, error) {
-	args, err := f.args(after, limit)
+	args, err := f.args(after, limit, PageBytes)
 	if err != nil {
 		return nil, err
 	}
 	rows, _ := db.Query(ctx, `
 		select d.event_id, d.topic, coalesce(d.key, ''), d.payload, d.headers, d.published_at,
 		       d.state, d.stops_key, d.attempt, d.due_at, d.errors, d.created_at
-		from outbox.deliveries d
-		where `+filterSQL+` and d.event_id > $9
-		order by d.event_id
-		limit $10`, args...)
+		from (
+			select d.*, sum(octet_length(d.payload::text) + octet_length(d.headers::text) + octet_length(d.errors::text))
+			            over (order by d.event_id rows between unbounded preceding and 1 preceding) as before
+			from (
+				select d.*
+				from outbox.deliveries d
+				where `+filterSQL+` and d.event_id > $9
+				order by d.event_id
+				limit $10) d) d
+		where coalesce(d.before, 0) < $11
+		order by d.event_id`, args...)
 	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (d DeliveryRow, err error) {
 		var headers []byte
 		e := &d.Event

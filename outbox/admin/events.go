@@ -32,8 +32,11 @@ const (
 	maxPageLimit = 1000
 )
 
-// Events returns a page of the events that match, by id. It looks at no more than 20,000 events: where few of those match,
-// the page is short, and Next says where to go on. With a key, only those of its lane are looked at. An unfiltered page takes a
+// PageBytes ends a page, or a list of deliveries, whatever its limit: it holds what was begun below that many bytes.
+const PageBytes = 16 << 20
+
+// Events returns a page of the events that match, by id. It looks at no more than 20,000 events, and returns about PageBytes at most:
+// so a page may be short, and Next says where to go on. With a key, only those of its lane are looked at. An unfiltered page takes a
 // few milliseconds, however large the log is.
 //
 // A time range is exact, except for statements that ran for more than a minute: see [FromTime]. An event that is committed later
@@ -59,10 +62,11 @@ func Events(ctx context.Context, db outbox.Beginner, f EventFilter, p Page) (*Ev
 		case p.After > 0:
 			above = max(above, p.After)
 		}
-		rows, _ := tx.Query(ctx, s.pageSQL(p.Newest), s.args(above, upTo, scanRows, p.Limit)...)
+		rows, _ := tx.Query(ctx, s.pageSQL(p.Newest), s.args(above, upTo, scanRows, p.Limit, PageBytes)...)
 		var (
 			place   int
 			wanted  bool
+			bytes   int
 			headers []byte
 			e       outbox.Event
 		)
@@ -72,7 +76,8 @@ func Events(ctx context.Context, db outbox.Beginner, f EventFilter, p Page) (*Ev
 				next := e
 				next.Headers = engine.ParseHeaders(headers)
 				page.Events = append(page.Events, next)
-				page.Done = page.Done && len(page.Events) < p.Limit
+				bytes += len(e.Payload) + len(headers)
+				page.Done = page.Done && len(page.Events) < p.Limit && bytes < PageBytes
 			}
 			e.Payload = nil // its bytes are the page's
 			return nil
@@ -85,16 +90,22 @@ func Events(ctx context.Context, db outbox.Beginner, f EventFilter, p Page) (*Ev
 	return page, nil
 }
 
-// pageSQL returns a query for the first $9 events that are wanted, and for the last one that was looked at.
+// pageSQL returns a query for the first $9 events that are wanted, as far as $10 bytes go, and for the last one that was looked at.
 func (s *scan) pageSQL(newest bool) string {
 	order := ""
 	if newest {
 		order = " desc"
 	}
 	return `
-select s.id, s.place, s.wanted, s.topic, coalesce(s.key, ''), case when s.wanted then s.payload end, s.headers, s.published_at
-from (` + s.sql(newest) + `) s
-where s.wanted or s.place = $3::integer
-order by s.id` + order + `
-limit $9`
+select s.id, s.place, s.wanted, s.topic, coalesce(s.key, ''), s.payload, s.headers, s.published_at
+from (
+    select s.*, sum(octet_length(s.payload::text) + octet_length(s.headers::text)) over (order by s.place rows between unbounded preceding and 1 preceding) as before
+    from (
+        select s.id, s.place, s.wanted, s.topic, s.key, case when s.wanted then s.payload end as payload, case when s.wanted then s.headers end as headers, s.published_at
+        from (` + s.sql(newest) + `) s
+        where s.wanted or s.place = $3::integer
+        order by s.id` + order + `
+        limit $9) s) s
+where coalesce(s.before, 0) < $10
+order by s.place`
 }

@@ -34,11 +34,15 @@ fmt: ## Format the code, as gofumpt does.
 
 .PHONY: bench
 bench: ## Compare with other systems, in short: under 6 minutes, with nothing else running.
-	cd bench && $(GO) run . --scenarios 1,2,3 --systems river,watermill --events 200000 --rounds 3 --duration 2s
+	cd bench && $(GO) run ./compare --scenarios 1,2,3 --systems river,watermill --events 200000 --rounds 3 --duration 2s
 
 .PHONY: bench-full
 bench-full: ## Compare everything with everybody, as published: three to four hours.
-	cd bench && $(GO) run .
+	cd bench && $(GO) run ./compare
+
+.PHONY: bench-self
+bench-self: ## Measure Signalbox alone, against its own targets: operating it, takeovers, pages.
+	cd bench && $(GO) run ./self --out results/self
 
 .PHONY: microbench
 microbench: ## Run the Go benchmarks, one after the other. BENCH=regexp chooses, COUNT=n repeats.

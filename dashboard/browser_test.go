@@ -22,7 +22,7 @@ func TestBrowser(t *testing.T) {
 	for name, test := range map[string]func(*testing.T, window){
 		"FilterAndFollow": browseEvents, "RetryOne": retryOne, "RetryMany": retryMany, "Keyboard": useKeyboard,
 		"Selection": keepSelection, "Recovers": recoverByItself, "Token": logIn, "ReadOnly": lookOnly, "NoScripts": withoutScripts, "Quiet": runNothingElse,
-		"Legible": legible, "Twice": clickTwice, "Restart": outliveRestart, "Proxy": proxyKeepsUpdates, "Hidden": restWhileHidden,
+		"Legible": legible, "Twice": clickTwice, "Restart": outliveRestart, "Proxy": proxyKeepsUpdates, "Hidden": restWhileHidden, "Silence": noticeSilence,
 	} {
 		t.Run(name, func(t *testing.T) {
 			test(t, newWindow(browser, t))
@@ -188,6 +188,22 @@ func restWhileHidden(t *testing.T, b window) {
 	s.subscribe(t, "mails", "orders.*")
 	hide(false)
 	b.says("unserved")
+}
+
+// A page that has heard nothing for 40 seconds is not live, though no error was raised. They are 0.2 s here.
+func noticeSilence(t *testing.T, b window) {
+	s := newSite(t, Config{})
+	b.open(s.url)
+	b.says("No subscription yet")
+	b.until("it is live", `document.querySelector('#live-state').classList.contains('on')`)
+	b.do("shorten its patience", chromedp.Evaluate[chromedp.Void](`(() => {
+		const later = window.setTimeout
+		window.setTimeout = (what, ms, ...rest) => later(what, ms === 40000 ? 200 : ms, ...rest)
+	})()`))
+	s.subscribe(t, "mails", "orders.*") // the last news
+	b.says("unserved")
+	b.says("No updates since")
+	b.until("it is not live", `document.querySelector('#live-state').innerText.trim() === 'reconnecting' && !document.querySelector('#live-state').classList.contains('on')`)
 }
 
 // Who is impatient does not do it twice.

@@ -3,6 +3,8 @@ package dashboard
 import (
 	"slices"
 
+	"github.com/signalbox-go/signalbox/internal/naming"
+	"github.com/signalbox-go/signalbox/outbox"
 	"github.com/signalbox-go/signalbox/outbox/admin"
 )
 
@@ -29,7 +31,8 @@ func (c *concern) add(name, link, note string) {
 }
 
 // concerns groups what somebody should look at by what it is, the worst first.
-func concerns(s *admin.Status) []concern {
+func concerns(o outbox.Outbox, s *admin.Status) []concern {
+	migrate := naming.Of(o).Advice("run outbox migrate")
 	log := concern{What: "No worker can serve", Alarm: true}
 	unserved, failing, dead := concern{What: "Without a worker", Alarm: true}, concern{What: "Failing", Alarm: true}, concern{What: "Dead letters", Alarm: true}
 	blocked, paused, held := concern{What: "Behind a failed event of their key"}, concern{What: "Paused"}, concern{What: "Yet to settle old events"}
@@ -45,9 +48,9 @@ func concerns(s *admin.Status) []concern {
 		case admin.ConcernBlocked:
 			blocked.add(name, page, atMost(c.Events))
 		case admin.ConcernForeign:
-			log.add("Restored, replicated or upgraded", link("."), "run outbox migrate")
+			log.add("Restored, replicated or upgraded", link("."), migrate)
 		case admin.ConcernBehind:
-			log.add("Sequences are behind", link("."), "run outbox migrate")
+			log.add("Sequences are behind", link("."), migrate)
 		case admin.ConcernHolds:
 			held.add(name, page, "from "+span(s.At.Sub(*c.Since))+" ago on")
 		case admin.ConcernPaused:

@@ -14,7 +14,7 @@ import (
 )
 
 // states are those of deliveries, in the order in which they are offered.
-var states = []outbox.State{outbox.Dead, outbox.Retrying, outbox.Running, outbox.Skipped}
+var states = []outbox.State{outbox.Dead, outbox.Retrying, admin.Blocked, outbox.Running, outbox.Skipped}
 
 // groupRows is how many different errors are listed.
 const groupRows = 12
@@ -38,7 +38,7 @@ func readDeliveryForm(q url.Values) (deliveryForm, error) {
 		f.State = outbox.Dead
 	}
 	if !slices.Contains(states, f.State) {
-		return f, badRequest(fmt.Sprintf("there is no state %q: deliveries are dead, retrying, running or skipped", f.State))
+		return f, badRequest(fmt.Sprintf("there is no state %q: deliveries are dead, retrying, blocked, running or skipped", f.State))
 	}
 	for _, text := range q["id"] {
 		id, err := parseID("event", text)
@@ -55,6 +55,9 @@ func (f deliveryForm) Narrowed() bool { return f.Topic+f.Key+f.Error+f.Since+f.U
 
 // Decidable is true for what can be decided about: not for what is running.
 func (f deliveryForm) Decidable() bool { return f.State != outbox.Running }
+
+// Retryable is true for what can be tried now: not for what waits behind another event of its key.
+func (f deliveryForm) Retryable() bool { return f.Decidable() && f.State != admin.Blocked }
 
 // query is the form as it was read, to be sent again.
 func (f deliveryForm) query() url.Values {

@@ -44,6 +44,8 @@ func readDecision(q url.Values) (d decision, f deliveryForm, err error) {
 	switch {
 	case !f.Decidable():
 		err = badRequest("what is running cannot be decided about: it is delivered, or fails")
+	case d.Name == "retry" && !f.Retryable():
+		err = badRequest("what is blocked waits for the first event of its key: decide about that one")
 	case all:
 		f.IDs = nil
 	case len(f.IDs) == 0:

@@ -24,6 +24,9 @@ type DB interface {
 // Config holds the options of a Handler. Its zero value works, and lets everybody in: set a Token, or a User and a Password,
 // unless something in front of the Handler checks who they are.
 type Config struct {
+	// Outbox is the one to show. Defaults to the default outbox.
+	Outbox outbox.Outbox
+
 	// Logger gets a line for each action, with who did what to how many, for each refused login and for each page that
 	// failed. Defaults to slog.Default().
 	Logger *slog.Logger
@@ -91,7 +94,7 @@ func NewHandler(db DB, config Config) (*Handler, error) {
 	if config.Actor == nil {
 		config.Actor = basicUser
 	}
-	h := &Handler{db: db, config: config, every: refresh, closed: make(chan struct{}), streams: make(chan struct{}, mostStreams)}
+	h := &Handler{db: config.Outbox.DB(db), config: config, every: refresh, closed: make(chan struct{}), streams: make(chan struct{}, mostStreams)}
 	h.close = sync.OnceFunc(func() { close(h.closed) })
 	h.access = newAccess(config)
 	h.router = h.routes()

@@ -70,11 +70,11 @@ func (h *Handler) news(r *http.Request, collect pageFunc) string {
 	v, err := h.collect(r, collect)
 	var part bytes.Buffer
 	if err == nil {
-		v.ReadOnly = h.config.ReadOnly
+		h.dress(v)
 		err = templates[v.Template].ExecuteTemplate(&part, "live", v)
 	}
 	if err != nil {
-		f := explain(err)
+		f := explain(h.config.Outbox, err)
 		return message("down", f.Title+". "+f.Hint)
 	}
 	return message("page", part.String())

@@ -63,7 +63,7 @@ func (h *Handler) overview(ctx context.Context, _ *http.Request) (*view, error) 
 	}
 	o := &overview{
 		In: draw(marks, published), Out: draw(marks, handled), Doorbell: status.Doorbell, Log: status.Log, Workers: status.Workers,
-		Subscriptions: lines, Concerns: concerns(status), Silent: marks[len(marks)-1].Last == 0,
+		Subscriptions: lines, Concerns: concerns(h.config.Outbox, status), Silent: marks[len(marks)-1].Last == 0,
 	}
 	for _, s := range lines {
 		o.Dead += s.Deliveries[string(outbox.Dead)]

@@ -18,6 +18,7 @@ import (
 	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/signalbox-go/signalbox/internal/naming"
 	"github.com/signalbox-go/signalbox/outbox"
 	"github.com/signalbox-go/signalbox/outbox/admin"
 )
@@ -35,6 +36,7 @@ type view struct {
 	Retry    bool // a browser should come back by itself, also without scripts
 
 	// Of the handler and the request.
+	Outbox   string // its name, "" for the default one
 	ReadOnly bool
 	CanLeave bool // there is a login to leave
 	Notice   string
@@ -127,7 +129,8 @@ func (h *Handler) collect(r *http.Request, collect pageFunc) (*view, error) {
 }
 
 func (h *Handler) render(w http.ResponseWriter, r *http.Request, status int, v *view) {
-	v.ReadOnly, v.CanLeave = h.config.ReadOnly, h.access.byToken && v.Template != "login"
+	h.dress(v)
+	v.CanLeave = h.access.byToken && v.Template != "login"
 	v.Style, v.Script, v.Icon = versioned("style.css"), versioned("script.js"), versioned("icon.svg")
 	v.Notice = notice(r.URL.Query())
 	var page bytes.Buffer
@@ -139,6 +142,14 @@ func (h *Handler) render(w http.ResponseWriter, r *http.Request, status int, v *
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.WriteHeader(status)
 	_, _ = w.Write(page.Bytes()) // whoever is gone is gone
+}
+
+// dress sets what parts of a page depend on, besides their data.
+func (h *Handler) dress(v *view) {
+	if h.config.Outbox != (outbox.Outbox{}) && v.Template != "login" {
+		v.Outbox = h.config.Outbox.String()
+	}
+	v.ReadOnly = h.config.ReadOnly
 }
 
 // A fault is an error that a person is told.
@@ -155,7 +166,7 @@ func badRequest(hint string) *fault {
 }
 
 // explain turns an error into what a person can do about it.
-func explain(err error) *fault {
+func explain(o outbox.Outbox, err error) *fault {
 	var (
 		known   *fault
 		refused *pgconn.PgError
@@ -170,7 +181,7 @@ func explain(err error) *fault {
 	case errors.Is(err, admin.ErrInvalidFilter), errors.Is(err, outbox.ErrInvalidPosition):
 		return badRequest(err.Error())
 	case errors.As(err, &refused) && slices.Contains([]string{pgerrcode.InvalidSchemaName, pgerrcode.UndefinedTable, pgerrcode.UndefinedColumn}, refused.Code):
-		return &fault{http.StatusServiceUnavailable, "The schema does not fit", `The tables are not as this dashboard knows them: run "outbox migrate".`}
+		return &fault{http.StatusServiceUnavailable, "The schema does not fit", naming.Of(o).Advice(`The tables are not as this dashboard knows them: run "outbox migrate".`)}
 	case errors.As(err, &refused) && strings.HasPrefix(refused.Code, "22"): // a text with a zero byte, say
 		return badRequest(refused.Message)
 	case errors.As(err, &refused) && refused.Code == pgerrcode.InsufficientPrivilege:
@@ -186,7 +197,7 @@ func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err error) {
 	if r.Context().Err() != nil {
 		return // nobody is there to be told
 	}
-	f := explain(err)
+	f := explain(h.config.Outbox, err)
 	if f.Status == http.StatusServiceUnavailable {
 		if known := (*fault)(nil); r.Method != http.MethodGet && !errors.As(err, &known) {
 			f = &fault{f.Status, f.Title, "Go back, and look whether it was done before you try again."}

@@ -158,7 +158,7 @@ func (s *site) hire(t *testing.T, name string, topics ...string) *clerk {
 		t.Fatal(err)
 	}
 	c := &clerk{}
-	sub := worker.Subscription{Name: name, Topics: topics, Retry: worker.Retry{Attempts: 2, First: time.Millisecond}}
+	sub := worker.Subscription{Name: name, Topics: topics, Retry: worker.Retry{MaxAttempts: 2, InitialInterval: time.Millisecond}}
 	if err := worker.Handle(w, sub, func(context.Context, *worker.Event[json.RawMessage]) error {
 		if c.away.Load() {
 			return errRefused
@@ -199,7 +199,7 @@ func (s *site) fill(t *testing.T) {
 			topics := map[string][]string{
 				"mails": {"orders.*", "customers.created"}, "billing": {"orders.>"}, "search": {">"}, "warehouse": {"orders.placed", "stock.>"},
 			}[sub]
-			cfg := worker.Subscription{Name: sub, Topics: topics, Retry: worker.Retry{Attempts: 3, First: 30 * time.Millisecond}, StopKeyOnDead: sub == "warehouse"}
+			cfg := worker.Subscription{Name: sub, Topics: topics, Retry: worker.Retry{MaxAttempts: 3, InitialInterval: 30 * time.Millisecond}, StopKeyOnDead: sub == "warehouse"}
 			if err := worker.Handle(w, cfg, func(_ context.Context, e *worker.Event[json.RawMessage]) error {
 				return fail(e)
 			}); err != nil {

@@ -41,7 +41,7 @@ func TestAlertsInOutages(t *testing.T) {
 		"everything fails": {
 			func(t *testing.T, db *pgtest.DB, s engine.Subscription, m *metrics.Metrics, _ func()) {
 				for range 10 {
-					m.Hooks().Attempt(metricsAttempt(s.Name, outbox.Retrying))
+					m.Hooks().AttemptEnded(t.Context(), metricsAttempt(s.Name, outbox.Retrying))
 				}
 				put(t, db, `
 					insert into outbox.deliveries (subscription_id, event_id, lane, topic, payload, headers, published_at, state, attempt, due_at)
@@ -69,8 +69,8 @@ func TestAlertsInOutages(t *testing.T) {
 				t.Fatal(err)
 			}
 			m, before := registered(t, metrics.Config{Pool: db.Pool})
-			m.Hooks().Attempt(metricsAttempt(s.Name, outbox.Retrying))
-			m.Hooks().Attempt(metricsAttempt(s.Name, ""))
+			m.Hooks().AttemptEnded(t.Context(), metricsAttempt(s.Name, outbox.Retrying))
+			m.Hooks().AttemptEnded(t.Context(), metricsAttempt(s.Name, ""))
 			well := recorded(gather(t, before), "signalbox_")
 
 			_, after := registered(t, metrics.Config{Pool: db.Pool}) // what m knows of the database stays for some seconds

@@ -41,7 +41,7 @@ func Example() {
 	}
 	m.Published("orders.placed", 1) // now that it is committed
 
-	w, err := worker.New(pool, worker.Config{Hooks: m.Hooks()})
+	w, err := worker.New(pool, worker.Config{Hooks: []worker.Hooks{m.Hooks()}})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -58,21 +58,20 @@ func Example() {
 	}
 }
 
-// With hooks of one's own beside those of the metrics.
+// Hooks of your own go beside those of the metrics.
 func ExampleMetrics_Hooks() {
 	m := metrics.New(metrics.Config{})
-	hooks := m.Hooks()
-	count := hooks.Attempt
-	hooks.Attempt = func(a worker.Attempt) {
-		count(a)
-		if a.State == outbox.Dead {
-			fmt.Printf("somebody look at event %d of %s: %v\n", a.Event.ID, a.Subscription, a.Err)
-		}
+	alert := worker.Hooks{
+		AttemptEnded: func(_ context.Context, a worker.Attempt) {
+			if a.State == outbox.Dead {
+				fmt.Printf("event %d of %s is a dead letter: %v\n", a.Event.ID, a.Subscription, a.Err)
+			}
+		},
 	}
-	_ = worker.Config{Hooks: hooks}
+	cfg := worker.Config{Hooks: []worker.Hooks{m.Hooks(), alert}}
 
 	// As a worker calls it:
-	hooks.Attempt(worker.Attempt{Subscription: "mails", Event: &outbox.Event{ID: 17}, State: outbox.Dead, Err: errors.New("no such customer")})
+	cfg.Hooks[1].AttemptEnded(context.Background(), worker.Attempt{Subscription: "mails", Event: &outbox.Event{ID: 17}, State: outbox.Dead, Err: errors.New("no such customer")})
 	// Output:
-	// somebody look at event 17 of mails: no such customer
+	// event 17 of mails is a dead letter: no such customer
 }

@@ -2,6 +2,7 @@ package metrics
 
 import (
 	"cmp"
+	"context"
 	"log/slog"
 	"math"
 
@@ -9,37 +10,42 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/signalbox-go/signalbox/internal/guard"
+	"github.com/signalbox-go/signalbox/outbox"
 	"github.com/signalbox-go/signalbox/worker"
 )
 
 // Config holds the options of a Metrics. Its zero value works.
 type Config struct {
-	// Pool reaches the database of the outbox. The outbox's state is read through it, and the metrics of the pool are about it.
-	// Defaults to none: then both are left out.
+	// Pool is a pool of connections to the outbox's database. Metrics reads the outbox's state over it, and exports its statistics.
+	// Defaults to nil: neither is exported.
 	Pool *pgxpool.Pool
 
-	// MaxTopics is how many topics of each subscription, and how many that are published, have series of their own. The others
-	// are counted together, under the topic "other". Defaults to 100.
+	// Outbox is the one that the metrics are about: all of them have its name as the label outbox. Give each outbox of a process a
+	// Metrics of its own; they may share a registry. Defaults to the default outbox.
+	Outbox outbox.Outbox
+
+	// MaxTopics is how many topics have series of their own: of each subscription, and of published events. All others are counted
+	// together, as topic "other". Defaults to 100.
 	MaxTopics int
 
-	// Logger receives a line when the outbox's state cannot be read, and when it can be again. Defaults to slog.Default().
+	// Logger receives a line when reading the outbox's state begins to fail, and when it succeeds again. Defaults to slog.Default().
 	Logger *slog.Logger
 }
 
-// A Metrics is a prometheus.Collector of everything that this package tells. Register it once, in a registry of your choice.
-// Safe for concurrent use.
+// A Metrics is a prometheus.Collector of all metrics of this package. Register it once per process, in any registry. It is safe for
+// concurrent use.
 type Metrics struct {
 	published     *named[prometheus.Counter]
 	subscriptions *named[*subscription]
 	wakeups       prometheus.Counter
 	evictions     prometheus.Counter
 
-	collectors []prometheus.Collector
+	all prometheus.Collector
 }
 
 var _ prometheus.Collector = (*Metrics)(nil)
 
-// New returns a Metrics that nothing has been told yet. It does not touch the database before the first scrape.
+// New returns a Metrics whose counters are zero. It does not query the database before the first scrape.
 func New(cfg Config) *Metrics {
 	cfg.Logger = guard.Logger(cmp.Or(cfg.Logger, slog.Default()))
 	cfg.MaxTopics = cmp.Or(cfg.MaxTopics, 100)
@@ -61,10 +67,11 @@ func New(cfg Config) *Metrics {
 	f := newFamilies()
 	m.subscriptions = newNamed(math.MaxInt, func(name string) *subscription { return f.subscription(name, cfg.MaxTopics) })
 
-	m.collectors = append(f.collectors(), published, m.wakeups, m.evictions, faults("hook", guard.Hook), faults("logger", guard.LogHandler))
+	all := append(f.collectors(), published, m.wakeups, m.evictions, faults("hook", guard.Hook), faults("logger", guard.LogHandler))
 	if cfg.Pool != nil {
-		m.collectors = append(m.collectors, poolStats{cfg.Pool}, &outboxState{pool: cfg.Pool, log: cfg.Logger})
+		all = append(all, poolStats{cfg.Pool}, &outboxState{pool: cfg.Pool, outbox: cfg.Outbox, log: cfg.Logger})
 	}
+	m.all = prometheus.WrapCollectorWith(prometheus.Labels{"outbox": cfg.Outbox.String()}, all)
 	return m
 }
 
@@ -77,32 +84,42 @@ func faults(name string, place guard.Place) prometheus.Collector {
 	}, func() float64 { return float64(guard.Faults(place)) })
 }
 
-// Published counts events of a topic that were published. Call it after the commit: until then, nobody knows.
+// Published adds to the count of published events of a topic. Call it after the commit: before it, the events may be rolled back.
 func (m *Metrics) Published(topic string, events int) { m.published.get(topic).Add(float64(events)) }
 
-// Hooks returns what to give to a worker as Config.Hooks. Several workers of a process may share them. To have hooks of your own
-// as well, call both from a third.
+// Hooks returns hooks that count what a worker does, for worker.Config.Hooks. Several workers of a process may share them.
 func (m *Metrics) Hooks() worker.Hooks {
 	return worker.Hooks{
-		Window:  m.window,
-		Attempt: m.attempt,
-		Parked:  m.parked,
-		Rung:    m.wakeups.Inc,
-		Evicted: func(int64) { m.evictions.Inc() },
+		WindowHandled: m.window,
+		AttemptEnded:  m.attempt,
+		EventParked:   m.parked,
+		WokenUp:       func(context.Context) { m.wakeups.Inc() },
+		WorkerEvicted: func(context.Context, worker.Eviction) { m.evictions.Inc() },
 	}
 }
 
-// Describe sends what Collect may send, as a prometheus.Collector does.
+// Describe implements prometheus.Collector.
 func (m *Metrics) Describe(descriptions chan<- *prometheus.Desc) {
-	for _, c := range m.collectors {
+	m.all.Describe(descriptions)
+}
+
+// Collect implements prometheus.Collector. It queries the outbox's state at most once in 5 seconds and waits up to 3 seconds for the
+// result; if the query fails, the metrics of that state are left out.
+func (m *Metrics) Collect(metrics chan<- prometheus.Metric) {
+	m.all.Collect(metrics)
+}
+
+// collectors are several as one.
+type collectors []prometheus.Collector
+
+func (cs collectors) Describe(descriptions chan<- *prometheus.Desc) {
+	for _, c := range cs {
 		c.Describe(descriptions)
 	}
 }
 
-// Collect sends all metrics, as a prometheus.Collector does. It reads the outbox's state unless that was read in the last 5
-// seconds, and waits up to 3 seconds for that.
-func (m *Metrics) Collect(metrics chan<- prometheus.Metric) {
-	for _, c := range m.collectors {
+func (cs collectors) Collect(metrics chan<- prometheus.Metric) {
+	for _, c := range cs {
 		c.Collect(metrics)
 	}
 }

@@ -57,7 +57,7 @@ func gather(t *testing.T, from prometheus.Gatherer) map[string]*dto.MetricFamily
 	return families
 }
 
-// values returns each series of a registry as text, such as name{a="x",b="y"}, with its value: of a histogram, its count.
+// values returns each series of a registry as text, such as name{a="x",b="y"}, without the default outbox's name, with its value: of a histogram, its count.
 func values(t *testing.T, from prometheus.Gatherer) map[string]float64 {
 	t.Helper()
 	found := map[string]float64{}
@@ -65,6 +65,9 @@ func values(t *testing.T, from prometheus.Gatherer) map[string]float64 {
 		for _, m := range f.GetMetric() {
 			var labels []string
 			for _, l := range m.GetLabel() {
+				if l.GetName() == "outbox" && l.GetValue() == "outbox" { // as all have it
+					continue
+				}
 				labels = append(labels, fmt.Sprintf("%s=%q", l.GetName(), l.GetValue()))
 			}
 			series := name
@@ -117,13 +120,13 @@ func testLogger(t *testing.T) *slog.Logger { return slog.New(slog.NewTextHandler
 // start runs a worker of a subscription whose handler does what the payload says, until the test ends or stop is called.
 func start(t *testing.T, pool *pgxpool.Pool, m *metrics.Metrics, name string, release <-chan struct{}) (stop func()) {
 	t.Helper()
-	w, err := worker.New(pool, worker.Config{Hooks: m.Hooks(), Logger: testLogger(t)})
+	w, err := worker.New(pool, worker.Config{Hooks: []worker.Hooks{m.Hooks()}, Logger: testLogger(t)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	s := worker.Subscription{
 		Name: name, Topics: []string{">"}, ParkAfter: parkAfter,
-		Retry: worker.Retry{Attempts: 3, Delay: func(int) time.Duration { return time.Millisecond }},
+		Retry: worker.Retry{MaxAttempts: 3, Delay: func(int) time.Duration { return time.Millisecond }},
 	}
 	if err := worker.Handle(w, s, handler(release)); err != nil {
 		t.Fatal(err)
@@ -288,12 +291,12 @@ func TestForms(t *testing.T) {
 	db := pgtest.New(t)
 	m, registry := registered(t, metrics.Config{})
 	publish(t, db.Pool, "a.x", "1", "2", "bad", "4")
-	w, err := worker.New(db.Pool, worker.Config{Hooks: m.Hooks(), Logger: testLogger(t)})
+	w, err := worker.New(db.Pool, worker.Config{Hooks: []worker.Hooks{m.Hooks()}, Logger: testLogger(t)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	of := func(name string) worker.Subscription {
-		return worker.Subscription{Name: name, Topics: []string{">"}, Retry: worker.Retry{Attempts: 1}}
+		return worker.Subscription{Name: name, Topics: []string{">"}, Retry: worker.Retry{MaxAttempts: 1}}
 	}
 	check := func(e *worker.Event[string]) error {
 		if e.Payload == "bad" {
@@ -339,7 +342,7 @@ func TestTopicsAreCapped(t *testing.T) {
 				}
 				m.Published(topic, 1)
 				for _, s := range []string{"a", "b"} {
-					m.Hooks().Attempt(worker.Attempt{Subscription: s, Event: &outbox.Event{Topic: topic}})
+					m.Hooks().AttemptEnded(t.Context(), worker.Attempt{Subscription: s, Event: &outbox.Event{Topic: topic}})
 				}
 			}
 		})
@@ -497,10 +500,11 @@ func connect(t *testing.T, server *embeddedpg.Server) *pgxpool.Pool {
 
 // TestAttemptAllocatesNothing keeps the hot path what it is. It is not parallel: others' allocations would count.
 func TestAttemptAllocatesNothing(t *testing.T) {
+	ctx := t.Context()
 	hooks := metrics.New(metrics.Config{MaxTopics: 1}).Hooks()
 	for _, topic := range []string{"first", "second", "third"} { // one of its own, others
 		a := attempt(topic)
-		if n := testing.AllocsPerRun(100, func() { hooks.Attempt(a) }); n != 0 {
+		if n := testing.AllocsPerRun(100, func() { hooks.AttemptEnded(ctx, a) }); n != 0 {
 			t.Errorf("%v allocations for an attempt", n)
 		}
 	}
@@ -509,7 +513,7 @@ func TestAttemptAllocatesNothing(t *testing.T) {
 func attempt(topic string) worker.Attempt {
 	now := time.Now()
 	e := &outbox.Event{Topic: topic, Payload: json.RawMessage(`{}`), PublishedAt: now.Add(-time.Second)}
-	return worker.Attempt{Subscription: "s", Event: e, Number: 1, Took: time.Millisecond, Ended: now}
+	return worker.Attempt{Subscription: "s", Event: e, Number: 1, Duration: time.Millisecond, EndedAt: now}
 }
 
 // TestNamesThatAreNoText has two subscriptions whose labels are the same.
@@ -519,7 +523,7 @@ func TestNamesThatAreNoText(t *testing.T) {
 	for _, name := range []string{"s\xff", "s\xfe", "s\xff"} {
 		a := attempt("a.x")
 		a.Subscription = name
-		m.Hooks().Attempt(a)
+		m.Hooks().AttemptEnded(t.Context(), a)
 	}
 	await(t, registry, map[string]float64{
 		`signalbox_attempt_duration_seconds{subscription="s�"}`:    3,
@@ -533,20 +537,20 @@ func BenchmarkAttempt(b *testing.B) {
 	var mixed []worker.Attempt
 	for n := range 10 {
 		mixed = append(mixed, attempt(fmt.Sprint("orders.topic-", n)))
-		mixed[n].Took = time.Duration(n) * 100 * time.Microsecond
+		mixed[n].Duration = time.Duration(n) * 100 * time.Microsecond
 	}
 	b.Run("topics=1", func(b *testing.B) {
 		hooks, a := metrics.New(metrics.Config{}).Hooks(), attempt("orders.placed")
 		b.ReportAllocs()
 		for b.Loop() {
-			hooks.Attempt(a)
+			hooks.AttemptEnded(b.Context(), a)
 		}
 	})
 	b.Run("topics=10", func(b *testing.B) {
 		hooks, n := metrics.New(metrics.Config{}).Hooks(), 0
 		b.ReportAllocs()
 		for b.Loop() {
-			hooks.Attempt(mixed[n%len(mixed)])
+			hooks.AttemptEnded(b.Context(), mixed[n%len(mixed)])
 			n++
 		}
 	})
@@ -555,7 +559,7 @@ func BenchmarkAttempt(b *testing.B) {
 		b.ReportAllocs()
 		b.RunParallel(func(p *testing.PB) {
 			for n := 0; p.Next(); n++ {
-				hooks.Attempt(mixed[n%len(mixed)])
+				hooks.AttemptEnded(b.Context(), mixed[n%len(mixed)])
 			}
 		})
 	})

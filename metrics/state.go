@@ -54,7 +54,7 @@ var (
 		"1 for the mode that the doorbell is in, 0 for the others: armed (publishers ring), polling (the sentinel looks by itself) or unattended.",
 		[]string{"mode"}, nil)
 	logIDs = prometheus.NewDesc("signalbox_log_ids_total",
-		"Ids that the log has handed out: one for each event, whoever published it, and also for those whose transaction was rolled back.", nil, nil)
+		"Ids that the log has assigned: one for each event of any publisher, including those whose transaction was rolled back.", nil, nil)
 	logOldest = prometheus.NewDesc("signalbox_log_oldest_timestamp_seconds",
 		"When the oldest event that is left in the log was published, as a Unix timestamp. Missing while the log is empty.", nil, nil)
 	logHeld = prometheus.NewDesc("signalbox_log_held",
@@ -63,8 +63,9 @@ var (
 
 // outboxState tells about the outbox as a whole, from its tables.
 type outboxState struct {
-	pool *pgxpool.Pool
-	log  *slog.Logger
+	pool   *pgxpool.Pool
+	outbox outbox.Outbox
+	log    *slog.Logger
 
 	mu      sync.Mutex // held while reading: who comes meanwhile waits for the same answer
 	readAt  time.Time
@@ -133,15 +134,16 @@ func (s *outboxState) read() ([]prometheus.Metric, error) {
 	)
 	options := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
 	err := pgx.BeginTxFunc(ctx, s.pool, options, func(tx pgx.Tx) (err error) {
+		nested := s.outbox.DB(tx) // whose transactions are inside of this one, and share its snapshot
 		// The server gives up with us: scrapes must not pile up there.
 		timeout := strconv.FormatInt(stateTimeout.Milliseconds(), 10)
 		if _, err = tx.Exec(ctx, `select set_config('statement_timeout', $1, true)`, timeout); err != nil {
 			return err
 		}
-		if status, err = admin.Glance(ctx, nested{tx}); err != nil {
+		if status, err = admin.Glance(ctx, nested); err != nil {
 			return err
 		}
-		subscriptions, err = admin.Subscriptions(ctx, tx)
+		subscriptions, err = admin.Subscriptions(ctx, nested)
 		return err
 	})
 	if err != nil {
@@ -149,12 +151,6 @@ func (s *outboxState) read() ([]prometheus.Metric, error) {
 	}
 	return describe(status, subscriptions), nil
 }
-
-// nested has a transaction begin those inside of it, which share its snapshot.
-type nested struct{ pgx.Tx }
-
-// BeginTx sets a savepoint. The options are those of the transaction.
-func (n nested) BeginTx(ctx context.Context, _ pgx.TxOptions) (pgx.Tx, error) { return n.Begin(ctx) }
 
 // describe makes metrics of a status.
 func describe(status *admin.Status, subscriptions []admin.SubscriptionRow) []prometheus.Metric {

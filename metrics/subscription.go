@@ -1,6 +1,8 @@
 package metrics
 
 import (
+	"context"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/signalbox-go/signalbox/outbox"
@@ -50,8 +52,8 @@ func newFamilies() *families {
 	}
 }
 
-func (f *families) collectors() []prometheus.Collector {
-	return []prometheus.Collector{f.delivered, f.failed, f.dead, f.skipped, f.parked, f.took, f.latency, f.windowEvents, f.windowTook}
+func (f *families) collectors() collectors {
+	return collectors{f.delivered, f.failed, f.dead, f.skipped, f.parked, f.took, f.latency, f.windowEvents, f.windowTook}
 }
 
 // A subscription has the metrics of one: looked up once, so that an event costs a few atomic additions.
@@ -78,16 +80,16 @@ func (f *families) subscription(name string, maxTopics int) *subscription {
 	}
 }
 
-func (m *Metrics) attempt(a worker.Attempt) {
+func (m *Metrics) attempt(_ context.Context, a worker.Attempt) {
 	s := m.subscriptions.get(a.Subscription)
 	o := s.topics.get(a.Event.Topic)
-	if !a.Ended.IsZero() {
-		s.took.Observe(a.Took.Seconds())
+	if !a.EndedAt.IsZero() {
+		s.took.Observe(a.Duration.Seconds())
 	}
 	switch a.State {
 	case "":
 		o.delivered.Inc()
-		s.latency.Observe(max(0, a.Ended.Sub(a.Event.PublishedAt).Seconds()))
+		s.latency.Observe(max(0, a.EndedAt.Sub(a.Event.PublishedAt).Seconds()))
 	case outbox.Skipped:
 		o.skipped.Inc()
 	case outbox.Dead:
@@ -98,14 +100,14 @@ func (m *Metrics) attempt(a worker.Attempt) {
 	}
 }
 
-func (m *Metrics) window(w worker.Window) {
+func (m *Metrics) window(_ context.Context, w worker.Window) {
 	s := m.subscriptions.get(w.Subscription)
-	s.windowTook.Observe(w.Took.Seconds())
+	s.windowTook.Observe(w.Duration.Seconds())
 	if w.Events > 0 { // else there were deliveries only
 		s.windowEvents.Observe(float64(w.Events))
 	}
 }
 
-func (m *Metrics) parked(subscription string, _ *outbox.Event) {
-	m.subscriptions.get(subscription).parked.Inc()
+func (m *Metrics) parked(_ context.Context, p worker.ParkedEvent) {
+	m.subscriptions.get(p.Subscription).parked.Inc()
 }

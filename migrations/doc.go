@@ -7,7 +7,10 @@
 //   - [Signals] creates the tables of the reference service: what package producer stores, and what "worker --handler
 //     rollup" makes of it.
 //
+// [For] has the set of an outbox of another name: the same migrations, with its schema, channel and locks in place of the default's.
+//
 // They are plain tern migrations, so the same files work in three ways: "outbox migrate", "tern migrate" in the
 // folder of a set, and apply.Up from Go. Workers and producers call [Set.Check] and refuse to start on a schema that
-// is missing, older or newer than they are.
+// is missing, that is older than they work with, or that is newer and does not serve them any more: each migration says which binaries
+// it still serves.
 package migrations

@@ -2,6 +2,8 @@ package outbox_test
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log"
 
 	"github.com/jackc/pgx/v5"
@@ -61,4 +63,18 @@ func ExamplePublishFrom() {
 		log.Fatal(err)
 	}
 	log.Printf("%d events are on their way", n)
+}
+
+// Two outboxes in one database: each has a schema of its own, made by "outbox migrate --outbox billing", and workers of its own.
+func ExampleIn() {
+	billing, err := outbox.In("billing")
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(billing, billing.Channel()) // worker.Config{Outbox: billing}, billing.Publish(ctx, tx, event)
+	_, err = outbox.In("pg_billing")
+	fmt.Println(errors.Is(err, outbox.ErrInvalidOutbox))
+	// Output:
+	// billing new_signals_billing
+	// true
 }

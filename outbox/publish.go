@@ -74,6 +74,11 @@ var errEncoding = errors.New("the session's client_encoding is not UTF8, so what
 // An event that cannot be stored is reported as an *EventError before anything is sent, so the transaction stays
 // usable. Safe for concurrent use as far as db is. For more events than you want to hold in memory, see [PublishFrom].
 func Publish(ctx context.Context, db DB, events ...Event) ([]Event, error) {
+	return Outbox{}.Publish(ctx, db, events...)
+}
+
+// Publish is [Publish] for this outbox.
+func (o Outbox) Publish(ctx context.Context, db DB, events ...Event) ([]Event, error) {
 	if len(events) == 0 {
 		return nil, nil
 	}
@@ -97,9 +102,9 @@ func Publish(ctx context.Context, db DB, events ...Event) ([]Event, error) {
 	stored := slices.Clone(events)
 	var err error
 	if len(stored) == 1 {
-		err = publishOne(ctx, db, &stored[0], headers[0], narrow)
+		err = o.publishOne(ctx, db, &stored[0], headers[0], narrow)
 	} else {
-		err = publishAll(ctx, db, stored, headers, narrow)
+		err = o.publishAll(ctx, db, stored, headers, narrow)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("publish: %w", err)
@@ -117,13 +122,13 @@ func isASCII[T string | json.RawMessage](text T) bool {
 }
 
 // publishOne sends an event, and sets its id and time.
-func publishOne(ctx context.Context, db DB, e *Event, headers string, narrow bool) error {
+func (o Outbox) publishOne(ctx context.Context, db DB, e *Event, headers string, narrow bool) error {
 	sql := publishOneSQL
 	if !narrow {
 		sql = publishOneWideSQL
 	}
 	var micros int64
-	err := db.QueryRow(ctx, sql, e.Topic, e.Key, string(e.Payload), headers).Scan(&e.ID, &micros)
+	err := db.QueryRow(ctx, o.name.SQL(sql), e.Topic, e.Key, string(e.Payload), headers).Scan(&e.ID, &micros)
 	if !narrow && errors.Is(err, pgx.ErrNoRows) {
 		return errEncoding
 	}
@@ -132,7 +137,7 @@ func publishOne(ctx context.Context, db DB, e *Event, headers string, narrow boo
 }
 
 // publishAll sends events in one statement, and sets their ids and times.
-func publishAll(ctx context.Context, db DB, events []Event, headers []string, narrow bool) error {
+func (o Outbox) publishAll(ctx context.Context, db DB, events []Event, headers []string, narrow bool) error {
 	var (
 		topics   = make([]string, len(events))
 		keys     = make([]string, len(events))
@@ -141,7 +146,7 @@ func publishAll(ctx context.Context, db DB, events []Event, headers []string, na
 	for i := range events {
 		topics[i], keys[i], payloads[i] = events[i].Topic, events[i].Key, string(events[i].Payload)
 	}
-	rows, err := db.Query(ctx, publishSQL, topics, keys, payloads, headers, narrow)
+	rows, err := db.Query(ctx, o.name.SQL(publishSQL), topics, keys, payloads, headers, narrow)
 	if err != nil {
 		return err
 	}
@@ -163,6 +168,11 @@ func publishAll(ctx context.Context, db DB, events []Event, headers []string, na
 // of it was stored, and a transaction around it has to be rolled back. The source runs on the caller's goroutine: a panic in it
 // ends the copy and reaches the caller.
 func PublishFrom(ctx context.Context, db Copier, events iter.Seq2[Event, error]) (int64, error) {
+	return Outbox{}.PublishFrom(ctx, db, events)
+}
+
+// PublishFrom is [PublishFrom] for this outbox.
+func (o Outbox) PublishFrom(ctx context.Context, db Copier, events iter.Seq2[Event, error]) (int64, error) {
 	if db, ok := db.(DB); ok { // a copy cannot have a condition
 		var fine bool
 		if err := db.QueryRow(ctx, "select "+takesUTF8).Scan(&fine); err != nil {
@@ -175,7 +185,7 @@ func PublishFrom(ctx context.Context, db Copier, events iter.Seq2[Event, error])
 	c := &copying{rows: make(chan [][]any), ended: make(chan struct{}), fault: errAborted}
 	go func() {
 		defer close(c.ended)
-		c.n, c.err = db.CopyFrom(ctx, pgx.Identifier{"outbox", "events"}, []string{"topic", "key", "payload", "headers"}, pgx.CopyFromFunc(c.next))
+		c.n, c.err = db.CopyFrom(ctx, pgx.Identifier{o.String(), "events"}, []string{"topic", "key", "payload", "headers"}, pgx.CopyFromFunc(c.next))
 	}()
 	defer c.end() // also when the source panics, or ends the goroutine
 	c.fault = c.send(events)

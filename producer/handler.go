@@ -20,11 +20,13 @@ import (
 // DB is what a Handler needs of pgx: a pool.
 type DB interface {
 	Beginner
-	migrations.Querier
+	outbox.DB
 }
 
 // Config holds the options of a Handler. Its zero value works.
 type Config struct {
+	// Outbox is the one that gets the events. Defaults to the default outbox.
+	Outbox outbox.Outbox
 	// Logger gets a line for each signal stored, at level debug, and for each request that failed on our side.
 	// Defaults to slog.Default().
 	Logger *slog.Logger
@@ -160,7 +162,7 @@ func (h *Handler) ingestBatch(r *http.Request) (any, error) {
 func (h *Handler) store(ctx context.Context, signals ...Signal) ([]Stored, error) {
 	within, cancel := context.WithTimeout(ctx, h.config.Timeout)
 	defer cancel()
-	stored, err := Store(within, h.db, signals...)
+	stored, err := store(within, h.config.Outbox, h.db, signals)
 	if err != nil {
 		return nil, err
 	}
@@ -186,7 +188,7 @@ func (h *Handler) healthz(*http.Request) (any, error) { return status{"ok"}, nil
 func (h *Handler) readyz(r *http.Request) (any, error) {
 	ctx, cancel := context.WithTimeout(r.Context(), h.config.Timeout)
 	defer cancel()
-	for _, set := range []migrations.Set{migrations.Outbox, migrations.Signals} {
+	for _, set := range []migrations.Set{migrations.For(h.config.Outbox), migrations.Signals} {
 		err := set.Check(ctx, h.db)
 		var version *migrations.VersionError
 		switch {
@@ -203,7 +205,7 @@ func (h *Handler) readyz(r *http.Request) (any, error) {
 	if readOnly {
 		return nil, errReadOnly
 	}
-	err := engine.CheckLog(ctx, h.db)
+	err := engine.CheckLog(ctx, h.config.Outbox.DB(h.db))
 	if errors.Is(err, outbox.ErrForeignCluster) || errors.Is(err, outbox.ErrLogBehind) || errors.Is(err, outbox.ErrRowSecurity) {
 		return nil, refuse(http.StatusServiceUnavailable, "%w", err)
 	}

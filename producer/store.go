@@ -42,7 +42,13 @@ returning id`
 //
 // A signal that cannot be stored is reported as a *[SignalError] before anything is sent. Safe for concurrent use as far
 // as db is.
+//
+// The events go to the default outbox; see Config.Outbox of a [Handler] for another.
 func Store(ctx context.Context, db Beginner, signals ...Signal) ([]Stored, error) {
+	return store(ctx, outbox.Outbox{}, db, signals)
+}
+
+func store(ctx context.Context, o outbox.Outbox, db Beginner, signals []Signal) ([]Stored, error) {
 	if len(signals) == 0 {
 		return nil, nil
 	}
@@ -65,7 +71,7 @@ func Store(ctx context.Context, db Beginner, signals ...Signal) ([]Stored, error
 		if err = insert(ctx, tx, signals); err != nil {
 			return err
 		}
-		if events, err = publish(ctx, tx, signals); err != nil {
+		if events, err = publish(ctx, o, tx, signals); err != nil {
 			return err
 		}
 		atCommit = true
@@ -109,7 +115,7 @@ func insert(ctx context.Context, tx pgx.Tx, signals []Signal) error {
 	return nil
 }
 
-func publish(ctx context.Context, tx pgx.Tx, signals []Signal) ([]outbox.Event, error) {
+func publish(ctx context.Context, o outbox.Outbox, tx pgx.Tx, signals []Signal) ([]outbox.Event, error) {
 	events := make([]outbox.Event, len(signals))
 	for i, s := range signals {
 		event, err := outbox.NewEvent(TopicCreated, s.Name, s)
@@ -118,7 +124,7 @@ func publish(ctx context.Context, tx pgx.Tx, signals []Signal) ([]outbox.Event, 
 		}
 		events[i] = event
 	}
-	return outbox.Publish(ctx, tx, events...)
+	return o.Publish(ctx, tx, events...)
 }
 
 // rolledBack reports whether an error of a commit rules out that it took effect: PostgreSQL answered with an error and lived

@@ -52,7 +52,7 @@ func TestPause(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s := worker.Subscription{Name: "paused", Topics: everything, ParkAfter: 50 * time.Millisecond, Retry: worker.Retry{First: 10 * time.Millisecond}}
+		s := worker.Subscription{Name: "paused", Topics: everything, ParkAfter: 50 * time.Millisecond, Retry: worker.Retry{InitialInterval: 10 * time.Millisecond}}
 		err = worker.Handle(w, s, func(_ context.Context, e *worker.Event[payload]) error {
 			switch {
 			case e.Key == "slow" && e.Payload.N == 0:
@@ -130,7 +130,7 @@ func TestPausedRetry(t *testing.T) {
 	ctx := t.Context()
 	db := pgtest.New(t)
 	l := newLedger()
-	s := worker.Subscription{Name: "s", Topics: everything, Retry: worker.Retry{First: 300 * time.Millisecond, Jitter: -1}}
+	s := worker.Subscription{Name: "s", Topics: everything, Retry: worker.Retry{InitialInterval: 300 * time.Millisecond, Jitter: worker.NoJitter}}
 	start(t, db.Pool, worker.Config{}, s, func(_ context.Context, e *worker.Event[payload]) error {
 		l.add(e)
 		if e.Attempt == 1 {
@@ -166,7 +166,7 @@ func TestDeleteSubscription(t *testing.T) {
 	ctx := t.Context()
 	db := pgtest.New(t)
 	l := newLedger()
-	stop := start(t, db.Pool, worker.Config{Name: "somebody"}, worker.Subscription{Name: "s", Topics: everything, Retry: worker.Retry{Attempts: 1}}, func(_ context.Context, e *worker.Event[payload]) error {
+	stop := start(t, db.Pool, worker.Config{Name: "somebody"}, worker.Subscription{Name: "s", Topics: everything, Retry: worker.Retry{MaxAttempts: 1}}, func(_ context.Context, e *worker.Event[payload]) error {
 		l.add(e)
 		return errors.New("fails")
 	})

@@ -7,7 +7,7 @@ import (
 )
 
 // An ahead is a window that is being read while the one before is handled, so that the server and the handlers work at the same
-// time. Until it is done, nobody else may use the member.
+// time. Until it is done, nothing else may use the member.
 type ahead struct {
 	window *engine.Window
 	err    error

@@ -40,7 +40,7 @@ const deadlineSpare = 10
 // quickly share a context, which has a tenth of the timeout to spare. Both are for a single goroutine; now is the time since
 // any fixed moment.
 func deadlines(ctx context.Context, timeout time.Duration) (lend func(now time.Duration) context.Context, end func()) {
-	if timeout == NoTimeout {
+	if timeout == unlimited {
 		return func(time.Duration) context.Context { return ctx }, func() {}
 	}
 	var (

@@ -10,6 +10,7 @@ import (
 // them: which keys are blocked, and when there is something to try again.
 type backlog struct {
 	lines map[lineID]*line
+	short map[lineID]*line  // those of held keys that have room for more
 	lanes [engine.Lanes]int // by lane, how many of them are stuck
 	next  time.Time         // no line is due before; zero when unknown
 }
@@ -20,21 +21,28 @@ type lineID struct {
 	key  string
 }
 
+func lineOf(e *engine.Event) lineID { return lineID{e.Lane, e.Key} }
+
 type line struct {
-	count int
+	count int       // its deliveries; a held key may have none
 	stuck int       // those that failed or wait behind one that did; not those that somebody has had tried again
 	due   time.Time // when the head, or the first without a key, may be tried
+
+	from       int64 // where the key is held from: later events are in the log only. 0 when it is not held
+	old        bool  // whether some of those are old enough to be deleted
+	room       int   // how many deliveries the line may have after a refill
+	refilledAt time.Time
 }
 
-// A lane with more than heldAbove stuck deliveries is not read further until there are fewer than heldBelow, so that
-// an outage of what handlers need does not copy the log into deliveries. A bulk retry holds no lane: it is worked beside new
-// events, however large.
+// A lane with more than heldAbove stuck deliveries is not read further until there are fewer than heldBelow: a key is held long before,
+// so these are of many keys, or of none, and their number must have a bound: a million for a subscription. A bulk retry holds no
+// lane: it is worked beside new events, however large.
 const (
-	heldAbove = 1000
-	heldBelow = 500
+	heldAbove = 1_000_000 / engine.Lanes
+	heldBelow = heldAbove / 2
 )
 
-func newBacklog() *backlog { return &backlog{lines: map[lineID]*line{}} }
+func newBacklog() *backlog { return &backlog{lines: map[lineID]*line{}, short: map[lineID]*line{}} }
 
 // load adds what the database knows.
 func (b *backlog) load(lines []engine.Line) {
@@ -42,6 +50,10 @@ func (b *backlog) load(lines []engine.Line) {
 		id := lineID{l.Lane, l.Key}
 		b.add(id, l.Count, time.Now())
 		b.stuck(id, b.lines[id].stuck-l.Again)
+		if l.From != 0 {
+			b.lines[id].old = l.Old
+			b.holdKey(id, l.From)
+		}
 	}
 }
 
@@ -85,6 +97,7 @@ func (b *backlog) add(id lineID, n int, due time.Time) {
 	}
 	l.count += n
 	b.stuck(id, l.stuck+n)
+	b.check(id, l)
 	if l.due.Before(b.next) {
 		b.next = l.due
 	}
@@ -98,9 +111,10 @@ func (b *backlog) done(id lineID, n int) {
 	}
 	l.count -= min(n, l.count)
 	b.stuck(id, min(l.stuck, l.count)) // those that are tried again are older, and done first
-	if l.count == 0 {
+	if l.count == 0 && l.from == 0 {
 		delete(b.lines, id)
 	}
+	b.check(id, l)
 }
 
 // retry notes that a line may go on at the given time: the one behind a head that is done or, of events without a key, one
@@ -136,7 +150,9 @@ func (b *backlog) forget(lanes []int16) {
 	}
 	for id := range b.lines {
 		if gone[id.lane] {
+			b.lines[id].from = 0
 			b.drop(id)
+			delete(b.lines, id)
 		}
 	}
 }
@@ -149,6 +165,9 @@ func (b *backlog) dueLines(now time.Time, limit int) []engine.Line {
 	var due []engine.Line
 	next := now.Add(time.Hour)
 	for id, l := range b.lines {
+		if l.count == 0 {
+			continue // held, and soon refilled
+		}
 		if !l.due.After(now) && len(due) < limit {
 			due = append(due, engine.Line{Lane: id.lane, Key: id.key})
 			continue

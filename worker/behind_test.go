@@ -51,7 +51,7 @@ func TestBehindComesTogether(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			s := worker.Subscription{Name: "s", Topics: everything, Retry: worker.Retry{Delay: func(int) time.Duration { return 500 * time.Millisecond }}}
+			s := worker.Subscription{Name: "s", Topics: everything, BreakerAfter: worker.Unlimited, Retry: worker.Retry{Delay: func(int) time.Duration { return 500 * time.Millisecond }}}
 			if form == "batch" {
 				err = worker.HandleBatch(w, s, func(_ context.Context, events []*worker.Event[payload]) error { return handle(events) })
 			} else {

@@ -93,7 +93,9 @@ func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Mi
 func BenchmarkDrain(b *testing.B) {
 	b.Run("keyed", func(b *testing.B) { drain(b, worker.Config{}, true, 0) })
 	b.Run("keyless", func(b *testing.B) { drain(b, worker.Config{}, false, 0) })
-	b.Run("keyless,metrics", func(b *testing.B) { drain(b, worker.Config{Hooks: metrics.New(metrics.Config{}).Hooks()}, false, 0) })
+	b.Run("keyless,metrics", func(b *testing.B) {
+		drain(b, worker.Config{Hooks: []worker.Hooks{metrics.New(metrics.Config{}).Hooks()}}, false, 0)
+	})
 	b.Run("keyless,failing=1%", func(b *testing.B) { drain(b, worker.Config{}, false, 100) })
 	b.Run("keyed,failing=1%", func(b *testing.B) { drain(b, worker.Config{}, true, 100) })
 }

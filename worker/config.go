@@ -14,87 +14,124 @@ import (
 	"github.com/signalbox-go/signalbox/outbox"
 )
 
-// Config holds what is common to all subscriptions of a Worker. Its zero value works.
+// Config holds the settings of a Worker, and the defaults of its subscriptions. Its zero value works.
 type Config struct {
-	// Logger receives one line for each change and each fault, none for each event. Defaults to slog.Default().
+	// Logger receives one line per change and per fault, and none per event. Defaults to slog.Default().
 	Logger *slog.Logger
 
-	// Name tells workers apart in logs and in "outbox status". It need not be unique. Defaults to the host's name and the
-	// process id.
+	// Outbox is the one that the worker serves; two in one process are two workers. Defaults to the default outbox.
+	Outbox outbox.Outbox
+
+	// Name identifies the worker in logs and in "outbox status". It need not be unique. Defaults to the host name and the process id.
 	Name string
 
-	// Concurrency is how many handlers of one subscription run at once, and how many more may be parked. Those of one key
-	// never run at once. Defaults to 100.
+	// Concurrency is the Concurrency of subscriptions that do not set it. Subscriptions do not share it: each runs as many handlers.
+	// Defaults to 100.
 	Concurrency int
 
-	// WindowSize is how many events of one subscription are read at once, at most. Windows shrink by themselves where
-	// handlers are slow, so that one takes about a second, and where events are large. Defaults to 5120.
+	// WindowSize is the WindowSize of subscriptions that do not set it. Defaults to 5120.
 	WindowSize int
 
-	// PollInterval is how often the worker looks for itself, whatever it hears. It is also its heartbeat. At least
-	// 10ms. Defaults to 1s.
+	// PollInterval is how often the worker polls for events, whether or not it is notified. It is also the interval of its heartbeat.
+	// At least 10ms. Defaults to 1s.
 	PollInterval time.Duration
 
-	// Lease is how long a worker keeps its lanes that is frozen (by SIGSTOP, say) or cut off, while the server still believes in
-	// its connection. At least three times PollInterval. Defaults to 10s.
+	// Lease is how long a frozen or unreachable worker keeps its lanes if PostgreSQL still considers it connected. At least three
+	// times PollInterval. Defaults to 10s, or three times PollInterval if that is longer.
 	Lease time.Duration
 
-	// Retention is how long events stay in the log after they were published. Those that some subscription has yet to settle
-	// stay longer, and dead letters until somebody decides about them. Skipped deliveries are deleted this long after they were
-	// skipped. The worker that is the sentinel deletes, so give all workers the same. KeepForever, or any negative value, keeps
-	// everything. Defaults to 7 days.
+	// Retention is how long events stay in the log after they were published, and skipped deliveries after they were skipped. Events
+	// that a subscription has yet to settle stay longer. Dead letters stay until they are retried, skipped or discarded. The sentinel
+	// deletes what has expired, and any worker may become the sentinel, so set the same Retention in all of them. May be Unlimited.
+	// Defaults to 7 days.
 	Retention time.Duration
 
-	// Hooks are called when something becomes of events or workers. Defaults to none.
-	Hooks Hooks
+	// Hooks observe events and workers. They are called in the order of the list. Defaults to none.
+	Hooks []Hooks
 
-	// ShutdownTimeout is how long handlers may go on after Run's context was cancelled, before their contexts are cancelled, too.
-	// Defaults to 30s.
+	// ShutdownTimeout is how long handlers may run after the context of Run is cancelled. Then their contexts are cancelled, too.
+	// May be Unlimited. Defaults to 30s.
 	ShutdownTimeout time.Duration
 }
 
-// Subscription is what a handler is registered for.
+// Subscription describes the subscription that a handler is registered for. Name is required, and so are Topics if the subscription
+// does not exist. All other fields have defaults.
 type Subscription struct {
-	// Name is the subscription's. Workers of one subscription share its events; each subscription sees all of them. Required.
+	// Name is the name of the subscription. Workers that register the same name share its events; each subscription receives every
+	// event that matches its topics. Required.
 	Name string
 
-	// Topics are what it sees: exact names, or patterns with * for one token and > for the rest. Required where the
-	// subscription may have to be created. It is an error if an existing one has others: they cannot change.
+	// Topics are the topics that the subscription receives: exact names, or patterns with * for one token and > for the rest. Required
+	// if the subscription does not exist. The topics of a subscription cannot change: Run returns an *outbox.TopicsError if it exists
+	// with others. Defaults to the topics that it has.
 	Topics []string
 
-	// Start is where it begins if it has to be created. Defaults to the beginning of the log.
+	// Start is where the subscription starts if Run creates it. Ignored if it exists. Defaults to the beginning of the log.
 	Start outbox.Position
 
-	// Timeout is how long one attempt at an event may take, give or take a tenth, before its context is cancelled.
-	// Defaults to 30s. NoTimeout stands for none.
+	// Concurrency is how many handlers of this worker run at once, and how many more may be parked. Events of one key are never
+	// handled at once. HandleBatch, HandleTx and HandleBatchTx run one handler at a time. Defaults to Config.Concurrency.
+	Concurrency int
+
+	// WindowSize is how many events are read at once, at most. At least one event of each lane is read, of which there are 64. Windows
+	// shrink where handlers are slow, so that a window takes about a second, and where events are large. Defaults to
+	// Config.WindowSize.
+	WindowSize int
+
+	// Timeout is how long one attempt at an event may take before its context is cancelled. The context may last up to a tenth longer. May
+	// be Unlimited. Defaults to 30s.
 	Timeout time.Duration
 
-	// Retry says how often, and after how long, an event is tried again.
+	// Retry says how often and when an event is tried again. Defaults to 100 attempts with exponential backoff from 1s to 1h,
+	// which takes about three days.
 	Retry Retry
 
-	// ParkAfter is how long a handler may hold up its window. A slower event goes on undisturbed, with a row of its own, while
-	// the window is settled without it. Defaults to 1s.
+	// BreakerAfter is how many attempts in a row the circuit breaker looks at. If nearly all of them have failed, at events of at
+	// least five keys, what the handlers call is taken to be down: little is read and tried again until attempts succeed, and those
+	// that fail meanwhile do not count, so that an outage makes no dead letters. At least 5; Unlimited turns it off. Defaults to 20.
+	BreakerAfter int
+
+	// Rate is how many attempts may begin per second, in all workers of the subscription together, for example because what the handlers
+	// call has a limit. Each worker has the share of the lanes that it owns. It is an upper bound of the mean: events of few keys may get
+	// less, and handlers of a frozen worker may come on top until its lanes are taken over. Set the same Rate in all workers. Defaults
+	// to 0: no limit.
+	Rate float64
+
+	// RateBurst is how many attempts may begin at once after a pause, in all workers together. Defaults to Rate, and at least 1.
+	RateBurst int
+
+	// ParkAfter is how long a handler may hold up its window. The handler of a slower event continues; its event becomes a delivery,
+	// and the window is settled without it. It applies to Handle only. May be Unlimited. Defaults to 1s.
 	ParkAfter time.Duration
 
-	// Middleware wraps each call of the handler, the first one outermost. Defaults to none.
+	// Middleware wraps the handler. The first element is the outermost. Defaults to none.
 	Middleware []Middleware
 
-	// StopKeyOnDead makes the events of a key wait behind a dead letter, until somebody retries, skips or discards it.
-	// Defaults to false: a dead letter does not hold up its key.
+	// StopKeyOnDead makes later events of a key wait behind a dead letter until it is retried, skipped or discarded. Defaults to
+	// false: a dead letter does not hold up its key.
 	StopKeyOnDead bool
 }
 
-// KeepForever keeps anything from being deleted because of its age.
-const KeepForever time.Duration = -1
+// Unlimited means no limit, in those fields of Config, Subscription and Retry that say "May be Unlimited". Any negative value means the
+// same in these fields, and is an error in others, but for Retry.Jitter. Zero always means the default.
+const Unlimited = -1
 
-// NoTimeout lets an attempt take as long as it likes.
-const NoTimeout time.Duration = math.MaxInt64
-
-// ErrInvalidConfig is wrapped by every error about a Config or a Subscription.
+// ErrInvalidConfig is wrapped by every error about a Config, a Subscription, or a misuse of a Worker.
 var ErrInvalidConfig = errors.New("invalid configuration")
 
-// withDefaults returns a checked copy of s without zero fields.
-func (s Subscription) withDefaults() (Subscription, error) {
+// unlimited is what is in place of an Unlimited duration, or of one that is longer than anything lasts, so that it may be compared and added to.
+const unlimited time.Duration = math.MaxInt64
+
+// limit returns the duration of a field that may be Unlimited.
+func limit(d, fallback time.Duration) time.Duration {
+	if d < 0 || d > unlimited/4 {
+		return unlimited
+	}
+	return cmp.Or(d, fallback)
+}
+
+// withDefaults returns a checked copy of s without zero fields. Its worker's configuration has the defaults that they share.
+func (s Subscription) withDefaults(c Config) (Subscription, error) {
 	refuse := func(what string) (Subscription, error) {
 		return s, fmt.Errorf("%w: subscription %q: %s", ErrInvalidConfig, s.Name, what)
 	}
@@ -102,29 +139,39 @@ func (s Subscription) withDefaults() (Subscription, error) {
 	switch {
 	case s.Name == "":
 		return s, fmt.Errorf("%w: a subscription has no Name", ErrInvalidConfig)
-	case s.Timeout < 0:
-		return refuse("Timeout is negative")
-	case s.ParkAfter < 0:
-		return refuse("ParkAfter is negative")
-	case r.Attempts < 0:
-		return refuse("Retry.Attempts is negative")
-	case r.First < 0:
-		return refuse("Retry.First is negative")
-	case r.Factor != 0 && r.Factor < 1:
-		return refuse("Retry.Factor is less than 1")
-	case r.Longest != 0 && r.Longest < r.First:
-		return refuse("Retry.Longest is less than First")
-	case r.Jitter > 1:
+	case s.Concurrency < 0:
+		return refuse("Concurrency is negative")
+	case s.WindowSize < 0:
+		return refuse("WindowSize is negative")
+	case r.InitialInterval < 0:
+		return refuse("Retry.InitialInterval is negative")
+	case r.Multiplier != 0 && !(r.Multiplier >= 1): // nor is it NaN
+		return refuse("Retry.Multiplier is less than 1")
+	case r.MaxInterval != 0 && r.MaxInterval < r.InitialInterval:
+		return refuse("Retry.MaxInterval is less than InitialInterval")
+	case r.Jitter > 1 || r.Jitter != r.Jitter:
 		return refuse("Retry.Jitter is more than 1")
+	case !(s.Rate >= 0) || s.Rate > 1e9: // nor is it NaN
+		return refuse("Rate is negative, or more than a billion")
+	case s.RateBurst < 0:
+		return refuse("RateBurst is negative")
+	case s.BreakerAfter > 0 && s.BreakerAfter < breakerLeast:
+		return refuse(fmt.Sprintf("BreakerAfter is less than %d", breakerLeast))
 	case slices.ContainsFunc(s.Middleware, func(m Middleware) bool { return m == nil }):
 		return refuse("Middleware has a nil")
 	}
-	s.Timeout = cmp.Or(s.Timeout, 30*time.Second)
-	s.ParkAfter = cmp.Or(s.ParkAfter, time.Second)
-	r.Attempts = cmp.Or(r.Attempts, 20)
-	r.First = cmp.Or(r.First, time.Second)
-	r.Factor = cmp.Or(r.Factor, 2)
-	r.Longest = cmp.Or(r.Longest, max(5*time.Minute, r.First))
+	s.Concurrency = cmp.Or(s.Concurrency, c.Concurrency)
+	s.WindowSize = cmp.Or(s.WindowSize, c.WindowSize)
+	s.Timeout = limit(s.Timeout, 30*time.Second)
+	s.ParkAfter = limit(s.ParkAfter, time.Second)
+	s.RateBurst = cmp.Or(s.RateBurst, max(1, int(s.Rate)))
+	s.BreakerAfter = max(0, cmp.Or(s.BreakerAfter, 20))
+	if r.MaxAttempts = cmp.Or(r.MaxAttempts, 100); r.MaxAttempts < 0 {
+		r.MaxAttempts = unlimitedAttempts
+	}
+	r.InitialInterval = cmp.Or(r.InitialInterval, time.Second)
+	r.Multiplier = cmp.Or(r.Multiplier, 2)
+	r.MaxInterval = cmp.Or(r.MaxInterval, max(time.Hour, r.InitialInterval))
 	r.Jitter = max(0, cmp.Or(r.Jitter, 0.25))
 	return s, nil
 }
@@ -135,6 +182,10 @@ func (c Config) withDefaults() (Config, error) {
 		c.Logger = slog.Default()
 	}
 	c.Logger = guard.Logger(c.Logger)
+	c.Hooks = slices.Clone(c.Hooks)
+	if c.Outbox != (outbox.Outbox{}) {
+		c.Logger = c.Logger.With("outbox", c.Outbox.String())
+	}
 	if c.Name == "" {
 		host, err := os.Hostname()
 		if err != nil {
@@ -161,7 +212,6 @@ func (c Config) withDefaults() (Config, error) {
 	}{
 		{"PollInterval", &c.PollInterval, 10 * time.Millisecond, time.Second},
 		{"Lease", &c.Lease, 0, max(10*time.Second, 3*c.PollInterval)},
-		{"ShutdownTimeout", &c.ShutdownTimeout, 0, 30 * time.Second},
 	} {
 		if *field.value == 0 {
 			*field.value = field.fallback
@@ -173,6 +223,7 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Lease < 3*c.PollInterval {
 		return c, fmt.Errorf("%w: Lease is %v, at least three times PollInterval (%v) is needed", ErrInvalidConfig, c.Lease, c.PollInterval)
 	}
+	c.ShutdownTimeout = limit(c.ShutdownTimeout, 30*time.Second)
 	c.Retention = cmp.Or(c.Retention, 7*24*time.Hour)
 	return c, nil
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/signalbox-go/signalbox/internal/guard"
+	"github.com/signalbox-go/signalbox/internal/naming"
 	"github.com/signalbox-go/signalbox/internal/settings"
 )
 
@@ -27,6 +28,7 @@ import (
 // statements depend on, it sets itself.
 type connector struct {
 	config *pgxpool.Config
+	outbox naming.Name
 	log    *slog.Logger
 	lease  time.Duration
 
@@ -36,7 +38,7 @@ type connector struct {
 	underway map[*statement]bool
 }
 
-// connectTimeout bounds each attempt to connect, and statements of which nobody expects that they wait.
+// connectTimeout bounds each attempt to connect, and statements that are not expected to wait.
 const connectTimeout = 5 * time.Second
 
 // longestPatience is where the time for a statement stops growing.
@@ -62,8 +64,8 @@ type connection struct {
 // their tracer stay, and a statement that runs into its context's end is cancelled, and not cut off with the connection.
 func forHandlers(timeout time.Duration) func(*connection) {
 	return func(c *connection) {
-		c.lent, c.atLeast = true, NoTimeout
-		if timeout != NoTimeout {
+		c.lent, c.atLeast = true, unlimited
+		if timeout != unlimited {
 			c.atLeast = timeout + handlerGrace
 		}
 	}
@@ -83,6 +85,15 @@ func (c *connector) open(ctx context.Context, name string, options ...func(*conn
 	// A statement that is prepared through a proxy is another client's the next moment.
 	shut(conn)
 	return c.dial(ctx, name, pgx.QueryExecModeCacheDescribe, options)
+}
+
+// openOwn is open for a connection that has none but the project's statements, which are about the worker's outbox.
+func (c *connector) openOwn(ctx context.Context, name string) (_ naming.Conn, direct bool, err error) {
+	conn, direct, err := c.open(ctx, name)
+	if err != nil {
+		return nil, false, err
+	}
+	return c.outbox.Conn(conn), direct, nil
 }
 
 func (c *connector) dial(ctx context.Context, name string, mode pgx.QueryExecMode, options []func(*connection)) (_ *pgx.Conn, direct bool, err error) {
@@ -170,7 +181,7 @@ func ask(what string, call func() error) (err error) {
 }
 
 // rename changes what pg_stat_activity calls a connection.
-func rename(ctx context.Context, conn *pgx.Conn, name string) error {
+func rename(ctx context.Context, conn naming.Conn, name string) error {
 	if _, err := conn.Exec(ctx, `select pg_catalog.set_config('application_name', $1, false)`, name); err != nil {
 		return fmt.Errorf("rename connection: %w", err)
 	}
@@ -178,7 +189,7 @@ func rename(ctx context.Context, conn *pgx.Conn, name string) error {
 }
 
 // shut closes a connection without waiting for a server that may not answer.
-func shut(conn *pgx.Conn) {
+func shut(conn interface{ Close(context.Context) error }) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	_ = conn.Close(ctx)

@@ -12,8 +12,6 @@ import (
 	"github.com/sourcegraph/conc"
 
 	"github.com/signalbox-go/signalbox/internal/engine"
-	"github.com/signalbox-go/signalbox/internal/guard"
-	"github.com/signalbox-go/signalbox/outbox"
 )
 
 // beat is the control loop: it passes on what the doorbell says, tells the database once a PollInterval that the worker
@@ -41,7 +39,7 @@ func (s *session) beat(rest, ctx context.Context, log *slog.Logger) error {
 		}
 		next = time.Now().Add(interval - interval/20 + rand.N(interval/5)) // workers that start together spread out
 
-		// The sentinel beats at one half of its ticks, and looks for the dead at the others; at all of them while somebody is
+		// The sentinel beats at one half of its ticks, and looks for the dead at the others; at all of them while a worker is
 		// missing, and at once when it is new.
 		look := sentinel && (beats%2 == 1 || len(missing) > 0)
 		if !sentinel || beats%2 == 0 {
@@ -53,8 +51,8 @@ func (s *session) beat(rest, ctx context.Context, log *slog.Logger) error {
 				sentinel, look = true, true
 				next = time.Now().Add(interval / 2)
 				log.Info("became the sentinel")
-				goroutines.Go(func() { attend(rest, log.With("part", "doorbell"), s.sentinel) })
-				goroutines.Go(func() { attend(rest, log.With("part", "housekeeping"), s.keepHouse) })
+				goroutines.Go(func() { supervise(rest, log.With("part", "doorbell"), s.answerDoorbell) })
+				goroutines.Go(func() { supervise(rest, log.With("part", "housekeeping"), s.housekeeping) })
 			}
 		}
 		if time.Since(looked) >= logEvery {
@@ -67,7 +65,7 @@ func (s *session) beat(rest, ctx context.Context, log *slog.Logger) error {
 		if look {
 			missing, err = s.evictDead(ctx, log, missing)
 		} else if !sentinel && beats%5 == 4 {
-			err = s.within(ctx, func(ctx context.Context) error { return engine.Usurp(ctx, s.control, s.w.cfg.Lease) })
+			err = s.within(ctx, func(ctx context.Context) error { return engine.EndFrozenSentinel(ctx, s.control, s.w.cfg.Lease) })
 		}
 		if err != nil {
 			return err
@@ -75,7 +73,7 @@ func (s *session) beat(rest, ctx context.Context, log *slog.Logger) error {
 	}
 }
 
-// within bounds a statement that nobody expects to wait: a connection that is cut off must not hang the loop.
+// within bounds a statement that is not expected to wait: a connection that is cut off must not hang the loop.
 func (s *session) within(ctx context.Context, statement func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
@@ -99,7 +97,7 @@ func (s *session) listen(ctx context.Context, until time.Time) error {
 		default:
 			return fmt.Errorf("listen: %w", err)
 		}
-		if n.Channel != outbox.Channel || n.PID == s.ringer.Load() {
+		if n.Channel != s.w.cfg.Outbox.Channel() || n.PID == s.ringer.Load() {
 			continue
 		}
 		ring := engine.ParseRing(n.Payload)
@@ -110,7 +108,7 @@ func (s *session) listen(ctx context.Context, until time.Time) error {
 			default:
 			}
 		}
-		s.ring(ring)
+		s.ring(ctx, ring)
 		if ring.Freed {
 			return nil
 		}
@@ -118,13 +116,11 @@ func (s *session) listen(ctx context.Context, until time.Time) error {
 }
 
 // ring wakes the runners that own one of the lanes.
-func (s *session) ring(ring engine.Ring) {
+func (s *session) ring(ctx context.Context, ring engine.Ring) {
 	if ring.Lanes == 0 && !ring.Deliveries {
 		return
 	}
-	if hook := s.w.cfg.Hooks.Rung; hook != nil {
-		guard.CallHook(s.w.cfg.Logger, "Rung", hook)
-	}
+	s.tellWokenUp(ctx)
 	for _, r := range s.runners {
 		r.wake.add(func(w *wakeup) {
 			w.ring |= ring.Lanes
@@ -151,7 +147,10 @@ func (s *session) pulse(ctx context.Context, candidate bool) (elected bool, err 
 	}
 	for i, r := range s.runners {
 		share := p.Shares[s.subs[i].ID]
-		r.wake.add(func(w *wakeup) { w.pulse, w.fair, w.free = &p, share.Fair, share.Free })
+		r.wake.add(func(w *wakeup) {
+			w.pulse, w.fair, w.free = &p, share.Fair, share.Free
+			w.reload = w.reload || p.Stuck // what has become of deliveries is not told
+		})
 	}
 	if p.Rewinding {
 		select {
@@ -221,9 +220,7 @@ func (s *session) evictDead(ctx context.Context, log *slog.Logger, missing map[i
 			return nil, err
 		case evicted:
 			log.Warn("evicted a dead worker: its lanes are free", "evicted_id", id)
-			if hook := s.w.cfg.Hooks.Evicted; hook != nil {
-				guard.CallHook(log, "Evicted", func() { hook(id) })
-			}
+			s.tellEvicted(ctx, id)
 		}
 	}
 	return still, nil

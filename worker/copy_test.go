@@ -58,7 +58,7 @@ func TestCopied(t *testing.T) {
 				return len(calls.handled()) > 300 && everyTrouble(t, pool, lost)
 			})
 			// One worker is in the middle of things, and what follows is its backlog. The other one goes on.
-			calls.signal(syscall.SIGSTOP)
+			calls.Signal(syscall.SIGSTOP)
 			if err := late.Commit(t.Context()); err != nil {
 				t.Fatal(err)
 			}
@@ -67,8 +67,8 @@ func TestCopied(t *testing.T) {
 			other := copied(t, server)
 			close(stop)
 			publishing.Wait()
-			calls.signal(syscall.SIGKILL)
-			counts.signal(syscall.SIGKILL)
+			calls.Signal(syscall.SIGKILL)
+			counts.Signal(syscall.SIGKILL)
 			if err := lost.Commit(t.Context()); err != nil {
 				t.Fatal(err)
 			}

@@ -23,7 +23,7 @@ func TestDecide(t *testing.T) {
 	var away atomic.Bool
 	away.Store(true)
 	l := newLedger()
-	s := worker.Subscription{Name: "s", Topics: everything, StopKeyOnDead: true, Retry: worker.Retry{Attempts: 1}}
+	s := worker.Subscription{Name: "s", Topics: everything, StopKeyOnDead: true, Retry: worker.Retry{MaxAttempts: 1}}
 	start(t, db.Pool, worker.Config{}, s, func(_ context.Context, e *worker.Event[payload]) error {
 		if away.Load() {
 			return errors.New("it is away")

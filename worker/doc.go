@@ -2,21 +2,26 @@
 //
 //	publish → log → lane → window → handler → settle
 //
-// A [Worker] joins subscriptions, shares their lanes with the other workers that serve them, and for each subscription
-// does one thing over and over: read a window of events, run their handlers, settle. It sleeps when there is nothing
-// to read, until the doorbell rings.
+// A [Worker] joins subscriptions and shares their lanes with the other workers that serve them. For each subscription it repeats three
+// steps: it reads a window of events, calls the handler, and settles, which records the results. When there is nothing to read, it sleeps
+// until the doorbell wakes it.
 //
 //	doorbell ──▶ control loop ──▶ wake-ups ──▶ runner: read ▶ handle ▶ settle     (one for each subscription)
 //	                  │
-//	                  └─ in one of all workers: the sentinel, who answers the doorbell and evicts the dead
+//	                  └─ in one of all workers, the sentinel: answers the doorbell, evicts dead workers, deletes old events
 //
 // Delivery is at least once, and in order by key. A handler has one of four forms:
 //
 //	Handle           one event; many at once
 //	HandleBatch      the events of a window, as a slice
-//	HandleTx         one event, and the transaction in which it is settled: what it writes there counts exactly once
+//	HandleTx         one event, and the transaction in which it is settled: writes in it take effect exactly once
 //	HandleBatchTx    both
 //
-// It returns nil when it is done, and any error to be called again later ([Retry]), unless that is one of [RetryAfter],
-// [DeadLetter] or [Skip]; [PerEvent] has one error for each event of a slice. docs/guarantees.md says more.
+// A handler returns nil if it succeeded. Any error has the event tried again later, as [Retry] says, but for [RetryAfter], [DeadLetter]
+// and [Skip], which say otherwise; [PerEvent] has one error for each event of a slice. docs/guarantees.md has the details.
+//
+// # Zero and no limit
+//
+// In [Config], [Subscription] and [Retry], a zero field means its default. Where a field says "May be Unlimited", [Unlimited] means no
+// limit. The flags of the worker command have the same names and take the word "unlimited".
 package worker

@@ -52,7 +52,7 @@ func serve(ctx context.Context, pool *pgxpool.Pool, listener net.Listener) error
 	if err := registry.Register(m); err != nil {
 		return err
 	}
-	w, err := worker.New(pool, worker.Config{Hooks: m.Hooks(), ShutdownTimeout: 20 * time.Second})
+	w, err := worker.New(pool, worker.Config{Hooks: []worker.Hooks{m.Hooks()}, ShutdownTimeout: 20 * time.Second})
 	if err != nil {
 		return err
 	}

@@ -113,7 +113,7 @@ func ExampleDeadLetter() {
 	errNoSuchCustomer, errRateLimited := errors.New("no such customer"), errors.New("rate limited")
 	var w *worker.Worker // from worker.New
 	send := func(context.Context, placed) error { return nil }
-	s := worker.Subscription{Name: "mails", Topics: []string{"orders.placed"}, Retry: worker.Retry{Attempts: 5}}
+	s := worker.Subscription{Name: "mails", Topics: []string{"orders.placed"}, Retry: worker.Retry{MaxAttempts: 5}}
 	err := worker.Handle(w, s, func(ctx context.Context, e *worker.Event[placed]) error {
 		if e.Payload.Total == 0 {
 			return worker.Skip("samples need no confirmation")
@@ -134,26 +134,28 @@ func ExampleDeadLetter() {
 
 // Middleware sees every call of a handler, in any of its forms, with the undecoded events and the handler's error.
 func ExampleMiddleware() {
-	logged := func(next worker.Call) worker.Call {
-		return func(ctx context.Context, events []*outbox.Event) error {
-			err := next(ctx, events)
-			fmt.Printf("%d events from %s on: %v\n", len(events), events[0].Topic, err)
+	logged := func(next worker.Handler) worker.Handler {
+		return func(ctx context.Context, c worker.Call) error {
+			err := next(ctx, c)
+			fmt.Printf("%s: %d events from %s on, attempt %d of %d: %v\n",
+				c.Subscription, len(c.Events), c.Events[0].Topic, c.Attempt, c.MaxAttempts, err)
 			return err
 		}
 	}
 	_ = worker.Subscription{Name: "mails", Topics: []string{"orders.placed"}, Middleware: []worker.Middleware{logged}}
 
 	// As a worker calls it:
-	handler := func(context.Context, []*outbox.Event) error { return errors.New("no connection") }
-	_ = logged(handler)(context.Background(), []*outbox.Event{{Topic: "orders.placed"}})
+	handler := func(context.Context, worker.Call) error { return errors.New("no connection") }
+	call := worker.Call{Subscription: "mails", Events: []*outbox.Event{{Topic: "orders.placed"}}, Attempt: 2, MaxAttempts: 20}
+	_ = logged(handler)(context.Background(), call)
 	// Output:
-	// 1 events from orders.placed on: no connection
+	// mails: 1 events from orders.placed on, attempt 2 of 20: no connection
 }
 
 // Delays of your own, in place of exponential growth: after the fourth failure, the event is a dead letter.
 func ExampleRetry() {
 	_ = worker.Subscription{Name: "mails", Topics: []string{"orders.placed"}, Retry: worker.Retry{
-		Attempts: 4,
+		MaxAttempts: 4,
 		Delay: func(failed int) time.Duration {
 			return []time.Duration{time.Second, time.Minute, time.Hour}[failed-1]
 		},

@@ -185,8 +185,8 @@ func TestKilledInWindow(t *testing.T) {
 	publish(t, db.Pool, "", 0, all)
 	first := spawn(t, cfg)
 	eventually(t, 30*time.Second, "all are handled but the stuck one", func() bool { return len(first.handled()) == all })
-	first.signal(syscall.SIGKILL)
-	<-first.done
+	first.Signal(syscall.SIGKILL)
+	<-first.Ended()
 	cfg.Name, cfg.Stuck = "second", 0
 	second := spawn(t, cfg)
 	eventually(t, 30*time.Second, "the window comes again", func() bool { return len(second.handled()) == all })
@@ -213,8 +213,8 @@ func TestKillRepeatsWhatRan(t *testing.T) {
 	if err != nil || oldest > time.Second {
 		t.Errorf("a transaction is open for %v (%v)", oldest, err)
 	}
-	first.signal(syscall.SIGKILL)
-	<-first.done
+	first.Signal(syscall.SIGKILL)
+	<-first.Ended()
 	cfg.Name = "second"
 	second := spawn(t, cfg)
 	eventually(t, 60*time.Second, "the stuck ones run again, each once the one before is parked", func() bool { return len(second.handled()) == stuck })
@@ -306,7 +306,7 @@ func TestKilledWorker(t *testing.T) {
 			if victim == "other" {
 				killed, survivor = second, first
 			}
-			killed.signal(syscall.SIGKILL)
+			killed.Signal(syscall.SIGKILL)
 			took := eventually(t, 20*time.Second, "the survivor has all lanes", func() bool {
 				lanes, _ := owners(t, db.Pool)
 				return lanes[survivor.name] == engine.Lanes
@@ -341,14 +341,14 @@ func TestStoppedWorker(t *testing.T) {
 	stop := make(chan struct{})
 	ledger, running := publishLoad(db.URL, 8, 2*time.Millisecond, stop)
 	eventually(t, 20*time.Second, "both handle events", func() bool { return len(first.handled()) > 200 && len(second.handled()) > 200 })
-	first.signal(syscall.SIGSTOP)
+	first.Signal(syscall.SIGSTOP)
 	eventually(t, 4*lease, "the other has all lanes and is the sentinel", func() bool {
 		lanes, sentinel := owners(t, db.Pool)
 		return lanes["second"] == engine.Lanes && sentinel == "second"
 	})
 	before := ledger.total()
 	eventually(t, 20*time.Second, "more is published", func() bool { return ledger.total() > before+200 })
-	first.signal(syscall.SIGCONT)
+	first.Signal(syscall.SIGCONT)
 	eventually(t, 20*time.Second, "it is back", func() bool {
 		lanes, _ := owners(t, db.Pool)
 		return lanes["first"] == 32 && lanes["second"] == 32

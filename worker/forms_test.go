@@ -125,7 +125,7 @@ func TestForms(t *testing.T) {
 			}
 			s := worker.Subscription{
 				Name: "s", Topics: everything, Timeout: 300 * time.Millisecond,
-				Retry: worker.Retry{Attempts: 3, Delay: func(int) time.Duration { return 10 * time.Millisecond }},
+				Retry: worker.Retry{MaxAttempts: 3, Delay: func(int) time.Duration { return 10 * time.Millisecond }},
 			}
 			stop := startForm(t, db, f, s, failFirst)
 			nDead := 0
@@ -201,10 +201,15 @@ func TestExactlyOnce(t *testing.T) {
 	for round := range 4 {
 		grow(100)
 		n := round % 2
-		crew[n].signal(syscall.SIGKILL)
-		<-crew[n].done
+		crew[n].Signal(syscall.SIGKILL)
+		<-crew[n].Ended()
 		cfg.Name = fmt.Sprint("worker-", n, "-", round)
 		crew[n] = spawn(t, cfg)
+		eventually(t, 30*time.Second, "it serves", func() bool { // one that is just starting ends with its first connection
+			serves := false
+			err := db.Pool.QueryRow(t.Context(), `select exists (select from outbox.workers w join outbox.lanes l on l.owner = w.id where w.name = $1)`, cfg.Name).Scan(&serves)
+			return err == nil && serves
+		})
 		grow(100)
 		if _, err := db.Pool.Exec(t.Context(), `
 			select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and application_name like 'signalbox%'`); err != nil {

@@ -75,7 +75,7 @@ func TestGuard(t *testing.T) {
 			failed := map[string]int{}
 			found := map[string]string{}
 			var mu sync.Mutex
-			s := worker.Subscription{Name: "s", Topics: everything, Retry: worker.Retry{First: 10 * time.Millisecond}}
+			s := worker.Subscription{Name: "s", Topics: everything, Retry: worker.Retry{InitialInterval: 10 * time.Millisecond}}
 			startForm(t, db, f, s, func(ctx context.Context, _ execer, e *worker.Event[payload]) error {
 				if e.Key == "well" || e.Payload.N != bad {
 					l.add(e)
@@ -168,7 +168,7 @@ func TestGuardDecoding(t *testing.T) {
 					t.Fatal(err)
 				}
 				var handled atomic.Int64
-				s := worker.Subscription{Name: "s", Topics: everything, Retry: worker.Retry{Attempts: 2, First: 10 * time.Millisecond}}
+				s := worker.Subscription{Name: "s", Topics: everything, Retry: worker.Retry{MaxAttempts: 2, InitialInterval: 10 * time.Millisecond}}
 				if err := register(w, s, func() { handled.Add(1) }); err != nil {
 					t.Fatal(err)
 				}
@@ -189,18 +189,18 @@ func TestGuardCallbacks(t *testing.T) {
 			db := pgtest.New(t)
 			before := guard.Faults(guard.Hook)
 			hooks := worker.Hooks{
-				Window:  func(worker.Window) { how() },
-				Attempt: func(worker.Attempt) { how() },
-				Parked:  func(string, *outbox.Event) { how() },
-				Rung:    how,
-				Evicted: func(int64) { how() },
+				WindowHandled: func(context.Context, worker.Window) { how() },
+				AttemptEnded:  func(context.Context, worker.Attempt) { how() },
+				EventParked:   func(context.Context, worker.ParkedEvent) { how() },
+				WokenUp:       func(context.Context) { how() },
+				WorkerEvicted: func(context.Context, worker.Eviction) { how() },
 			}
 			s := worker.Subscription{
 				Name: "s", Topics: everything, ParkAfter: 20 * time.Millisecond,
-				Retry: worker.Retry{First: 10 * time.Millisecond, Delay: func(int) time.Duration { how(); return 0 }},
+				Retry: worker.Retry{InitialInterval: 10 * time.Millisecond, Delay: func(int) time.Duration { how(); return 0 }},
 			}
 			l := newLedger()
-			start(t, db.Pool, worker.Config{Hooks: hooks}, s, func(_ context.Context, e *worker.Event[payload]) error {
+			start(t, db.Pool, worker.Config{Hooks: []worker.Hooks{hooks}}, s, func(_ context.Context, e *worker.Event[payload]) error {
 				switch {
 				case e.Payload.N == 1 && e.Attempt == 1:
 					return errors.New("once")
@@ -226,15 +226,15 @@ func TestMiddlewareWraps(t *testing.T) {
 	db := pgtest.New(t)
 	publish(t, db.Pool, "", 0, 10)
 	var calls [10]atomic.Int64
-	wrap := func(next worker.Call) worker.Call {
-		return func(ctx context.Context, events []*outbox.Event) error {
-			if err := next(ctx, events); err != nil {
+	wrap := func(next worker.Handler) worker.Handler {
+		return func(ctx context.Context, c worker.Call) error {
+			if err := next(ctx, c); err != nil {
 				return fmt.Errorf("wrapped: %w", err)
 			}
 			return nil
 		}
 	}
-	s := worker.Subscription{Name: "s", Topics: everything, Middleware: []worker.Middleware{wrap}, Retry: worker.Retry{First: 10 * time.Millisecond}}
+	s := worker.Subscription{Name: "s", Topics: everything, Middleware: []worker.Middleware{wrap}, Retry: worker.Retry{InitialInterval: 10 * time.Millisecond}}
 	startForm(t, db, forms[1], s, func(_ context.Context, _ execer, e *worker.Event[payload]) error {
 		if calls[e.Payload.N].Add(1) == 1 && e.Payload.N == 4 {
 			return errors.New("once")

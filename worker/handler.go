@@ -5,31 +5,34 @@ import (
 	"encoding/json"
 	"fmt"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/signalbox-go/signalbox/outbox"
 )
 
-// An Event is what a handler gets: an outbox.Event whose payload is decoded.
+// An Event is an outbox.Event with a decoded payload, as handlers receive it.
 type Event[T any] struct {
 	outbox.Event
 
-	// Payload is the event's payload, decoded from JSON. The bytes themselves are in e.Event.Payload.
+	// Payload is the event's payload, decoded from JSON. The undecoded bytes are Event.Payload of the embedded outbox.Event.
 	Payload T
 
-	// Attempt is 1 for the first one. After a crash, an attempt may come with the same number again.
+	// Attempt is the number of this attempt, from 1. After a crash, an attempt may be repeated under the same number.
 	Attempt int
 }
 
-// Handle registers a handler for a subscription. It must be called before [Worker.Run], once for each name: what cannot be is an
-// error that is ErrInvalidConfig.
+// Handle registers a handler for single events. Call it before [Worker.Run], once per subscription name. An invalid registration
+// returns an error that wraps ErrInvalidConfig.
 //
-// The handler is called for each event at least once: again after it failed, and again when its worker died before the
-// success was recorded. An error, a panic and a handler that runs into its timeout all count as failures: the event is
-// tried again later, with growing delays, until it succeeds or has had all its attempts; then it is kept as a dead letter, as is one
-// whose payload does not decode into T, at once. See [Retry], [RetryAfter], [DeadLetter] and [Skip]. Events with the
-// same key are handled one after the other, in the order in which they were published, and those behind a failed one
-// wait for it; others run concurrently, so the handler must be safe for concurrent use.
+// The handler is called at least once for each event: again after an attempt failed, and again if its worker died before the success
+// was recorded. An attempt fails if the handler returns an error, panics or exceeds the timeout. The event is tried again, with growing
+// delays, until an attempt succeeds or all its attempts have failed; then it becomes a dead letter. An event whose payload does not
+// decode into T becomes a dead letter at once. See [Retry], [RetryAfter], [DeadLetter] and [Skip].
 //
-// Use json.RawMessage as T for the undecoded payload.
+// Events with the same key are handled one after the other, in the order in which they were published, and wait behind an event of
+// their key that is to be tried again. Other events are handled concurrently, so the handler must be safe for concurrent use.
+//
+// Use json.RawMessage as T for undecoded payloads.
 func Handle[T any](w *Worker, s Subscription, handler func(ctx context.Context, e *Event[T]) error) error {
 	r := registration{Subscription: s}
 	if handler != nil {
@@ -40,6 +43,49 @@ func Handle[T any](w *Worker, s Subscription, handler func(ctx context.Context, 
 			}
 			return handler(ctx, &e)
 		}
+	}
+	return w.register(r)
+}
+
+// HandleBatch registers a handler for all events of a window at once, in the order in which they were published: for calls that are
+// cheaper together, such as a bulk insert into another system. Like [Handle], it is at least once, and returns the same errors.
+//
+// An error applies to each event of the slice, unless it is from [PerEvent]. If the handler reports that an event failed and that a
+// later one of the same key succeeded, it has handled them out of order, and the worker does not correct that. Events that are tried
+// again come in a slice of their own each, so that an event that cannot be handled does not make others fail. The timeout applies to
+// the whole call; ParkAfter does not apply. Each worker runs one call per subscription at a time.
+func HandleBatch[T any](w *Worker, s Subscription, handler func(ctx context.Context, events []*Event[T]) error) error {
+	r := registration{Subscription: s}
+	if handler != nil {
+		r.many = manyOf(func(ctx context.Context, _ pgx.Tx, events []*Event[T]) error { return handler(ctx, events) })
+	}
+	return w.register(r)
+}
+
+// HandleTx registers a handler for single events whose writes take effect exactly once: they commit together with the record that the
+// event is handled, or not at all, whatever fails in between. It returns the same errors as [Handle].
+//
+// The handler must write through tx and must not end it: an attempt that does, also through plain SQL, fails. Roles, settings,
+// temporary tables and the like are undone when the handler returns. Rows left open or a broken connection make the attempt fail. Effects
+// outside this database are at least once, as with [Handle].
+//
+// The events of a window share the transaction, one after the other. If one of them fails, its writes are undone; those of the others
+// take effect. Keep handlers short: ParkAfter does not apply.
+func HandleTx[T any](w *Worker, s Subscription, handler func(ctx context.Context, tx pgx.Tx, e *Event[T]) error) error {
+	r := registration{Subscription: s, tx: true, solo: true}
+	if handler != nil {
+		r.many = manyOf(func(ctx context.Context, tx pgx.Tx, events []*Event[T]) error { return handler(ctx, tx, events[0]) })
+	}
+	return w.register(r)
+}
+
+// HandleBatchTx is [HandleTx] for all events of a window at once: an insert … select from unnest for thousands of events costs little
+// more than one for a single event. If the handler fails, the events are handled again one by one, each in a slice of its own, so that
+// only those that cannot be handled fail.
+func HandleBatchTx[T any](w *Worker, s Subscription, handler func(ctx context.Context, tx pgx.Tx, events []*Event[T]) error) error {
+	r := registration{Subscription: s, tx: true}
+	if handler != nil {
+		r.many = manyOf(handler)
 	}
 	return w.register(r)
 }

@@ -30,7 +30,7 @@ const windowSavepoint = "signalbox_window"
 // beginTx begins the transaction of a window on a borrowed connection, in one round trip.
 func beginTx(ctx context.Context, l *borrowed, timeout time.Duration) (*handlerTx, error) {
 	idle := "0" // let a transaction wait for its handler, for as long as that may take
-	if timeout != NoTimeout {
+	if timeout != unlimited {
 		idle = strconv.FormatInt((timeout + handlerGrace).Milliseconds(), 10)
 	}
 	l.idle = idle
@@ -110,15 +110,19 @@ func (t *handlerTx) endEvent(ctx context.Context, savepoint pgx.Tx) error {
 // handleTx calls the handler in the transaction that settles what it did. Events go together; if one fails, that is undone, and
 // they are handled one by one, each behind a savepoint. Those that are tried again go one by one at once, and before the others.
 func (r *runner) handleTx(ctx context.Context, jobs []job) error {
-	start := time.Now()
-	var again, fresh []*job
+	r.begun = time.Now()
+	var again, fresh, waited []*job
 	for i := range jobs {
-		if j := &jobs[i]; j.again() {
+		switch j := &jobs[i]; {
+		case j.again():
 			again = append(again, j)
-		} else {
+		case j.delivery:
+			waited = append(waited, j)
+		default:
 			fresh = append(fresh, j)
 		}
 	}
+	fresh = append(fresh, waited...) // they get what the window leaves of its time; their keys are others
 	if len(again) > 0 {
 		// The window is not handled yet. What waits in it must not have its row before the cursor passes it: after a crash it would
 		// be handled as a delivery, and as an event once more.
@@ -139,8 +143,18 @@ func (r *runner) handleTx(ctx context.Context, jobs []job) error {
 			return err
 		}
 	}
-	r.fit(len(jobs), time.Since(start))
+	r.fitTried(jobs, time.Since(r.begun))
 	return nil
+}
+
+// outOfTime reports whether the window has had its time: no further event of it begins.
+func (r *runner) outOfTime() bool {
+	return time.Since(r.begun) >= max(windowTime, r.sub.ParkAfter) || r.paused()
+}
+
+// admit waits until n attempts may begin, while the window has time.
+func (r *runner) admit(ctx context.Context, n int) bool {
+	return r.pacer.admit(ctx, n, r.begun.Add(windowTime))
 }
 
 // leaveBehind notes which of the others have to wait for an event that has failed again, and returns the rest.
@@ -167,6 +181,12 @@ func (r *runner) together(ctx context.Context, t *handlerTx, jobs []*job) bool {
 		size = 1
 	}
 	return guarded(slices.Chunk(jobs, size), func(some []*job) bool {
+		if r.sub.solo && r.outOfTime() || !r.admit(ctx, len(some)) {
+			for _, j := range some {
+				j.behind = true
+			}
+			return true
+		}
 		return t.restore(ctx) == nil && r.callIn(ctx, t, t.Tx, some)
 	})
 }
@@ -205,7 +225,7 @@ func (r *runner) settleTx(ctx context.Context, jobs []*job, handle func(t *handl
 	for _, j := range jobs {
 		r.record(ctx, j)
 	}
-	r.tellAttempts()
+	r.tellAttempts(ctx)
 	if err := r.member.SettleTx(ctx, t.Tx, r.owed); err != nil {
 		shut(l.pg)
 		return false, err
@@ -255,6 +275,7 @@ func (r *runner) oneByOne(ctx context.Context, jobs []*job) error {
 // isolate handles jobs one by one. The writes of one that fails are undone; those behind it in its key wait for it. One that breaks
 // the transaction is added to broken, and it returns false: all have to be handled again without it.
 func (r *runner) isolate(ctx context.Context, t *handlerTx, jobs []*job, broken map[*job]*failure) bool {
+	r.begun = time.Now() // what is one by one has its own time, or nothing might ever be tried
 	stopped := map[string]bool{}
 	passed := 0
 	for _, j := range jobs {
@@ -264,7 +285,7 @@ func (r *runner) isolate(ctx context.Context, t *handlerTx, jobs []*job, broken 
 			stopped[j.event.Key] = stopped[j.event.Key] || r.stopsKey(ctx, j)
 			continue
 		}
-		if putOff || stopped[j.event.Key] || ctx.Err() != nil {
+		if putOff || stopped[j.event.Key] || ctx.Err() != nil || r.outOfTime() || !r.admit(ctx, 1) {
 			j.behind = true
 			continue
 		}

@@ -19,7 +19,7 @@ func TestParkedFailsAfterHandover(t *testing.T) {
 	db := pgtest.New(t)
 	l, release := newLedger(), make(chan struct{})
 	s := worker.Subscription{
-		Name: "s", Topics: everything, ParkAfter: 20 * time.Millisecond,
+		Name: "s", Topics: everything, ParkAfter: 20 * time.Millisecond, BreakerAfter: worker.Unlimited,
 		Retry: worker.Retry{Delay: func(int) time.Duration { return 10 * time.Millisecond }},
 	}
 	handler := func(_ context.Context, e *worker.Event[payload]) error {

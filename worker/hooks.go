@@ -1,58 +1,126 @@
 package worker
 
 import (
+	"context"
+	"slices"
 	"time"
 
 	"github.com/signalbox-go/signalbox/internal/guard"
 	"github.com/signalbox-go/signalbox/outbox"
 )
 
-// Hooks are called when something happens to events or workers, for metrics and the like. Nil ones are not called. They hold up
-// the windows between which they are called, so they must be quick. They are called from several goroutines, so they must be
-// safe for concurrent use. One that panics, or ends its goroutine, costs nothing but a line in the log and is counted; see package metrics.
+// Hooks observe events and workers, for example to count them. Nil fields are not called.
+//
+// The worker waits until a hook returns before it reads on, so hooks must be quick. They are called from several goroutines and must be
+// safe for concurrent use. The context has the values of Run's context, and is cancelled at the latest when the worker stops or loses
+// its connection. If a hook panics or calls runtime.Goexit, the worker logs that, counts it (see package metrics) and continues; at most one
+// line a second is logged for each hook.
 type Hooks struct {
-	// Window is called when a window has been handled, with the deliveries that were due beside it.
-	Window func(Window)
-	// Attempt is called when an attempt at an event has ended, before that is recorded.
-	Attempt func(Attempt)
-	// Parked is called when an event takes longer than ParkAfter and gets a row of its own.
-	Parked func(subscription string, e *outbox.Event)
-	// Rung is called when the doorbell wakes the worker.
-	Rung func()
-	// Evicted is called in the worker that evicted another one, which was dead.
-	Evicted func(worker int64)
+	// WindowHandled is called when each handler of a window, and of the deliveries that were due with it, has returned or is parked.
+	WindowHandled func(ctx context.Context, w Window)
+
+	// AttemptEnded is called when an attempt at an event has ended, before the result is recorded.
+	AttemptEnded func(ctx context.Context, a Attempt)
+
+	// EventParked is called when an attempt takes longer than ParkAfter, so that the event becomes a delivery.
+	EventParked func(ctx context.Context, p ParkedEvent)
+
+	// WokenUp is called when a notification wakes the worker.
+	WokenUp func(ctx context.Context)
+
+	// WorkerEvicted is called when this worker has evicted another worker, which was dead.
+	WorkerEvicted func(ctx context.Context, e Eviction)
 }
 
-// A Window is one that has been handled.
+// A Window describes a handled window: a run of events that were read in one go.
 type Window struct {
-	Subscription string
-	Events       int           // read from the log
-	Deliveries   int           // tried again, or for the first time after they had to wait
-	Took         time.Duration // until the last handler returned, or was parked
+	Subscription string        // its name
+	Events       int           // events that were read from the log
+	Deliveries   int           // deliveries that were handled with them: tried again, or for the first time after they had to wait
+	Duration     time.Duration // until the last handler returned or was parked
 }
 
-// An Attempt is one that has ended.
+// An Attempt describes an attempt at an event that has ended.
 type Attempt struct {
-	Subscription string
-	Event        *outbox.Event
-	Number       int           // from 1
-	State        outbox.State  // the state of the event's delivery from now on; "" when the event is delivered
-	Err          error         // nil when it is delivered
-	Took         time.Duration // in the handler; of several events that were handled together, the time for all of them
-	Ended        time.Time     // when the handler returned; zero where none was called, because the last attempt killed its worker
+	Subscription string        // its name
+	Event        *outbox.Event // must not be modified
+	Number       int           // number of the attempt, from 1
+	State        outbox.State  // the new state of the event's delivery; "" if the event is delivered
+	Err          error         // why the attempt failed; nil if the event is delivered
+	Duration     time.Duration // of the handler's call, which may be for several events
+	EndedAt      time.Time     // when the handler returned; zero if it was not called, because the last attempt ended with its worker
 }
 
-// tellAttempts calls the hook for the attempts that have ended. They share a goroutine: one for each would cost more than handling a
+// A ParkedEvent describes an event whose handler continues while its window is settled without it.
+type ParkedEvent struct {
+	Subscription string        // its name
+	Event        *outbox.Event // must not be modified
+	Attempt      int           // number of the attempt, from 1
+}
+
+// An Eviction describes the eviction of a dead worker: its lanes are free for others.
+type Eviction struct {
+	WorkerID int64 // id of the dead worker, as in "outbox status"
+}
+
+// tellWindow calls the hooks for a window that has been handled.
+func (r *runner) tellWindow(ctx context.Context, events, deliveries int, took time.Duration) {
+	for _, h := range r.cfg.Hooks {
+		if h.WindowHandled != nil {
+			guard.CallHook(r.log, "WindowHandled", func() {
+				h.WindowHandled(ctx, Window{Subscription: r.sub.Name, Events: events, Deliveries: deliveries, Duration: took})
+			})
+		}
+	}
+}
+
+// tellParked calls the hooks for a job that has been parked.
+func (r *runner) tellParked(ctx context.Context, j *job) {
+	for _, h := range r.cfg.Hooks {
+		if h.EventParked != nil {
+			guard.CallHook(r.log, "EventParked", func() {
+				h.EventParked(ctx, ParkedEvent{Subscription: r.sub.Name, Event: &j.event.Event, Attempt: j.attempt})
+			})
+		}
+	}
+}
+
+// tellsAttempts reports whether attempts have to be kept for a hook.
+func (r *runner) tellsAttempts() bool {
+	return slices.ContainsFunc(r.cfg.Hooks, func(h Hooks) bool { return h.AttemptEnded != nil })
+}
+
+// tellAttempts calls the hooks for the attempts that have ended. They share a goroutine: one for each would cost more than handling a
 // small event.
-func (r *runner) tellAttempts() {
+func (r *runner) tellAttempts(ctx context.Context) {
 	list := r.attempts
 	r.attempts = r.attempts[:0]
-	for i := 0; i < len(list); i++ {
-		guard.CallHook(r.log, "Attempt", func() {
-			for ; i < len(list); i++ {
-				r.cfg.Hooks.Attempt(list[i])
-			}
-		})
+	for _, h := range r.cfg.Hooks {
+		for i := 0; i < len(list) && h.AttemptEnded != nil; i++ {
+			guard.CallHook(r.log, "AttemptEnded", func() {
+				for ; i < len(list); i++ {
+					h.AttemptEnded(ctx, list[i])
+				}
+			})
+		}
 	}
 	clear(list)
+}
+
+// tellWokenUp calls the hooks for a ring of the doorbell.
+func (s *session) tellWokenUp(ctx context.Context) {
+	for _, h := range s.w.cfg.Hooks {
+		if h.WokenUp != nil {
+			guard.CallHook(s.w.cfg.Logger, "WokenUp", func() { h.WokenUp(ctx) })
+		}
+	}
+}
+
+// tellEvicted calls the hooks for a worker that was evicted.
+func (s *session) tellEvicted(ctx context.Context, id int64) {
+	for _, h := range s.w.cfg.Hooks {
+		if h.WorkerEvicted != nil {
+			guard.CallHook(s.w.cfg.Logger, "WorkerEvicted", func() { h.WorkerEvicted(ctx, Eviction{WorkerID: id}) })
+		}
+	}
 }

@@ -7,10 +7,10 @@ import (
 	"time"
 
 	"github.com/jackc/pgerrcode"
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/signalbox-go/signalbox/internal/engine"
+	"github.com/signalbox-go/signalbox/internal/naming"
 )
 
 const (
@@ -24,10 +24,9 @@ const (
 	thoroughEvery = time.Hour
 )
 
-// keepHouse is the sentinel's share of the chores that nobody waits for: it deletes what has expired, and completes rewinds
-// whose callers are gone.
-func (s *session) keepHouse(ctx context.Context, log *slog.Logger, works func()) error {
-	conn, _, err := s.w.connect.open(ctx, engine.SessionName(s.id, "housekeeping"))
+// housekeeping is part of the sentinel's work: it deletes what has expired, and completes rewinds whose callers are gone.
+func (s *session) housekeeping(ctx context.Context, log *slog.Logger, works func()) error {
+	conn, _, err := s.w.connect.openOwn(ctx, s.name("housekeeping"))
 	if err != nil {
 		return err
 	}
@@ -69,7 +68,7 @@ func forbidden(err error) bool {
 
 // A housekeeper does the chores, one at a time.
 type housekeeper struct {
-	conn      *pgx.Conn
+	conn      naming.Conn
 	keep      time.Duration
 	rewinding <-chan struct{} // has a token when a subscription is to go back
 	searched  time.Time       // when a round last looked from the very beginning
@@ -85,7 +84,7 @@ func (h *housekeeper) rest(ctx context.Context, until <-chan time.Time) error {
 		case <-until:
 			return nil
 		case <-h.rewinding:
-			if err := engine.FinishRewinds(ctx, h.conn); err != nil && !forbidden(err) { // whoever asked goes on
+			if err := engine.FinishRewinds(ctx, h.conn); err != nil && !forbidden(err) { // the caller of Rewind completes it
 				return err
 			}
 		}

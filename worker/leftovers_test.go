@@ -159,7 +159,7 @@ var leftovers = []leftover{
 	{"closed below pgx", func(_ context.Context, tx pgx.Tx) error { return tx.Conn().PgConn().Conn().Close() }, "closed"},
 	{"terminated", hides(`select pg_terminate_backend(pg_backend_pid())`), "was closed"},
 	{"terminated, reported", runs(`select pg_terminate_backend(pg_backend_pid())`), "terminating connection"},
-	{"unlocks the witness", runs(`select pg_advisory_unlock_all()`, `discard temp`), ""},
+	{"unlocks the server lock", runs(`select pg_advisory_unlock_all()`, `discard temp`), ""},
 }
 
 // leftoverSeen is what a handler sees of the session: for each event the same, whatever was left behind before.
@@ -169,8 +169,12 @@ const leftoverSeen = `concat_ws(' ', session_user = 'leftover_tenant', current_u
 	current_setting('session_replication_role'), current_setting('enable_indexscan'), current_setting('transaction_isolation'),
 	(select count(*) from pg_cursors where name like 'leftover%'), (select count(*) from pg_prepared_statements where from_sql))`
 
+// leftoverBase is how far the numbers of the events of one leftover are from those of the next.
+const leftoverBase = 100
+
 // TestLeftovers has one event in the middle of a window leave something behind: it takes effect or fails, and says why; the others
-// of the window and those after it take effect once and see nothing of it; another subscription of the worker notices nothing.
+// of the window and those after it take effect once and see nothing of it; another subscription of the worker notices nothing. The
+// leftovers of a form come one after the other before the same worker, so each meets what is left of all before it.
 func TestLeftovers(t *testing.T) {
 	t.Parallel()
 	admin := pgtest.New(t)
@@ -183,22 +187,38 @@ func TestLeftovers(t *testing.T) {
 		if !f.exactly {
 			continue
 		}
-		for _, l := range leftovers {
-			if f.name == "batch tx" && strings.HasPrefix(l.name, "rollback") && strings.HasSuffix(l.name, "below pgx") {
-				continue // what the call writes afterwards is in no transaction, or in one of its own
+		t.Run(f.name, func(t *testing.T) {
+			t.Parallel()
+			h := leaveBehind(t, f)
+			for i, l := range leftovers {
+				if f.name == "batch tx" && strings.HasPrefix(l.name, "rollback") && strings.HasSuffix(l.name, "below pgx") {
+					continue // what the call writes afterwards is in no transaction, or in one of its own
+				}
+				if !t.Run(l.name, func(t *testing.T) { h.test(t, i, l) }) {
+					return // those that follow would meet what should not be there
+				}
 			}
-			t.Run(f.name+"/"+l.name, func(t *testing.T) {
-				t.Parallel()
-				testLeftover(t, f, l)
-			})
-		}
+		})
 	}
 }
 
-func testLeftover(t *testing.T, f form, l leftover) {
+// A heap is a worker, and a database, on which leftovers come one after the other.
+type heap struct {
+	db       *pgtest.DB
+	log      syncBuffer
+	innocent *ledger
+	events   int // that were published
+	ownCall  int // the last event that may see what its own call has left
+}
+
+// leaveBehind starts a worker of a form, where event 5 of each leftover leaves it behind.
+func leaveBehind(t *testing.T, f form) *heap {
 	t.Helper()
-	db := pgtest.New(t)
-	_, err := db.Pool.Exec(t.Context(), `
+	h := &heap{db: pgtest.New(t), innocent: newLedger(), ownCall: 5}
+	if f.name == "batch tx" {
+		h.ownCall = 10
+	}
+	_, err := h.db.Pool.Exec(t.Context(), `
 		create table public.effects (n integer not null, seen text not null);
 		create table public.parents (n integer primary key);
 		create table public.children (n integer references public.parents deferrable initially deferred);
@@ -211,13 +231,12 @@ func testLeftover(t *testing.T, f form, l leftover) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var log syncBuffer
-	w, err := worker.New(db.Pool, worker.Config{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	w, err := worker.New(h.db.Pool, worker.Config{Logger: slog.New(slog.NewTextHandler(&h.log, nil))})
 	if err != nil {
 		t.Fatal(err)
 	}
-	retry := worker.Retry{Attempts: 2, Delay: func(int) time.Duration { return time.Millisecond }}
-	err = f.register(w, worker.Subscription{Name: "s", Topics: everything, Retry: retry}, db, func(ctx context.Context, tx execer, e *worker.Event[payload]) error {
+	retry := worker.Retry{MaxAttempts: 2, Delay: func(int) time.Duration { return time.Millisecond }}
+	err = f.register(w, worker.Subscription{Name: "s", Topics: everything, Retry: retry}, h.db, func(ctx context.Context, tx execer, e *worker.Event[payload]) error {
 		rows, err := tx.Query(ctx, `insert into public.effects (n, seen) select $1, `+leftoverSeen, e.Payload.N)
 		if err != nil {
 			return err
@@ -225,70 +244,84 @@ func testLeftover(t *testing.T, f form, l leftover) {
 		if rows.Close(); rows.Err() != nil {
 			return rows.Err()
 		}
-		if e.Payload.N == 5 {
-			return l.leave(ctx, tx.(pgx.Tx))
+		if e.Payload.N%leftoverBase == 5 {
+			return leftovers[e.Payload.N/leftoverBase].leave(ctx, tx.(pgx.Tx))
 		}
 		return nil
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	innocent := newLedger()
-	if err := worker.Handle(w, worker.Subscription{Name: "innocent", Topics: everything}, record(innocent)); err != nil {
+	if err := worker.Handle(w, worker.Subscription{Name: "innocent", Topics: everything}, record(h.innocent)); err != nil {
 		t.Fatal(err)
 	}
-	publish(t, db.Pool, "", 1, 11)
 	runUntilStopped(t, w)
+	return h
+}
+
+func (h *heap) test(t *testing.T, i int, l leftover) {
+	base := i * leftoverBase
+	publishNext := func(from, to int) {
+		t.Helper()
+		publish(t, h.db.Pool, "", base+from, base+to)
+		h.events += to - from
+	}
 	effects := func() (list []int) {
-		if err := db.Pool.QueryRow(t.Context(), `select coalesce(array_agg(n order by n), '{}') from public.effects`).Scan(&list); err != nil {
+		if err := h.db.Pool.QueryRow(t.Context(), `
+			select coalesce(array_agg(n - $1 order by n), '{}') from public.effects where n > $1 and n < $1 + $2`, base, leftoverBase).Scan(&list); err != nil {
 			t.Fatal(err)
 		}
 		return list
 	}
+	deliveries := func() (list []row) {
+		for _, r := range rows(t, h.db) {
+			if r.N/leftoverBase == i {
+				list = append(list, r)
+			}
+		}
+		return list
+	}
+	publishNext(1, 11)
 	want := []int{1, 2, 3, 4, 5, 6, 7, 8, 9, 10}
 	if l.reason != "" {
 		want = slices.Delete(want, 4, 5)
 		eventually(t, 20*time.Second, "the event is dead", func() bool {
-			list := rows(t, db)
+			list := deliveries()
 			return len(list) == 1 && list[0].State == "dead"
 		})
-		for _, failure := range rows(t, db)[0].Errors {
+		for _, failure := range deliveries()[0].Errors {
 			if !strings.Contains(failure.Error, l.reason) {
 				t.Errorf("it failed because of %q, want %q", failure.Error, l.reason)
 			}
 		}
 	}
 	eventually(t, 20*time.Second, "the window is done", func() bool { return len(effects()) >= len(want) })
-	publish(t, db.Pool, "", 11, 14) // on what is left of the connection
+	publishNext(11, 14) // on what is left of the connection
 	want = append(want, 11, 12, 13)
 	eventually(t, 20*time.Second, "the next are done", func() bool { return len(effects()) >= len(want) })
 	if got := effects(); !slices.Equal(got, want) {
 		t.Errorf("the effects are %v, want %v", got, want)
 	}
-	ownCall := 5
-	if f.name == "batch tx" { // what is left in the middle of a call is its own
-		ownCall = 10
-	}
 	var sessions, seen, locks int
-	err = db.Pool.QueryRow(t.Context(), `select (select last_value from outbox.workers_id_seq), (select count(distinct seen) from public.effects where n < 5 or n > $1),
-		(select count(*) from pg_locks where locktype = 'advisory' and objid = 4711 and database = (select oid from pg_database where datname = current_database()))`, ownCall).
+	err := h.db.Pool.QueryRow(t.Context(), `select (select last_value from outbox.workers_id_seq), (select count(distinct seen) from public.effects where n % $1 < 5 or n % $1 > $2),
+		(select count(*) from pg_locks where locktype = 'advisory' and objid = 4711 and database = (select oid from pg_database where datname = current_database()))`, leftoverBase, h.ownCall).
 		Scan(&sessions, &seen, &locks)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if sessions != 1 {
-		t.Errorf("the worker had %d sessions, want 1: %s", sessions, log.String())
+		t.Errorf("the worker had %d sessions, want 1: %s", sessions, h.log.String())
 	}
 	if seen != 1 {
 		var all []string
-		_ = db.Pool.QueryRow(t.Context(), `select array_agg(n || ': ' || seen order by n) from public.effects`).Scan(&all)
+		_ = h.db.Pool.QueryRow(t.Context(), `select array_agg(n || ': ' || seen order by n) from public.effects`).Scan(&all)
 		t.Errorf("events see what was left behind:\n%s", strings.Join(all, "\n"))
 	}
 	if locks != 0 {
 		t.Errorf("%d locks are left", locks)
 	}
-	if n := rows(t, db); l.reason == "" && len(n) != 0 {
-		t.Errorf("deliveries are left: %s", fmt.Sprint(n))
+	if left := deliveries(); l.reason == "" && len(left) != 0 {
+		t.Errorf("deliveries are left: %s", fmt.Sprint(left))
 	}
-	innocent.waitFor(t, 13)
+	h.innocent.waitFor(t, h.events)
 }

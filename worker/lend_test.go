@@ -60,7 +60,7 @@ func TestMistreatedTransaction(t *testing.T) {
 			var calls atomic.Int64
 			s := worker.Subscription{
 				Name: "s", Topics: everything,
-				Retry: worker.Retry{Attempts: 2, Delay: func(int) time.Duration { return time.Millisecond }},
+				Retry: worker.Retry{MaxAttempts: 2, Delay: func(int) time.Duration { return time.Millisecond }},
 			}
 			err = worker.HandleTx(w, s, func(ctx context.Context, tx pgx.Tx, e *worker.Event[payload]) error {
 				if _, err := tx.Exec(ctx, `insert into public.effects (n) values ($1)`, e.Payload.N); err != nil {

@@ -26,17 +26,17 @@ func TestLongErrors(t *testing.T) {
 			log := &lines{}
 			w, err := worker.New(db.Pool, worker.Config{
 				Logger: slog.New(slog.NewTextHandler(log, nil)),
-				Hooks:  worker.Hooks{Attempt: func(worker.Attempt) { panic(long) }},
+				Hooks:  []worker.Hooks{{AttemptEnded: func(context.Context, worker.Attempt) { panic(long) }}},
 			})
 			if err != nil {
 				t.Fatal(err)
 			}
-			s := worker.Subscription{Name: "s", Topics: everything, Retry: worker.Retry{Attempts: 3, Delay: func(failed int) time.Duration {
+			s := worker.Subscription{Name: "s", Topics: everything, Retry: worker.Retry{MaxAttempts: 3, Delay: func(failed int) time.Duration {
 				if failed == 1 {
 					panic(long)
 				}
 				return time.Millisecond
-			}, First: time.Millisecond}}
+			}, InitialInterval: time.Millisecond}}
 			attempts := 0
 			err = f.register(w, s, db, func(context.Context, execer, *worker.Event[payload]) error {
 				if attempts++; attempts%2 == 0 {

@@ -1,14 +1,13 @@
 package worker_test
 
 import (
-	"os"
 	"testing"
 
 	"github.com/signalbox-go/signalbox/internal/pgtest"
 )
 
 func TestMain(m *testing.M) {
-	if os.Getenv(processEnv) != "" {
+	if processRole.Given() {
 		runProcess()
 		return
 	}

@@ -13,49 +13,9 @@ import (
 	"github.com/signalbox-go/signalbox/internal/guard"
 )
 
-// HandleBatch registers a handler that takes the events of a window as a slice, in the order of their publication: for calls
-// that are cheaper together, such as a bulk insert elsewhere. It is at least once, like [Handle].
-//
-// An error applies to every event in the slice, unless it was made by [PerEvent]. A handler that reports one event as failed and
-// a later one of the same key as done has handled them out of order: that is its own decision. Events that are tried again come
-// alone, so that one that cannot be handled does not make others fail. The subscription's timeout is for the whole call, and
-// ParkAfter does not apply. In a worker, one call of a subscription runs at a time.
-func HandleBatch[T any](w *Worker, s Subscription, handler func(ctx context.Context, events []*Event[T]) error) error {
-	r := registration{Subscription: s}
-	if handler != nil {
-		r.many = manyOf(func(ctx context.Context, _ pgx.Tx, events []*Event[T]) error { return handler(ctx, events) })
-	}
-	return w.register(r)
-}
-
-// HandleTx registers a handler whose writes take effect exactly once: they commit together with the record that the event is
-// handled, or not at all, whatever dies in between, and whichever worker handles it next. The handler must write through tx, and
-// must not end it: an attempt that does, also with plain SQL, fails. Roles, settings, temporary tables and the like are undone when it
-// has returned; open rows or a broken connection cost its attempt. Effects elsewhere are at least once, as with [Handle].
-//
-// All events of a window share the transaction, one after the other. If one fails, its writes are undone, and those of the
-// others take effect. Keep handlers short: ParkAfter does not apply.
-func HandleTx[T any](w *Worker, s Subscription, handler func(ctx context.Context, tx pgx.Tx, e *Event[T]) error) error {
-	r := registration{Subscription: s, tx: true, solo: true}
-	if handler != nil {
-		r.many = manyOf(func(ctx context.Context, tx pgx.Tx, events []*Event[T]) error { return handler(ctx, tx, events[0]) })
-	}
-	return w.register(r)
-}
-
-// HandleBatchTx is [HandleTx] for a handler that takes the events of a window as a slice: an insert … select from unnest for
-// thousands of events costs little more than one for a single event. If it fails, the events are handled again one by one, each
-// in a slice of its own, so that only those that cannot be handled fail.
-func HandleBatchTx[T any](w *Worker, s Subscription, handler func(ctx context.Context, tx pgx.Tx, events []*Event[T]) error) error {
-	r := registration{Subscription: s, tx: true}
-	if handler != nil {
-		r.many = manyOf(handler)
-	}
-	return w.register(r)
-}
-
-// PerEvent makes one error of the errors of all events in a slice, in their order, with nil for those that succeeded. The handler
-// must return it as it is. It is nil if all of them are.
+// PerEvent returns an error that HandleBatch and HandleBatchTx take apart again: errs has one element per event of the slice, in the
+// same order, and nil for events that succeeded. Middleware may wrap it with %w. It returns nil if all elements are nil. If errs does
+// not have one element per event, all events of the slice fail.
 func PerEvent(errs []error) error {
 	for _, err := range errs {
 		if err != nil {
@@ -158,7 +118,7 @@ func whole(jobs ...*job) iter.Seq[[]*job] { return slices.Chunk(jobs, max(1, len
 
 // call calls the handler with jobs, within the subscription's timeout, and reports whether all of them succeeded.
 func (r *runner) call(ctx context.Context, handler manyFunc, jobs []*job) bool {
-	if r.sub.Timeout != NoTimeout {
+	if r.sub.Timeout != unlimited {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, r.sub.Timeout, errAttemptTimeout)
 		defer cancel()
@@ -170,30 +130,115 @@ func (r *runner) call(ctx context.Context, handler manyFunc, jobs []*job) bool {
 	for _, j := range jobs {
 		j.took, j.ended = ended.Sub(start), ended
 		succeeded = succeeded && j.failure == nil
+		r.notePause(j)
+	}
+	if !r.sub.solo {
+		r.noteCall(ctx, jobs)
 	}
 	return succeeded
 }
 
-// handleMany calls the handler with each event that is tried again alone, and with all others.
+// noteCall tells the breaker of a call. It says as much as a quarter of the attempts that the breaker looks at, however many events it
+// had, and has succeeded if any of them has: one that fails by itself fails all of them, and few calls later it is found.
+func (r *runner) noteCall(ctx context.Context, jobs []*job) {
+	if i := slices.IndexFunc(jobs, func(j *job) bool { return j.failure == nil }); i >= 0 {
+		jobs = jobs[i : i+1]
+	}
+	for i := range max(1, r.sub.BreakerAfter/4) {
+		j := jobs[i%len(jobs)]
+		r.noteTrial(ctx, j, !j.delivery)
+	}
+}
+
+// handleMany calls the handler with all events that are tried for the first time, and before that with those that are tried again.
 func (r *runner) handleMany(ctx context.Context, jobs []job) {
 	start := time.Now()
-	fresh := make([]*job, 0, len(jobs))
+	r.begun = start
+	var again, fresh []*job
 	stopped := map[string]bool{}
-	call := func(jobs []*job) bool { return r.call(ctx, r.sub.many, jobs) }
 	for i := range jobs {
 		switch j := &jobs[i]; {
-		case stopped[j.event.Key] || ctx.Err() != nil:
-			j.behind = true
-		case !j.again():
+		case j.suspect, j.delivery && j.attempt >= r.sub.Retry.MaxAttempts && j.attempt > 1:
+			// Alone: it may be what kills its workers, and nothing is given up for the fault of others.
+			if stopped[j.event.Key] = r.paused() || ctx.Err() != nil; stopped[j.event.Key] {
+				j.behind = true
+			} else if !r.callAll(ctx, []*job{j}) {
+				stopped[j.event.Key] = r.stopsKey(ctx, j)
+			}
+		case j.again():
+			again = append(again, j)
+		default:
 			fresh = append(fresh, j)
-		case !guarded(whole(j), call):
-			stopped[j.event.Key] = r.stopsKey(ctx, j)
 		}
 	}
-	if len(fresh) > 0 {
-		guarded(whole(fresh...), call)
+	r.tryAgain(ctx, again)
+	for _, j := range again {
+		if !j.done() && r.stopsKey(ctx, j) {
+			stopped[j.event.Key] = true
+		}
 	}
-	r.fit(len(jobs), time.Since(start))
+	fresh = slices.DeleteFunc(fresh, func(j *job) bool {
+		j.behind = stopped[j.event.Key] && j.event.Key != "" || ctx.Err() != nil || r.paused()
+		return j.behind
+	})
+	if len(fresh) > 0 {
+		r.callAll(ctx, fresh)
+	}
+	r.fitTried(jobs, time.Since(start))
+}
+
+// callAll calls the handler with jobs, and reports whether all of them succeeded.
+func (r *runner) callAll(ctx context.Context, jobs []*job) bool {
+	if !r.admit(ctx, len(jobs)) {
+		for _, j := range jobs {
+			j.behind = j.failure == nil
+		}
+		return false
+	}
+	for _, j := range jobs {
+		j.failure = nil // of a call with others
+	}
+	return guarded(whole(jobs...), func(jobs []*job) bool { return r.call(ctx, r.sub.many, jobs) })
+}
+
+// tryAgain calls the handler with events that have failed: together, since an outage fails all of them and is over for all of them, but
+// with half as many after each attempt, so that those which fail by themselves come apart in the end.
+func (r *runner) tryAgain(ctx context.Context, jobs []*job) {
+	attempt := 0
+	for _, j := range jobs {
+		attempt = max(attempt, j.attempt)
+	}
+	size := max(1, len(jobs)>>min(30, max(0, attempt-2)))
+	for part := range slices.Chunk(jobs, size) {
+		if ctx.Err() != nil || r.paused() {
+			for _, j := range part {
+				j.behind = true
+			}
+			continue
+		}
+		r.halve(ctx, part)
+	}
+}
+
+// halve calls the handler with jobs, and with each half if that fails. Where one half succeeds, the other is halved again; where
+// neither does, both wait for their next attempt: what they fail for is hardly in one of them.
+func (r *runner) halve(ctx context.Context, jobs []*job) bool {
+	if r.callAll(ctx, jobs) {
+		return true
+	}
+	for len(jobs) > 1 && ctx.Err() == nil && !r.breaker.open() {
+		left, right := jobs[:len(jobs)/2], jobs[len(jobs)/2:]
+		l, rr := r.callAll(ctx, left), r.callAll(ctx, right)
+		switch {
+		case l && !rr:
+			jobs = right
+		case rr && !l:
+			jobs = left
+		default:
+			return l && rr
+		}
+	}
+	return false
 }
 
 // again reports whether an event has failed before, or its worker died while it ran: then it comes alone, to spare the others. One

@@ -9,18 +9,32 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/signalbox-go/signalbox/internal/pgtest"
 	"github.com/signalbox-go/signalbox/outbox"
 )
 
 var orderFor = flag.Duration("order", 8*time.Second, "how long TestOrderThroughEverything kills workers")
 
+// TestOrderOfHeldKeys is TestOrderThroughEverything for few keys with more events than their lines take, so that they are held, and
+// for transactions that commit late, in lanes whose cursors have passed them.
+func TestOrderOfHeldKeys(t *testing.T) {
+	t.Parallel()
+	orderThroughEverything(t, 8, 25, 30*time.Millisecond)
+}
+
 // TestOrderThroughEverything has handlers fail, panic, take long and ask for retries at random, in three workers that are killed
 // and stopped at random, over 200 keys. In the end, the first successes of each key are in the order in which its events were
 // published, all of them are there, and nothing is left over.
 func TestOrderThroughEverything(t *testing.T) {
 	t.Parallel()
-	const keys, workers = 200, 3
+	orderThroughEverything(t, 200, 3, 0)
+}
+
+// orderThroughEverything publishes up to burst events at a time for each of so many keys, in transactions that take up to late.
+func orderThroughEverything(t *testing.T, keys, burst int, late time.Duration) {
+	const workers = 3
 	db := pgtest.New(t)
 	if _, err := db.Pool.Exec(t.Context(), `create table public.handled (seq bigint primary key generated always as identity, key text not null, n integer not null)`); err != nil {
 		t.Fatal(err)
@@ -32,16 +46,25 @@ func TestOrderThroughEverything(t *testing.T) {
 		publishing.Go(func() {
 			for time.Now().Before(deadline) {
 				k := p + 4*rand.N(keys/4) // each key has one publisher, so that its order is known
-				for range 1 + rand.N(3) {
-					e, err := outbox.NewEvent("test.happened", fmt.Sprint("key-", k), payload{published[k]})
-					if err == nil {
-						_, err = outbox.Publish(t.Context(), db.Pool, e)
+				err := pgx.BeginFunc(t.Context(), db.Pool, func(tx pgx.Tx) error {
+					for range 1 + rand.N(burst) {
+						e, err := outbox.NewEvent("test.happened", fmt.Sprint("key-", k), payload{published[k]})
+						if err == nil {
+							_, err = outbox.Publish(t.Context(), tx, e)
+						}
+						if err != nil {
+							return err
+						}
+						published[k]++
 					}
-					if err != nil {
-						t.Error(err)
-						return
+					if late > 0 {
+						time.Sleep(rand.N(late)) // the fault to inject: others publish, and are read
 					}
-					published[k]++
+					return nil
+				})
+				if err != nil {
+					t.Error(err)
+					return
 				}
 				time.Sleep(5 * time.Millisecond)
 			}
@@ -60,14 +83,18 @@ func TestOrderThroughEverything(t *testing.T) {
 		time.Sleep(rand.N(1500 * time.Millisecond)) // the fault to inject
 		n := rand.N(workers)
 		if rand.N(3) == 0 {
-			crew[n].signal(syscall.SIGTERM)
+			crew[n].Signal(syscall.SIGTERM)
 		} else {
-			crew[n].signal(syscall.SIGKILL)
+			crew[n].Signal(syscall.SIGKILL)
 		}
-		<-crew[n].done
+		<-crew[n].Ended()
 		crew[n] = live(n)
 	}
 	publishing.Wait()
+	var held int
+	if err := db.Pool.QueryRow(t.Context(), `select count(*) from outbox.held_keys`).Scan(&held); err != nil {
+		t.Fatal(err)
+	}
 	var left []row
 	eventually(t, 60*time.Second, "all is settled", func() bool { left = rows(t, db); return len(left) == 0 && settledAll(t, db.Pool) })
 	for _, p := range crew {
@@ -104,5 +131,5 @@ func TestOrderThroughEverything(t *testing.T) {
 			t.Errorf("key-%d: %d of %d events succeeded", k, got, n)
 		}
 	}
-	t.Logf("%d events, %d lives of %d workers, %d repeated", total, lives, workers, repeated)
+	t.Logf("%d events, %d lives of %d workers, %d repeated; %d keys were held", total, lives, workers, repeated, held)
 }

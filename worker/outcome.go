@@ -19,6 +19,8 @@ const (
 	retryAfter outcomeKind = iota
 	deadLetter
 	skip
+	snooze
+	pause
 )
 
 func (o *outcome) Error() string {
@@ -27,6 +29,10 @@ func (o *outcome) Error() string {
 		return fmt.Sprintf("retry after %v: %v", o.delay, o.cause)
 	case deadLetter:
 		return fmt.Sprintf("dead letter: %v", o.cause)
+	case snooze:
+		return fmt.Sprintf("snoozed for %v", o.delay)
+	case pause:
+		return fmt.Sprintf("pause for %v: %v", o.delay, o.cause)
 	default:
 		return fmt.Sprintf("skipped: %v", o.cause)
 	}
@@ -34,16 +40,31 @@ func (o *outcome) Error() string {
 
 func (o *outcome) Unwrap() error { return o.cause }
 
-// RetryAfter makes the event be tried again after d, whatever the subscription's policy says. The attempt counts. cause says
-// why, and may be nil.
+// RetryAfter returns an error that schedules the next attempt after d, in place of the delay of Subscription.Retry. The attempt counts
+// as a failed one, so the last one makes a dead letter. A negative d is 0. cause is recorded as the reason and may be nil.
 func RetryAfter(d time.Duration, cause error) error {
 	return &outcome{kind: retryAfter, delay: max(0, d), cause: orUnknown(cause)}
 }
 
-// DeadLetter gives the event up at once: it is kept as a dead letter with the cause, until somebody retries, skips or discards it.
+// Snooze makes the event be handled again after d. It is neither a failure nor an attempt: the next attempt has the same number, and
+// nothing is logged. Later events of its key wait for it.
+func Snooze(d time.Duration) error {
+	return &outcome{kind: snooze, delay: max(0, d), cause: errors.New("snoozed")}
+}
+
+// PauseFor makes this worker begin no event of the subscription before d has passed: for what answers with status 429 or 503 and a
+// Retry-After. The event is handled again afterwards, and as with [Snooze] this uses up no attempt. Handlers that are running
+// continue. Other workers of the subscription find out for themselves. The cause is logged, and may be nil.
+func PauseFor(d time.Duration, cause error) error {
+	return &outcome{kind: pause, delay: max(0, d), cause: orUnknown(cause)}
+}
+
+// DeadLetter returns an error that makes the event a dead letter at once, without further attempts. It is kept until it is retried,
+// skipped or discarded. cause is recorded as the reason and may be nil.
 func DeadLetter(cause error) error { return &outcome{kind: deadLetter, cause: orUnknown(cause)} }
 
-// Skip sets the event aside for a reason, without calling that a failure: it is kept as skipped, and does not hold up its key.
+// Skip returns an error that sets the event aside without counting it as failed: it is kept in state skipped until Config.Retention is
+// over, and does not hold up its key. reason is recorded.
 func Skip(reason string) error { return &outcome{kind: skip, cause: errors.New(reason)} }
 
 func orUnknown(cause error) error {

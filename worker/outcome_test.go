@@ -106,7 +106,7 @@ func TestOutcomes(t *testing.T) {
 				var calls, behindAt atomic.Int64 // calls counts attempts: transactional forms may call twice for one
 				s := worker.Subscription{
 					Name: "s", Topics: everything, Timeout: 50 * time.Millisecond, StopKeyOnDead: test.stopKey,
-					Retry: worker.Retry{Attempts: 4, Delay: func(int) time.Duration { return 10 * time.Millisecond }},
+					Retry: worker.Retry{MaxAttempts: 4, Delay: func(int) time.Duration { return 10 * time.Millisecond }},
 				}
 				publish(t, db.Pool, key, 1, 3)
 				stop := startForm(t, db, cell.form, s, func(ctx context.Context, _ execer, e *worker.Event[payload]) error {
@@ -337,7 +337,7 @@ func testKillerEvent(t *testing.T, by string) {
 		var over bool
 		eventually(t, 30*time.Second, "it dies, or all is over", func() bool {
 			select {
-			case <-p.done:
+			case <-p.Ended():
 				return true
 			default:
 			}

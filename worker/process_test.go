@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"os/signal"
 	"runtime"
 	"sync"
@@ -20,11 +19,12 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/signalbox-go/signalbox/internal/proc"
 	"github.com/signalbox-go/signalbox/worker"
 )
 
-// The tests kill real processes: the test binary runs itself as a worker, when this names a processConfig.
-const processEnv = "SIGNALBOX_TEST_PROCESS"
+// The tests kill real processes: the test binary runs itself as a worker, in this role, which has a processConfig.
+const processRole proc.Role = "SIGNALBOX_TEST_PROCESS"
 
 type processConfig struct {
 	URL          string
@@ -56,7 +56,8 @@ func runProcess() {
 			os.Exit(1)
 		}
 	}
-	fail(json.Unmarshal([]byte(os.Getenv(processEnv)), &cfg))
+	fail(processRole.Config(&cfg))
+	proc.EndWithParent()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	fmt.Println() // SIGTERM ends it well from here on
@@ -67,14 +68,14 @@ func runProcess() {
 	fail(err)
 	var mu sync.Mutex
 	out := bufio.NewWriter(os.Stdout)
-	s := worker.Subscription{Name: cfg.Subscription, Topics: []string{">"}, ParkAfter: cfg.ParkAfter, Retry: worker.Retry{Attempts: cfg.Attempts}}
+	s := worker.Subscription{Name: cfg.Subscription, Topics: []string{">"}, ParkAfter: cfg.ParkAfter, Retry: worker.Retry{MaxAttempts: cfg.Attempts}}
 	if cfg.Random {
 		s.ParkAfter = 30 * time.Millisecond
 		s.Retry.Delay = func(int) time.Duration { return rand.N(50 * time.Millisecond) }
 	}
 	if cfg.Fates {
 		s.ParkAfter = 50 * time.Millisecond
-		s.Retry = worker.Retry{Attempts: 10_000, Delay: func(int) time.Duration { return 500 * time.Millisecond }}
+		s.Retry = worker.Retry{MaxAttempts: 10_000, Delay: func(int) time.Duration { return 500 * time.Millisecond }}
 	}
 	if cfg.Count {
 		fail(worker.HandleBatchTx(w, s, count))
@@ -211,9 +212,8 @@ func handleAtRandom(ctx context.Context, pool *pgxpool.Pool, e *worker.Event[pay
 
 // A process is a worker of its own.
 type process struct {
-	cmd  *exec.Cmd
+	*proc.Process
 	name string
-	done chan struct{}
 
 	mu    sync.Mutex
 	lines []line
@@ -222,40 +222,38 @@ type process struct {
 
 func spawn(t *testing.T, cfg processConfig) *process {
 	t.Helper()
-	raw, err := json.Marshal(cfg)
+	env, err := processRole.Env(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &process{cmd: exec.CommandContext(t.Context(), os.Args[0]), name: cfg.Name, done: make(chan struct{})}
-	p.cmd.Env = append(os.Environ(), processEnv+"="+string(raw))
-	p.cmd.Stderr = t.Output()
-	stdout, err := p.cmd.StdoutPipe()
+	p := &process{name: cfg.Name}
+	up := make(chan struct{})
+	var once sync.Once
+	p.Process, err = proc.Start(t.Context(), proc.Config{Env: []string{env}, Stderr: t.Output(), Line: func(text []byte) {
+		once.Do(func() { close(up) })
+		p.read(text)
+	}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := p.cmd.Start(); err != nil {
-		t.Fatal(err)
+	t.Cleanup(p.Kill)
+	select {
+	case <-up:
+	case <-p.Ended():
 	}
-	lines := bufio.NewScanner(stdout)
-	lines.Scan() // it is up
-	go func() {
-		defer close(p.done)
-		for lines.Scan() {
-			var l line
-			if json.Unmarshal(lines.Bytes(), &l) != nil {
-				continue // cut off by the kill
-			}
-			p.mu.Lock()
-			p.lines, p.last = append(p.lines, l), time.Now()
-			p.mu.Unlock()
-		}
-		_ = p.cmd.Wait()
-	}()
-	t.Cleanup(func() { p.signal(syscall.SIGCONT); p.signal(syscall.SIGKILL); <-p.done })
 	return p
 }
 
-func (p *process) signal(s syscall.Signal) { _ = p.cmd.Process.Signal(s) }
+// read takes a line, unless it is the empty first one, or one that a kill has cut off.
+func (p *process) read(text []byte) {
+	var l line
+	if json.Unmarshal(text, &l) != nil {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.lines, p.last = append(p.lines, l), time.Now()
+}
 
 func (p *process) handled() []line {
 	p.mu.Lock()
@@ -266,10 +264,9 @@ func (p *process) handled() []line {
 // stop drains the process and checks that it ends well.
 func (p *process) stop(t *testing.T) {
 	t.Helper()
-	p.signal(syscall.SIGTERM)
-	<-p.done
-	if code := p.cmd.ProcessState.ExitCode(); code != 0 {
-		t.Errorf("%s ended with %v", p.name, p.cmd.ProcessState)
+	p.Signal(syscall.SIGTERM)
+	if !p.State().Success() {
+		t.Errorf("%s ended with %v", p.name, p.State())
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/signalbox-go/signalbox/internal/engine"
-	"github.com/signalbox-go/signalbox/internal/guard"
 	"github.com/signalbox-go/signalbox/outbox"
 )
 
@@ -18,15 +17,22 @@ func (r *runner) recordAll(ctx context.Context, jobs []job) {
 // record notes what became of a job that has been handled, or parked.
 func (r *runner) record(ctx context.Context, j *job) {
 	if j.state.Load() == parked {
-		r.recordParked(j)
+		r.recordParked(ctx, j)
 		return
 	}
 	u := r.verdict(ctx, j)
-	if j.delivery && !j.counted && u != nil && u.Failure == nil {
+	untried := u != nil && u.Failure == nil && !j.snoozed()
+	if j.delivery && !j.counted && untried {
 		return // it did not get to run, and its row does not say that it does
 	}
-	if r.cfg.Hooks.Attempt != nil && (u == nil || u.Failure != nil) {
-		a := Attempt{Subscription: r.sub.Name, Event: &j.event.Event, Number: j.attempt, Took: j.took, Ended: j.ended}
+	if r.sub.many == nil || r.sub.solo { // a batch is one attempt: see call
+		r.noteTrial(ctx, j, !j.delivery)
+	}
+	if u != nil && u.Failure != nil && u.State == outbox.Retrying && r.breaker.open() {
+		u.Attempt, u.Delay = j.attempt-1, min(u.Delay, probeRest)
+	}
+	if r.tellsAttempts() && (u == nil || u.Failure != nil) {
+		a := Attempt{Subscription: r.sub.Name, Event: &j.event.Event, Number: j.attempt, Duration: j.took, EndedAt: j.ended}
 		if u != nil {
 			a.State, a.Err = u.State, j.failure.cause()
 		}
@@ -39,6 +45,10 @@ func (r *runner) record(ctx context.Context, j *job) {
 	id, now := lineID{j.event.Lane, j.event.Key}, time.Now()
 	r.owes(now)
 	blocks := r.blocks(u)
+	if !j.delivery && untried {
+		r.putOff(j.event)
+		return
+	}
 	switch {
 	case u == nil:
 		r.owed.Delivered = append(r.owed.Delivered, j.event.ID)
@@ -72,12 +82,10 @@ func (r *runner) record(ctx context.Context, j *job) {
 }
 
 // recordParked notes that a job has been parked: its event has a row from now on.
-func (r *runner) recordParked(j *job) {
+func (r *runner) recordParked(ctx context.Context, j *job) {
 	now := time.Now()
 	r.owes(now)
-	if hook := r.cfg.Hooks.Parked; hook != nil {
-		guard.CallHook(r.log, "Parked", func() { hook(r.sub.Name, &j.event.Event) })
-	}
+	r.tellParked(ctx, j)
 	if !j.counted {
 		r.begin(j)
 	}
@@ -98,9 +106,12 @@ func (r *runner) verdict(ctx context.Context, j *job) *engine.Unfinished {
 	u.Attempt = j.attempt
 	o, f := j.failure.outcome, j.failure
 	switch {
+	case o != nil && (o.kind == snooze || o.kind == pause):
+		u.Attempt, u.Delay = j.attempt-1, o.delay
+		return u
 	case o != nil && o.kind == skip:
 		u.State = outbox.Skipped
-	case o != nil && o.kind == deadLetter, j.attempt >= r.sub.Retry.Attempts:
+	case o != nil && o.kind == deadLetter, j.attempt >= r.sub.Retry.MaxAttempts && !r.outage.Load():
 		u.State = outbox.Dead
 		u.StopKey = r.sub.StopKeyOnDead && j.event.Key != ""
 	case o != nil:
@@ -143,7 +154,7 @@ func (r *runner) unpark(ctx context.Context, jobs []*job) {
 		j.state.Store(finished)
 		r.record(ctx, j)
 	}
-	r.tellAttempts()
+	r.tellAttempts(ctx)
 }
 
 // abandon hands parked events whose handlers do not return to other workers, without burning an attempt.

@@ -198,7 +198,7 @@ func TestOutageHoldsLane(t *testing.T) {
 	ctx := t.Context()
 	db := pgtest.New(t)
 	l, back := newLedger(), make(chan struct{})
-	s := worker.Subscription{Name: "s", Topics: everything, Retry: worker.Retry{First: 10 * time.Millisecond, Longest: 10 * time.Millisecond, Attempts: 1_000_000}}
+	s := worker.Subscription{Name: "s", Topics: everything, Retry: worker.Retry{InitialInterval: 10 * time.Millisecond, MaxInterval: 10 * time.Millisecond, MaxAttempts: 1_000_000}}
 	start(t, db.Pool, worker.Config{}, s, func(_ context.Context, e *worker.Event[payload]) error {
 		select {
 		case <-back:

@@ -37,7 +37,7 @@ func TestRetention(t *testing.T) {
 			t.Fatal(err)
 		}
 		for name, l := range ledgers {
-			s := worker.Subscription{Name: name, Topics: everything, ParkAfter: 10 * time.Millisecond, Retry: worker.Retry{First: 30 * time.Millisecond}}
+			s := worker.Subscription{Name: name, Topics: everything, ParkAfter: 10 * time.Millisecond, Retry: worker.Retry{InitialInterval: 30 * time.Millisecond}}
 			if err := worker.Handle(w, s, func(_ context.Context, e *worker.Event[payload]) error {
 				if name == "slow" {
 					time.Sleep(rand.N(15 * time.Millisecond))

@@ -37,6 +37,65 @@ func (r *replayed) len() int {
 	return len(r.all)
 }
 
+// unreliably returns a handler that remembers its successes. Some events fail, some take long enough to be parked, and, unless mild is
+// set, some die and some are skipped.
+func (r *replayed) unreliably(mild *atomic.Bool) func(context.Context, *worker.Event[payload]) error {
+	return func(_ context.Context, e *worker.Event[payload]) error {
+		switch dice := rand.N(100); {
+		case dice < 4:
+			return errors.New("not this time")
+		case dice < 7 && !mild.Load():
+			return worker.DeadLetter(errors.New("never"))
+		case dice < 10 && !mild.Load():
+			return worker.Skip("no")
+		case dice < 12:
+			time.Sleep(rand.N(60 * time.Millisecond)) // it may be parked
+		}
+		r.add(e)
+		return nil
+	}
+}
+
+// publishUntil commits transactions of a few events of one key each, until over is closed. Some stay open for a while.
+func publishUntil(t *testing.T, conn *pgx.Conn, over <-chan struct{}, key func() string) {
+	for {
+		select {
+		case <-over:
+			return
+		case <-time.After(5 * time.Millisecond):
+		}
+		err := pgx.BeginFunc(t.Context(), conn, func(tx pgx.Tx) error {
+			if _, err := outbox.Publish(t.Context(), tx, someEvents(key())...); err != nil {
+				return err
+			}
+			if rand.N(30) == 0 {
+				time.Sleep(rand.N(500 * time.Millisecond)) // a slow transaction
+			}
+			return nil
+		})
+		if err != nil {
+			t.Error(err)
+			return
+		}
+	}
+}
+
+// someEvents returns up to three events of a key. One in ten is of a topic that is not wanted, another one has no key.
+func someEvents(of string) []outbox.Event {
+	var events []outbox.Event
+	for range 1 + rand.N(3) {
+		topic, key := "wanted", of
+		switch rand.N(10) {
+		case 0:
+			topic = "unwanted"
+		case 1:
+			key = ""
+		}
+		events = append(events, outbox.Event{Topic: topic, Key: key, Payload: []byte(`{"n":0}`)})
+	}
+	return events
+}
+
 // TestRewind sends a subscription back again and again, while events fail, die, are skipped and parked, and while transactions
 // are open. After each time, everything from there on is handled again, each key in its order.
 func TestRewind(t *testing.T) {
@@ -51,66 +110,20 @@ func TestRewind(t *testing.T) {
 		over       = make(chan struct{})
 	)
 	for range 2 {
-		w, err := worker.New(db.Pool, worker.Config{Logger: testLogger(t), PollInterval: 200 * time.Millisecond, Retention: worker.KeepForever})
+		w, err := worker.New(db.Pool, worker.Config{Logger: testLogger(t), PollInterval: 200 * time.Millisecond, Retention: worker.Unlimited})
 		if err != nil {
 			t.Fatal(err)
 		}
-		s := worker.Subscription{Name: "s", Topics: []string{"wanted"}, ParkAfter: 30 * time.Millisecond, Retry: worker.Retry{First: 20 * time.Millisecond, Factor: 1}}
-		if err := worker.Handle(w, s, func(_ context.Context, e *worker.Event[payload]) error {
-			switch dice := rand.N(100); {
-			case dice < 4:
-				return errors.New("not this time")
-			case dice < 7 && !mild.Load():
-				return worker.DeadLetter(errors.New("never"))
-			case dice < 10 && !mild.Load():
-				return worker.Skip("no")
-			case dice < 12:
-				time.Sleep(rand.N(60 * time.Millisecond)) // it may be parked
-			}
-			handled.add(e)
-			return nil
-		}); err != nil {
+		s := worker.Subscription{Name: "s", Topics: []string{"wanted"}, ParkAfter: 30 * time.Millisecond, Retry: worker.Retry{InitialInterval: 20 * time.Millisecond, Multiplier: 1}}
+		if err := worker.Handle(w, s, handled.unreliably(&mild)); err != nil {
 			t.Fatal(err)
 		}
 		runUntilStopped(t, w)
 	}
 	for p := range 4 {
 		conn := db.Conn(t)
-		publishing.Go(func() {
-			for {
-				select {
-				case <-over:
-					return
-				case <-time.After(5 * time.Millisecond):
-				}
-				k := p + 4*rand.N(keys/4) // each key has one publisher, so that its ids are in order
-				if err := pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
-					for range 1 + rand.N(3) {
-						topic, key := "wanted", fmt.Sprint("key-", k)
-						switch rand.N(10) {
-						case 0:
-							topic = "unwanted"
-						case 1:
-							key = ""
-						}
-						e, err := outbox.NewEvent(topic, key, payload{})
-						if err == nil {
-							_, err = outbox.Publish(ctx, tx, e)
-						}
-						if err != nil {
-							return err
-						}
-					}
-					if rand.N(30) == 0 {
-						time.Sleep(rand.N(500 * time.Millisecond)) // a slow transaction
-					}
-					return nil
-				}); err != nil {
-					t.Error(err)
-					return
-				}
-			}
-		})
+		// Each key has one publisher, so that its ids are in order.
+		publishing.Go(func() { publishUntil(t, conn, over, func() string { return fmt.Sprint("key-", p+4*rand.N(keys/4)) }) })
 	}
 	var from int64
 	begun := 0 // what was handled before the last rewind

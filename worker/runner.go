@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"math/bits"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/signalbox-go/signalbox/internal/engine"
@@ -42,14 +43,19 @@ type runner struct {
 
 	handlers sync.WaitGroup
 	parked   map[int64]*job // by event id
+	beside   []*batch       // deliveries that run beside the windows
+	lookedAt time.Time      // at those
+	window   *engine.Window // the one of this turn
 	attempts []Attempt      // that have ended, and of which the hook has yet to be told
 
 	reading chan struct{} // of all runners of the worker: has a token while one of them looks for what is new
 	atEnd   bool          // whether the last read found all there was
 
-	fair    int // lanes that this worker should own
-	limit   int // events of the next window
-	trusted int // suspects to begin at once
+	fair    int           // lanes that this worker should own
+	limit   int           // events of the next window
+	trusted int           // suspects to begin at once
+	pace    time.Duration // what an event has taken lately
+	begun   time.Time     // when this turn's transactional handlers were
 
 	ahead *ahead // a window that is read while the one before is handled
 
@@ -57,6 +63,11 @@ type runner struct {
 	owed      engine.Settlement
 	settleAt  time.Time // when to record it at the latest
 	settledAt time.Time
+
+	breaker     breaker
+	outage      atomic.Bool // whether the breaker is open, for those beside the runner
+	pacer       pacer
+	pausedUntil atomic.Int64 // in nanoseconds: when something may begin again
 
 	stale    bool // somebody has changed deliveries since the backlog was loaded
 	loadedAt time.Time
@@ -73,6 +84,8 @@ func (r *runner) run(drain, ctx context.Context) error {
 		}
 		w := r.wake.take()
 		r.unpark(ctx, w.unparked)
+		r.recordEnded(ctx, w.ended)
+		r.lookBeside(ctx)
 		if w.pulse != nil {
 			r.fair = w.fair
 		}
@@ -81,18 +94,23 @@ func (r *runner) run(drain, ctx context.Context) error {
 			return err
 		}
 		r.stale = r.stale || w.reload
-		due := r.backlog.dueLines(time.Now(), dueLines)
+		if err := r.refill(ctx); err != nil {
+			return err
+		}
+		due := r.dueLines()
 		if r.reloadIsDue(len(due) > 0) {
 			freed, err := r.reload(ctx)
 			if err != nil {
 				return err
 			}
 			read = read || freed
-			due = r.backlog.dueLines(time.Now(), dueLines)
+			due = r.dueLines()
 		}
 		read = read || changed || w.ring&r.mask() != 0 || w.pulse != nil && r.member.Unread(*w.pulse)
 
-		if !read && len(due) == 0 {
+		r.judge()
+		mayRead := r.mayRead()
+		if (!read || !mayRead) && len(due) == 0 {
 			if r.settleIsDue() {
 				if err := r.settle(ctx); err != nil {
 					return err
@@ -101,10 +119,24 @@ func (r *runner) run(drain, ctx context.Context) error {
 			r.sleep(drain)
 			continue
 		}
+		if !mayRead {
+			if _, err = r.turn(ctx, false, due); err != nil {
+				return err
+			}
+			continue
+		}
 		if read, err = r.turn(ctx, read, due); err != nil {
 			return err
 		}
 	}
+}
+
+// dueLines returns lines of which something may be claimed now.
+func (r *runner) dueLines() []engine.Line {
+	if !r.mayClaim() || !r.mayTry() {
+		return nil
+	}
+	return r.backlog.dueLines(time.Now(), dueLines)
 }
 
 // mask has a bit for each lane that the member owns.
@@ -122,6 +154,7 @@ func (r *runner) rebalance(ctx context.Context, free bool) (bool, error) {
 	switch {
 	case owned > r.fair:
 		r.putBack()
+		r.endBeside(ctx)
 		if err := r.settle(ctx); err != nil {
 			return false, err
 		}
@@ -130,6 +163,7 @@ func (r *runner) rebalance(ctx context.Context, free bool) (bool, error) {
 			return false, err
 		}
 		r.backlog.forget(released)
+		r.pacer.share(owned - len(released))
 		r.log.Info("released lanes to others", "released", len(released), "owned", r.fair)
 
 	case owned < r.fair && free:
@@ -142,7 +176,8 @@ func (r *runner) rebalance(ctx context.Context, free bool) (bool, error) {
 		if err != nil || len(claimed) == 0 {
 			return false, err
 		}
-		lines, err := r.member.Lines(ctx, claimed)
+		r.pacer.share(owned + len(claimed))
+		lines, err := r.member.Lines(ctx, claimed, r.cfg.Retention)
 		if err != nil {
 			return false, err
 		}
@@ -173,7 +208,7 @@ func (r *runner) reload(ctx context.Context) (bool, error) {
 		return false, err
 	}
 	start := time.Now()
-	lines, err := r.member.Lines(ctx, r.member.Lanes())
+	lines, err := r.member.Lines(ctx, r.member.Lanes(), r.cfg.Retention)
 	if err != nil {
 		return false, err
 	}
@@ -181,24 +216,48 @@ func (r *runner) reload(ctx context.Context) (bool, error) {
 	r.backlog = newBacklog()
 	r.backlog.load(lines)
 	for _, j := range r.parked {
-		id := lineID{j.event.Lane, j.event.Key}
-		if id.key == "" || r.mask()&(1<<id.lane) == 0 {
-			continue
-		}
-		if r.backlog.lines[id] == nil { // somebody has discarded what runs
-			r.backlog.add(id, 1, time.Now())
-		}
-		r.backlog.wait(id, time.Now().Add(never)) // until it returns
+		r.occupy(j)
+	}
+	for j := range r.openJobs() {
+		r.occupy(j)
 	}
 	return r.backlog.hold(r.member.Held), nil
+}
+
+// occupy has the line of a job wait until that has ended, whatever the database says of it: what runs may have been discarded.
+func (r *runner) occupy(j *job) {
+	id := lineOf(j.event)
+	if id.key == "" || r.mask()&(1<<id.lane) == 0 {
+		return
+	}
+	if r.backlog.lines[id] == nil {
+		r.backlog.add(id, 1, time.Now())
+	}
+	r.backlog.wait(id, time.Now().Add(never))
 }
 
 // sleep waits for something to do. It follows a read that found all there was and that began after the last wake-up that
 // was taken, so nothing is slept over.
 func (r *runner) sleep(drain context.Context) {
 	wait := time.Hour
-	if next, ok := r.backlog.nextDue(); ok {
+	if next, ok := r.backlog.nextDue(); ok && r.mayClaim() && r.mayTry() {
 		wait = time.Until(next)
+	}
+	if r.breaker.open() {
+		for _, p := range []*probe{&r.breaker.fresh, &r.breaker.again} {
+			if after := time.Until(p.next); after > 0 {
+				wait = min(wait, after)
+			}
+		}
+	}
+	if r.pacer.room(1) == 0 {
+		wait = min(wait, r.pacer.wait())
+	}
+	if until := r.pausedUntil.Load(); r.paused() {
+		wait = max(time.Millisecond, min(time.Hour, time.Until(time.Unix(0, until))))
+	}
+	if len(r.beside) > 0 {
+		wait = min(wait, lookEvery)
 	}
 	if !r.owed.Empty() {
 		wait = min(wait, time.Until(r.settleAt))
@@ -227,13 +286,17 @@ func (r *runner) read(ctx context.Context) (*engine.Window, error) {
 			return nil, ctx.Err()
 		}
 	}
-	window, err := r.member.Read(ctx, r.limit)
+	limit := r.pacer.fits(r.limit)
+	if r.breaker.open() {
+		limit = min(limit, r.breaker.fresh.size)
+	}
+	window, err := r.member.Read(ctx, limit)
 	r.atEnd = err == nil && !window.More()
 	return window, err
 }
 
-// handled notes that a window is handled and waits to be settled.
-func (r *runner) handled(w *engine.Window) {
+// owesWindow notes that a window is to be settled, once its events are handled.
+func (r *runner) owesWindow(w *engine.Window) {
 	every := settleIdle
 	if len(w.Events) > 0 {
 		every = settleEvery
@@ -276,6 +339,7 @@ func (r *runner) settled() { r.owed, r.settledAt = engine.Settlement{}, time.Now
 // finished when ctx ends are handed to another worker.
 func (r *runner) drain(ctx context.Context) error {
 	r.putBack()
+	r.endBeside(ctx)
 	if err := r.settle(ctx); err != nil {
 		return err
 	}

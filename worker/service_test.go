@@ -62,7 +62,7 @@ func TestService(t *testing.T) {
 	for _, subscription := range []string{"confirmations", "ledger"} {
 		awaitFate(t, pool, published[0].ID, subscription, admin.FateDelivered)
 	}
-	if code, body := get("/metrics", ""); code != http.StatusOK || !strings.Contains(body, `signalbox_delivered_total{subscription="ledger",topic="orders.placed"} 1`) {
+	if code, body := get("/metrics", ""); code != http.StatusOK || !strings.Contains(body, `signalbox_delivered_total{outbox="outbox",subscription="ledger",topic="orders.placed"} 1`) {
 		t.Errorf("/metrics answered %d %s", code, body)
 	}
 	if code, _ := get("/ops/outbox/", "guest"); code != http.StatusForbidden {

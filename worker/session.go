@@ -12,23 +12,23 @@ import (
 	"github.com/sourcegraph/conc"
 
 	"github.com/signalbox-go/signalbox/internal/engine"
+	"github.com/signalbox-go/signalbox/internal/naming"
 	"github.com/signalbox-go/signalbox/migrations"
-	"github.com/signalbox-go/signalbox/outbox"
 )
 
 // A session is one membership: from joining under a new id until the worker leaves, is evicted, or loses any of its
 // connections. Then it ends as a whole, evicts itself, and the worker joins again. So there is one way back from every
 // fault, and nothing that was read over a broken connection is ever settled.
 type session struct {
-	w       *Worker
-	id      int64
-	direct  bool
-	control *pgx.Conn
-	witness engine.Witness // of the server, if direct
-	conns   []*pgx.Conn    // to read and settle over, one for each of subs
-	lent    []*borrowed    // behind a proxy, those of conns that transactional handlers get to use; else nil
-	runners []*runner
-	subs    []engine.Subscription
+	w          *Worker
+	id         int64
+	direct     bool
+	control    naming.Conn
+	serverLock engine.ServerLock // if direct
+	conns      []naming.Conn     // to read and settle over, one for each of subs
+	lent       []*borrowed       // behind a proxy, those of conns that transactional handlers get to use; else nil
+	runners    []*runner
+	subs       []engine.Subscription
 
 	trigger   atomic.Int64  // notifications that publishers sent, for the sentinel
 	rang      chan struct{} // has a token when trigger grew
@@ -43,7 +43,7 @@ type departed struct {
 	why string // the last session ended
 }
 
-func (d *departed) evict(ctx context.Context, conn *pgx.Conn) error {
+func (d *departed) evict(ctx context.Context, conn naming.Conn) error {
 	for len(d.ids) > 0 {
 		_, err := engine.Evict(ctx, conn, d.ids[0], d.why)
 		if errors.Is(err, engine.ErrBusy) { // a settle that was given up halfway: the server still waits for the rest
@@ -62,7 +62,7 @@ func (d *departed) evict(ctx context.Context, conn *pgx.Conn) error {
 // session joins, serves and leaves. It reports whether it came to serve.
 func (w *Worker) session(ctx context.Context, left *departed) (served bool, err error) {
 	s := &session{w: w, rang: make(chan struct{}, 1), rewinding: make(chan struct{}, 1)}
-	if s.control, s.direct, err = w.connect.open(ctx, "signalbox worker: control"); err != nil {
+	if s.control, s.direct, err = w.connect.openOwn(ctx, "signalbox worker: control"); err != nil {
 		return false, err
 	}
 	defer func() { shut(s.control) }()
@@ -88,7 +88,7 @@ func (w *Worker) session(ctx context.Context, left *departed) (served bool, err 
 	cleanup, cancel := context.WithTimeout(context.WithoutCancel(ctx), connectTimeout)
 	defer cancel()
 	if s.control.IsClosed() {
-		if conn, _, err := w.connect.open(cleanup, "signalbox worker: control"); err == nil {
+		if conn, _, err := w.connect.openOwn(cleanup, "signalbox worker: control"); err == nil {
 			s.control = conn
 		}
 	}
@@ -113,7 +113,7 @@ func (s *session) shutAll() {
 func (s *session) prepare(ctx context.Context, left *departed) error {
 	checking, cancel := context.WithTimeout(ctx, 2*connectTimeout)
 	defer cancel()
-	if err := migrations.Outbox.Check(checking, s.control); err != nil {
+	if err := migrations.For(s.w.cfg.Outbox).Check(checking, s.control); err != nil {
 		return err
 	}
 	if err := engine.CheckLog(checking, s.control); err != nil {
@@ -136,7 +136,7 @@ func (s *session) prepare(ctx context.Context, left *departed) error {
 	}
 	if s.direct {
 		var err error
-		if s.witness, err = engine.NewWitness(checking, s.control); err != nil {
+		if s.serverLock, err = engine.NewServerLock(checking, s.control); err != nil {
 			return err
 		}
 	}
@@ -172,7 +172,7 @@ func (s *session) join(ctx context.Context) error {
 	defer cancel()
 	if s.direct {
 		// Before the first read, so that whatever it does not see rings.
-		if _, err := s.control.Exec(ctx, "listen "+outbox.Channel); err != nil {
+		if _, err := s.control.Exec(ctx, "listen "+s.w.cfg.Outbox.Channel()); err != nil {
 			return fmt.Errorf("listen: %w", err)
 		}
 	} else {
@@ -193,7 +193,7 @@ func (s *session) join(ctx context.Context) error {
 		return err
 	}
 	for i, conn := range s.conns {
-		if err := rename(ctx, conn, engine.SessionName(s.id, s.subs[i].Name)); err != nil {
+		if err := rename(ctx, conn, s.name(s.subs[i].Name)); err != nil {
 			s.w.connect.log.Debug("a connection keeps its name", "error", err) // it shows soon enough whether it is of use
 		}
 	}
@@ -220,7 +220,7 @@ func (s *session) serve(parent context.Context) error {
 		r := &runner{
 			log: log.With("subscription", sub.Name), worker: s.w.cfg.Name, cfg: s.w.cfg,
 			sub: s.w.subscriptions[i], reading: reading, member: engine.NewMember(s.conns[i], s.id, sub), wake: newWakeups(),
-			backlog: newBacklog(), parked: map[int64]*job{}, loadedAt: time.Now(), limit: s.w.cfg.Concurrency, own: s.lent[i],
+			backlog: newBacklog(), pacer: newPacer(s.w.subscriptions[i].Rate, s.w.subscriptions[i].RateBurst), breaker: breaker{last: make([]trial, s.w.subscriptions[i].BreakerAfter)}, parked: map[int64]*job{}, loadedAt: time.Now(), limit: s.w.subscriptions[i].firstWindow(), own: s.lent[i],
 		}
 		if r.own == nil && r.sub.tx {
 			r.pool = pool
@@ -263,12 +263,12 @@ func (s *session) serve(parent context.Context) error {
 	select {
 	case <-drained: // all of them failed, or drained already
 	case <-drain.Done():
-		// After a fault, the lanes are about to be taken over. What can still be settled is settled, but nobody waits for long.
+		// After a fault, the lanes are about to be taken over. What can still be settled is settled, but it does not wait for long.
 		patience := s.w.cfg.ShutdownTimeout
 		if parent.Err() == nil {
 			patience = faultPatience
 		} else {
-			log.Info("stopping: handlers that are running may finish", "within", patience)
+			log.Info("stopping: handlers that are running may finish", "within", orWord(patience))
 		}
 		select {
 		case <-drained:
@@ -291,15 +291,23 @@ func (s *session) serve(parent context.Context) error {
 	return nil
 }
 
+// name is what a connection of the session calls itself, once it has joined.
+func (s *session) name(purpose string) string {
+	return engine.SessionName(s.w.connect.outbox, s.id, purpose)
+}
+
 // open returns a connection to read and settle a subscription over. Behind a proxy it serves transactional handlers, too.
-func (s *session) open(ctx context.Context, sub registration) (*pgx.Conn, *borrowed, error) {
+func (s *session) open(ctx context.Context, sub registration) (naming.Conn, *borrowed, error) {
 	name := "signalbox worker: " + sub.Name
 	if s.direct {
 		conn, err := s.openChecked(ctx, name)
-		return conn, nil, err
+		if err != nil {
+			return nil, nil, err
+		}
+		return s.w.connect.outbox.Conn(conn), nil, nil
 	}
 	if !sub.tx {
-		conn, _, err := s.w.connect.open(ctx, name)
+		conn, _, err := s.w.connect.openOwn(ctx, name)
 		return conn, nil, err
 	}
 	l := &borrowed{guard: &txGuard{}, proxied: true, prepared: true}
@@ -311,7 +319,7 @@ func (s *session) open(ctx context.Context, sub registration) (*pgx.Conn, *borro
 		shut(l.pg)
 		return nil, nil, err
 	}
-	return l.pg, l, nil
+	return s.w.connect.outbox.Conn(l.pg), l, nil
 }
 
 // newTxPool returns the pool for transactional handlers.
@@ -323,7 +331,7 @@ func (s *session) newTxPool() *txPool {
 		}
 	}
 	return newTxPool(s.w.connect, n, func(ctx context.Context, g *txGuard) (*pgx.Conn, error) {
-		return s.openChecked(ctx, engine.SessionName(s.id, "handlers"), forHandlers(longest), watchWith(g))
+		return s.openChecked(ctx, s.name("handlers"), forHandlers(longest), watchWith(g))
 	})
 }
 
@@ -335,7 +343,7 @@ func (s *session) openChecked(ctx context.Context, name string, options ...func(
 	}
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
-	if err := s.witness.Check(ctx, conn); err != nil {
+	if err := s.serverLock.Check(ctx, conn); err != nil {
 		shut(conn)
 		return nil, err
 	}
@@ -359,6 +367,14 @@ func (s *session) awaitHandlers(log *slog.Logger) {
 	case <-time.After(faultPatience):
 		log.Warn("a handler ignores that its context was cancelled: it is left behind")
 	}
+}
+
+// orWord is a limit as a log shows it.
+func orWord(d time.Duration) any {
+	if d == unlimited {
+		return "unlimited"
+	}
+	return d
 }
 
 // faultPatience is how long handlers may go on after the session has failed.

@@ -7,17 +7,21 @@ import (
 	"time"
 
 	"github.com/signalbox-go/signalbox/internal/engine"
-	"github.com/signalbox-go/signalbox/internal/guard"
 	"github.com/signalbox-go/signalbox/outbox"
 )
 
 const (
-	// windowTime is how long a window should take to handle. A crash repeats about that much.
+	// windowTime is how long a window may take to handle. A crash repeats about that much.
 	windowTime = time.Second
+	// chainPart is which part of that a chain may take that is all that is left of its window, and windowPart the part that windows
+	// are sized for, so that few have to be cut.
+	chainPart, windowPart = 4, 2
 	// dueAtOnce is how many deliveries are claimed for a turn. New events wait for them, a few milliseconds.
 	dueAtOnce = 512
+	// dueTime is how long the deliveries that run in the transaction of a window should take.
+	dueTime = 50 * time.Millisecond
 	// dueLines is from how many lines they are taken, so that there is enough to run at the same time; dueRun how many from each.
-	dueLines, dueRun = 128, 64
+	dueLines, dueRun = 128, 256
 	// abandonAfter is how long handlers whose context was cancelled may take to return.
 	abandonAfter = 2 * time.Second
 	// never is when a line is due that waits for something else than time.
@@ -30,6 +34,14 @@ func (r *runner) turn(ctx context.Context, read bool, due []engine.Line) (more b
 	if err != nil {
 		return false, err
 	}
+	claimed := len(deliveries)
+	if r.sub.each != nil {
+		r.runBeside(ctx, deliveries)
+		deliveries = nil
+	}
+	if r.breaker.open() {
+		r.putBack() // it was sized for better times
+	}
 	window, ahead := &engine.Window{}, r.ahead != nil
 	switch {
 	case ahead:
@@ -41,7 +53,7 @@ func (r *runner) turn(ctx context.Context, read bool, due []engine.Line) (more b
 		}
 	}
 	suspect := r.member.Suspect // while it reads ahead, the member is not ours to look at
-	if window.More() && !r.sub.tx && !suspect {
+	if window.More() && !r.sub.tx && !suspect && !r.breaker.open() && !r.paused() {
 		r.readAhead(ctx)
 	} else if r.settleIsDue() {
 		if err := r.settle(ctx); err != nil {
@@ -49,8 +61,11 @@ func (r *runner) turn(ctx context.Context, read bool, due []engine.Line) (more b
 		}
 	}
 	jobs, start := r.jobs(deliveries, window), time.Now()
+	if r.breaker.open() && read && len(jobs) > 0 {
+		r.breaker.fresh.next = start.Add(probeRest) // until it is known what became of them
+	}
 	if read && !window.Empty() {
-		r.handled(window)
+		r.owesWindow(window)
 	}
 	if suspect && len(window.Events) > 0 {
 		if err := r.writeDown(ctx, jobs); err != nil {
@@ -68,12 +83,13 @@ func (r *runner) turn(ctx context.Context, read bool, due []engine.Line) (more b
 		r.handle(ctx, jobs)
 		r.recordAll(ctx, jobs)
 	}
-	r.tellAttempts()
-	if hook := r.cfg.Hooks.Window; hook != nil && err == nil && len(jobs) > 0 {
-		w := Window{Subscription: r.sub.Name, Events: len(window.Events), Deliveries: len(deliveries), Took: time.Since(start)}
-		guard.CallHook(r.log, "Window", func() { hook(w) })
+	r.tellAttempts(ctx)
+	if err == nil && len(jobs)+claimed > 0 {
+		r.tellWindow(ctx, len(window.Events), claimed, time.Since(start))
 	}
-	r.trust(deliveries)
+	if r.sub.each == nil {
+		r.trust(jobs)
+	}
 	if err == nil {
 		err = r.awaitAhead()
 	}
@@ -88,13 +104,32 @@ func (r *runner) turn(ctx context.Context, read bool, due []engine.Line) (more b
 }
 
 // jobs lists what is to be handled: deliveries, and the window's events but for those behind an unfinished one of their key,
-// which go there without an attempt.
+// which wait without an attempt.
 func (r *runner) jobs(deliveries []engine.Delivery, window *engine.Window) []job {
-	jobs := make([]job, len(deliveries)+len(window.Events))
+	r.window = window
+	jobs := r.deliveryJobs(deliveries)
+	n := len(jobs)
+	jobs = slices.Grow(jobs, len(window.Events))[:n+len(window.Events)]
+	for i := range window.Events {
+		e := &window.Events[i]
+		if r.backlog.blocked(e) {
+			r.putOff(e)
+			continue
+		}
+		j := &jobs[n]
+		j.event, j.attempt = e, 1
+		n++
+	}
+	return jobs[:n]
+}
+
+// deliveryJobs lists the deliveries that are to be handled. One that has had all its attempts is a dead letter.
+func (r *runner) deliveryJobs(deliveries []engine.Delivery) []job {
+	jobs := make([]job, len(deliveries))
 	n := 0
 	for i := range deliveries {
 		d := &deliveries[i]
-		if d.Attempt > r.sub.Retry.Attempts {
+		if d.Attempt > r.sub.Retry.MaxAttempts {
 			// What became of its last attempt was noted when its worker was evicted.
 			exhausted := job{event: &d.Event, attempt: d.Attempt - 1, delivery: true, counted: true, noted: true}
 			exhausted.failure = failureOf(DeadLetter(fmt.Errorf("attempt %d, the last one, did not end: its worker died or lost its session", d.Attempt-1)))
@@ -104,18 +139,6 @@ func (r *runner) jobs(deliveries []engine.Delivery, window *engine.Window) []job
 		}
 		j := &jobs[n]
 		j.event, j.attempt, j.delivery, j.counted, j.suspect = &d.Event, max(1, d.Attempt), true, d.Running, d.Suspect
-		n++
-	}
-	for i := range window.Events {
-		e := &window.Events[i]
-		if r.backlog.blocked(e) {
-			r.owes(time.Now())
-			r.owed.Unfinished = append(r.owed.Unfinished, engine.Unfinished{Event: *e})
-			r.backlog.add(lineID{e.Lane, e.Key}, 1, time.Now())
-			continue
-		}
-		j := &jobs[n]
-		j.event, j.attempt = e, 1
 		n++
 	}
 	return jobs[:n]
@@ -144,46 +167,77 @@ func (r *runner) begin(j *job) {
 	j.delivery, j.counted = true, true
 }
 
-// handle runs the handlers, parks those that take too long, and adapts the size of windows to their speed.
+// handle runs the handlers of a window, and ends in time. What takes longer than ParkAfter is parked, and when the window has had its
+// time, so is all that runs then, and what has not begun waits. A key with more events than there is time for would else hold up
+// all others: so its chain is cut as soon as it is all that is left to do, and has taken a part of that time.
 func (r *runner) handle(ctx context.Context, jobs []job) {
-	x := executor{
-		handler: r.sub.each, timeout: r.sub.Timeout,
-		stops:    func(j *job) bool { return r.blocks(r.verdict(ctx, j)) },
-		unparked: func(j *job) { r.wake.add(func(w *wakeup) { w.unparked = append(w.unparked, j) }) },
-	}
-	b := newBatch(jobs)
-	b.start(ctx, &r.handlers, x, r.cfg.Concurrency)
-	look := time.NewTimer(r.sub.ParkAfter)
+	x, b := r.executor(ctx), newBatch(jobs)
+	b.start(ctx, &r.handlers, x, r.sub.Concurrency)
+	end := max(windowTime, r.sub.ParkAfter)
+	every := min(r.sub.ParkAfter, end/chainPart)
+	look := time.NewTimer(every)
 	defer look.Stop()
 	abandon := ctx.Done()
 	var given <-chan time.Time
 	for waiting := true; waiting; {
-		limit, most := r.sub.ParkAfter, r.cfg.Concurrency-len(r.parked)
+		limit, most, chains := r.sub.ParkAfter, r.sub.Concurrency-len(r.parked), false
 		select {
 		case <-b.done:
 			waiting = false
 			continue
 		case <-look.C:
-			look.Reset(r.sub.ParkAfter / 4)
+			look.Reset(every / 4)
 		case <-abandon: // they have been told: a moment to return
 			abandon, given = nil, time.After(abandonAfter)
 			continue
 		case <-given:
 			limit, most = 0, len(jobs)
 		}
-		for _, j := range b.park(limit, most) {
+		switch took, begun := time.Since(b.begun), b.taken.Load() >= int64(len(b.heads)); {
+		case took >= end:
+			b.over.Store(true)
+			limit = 0
+		case begun && took >= end/chainPart && limit > 0:
+			chains = true
+		}
+		found := b.park(limit, most, false)
+		if chains {
+			found = append(found, b.park(0, most-len(found), true)...)
+		}
+		for _, j := range found {
 			r.log.Debug("event takes long: its window goes on without it", "event_id", j.event.ID, "topic", j.event.Topic)
-			r.parked[j.event.ID] = j
-			r.watch(j, time.Since(b.begun)-time.Duration(j.started.Load()))
+			r.park(b, j)
 			b.work(ctx, &r.handlers, x)
 		}
 	}
-	r.fit(len(jobs), time.Since(b.begun))
+	r.fitTried(jobs, time.Since(b.begun))
+}
+
+func (r *runner) executor(ctx context.Context) executor {
+	x := executor{
+		handler: r.sub.each, timeout: r.sub.Timeout,
+		stops: func(j *job) bool {
+			r.notePause(j)
+			return r.blocks(r.verdict(ctx, j))
+		},
+		paused:   r.paused,
+		unparked: func(j *job) { r.wake.add(func(w *wakeup) { w.unparked = append(w.unparked, j) }) },
+	}
+	if r.pacer.Limiter != nil {
+		x.admit = func(end time.Time) bool { return r.pacer.admit(ctx, 1, end) }
+	}
+	return x
+}
+
+// park remembers a job that was parked in a batch.
+func (r *runner) park(b *batch, j *job) {
+	r.parked[j.event.ID] = j
+	r.watch(j, time.Since(b.begun)-time.Duration(j.started.Load()))
 }
 
 // watch reports a parked job whose handler goes on after its time: nothing can stop it, and it keeps its place and its key.
 func (r *runner) watch(j *job, taken time.Duration) {
-	if r.sub.Timeout == NoTimeout {
+	if r.sub.Timeout == unlimited {
 		return
 	}
 	j.overdue = time.AfterFunc(r.sub.Timeout+r.sub.Timeout/deadlineSpare-taken+abandonAfter, func() {
@@ -192,17 +246,31 @@ func (r *runner) watch(j *job, taken time.Duration) {
 	})
 }
 
-// fit sizes the next window so that it takes about windowTime.
+// fitTried is fit for the jobs that were begun.
+func (r *runner) fitTried(jobs []job, took time.Duration) {
+	tried := len(jobs)
+	for i := range jobs {
+		if jobs[i].behind {
+			tried--
+		}
+	}
+	r.fit(tried, took)
+}
+
+// fit sizes the next window so that it takes about a part of windowTime.
 func (r *runner) fit(handled int, took time.Duration) {
-	fitting := float64(handled) * float64(windowTime) / float64(max(took, time.Microsecond))
-	r.limit = int(min(float64(r.cfg.WindowSize), max(float64(r.cfg.Concurrency), fitting)))
+	if handled > 0 {
+		r.pace = took / time.Duration(handled)
+	}
+	fitting := float64(handled) * float64(windowTime/windowPart) / float64(max(took, time.Microsecond))
+	r.limit = int(min(float64(r.sub.WindowSize), max(float64(r.sub.Concurrency), fitting)))
 }
 
 // suspects tells which deliveries whose worker died while they ran may be tried now. One that has been tried before, or whose last
 // attempt it would be, runs alone: it may be what kills its workers, and must not use up the attempts of others.
 func (r *runner) suspects() engine.Suspects {
-	s := engine.Suspects{Together: min(2, r.sub.Retry.Attempts-1), Limit: r.trusted, Alone: true}
-	for _, j := range r.parked {
+	s := engine.Suspects{Together: min(2, r.sub.Retry.MaxAttempts-1), Limit: r.trusted, Alone: true}
+	running := func(j *job) {
 		if j.suspect {
 			s.Alone = false
 			if j.attempt > s.Together {
@@ -210,14 +278,23 @@ func (r *runner) suspects() engine.Suspects {
 			}
 		}
 	}
+	for _, j := range r.parked {
+		running(j)
+	}
+	for j := range r.openJobs() {
+		running(j)
+	}
 	return s
 }
 
 // trust doubles how many suspects are begun at once when those of a turn have left the worker alive: so a killer takes few others
 // with it, and the thousands that ran beside it do not take a turn each.
-func (r *runner) trust(deliveries []engine.Delivery) {
-	if slices.ContainsFunc(deliveries, func(d engine.Delivery) bool { return d.Suspect }) {
-		r.trusted = min(2*r.trusted, dueRun)
+func (r *runner) trust(jobs []job) {
+	for i := range jobs {
+		if jobs[i].suspect {
+			r.trusted = min(2*r.trusted, dueRun)
+			return
+		}
 	}
 }
 
@@ -229,23 +306,44 @@ func (r *runner) claimDue(ctx context.Context, lines []engine.Line) ([]engine.De
 	if err := r.settle(ctx); err != nil { // what the claim looks at must be there
 		return nil, err
 	}
-	deliveries, waiting, err := r.member.ClaimDue(ctx, lines, min(dueRun, dueAtOnce/len(lines)), r.suspects())
+	most := max(1, r.pacer.room(dueAtOnce))
+	if r.breaker.open() {
+		most = r.breaker.again.size
+		r.breaker.again.next = time.Now().Add(probeRest) // until it is known what became of them
+	}
+	if r.sub.solo && r.pace > 0 { // they run in the transaction of the window, one after the other
+		most = int(min(time.Duration(most), max(1, dueTime/r.pace)))
+	}
+	for len(lines) > most {
+		last := lines[len(lines)-1]
+		lines = lines[:len(lines)-1]
+		r.backlog.wait(lineID{last.Lane, last.Key}, time.Now())
+	}
+	deliveries, waiting, err := r.member.ClaimDue(ctx, lines, min(dueRun, most/len(lines)), r.suspects(), r.tried())
 	if err != nil {
 		return nil, err
 	}
 	// Of a line that the database says nothing more about, only what runs right now is left.
 	now := time.Now()
 	running := map[lineID]bool{}
-	for _, d := range deliveries {
-		running[lineID{d.Event.Lane, d.Event.Key}] = true
+	for i := range deliveries {
+		running[lineOf(&deliveries[i].Event)] = true
 	}
 	for _, j := range r.parked {
-		running[lineID{j.event.Lane, j.event.Key}] = true
+		running[lineOf(j.event)] = true
+	}
+	for j := range r.openJobs() {
+		running[lineOf(j.event)] = true
 	}
 	known := map[lineID]bool{}
 	for _, l := range waiting {
 		id := lineID{l.Lane, l.Key}
 		known[id] = true
+		if r.sub.each != nil && running[id] && id.key != "" {
+			r.backlog.wait(id, now.Add(never)) // until its chain ends
+			r.backlog.atLeast(id, l.Count)
+			continue
+		}
 		soonest := time.Millisecond
 		if !running[id] && (len(r.parked) > 0 || len(deliveries) == 0 && l.Due <= 0) {
 			soonest = 100 * time.Millisecond // it may be due, and wait for one of those, or for somebody who decides about it

@@ -19,9 +19,10 @@ type wakeup struct {
 	ring     uint64        // lanes that may have something
 	pulse    *engine.Pulse // the last heartbeat, to compare cursors with
 	fair     int           // lanes that this worker should own, as of pulse
-	free     int           // lanes that nobody owns
-	reload   bool          // somebody has decided about deliveries
+	free     int           // lanes without an owner
+	reload   bool          // deliveries were retried, skipped or discarded
 	unparked []*job        // parked jobs whose handlers have returned
+	ended    []chain       // chains of deliveries that have ended
 }
 
 func newWakeups() *wakeups { return &wakeups{ready: make(chan struct{}, 1)} }

@@ -35,6 +35,11 @@ const (
 	parked // it took too long for its window: its handler goes on, and the runner is told when it returns
 )
 
+// snoozed reports whether the handler has asked to be called again, without a failure.
+func (j *job) snoozed() bool {
+	return !j.behind && j.failure != nil && j.failure.outcome != nil && (j.failure.outcome.kind == snooze || j.failure.outcome.kind == pause)
+}
+
 // done reports whether the job's event was handled.
 func (j *job) done() bool { return j.failure == nil && !j.behind }
 
@@ -49,7 +54,12 @@ type batch struct {
 	begun time.Time
 	taken atomic.Int64  // chains that were begun
 	left  atomic.Int64  // chains that are neither finished nor parked
+	over  atomic.Bool   // nothing new is begun
 	done  chan struct{} // closed when none is left
+
+	// Of a batch of deliveries, which is not waited for:
+	open  map[int32]struct{} // the heads of chains that are not recorded
+	hands int                // goroutines that it has been given
 }
 
 func newBatch(jobs []job) *batch {
@@ -84,6 +94,12 @@ type executor struct {
 	timeout  time.Duration
 	stops    func(*job) bool // whether those behind a job, which has not succeeded, have to wait for it
 	unparked func(*job)      // called when a parked job has ended
+
+	paused func() bool              // whether nothing may begin
+	admit  func(end time.Time) bool // waits until an attempt may begin; nil where it always may
+
+	yield time.Duration              // how long a chain goes on, where that has a limit
+	ended func(b *batch, head int32) // called when a chain has ended, where that is not waited for
 }
 
 // start begins the batch with so many goroutines, of the given group. They end with the batch, but for those whose job
@@ -107,6 +123,8 @@ type hand struct {
 	group *sync.WaitGroup
 	now   time.Duration // since the batch began: the clock is read once for each event
 	at    int32         // the job whose handler was called, and has not returned
+	head  int32         // of the chain
+	since time.Duration // when the chain was begun
 	rest  int32         // of the chain: where to go on
 	stop  bool          // whether the rest of the chain has to wait
 }
@@ -132,7 +150,8 @@ func (h *hand) next() bool {
 	if n >= int64(len(h.b.heads)) {
 		return false
 	}
-	h.rest, h.stop = h.b.heads[n], false
+	h.head, h.since, h.stop = h.b.heads[n], h.now, false
+	h.rest = h.head
 	return true
 }
 
@@ -147,7 +166,7 @@ func (h *hand) replace(ctx context.Context) {
 		return
 	}
 	if other.rest == none {
-		h.b.finish()
+		h.finish()
 	}
 	h.group.Go(func() { other.work(ctx) })
 }
@@ -159,9 +178,21 @@ func (h *hand) runChain(lend func(time.Duration) context.Context) bool {
 		at := h.rest
 		h.rest = h.b.next[at]
 		ctx := lend(h.now)
-		if h.stop || ctx.Err() != nil { // it is over: nothing new is begun
+		if h.stop || ctx.Err() != nil || h.b.over.Load() || h.x.paused() || h.x.yield > 0 && h.now-h.since > h.x.yield { // nothing new is begun
 			j.behind = true
 			continue
+		}
+		if h.x.admit != nil {
+			if !h.x.admit(h.b.begun.Add(h.since + windowTime)) {
+				j.behind, h.stop = true, true
+				continue
+			}
+			h.now = time.Since(h.b.begun)
+			if h.b.over.Load() {
+				j.behind = true
+				continue
+			}
+			ctx = lend(h.now)
 		}
 		j.started.Store(int64(h.now))
 		j.state.Store(running)
@@ -171,8 +202,16 @@ func (h *hand) runChain(lend func(time.Duration) context.Context) bool {
 			return false
 		}
 	}
-	h.b.finish()
+	h.finish()
 	return true
+}
+
+// finish notes that the chain has ended.
+func (h *hand) finish() {
+	h.b.finish()
+	if h.x.ended != nil {
+		h.x.ended(h.b, h.head)
+	}
 }
 
 // conclude notes what became of the job whose handler was called, and reports false when it was parked meanwhile.
@@ -194,9 +233,19 @@ func (b *batch) finish() {
 	}
 }
 
-// park parks up to most jobs that have been running for longer than the limit, and marks what is behind them. Those are
-// returned. Only the runner calls it.
-func (b *batch) park(limit time.Duration, most int) []*job {
+// has reports whether a job is one of a chain.
+func (b *batch) has(head int32, j *job) bool {
+	for at := head; at != none; at = b.next[at] {
+		if &b.jobs[at] == j {
+			return true
+		}
+	}
+	return false
+}
+
+// park parks up to most jobs that have been running for longer than the limit, if chains is true only those with others behind them in
+// their chain, and marks what is behind them. Those are returned. Only the runner calls it.
+func (b *batch) park(limit time.Duration, most int, chains bool) []*job {
 	var found []*job
 	now := int64(time.Since(b.begun))
 	for i := range b.jobs {
@@ -204,7 +253,7 @@ func (b *batch) park(limit time.Duration, most int) []*job {
 		if len(found) >= most {
 			break
 		}
-		if j.state.Load() != running || now-j.started.Load() < int64(limit) || !j.state.CompareAndSwap(running, parked) {
+		if j.state.Load() != running || chains && b.next[i] == none || now-j.started.Load() < int64(limit) || !j.state.CompareAndSwap(running, parked) {
 			continue
 		}
 		for k := b.next[i]; k >= 0; k = b.next[k] {

@@ -13,12 +13,14 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/signalbox-go/signalbox/internal/naming"
 	"github.com/signalbox-go/signalbox/migrations"
 	"github.com/signalbox-go/signalbox/outbox"
 )
 
-// A Worker serves subscriptions: it reads their events, calls their handlers, and records what is done. Run any number
-// of them, in any number of processes, with the same or other subscriptions.
+// A Worker serves subscriptions: it reads their events, calls their handlers, and records the results. Any number of workers, in any
+// number of processes, may serve the same or other subscriptions. Register handlers with [Handle], [HandleBatch], [HandleTx] or
+// [HandleBatchTx], from one goroutine, then call Run.
 type Worker struct {
 	cfg           Config
 	connect       *connector
@@ -36,20 +38,23 @@ type registration struct {
 	solo bool        // whether many takes single events only
 }
 
-// ErrNotServing says that a worker does not serve at the moment: it is starting, stopping, or cannot reach its database.
+// firstWindow is how many events are read before it is known how quickly they are handled.
+func (r *registration) firstWindow() int { return min(r.Concurrency, r.WindowSize) }
+
+// ErrNotServing is returned by [Worker.Ready] while the worker starts, stops, or cannot reach its database.
 var ErrNotServing = errors.New("worker is not serving")
 
-// New returns a worker for the database of a pool. It opens connections of its own: one, one more for each subscription, up to four for
-// transactional handlers, and three more while it is the sentinel, which it can do without. They should reach PostgreSQL directly. The
-// pool itself is not used.
+// New returns a worker for the database of pool. An invalid Config returns an error that wraps ErrInvalidConfig. New does not connect.
 //
-// Of the pool's configuration, they have what says where to connect and as whom: hosts, database, user, password, TLS, runtime
-// parameters, the functions that look up, dial and validate, BeforeConnect and AfterConnect. AfterConnect may set a role, and register
-// the types that transactional handlers use. Everything else is the worker's own: handlers of notices and notifications, tracers,
-// caches, modes of statements, and the settings of the sessions, whatever the role, the database or AfterConnect say. Only for
-// transactional handlers, what their own statements see stays: search path, time zone, types, tracer.
+// The worker opens connections of its own and does not use those of the pool: one, another for each subscription, up to four for
+// transactional handlers, and three more while it is the sentinel, which it can do without. They should reach PostgreSQL directly, not
+// through a pooling proxy.
 //
-// It returns an error that is ErrInvalidConfig for a Config that is not possible, and does not touch the database.
+// Its connections take from the pool's configuration where to connect and as whom: hosts, database, user, password, TLS, runtime
+// parameters, the lookup, dial and validation functions, BeforeConnect and AfterConnect. AfterConnect may set a role, and register types
+// for transactional handlers. The worker determines all else: notice and notification handlers, tracers, caches, the mode of queries,
+// and session settings, whatever the role, the database or AfterConnect set. Connections of transactional handlers keep the search
+// path, the time zone, the types and the tracer.
 func New(pool *pgxpool.Pool, cfg Config) (*Worker, error) {
 	if pool == nil {
 		return nil, fmt.Errorf("%w: the pool is nil", ErrInvalidConfig)
@@ -58,12 +63,14 @@ func New(pool *pgxpool.Pool, cfg Config) (*Worker, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Worker{cfg: cfg, connect: &connector{config: pool.Config(), log: cfg.Logger, lease: cfg.Lease}}, nil
+	return &Worker{cfg: cfg, connect: &connector{
+		config: pool.Config(), outbox: naming.Of(cfg.Outbox), log: cfg.Logger, lease: cfg.Lease,
+	}}, nil
 }
 
 // register adds a subscription. See Handle.
 func (w *Worker) register(r registration) (err error) {
-	r.Subscription, err = r.withDefaults()
+	r.Subscription, err = r.withDefaults(w.cfg)
 	switch {
 	case err != nil:
 		return err
@@ -74,12 +81,14 @@ func (w *Worker) register(r registration) (err error) {
 	case slices.ContainsFunc(w.subscriptions, func(other registration) bool { return other.Name == r.Name }):
 		return fmt.Errorf("%w: subscription %q is registered twice", ErrInvalidConfig, r.Name)
 	}
-	r.wrap()
+	if err := r.wrap(); err != nil {
+		return err
+	}
 	w.subscriptions = append(w.subscriptions, r)
 	return nil
 }
 
-// Ready returns nil while the worker serves its subscriptions, and ErrNotServing otherwise. Safe for concurrent use.
+// Ready returns nil while the worker serves its subscriptions, and ErrNotServing otherwise. It is safe for concurrent use.
 func (w *Worker) Ready() error {
 	if !w.serving.Load() {
 		return ErrNotServing
@@ -87,17 +96,17 @@ func (w *Worker) Ready() error {
 	return nil
 }
 
-// Run serves until the context is cancelled. Then it stops reading, lets handlers finish for up to
-// Config.ShutdownTimeout, records what they did, gives its lanes to the others, and returns nil. A handler that
-// ignores that its context was cancelled is left behind after about 2s, if its form is [Handle]; with the other forms, Run waits
-// until it returns.
+// Run serves the registered subscriptions until ctx is cancelled. Then it stops reading, waits up to Config.ShutdownTimeout for handlers
+// to finish, records their results, releases its lanes to other workers, and returns nil. A handler of [Handle] that ignores its
+// cancelled context is left running after about 2s; Run waits for handlers of the other forms.
 //
-// It returns an error when it cannot start: the database cannot be reached, does not grant as many connections as the worker needs,
-// or has settings that it may not change; its schema is missing or of another version (a *migrations.VersionError); or a
-// subscription exists with other topics (an *outbox.TopicsError). Once it has served, it comes back by itself, however long the
-// database is away: with pauses of up to 2s, or up to 30s where it is connections that are missing. But it ends, then as well, with
-// outbox.ErrForeignCluster, outbox.ErrLogBehind or outbox.ErrRowSecurity when events would be lost: it notices within 5 seconds. A
-// Worker runs once.
+// Run returns an error if it cannot start: if the database cannot be reached, grants too few connections, or has settings that the
+// worker may not change; if the schema is missing or has another version (*migrations.VersionError); or if a subscription exists with
+// other topics (*outbox.TopicsError). Once it has served, it reconnects after every failure, however long the database is away, with
+// pauses of up to 2s, or up to 30s if connections are short. It returns outbox.ErrForeignCluster, outbox.ErrLogBehind or
+// outbox.ErrRowSecurity, at any time, within 5 seconds of when events could be lost.
+//
+// A Worker runs once: a second call of Run returns an error that wraps ErrInvalidConfig.
 func (w *Worker) Run(ctx context.Context) error {
 	if w.started.Swap(true) {
 		return fmt.Errorf("%w: the worker was run before", ErrInvalidConfig)

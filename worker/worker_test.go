@@ -86,7 +86,7 @@ func start(t *testing.T, pool *pgxpool.Pool, cfg worker.Config, s worker.Subscri
 // runUntilStopped runs a worker until the test ends, or until the returned function is called.
 func runUntilStopped(t *testing.T, w *worker.Worker) (stop func()) {
 	t.Helper()
-	ctx, cancel := context.WithCancel(t.Context())
+	ctx, cancel := context.WithCancel(context.WithValue(t.Context(), contextKey{}, "of Run"))
 	done := make(chan error, 1)
 	go func() { done <- w.Run(ctx) }()
 	stop = sync.OnceFunc(func() {

@@ -20,10 +20,13 @@ const Signalbox = "signalbox"
 // copyFrom is from how many events on a transaction copies them, instead of inserting them.
 const copyFrom = 100
 
-type signalbox struct{ hooks worker.Hooks }
+type signalbox struct{ hooks []worker.Hooks }
+
+// New returns Signalbox as it is by default.
+func New() System { return &signalbox{} }
 
 // WithHooks returns Signalbox with hooks in its workers.
-func WithHooks(hooks worker.Hooks) System { return &signalbox{hooks} }
+func WithHooks(hooks ...worker.Hooks) System { return &signalbox{hooks} }
 
 func (*signalbox) Info() Info {
 	return Info{
@@ -61,7 +64,7 @@ func (*signalbox) Publish(ctx context.Context, tx pgx.Tx, events []Event) error 
 }
 
 func (s *signalbox) Run(ctx context.Context, pool *pgxpool.Pool, subscriptions []string, handle Handler) error {
-	w, err := worker.New(pool, worker.Config{Logger: quiet, Hooks: s.hooks})
+	w, err := worker.New(pool, worker.Config{Logger: Quiet, Hooks: s.hooks})
 	if err != nil {
 		return err
 	}

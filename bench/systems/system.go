@@ -1,5 +1,4 @@
-// Package systems puts Signalbox and what it is compared with behind one small interface. Each is used through its own API, in
-// the way its documentation advises, and has one file here.
+// Package systems puts Signalbox, and what package peers compares it with, behind one small interface.
 package systems
 
 import (
@@ -7,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
-	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -68,44 +66,18 @@ type Offers struct {
 	Replay       string `json:"replay"`
 }
 
-// All returns the systems that are compared, Signalbox first.
-func All() []System {
-	return []System{
-		&signalbox{},
-		newRiver(false), newRiver(true),
-		newWatermill(false), newWatermill(true),
-		newGue(false), newGue(true),
-		queue{},
-	}
-}
-
 // Find returns the system with a name.
-func Find(name string) (System, error) {
-	for _, s := range All() {
+func Find(list []System, name string) (System, error) {
+	for _, s := range list {
 		if s.Info().Name == name {
 			return s, nil
 		}
 	}
-	return nil, fmt.Errorf("no system is called %q: there are %s", name, strings.Join(names(All()), ", "))
+	return nil, fmt.Errorf("no system is called %q: there are %s", name, strings.Join(Names(list), ", "))
 }
 
-// Choose returns Signalbox and those whose names begin with one of the given prefixes, or all if none is given.
-func Choose(prefixes []string) ([]System, error) {
-	if len(prefixes) == 0 {
-		return All(), nil
-	}
-	for _, p := range prefixes {
-		if !slices.ContainsFunc(names(All()), func(name string) bool { return strings.HasPrefix(name, p) }) {
-			return nil, fmt.Errorf("no system's name begins with %q: there are %s", p, strings.Join(names(All()), ", "))
-		}
-	}
-	return slices.DeleteFunc(All(), func(s System) bool {
-		name := s.Info().Name
-		return name != Signalbox && !slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(name, p) })
-	}), nil
-}
-
-func names(list []System) []string {
+// Names returns those of systems.
+func Names(list []System) []string {
 	var names []string
 	for _, s := range list {
 		names = append(names, s.Info().Name)
@@ -113,5 +85,5 @@ func names(list []System) []string {
 	return names
 }
 
-// quiet is a logger for what logs each event or each poll.
-var quiet = slog.New(slog.DiscardHandler)
+// Quiet is a logger for what logs each event or each poll.
+var Quiet = slog.New(slog.DiscardHandler)

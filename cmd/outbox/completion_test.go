@@ -20,11 +20,11 @@ func TestComplete(t *testing.T) {
 		"completion ":                           {"bash", "fish", "zsh"},
 		"completion bash ":                      nil,
 		"migrate --set ":                        {"both", "outbox", "signals"},
-		"deliveries list -s mails --state ":     {"all", "dead", "retrying", "running", "skipped"},
+		"deliveries list -s mails --state ":     {"all", "blocked", "dead", "retrying", "running", "skipped"},
 		"deliveries list --state d":             {"dead"},
 		"deliveries list --state=d":             {"--state=dead"},
 		"deliveries list --state = d":           {"dead"}, // as bash splits it
-		"deliveries list --state =":             {"all", "dead", "retrying", "running", "skipped"},
+		"deliveries list --state =":             {"all", "blocked", "dead", "retrying", "running", "skipped"},
 		"deliveries list --nope=d":              nil,
 		"deliveries list -s mails --un":         {"--until"},
 		"deliveries list --subscription=x --li": {"--limit"},

@@ -3,15 +3,16 @@ package main
 import (
 	"fmt"
 
+	"github.com/signalbox-go/signalbox/internal/naming"
 	"github.com/signalbox-go/signalbox/internal/plain"
 	"github.com/signalbox-go/signalbox/outbox"
 	"github.com/signalbox-go/signalbox/outbox/admin"
 )
 
 // concernsText is what somebody should look at, in lines with what to do.
-func concernsText(s *admin.Status) []string {
+func concernsText(n naming.Name, s *admin.Status) []string {
 	var list []string
-	say := func(format string, args ...any) { list = append(list, fmt.Sprintf(format, args...)) }
+	say := func(format string, args ...any) { list = append(list, fmt.Sprintf(n.Advice(format), args...)) }
 	for _, c := range s.Concerns {
 		name := plain.Quote(c.Subscription)
 		argument := plain.Shell(c.Subscription)
@@ -27,9 +28,9 @@ func concernsText(s *admin.Status) []string {
 		case admin.ConcernBlocked:
 			say("%s has events behind failed ones of their keys, and %s: outbox subscriptions show %s", name, waits(c.Events), argument)
 		case admin.ConcernForeign:
-			say("%s", outbox.ErrForeignCluster)
+			say("%s", n.Advised(outbox.ErrForeignCluster))
 		case admin.ConcernBehind:
-			say("%s", outbox.ErrLogBehind)
+			say("%s", n.Advised(outbox.ErrLogBehind))
 		case admin.ConcernHolds:
 			say("%s has yet to settle event %d, which is %s old: the log is kept for it: outbox subscriptions show %s", name, s.Log.OldestID, age(s.At.Sub(*c.Since)), argument)
 		}

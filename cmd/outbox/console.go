@@ -14,8 +14,10 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/signalbox-go/signalbox/internal/cli"
+	"github.com/signalbox-go/signalbox/internal/naming"
 	"github.com/signalbox-go/signalbox/internal/plain"
 	"github.com/signalbox-go/signalbox/migrations"
+	"github.com/signalbox-go/signalbox/outbox"
 )
 
 // A console is where a verb reads an answer, and writes what it found.
@@ -23,6 +25,8 @@ type console struct {
 	in  *os.File
 	out io.Writer // results
 	err io.Writer // questions, progress and faults
+
+	outbox naming.Name // that the verb is about: what is advised has its flag
 }
 
 // asJSON is the part of a verb's flags about its output. Embed it.
@@ -87,16 +91,25 @@ func (c *console) confirm(ctx context.Context, sure confirmation, question strin
 	}
 }
 
+// A database is one that has an outbox, which is what statements over it are about.
+type database struct {
+	outbox.Database
+	pool *pgxpool.Pool
+}
+
+// Close closes its connections.
+func (db *database) Close() { db.pool.Close() }
+
 // open connects to a database whose schema is this program's.
-func open(ctx context.Context, database cli.Database) (*pgxpool.Pool, error) {
-	pool, err := cli.Connect(ctx, database.DatabaseURL)
+func open(ctx context.Context, chosen cli.Database) (*database, error) {
+	pool, err := cli.Connect(ctx, chosen.DatabaseURL)
 	if err != nil {
 		return nil, err
 	}
 	// Else a missing table would have to tell that the schema is.
-	if err := migrations.Outbox.Check(ctx, pool); err != nil {
+	if err := migrations.For(chosen.Outbox).Check(ctx, pool); err != nil {
 		pool.Close()
 		return nil, err
 	}
-	return pool, nil
+	return &database{chosen.Outbox.DB(pool), pool}, nil
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/signalbox-go/signalbox/internal/cli"
 	"github.com/signalbox-go/signalbox/internal/embeddedpg"
+	"github.com/signalbox-go/signalbox/outbox"
 )
 
 type dbCommand struct {
@@ -34,7 +35,7 @@ SIGNALBOX_PG_BIN chooses PostgreSQL's bin folder where there are several.`
 }
 
 func (d *dbCommand) Run(ctx context.Context, c *console) (err error) {
-	db, err := startEmbedded(ctx, c.err)
+	db, err := startEmbedded(ctx, c.err, outbox.Outbox{})
 	if err != nil {
 		return err
 	}
@@ -70,7 +71,7 @@ type embedded struct {
 }
 
 // startEmbedded tells the audience what it may have to wait for.
-func startEmbedded(ctx context.Context, audience io.Writer) (*embedded, error) {
+func startEmbedded(ctx context.Context, audience io.Writer, o outbox.Outbox) (*embedded, error) {
 	server, err := embeddedpg.Start(ctx, embeddedpg.Config{
 		Logf: func(format string, args ...any) { fmt.Fprintf(audience, format+"\n", args...) },
 	})
@@ -80,7 +81,7 @@ func startEmbedded(ctx context.Context, audience io.Writer) (*embedded, error) {
 	// The one database that a new cluster has: it is all ours.
 	db := &embedded{server: server, url: server.URL("postgres")}
 	if db.pool, err = cli.Connect(ctx, db.url); err == nil {
-		_, err = migrate(ctx, db.pool, bothSets)
+		_, err = migrate(ctx, db.pool, o, bothSets(o))
 	}
 	if err != nil {
 		return nil, errors.Join(err, db.stop())

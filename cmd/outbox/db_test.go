@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/signalbox-go/signalbox/outbox"
 )
 
 // A dbProcess is "outbox db" in a process of its own.
@@ -108,7 +110,7 @@ func TestKilledDBLeavesNothing(t *testing.T) {
 // Who waits at a database that somebody has killed should hear of it.
 func TestDBThatDied(t *testing.T) {
 	t.Parallel()
-	db, err := startEmbedded(t.Context(), t.Output())
+	db, err := startEmbedded(t.Context(), t.Output(), outbox.Outbox{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -27,7 +27,7 @@ type deliveriesCommands struct {
 // variables.
 type deliveryFilter struct {
 	Subscription string   `env:"-" short:"s" required:"" placeholder:"NAME" help:"Of this subscription."`
-	State        []string `env:"-" default:"dead" enum:"retrying,running,dead,skipped,all" placeholder:"STATE" help:"In this state: retrying, running, dead (default), skipped or all; repeat for several."`
+	State        []string `env:"-" default:"dead" enum:"retrying,blocked,running,dead,skipped,all" placeholder:"STATE" help:"In this state: retrying, blocked (of those, what waits behind an earlier one of its key), running, dead (default), skipped or all; repeat for several."`
 	Topic        string   `env:"-" placeholder:"PATTERN" help:"Only this topic; * stands for one token, > for the rest."`
 	Key          string   `env:"-" placeholder:"KEY" help:"Only events of this key."`
 	Error        string   `env:"-" placeholder:"TEXT" help:"Only those whose last error has this in it."`

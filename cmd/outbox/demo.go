@@ -21,9 +21,9 @@ const (
 )
 
 type demoCommand struct {
-	For     time.Duration `default:"10s" help:"How long to send traffic; 0 for until Ctrl-C."`
-	Rate    int           `default:"20" help:"Requests a second; 0 for none but your own."`
-	Workers int           `default:"2" help:"Workers of each subscription, 1 to 32."`
+	For     cli.DurationLimit `default:"10s" help:"How long to send traffic, or unlimited: until Ctrl-C."`
+	Rate    int               `default:"20" help:"Requests a second; 0 for none but your own."`
+	Workers int               `default:"2" help:"Workers of each subscription, 1 to 32."`
 	// No default here: whether it was given makes a difference.
 	Listen string `placeholder:"ADDR" help:"Serve the producer here. By default 127.0.0.1:8080, or a free port where that is taken."`
 	JSON   bool   `name:"json" help:"End standard output with the result as a JSON object, and tell the story on standard error."`
@@ -35,7 +35,7 @@ func (*demoCommand) Help() string {
 	return `Runs a producer and workers for two subscriptions, sends traffic over HTTP, and tells what happens to each event.
 
 	outbox demo
-	outbox demo --for 0                  # until Ctrl-C: send signals of your own meanwhile
+	outbox demo --for unlimited          # until Ctrl-C: send signals of your own meanwhile
 	outbox demo --rate 1000 --workers 4  # one line a second
 	outbox demo --json | jq .latency_ms
 
@@ -74,7 +74,7 @@ func (c *demoCommand) Run(ctx context.Context, std *console) (err error) {
 	var ownURL string
 	var pool *pgxpool.Pool
 	if c.DatabaseURL == "" {
-		db, err := startEmbedded(ctx, story)
+		db, err := startEmbedded(ctx, story, c.Outbox)
 		if err != nil {
 			return err
 		}
@@ -86,7 +86,7 @@ func (c *demoCommand) Run(ctx context.Context, std *console) (err error) {
 		}
 		defer pool.Close()
 		// Told, since the database is somebody's.
-		migrated, err := migrate(ctx, pool, bothSets)
+		migrated, err := migrate(ctx, pool, c.Outbox, bothSets(c.Outbox))
 		if err != nil {
 			return err
 		}
@@ -94,7 +94,7 @@ func (c *demoCommand) Run(ctx context.Context, std *console) (err error) {
 	}
 
 	report, err := demo.Run(ctx, demo.Config{
-		Pool: pool, OwnURL: ownURL, Listener: listener, Dashboard: board, For: c.For, Rate: c.Rate, Workers: c.Workers, Out: story,
+		Pool: pool, Outbox: c.Outbox, OwnURL: ownURL, Listener: listener, Dashboard: board, For: max(0, time.Duration(c.For)), Rate: c.Rate, Workers: c.Workers, Out: story,
 		// What workers usually log would drown the story.
 		Logger: cli.Logging{LogLevel: "warn", LogFormat: "text"}.Logger(std.err),
 	})
@@ -106,8 +106,6 @@ func (c *demoCommand) Run(ctx context.Context, std *console) (err error) {
 
 func (c *demoCommand) check() error {
 	switch {
-	case c.For < 0:
-		return fmt.Errorf("--for is %v, at least 0 is needed", c.For)
 	case c.Rate < 0:
 		return fmt.Errorf("--rate is %d, at least 0 is needed", c.Rate)
 	case c.Workers < 1 || c.Workers > 32:

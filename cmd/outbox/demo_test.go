@@ -64,12 +64,21 @@ func TestDemo(t *testing.T) {
 // In a database of somebody's, without a schema yet, and without --json.
 func TestDemoInDatabase(t *testing.T) {
 	t.Parallel()
+	for _, name := range []string{"outbox", "billing"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			demoInDatabase(t, name)
+		})
+	}
+}
+
+func demoInDatabase(t *testing.T, name string) {
 	db := pgtest.NewEmpty(t)
-	stdout, err := run(t, "demo", "--for", "1s", "--listen", "127.0.0.1:0", "--database-url", db.URL)
+	stdout, err := run(t, "demo", "--for", "1s", "--listen", "127.0.0.1:0", "--database-url", db.URL, "--outbox", name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"outbox: from version 0 to ", "yours:", "missing", "✔"} {
+	for _, want := range []string{name + ": from version 0 to ", "their events in " + name + ".events", "yours:", "missing", "✔"} {
 		if !strings.Contains(stdout, want) {
 			t.Errorf("the story lacks %q:\n%s", want, stdout)
 		}
@@ -79,7 +88,7 @@ func TestDemoInDatabase(t *testing.T) {
 		t.Errorf("the story has somebody's password in it:\n%s", stdout)
 	}
 	var left int
-	if err := db.Pool.QueryRow(t.Context(), `select count(*) from outbox.subscriptions`).Scan(&left); err != nil || left != 0 {
+	if err := db.Pool.QueryRow(t.Context(), "select count(*) from "+name+".subscriptions").Scan(&left); err != nil || left != 0 {
 		t.Errorf("%d subscriptions left (%v)", left, err)
 	}
 }

@@ -76,7 +76,7 @@ func (d *doctorCommand) examine(ctx context.Context) (*doctor.Report, error) {
 	}
 	config := pool.Config().ConnConfig
 	pool.Close()
-	return doctor.Examine(ctx, config, doctor.Config{OldTransaction: d.OldTransaction, Forgotten: d.Forgotten})
+	return doctor.Examine(ctx, config, doctor.Config{Outbox: d.Outbox, OldTransaction: d.OldTransaction, Forgotten: d.Forgotten})
 }
 
 func reportText(r *doctor.Report) string {

@@ -16,6 +16,7 @@ import (
 	"github.com/signalbox-go/signalbox/internal/doctor"
 	"github.com/signalbox-go/signalbox/internal/embeddedpg"
 	"github.com/signalbox-go/signalbox/internal/engine"
+	"github.com/signalbox-go/signalbox/internal/naming"
 	"github.com/signalbox-go/signalbox/internal/needs"
 	"github.com/signalbox-go/signalbox/internal/pgtest"
 	"github.com/signalbox-go/signalbox/outbox"
@@ -58,9 +59,18 @@ func TestDoctorOfHealthy(t *testing.T) {
 	}
 }
 
-// Each fault is planted alone, and found alone.
+// Each fault is planted alone, and found alone: in the default outbox, and in another that has none beside it.
 func TestDoctorFinds(t *testing.T) {
 	t.Parallel()
+	for _, n := range []naming.Name{"", "billing"} {
+		t.Run(n.String(), func(t *testing.T) {
+			t.Parallel()
+			doctorFinds(t, n)
+		})
+	}
+}
+
+func doctorFinds(t *testing.T, n naming.Name) {
 	for name, test := range map[string]struct {
 		plant string
 		check string
@@ -97,18 +107,18 @@ func TestDoctorFinds(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			db := pgtest.New(t)
-			if _, err := db.Conn(t).PgConn().Exec(t.Context(), test.plant).ReadAll(); err != nil {
+			db := databaseOf(t, n)
+			if _, err := db.Conn(t).PgConn().Exec(t.Context(), n.Render(test.plant)).ReadAll(); err != nil {
 				t.Fatal(err)
 			}
-			found, code := examine(t, db.URL, test.args...)
+			found, code := examine(t, db.URL, append(test.args, "--outbox", n.String())...)
 			if test.check == "" {
 				if code != 0 {
 					t.Errorf("found %v", found)
 				}
 				return
 			}
-			if code != 1 || len(found) != 1 || !strings.Contains(fmt.Sprint(found[test.check]), test.want) {
+			if code != 1 || len(found) != 1 || !strings.Contains(fmt.Sprint(found[test.check]), n.Advice(test.want)) {
 				t.Errorf("exit code %d, found %v; want %q by %s alone", code, found, test.want, test.check)
 			}
 		})

@@ -8,8 +8,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/jackc/pgx/v5/pgxpool"
-
 	"github.com/signalbox-go/signalbox/internal/cli"
 	"github.com/signalbox-go/signalbox/internal/plain"
 	"github.com/signalbox-go/signalbox/outbox"
@@ -91,7 +89,7 @@ func (l *eventsListCommand) Run(ctx context.Context, c *console) error {
 
 // page returns a full page, however many of the library's that takes: each looks at a bounded part of the log. It ends early where its
 // events are long.
-func (l *eventsListCommand) page(ctx context.Context, pool *pgxpool.Pool) (*admin.EventPage, error) {
+func (l *eventsListCommand) page(ctx context.Context, pool *database) (*admin.EventPage, error) {
 	if l.Limit < 1 || l.Limit > 1000 {
 		return nil, &cli.UsageError{Err: fmt.Errorf("--limit is %d, 1 to 1000 are possible", l.Limit)}
 	}

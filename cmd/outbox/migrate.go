@@ -2,19 +2,18 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 
-	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/signalbox-go/signalbox/internal/cli"
 	"github.com/signalbox-go/signalbox/internal/engine"
+	"github.com/signalbox-go/signalbox/internal/naming"
 	"github.com/signalbox-go/signalbox/migrations"
 	"github.com/signalbox-go/signalbox/migrations/apply"
+	"github.com/signalbox-go/signalbox/outbox"
 )
 
 type migrateCommand struct {
@@ -33,10 +32,14 @@ An application that embeds Signalbox needs the outbox alone:
 
 	outbox migrate --set outbox
 
+Another outbox in the same database, with a schema, a log and workers of its own:
+
+	outbox migrate --set outbox --outbox billing
+
 After a restore from a dump into another PostgreSQL, it also adopts the log: transaction ids that were stored there mean
 nothing here. Workers refuse to start before. Stop the producers for that time.
 
-The same files work with tern itself: see the folders of migrations.`
+The same files work with tern itself, for the default outbox: see the folders of migrations.`
 }
 
 func (m *migrateCommand) Run(ctx context.Context, c *console) error {
@@ -46,9 +49,9 @@ func (m *migrateCommand) Run(ctx context.Context, c *console) error {
 	}
 	defer pool.Close()
 	sets := map[string][]migrations.Set{
-		"both": bothSets, "outbox": {migrations.Outbox}, "signals": {migrations.Signals},
+		"both": bothSets(m.Outbox), "outbox": {migrations.For(m.Outbox)}, "signals": {migrations.Signals},
 	}
-	done, err := migrate(ctx, pool, sets[m.Set])
+	done, err := migrate(ctx, pool, m.Outbox, sets[m.Set])
 	switch {
 	case err != nil:
 		return err
@@ -58,7 +61,9 @@ func (m *migrateCommand) Run(ctx context.Context, c *console) error {
 	return c.write(done.text())
 }
 
-var bothSets = []migrations.Set{migrations.Outbox, migrations.Signals}
+func bothSets(o outbox.Outbox) []migrations.Set {
+	return []migrations.Set{migrations.For(o), migrations.Signals}
+}
 
 // A migrated is what became of a database.
 type migrated struct {
@@ -85,19 +90,19 @@ func (m *migrated) text() string {
 		} else {
 			fmt.Fprintf(&b, "%s: from version %d to %d\n", set.Set, set.From, set.To)
 		}
-		if set.Set == migrations.Outbox.String() && m.Adopted {
-			b.WriteString("outbox: came from another cluster, and was adopted\n")
+		if set.Set != migrations.Signals.String() && m.Adopted {
+			fmt.Fprintf(&b, "%s: came from another cluster, and was adopted\n", set.Set)
 		}
-		if set.Set == migrations.Outbox.String() && m.Raised {
-			fmt.Fprintf(&b, "outbox: its sequences were behind, and were raised; %s\n",
-				plural(m.Republished, "event published meanwhile got a new id", "events published meanwhile got new ids"))
+		if set.Set != migrations.Signals.String() && m.Raised {
+			fmt.Fprintf(&b, "%s: its sequences were behind, and were raised; %s\n",
+				set.Set, plural(m.Republished, "event published meanwhile got a new id", "events published meanwhile got new ids"))
 		}
 	}
 	return b.String()
 }
 
 // migrate brings the sets up to date.
-func migrate(ctx context.Context, pool *pgxpool.Pool, sets []migrations.Set) (*migrated, error) {
+func migrate(ctx context.Context, pool *pgxpool.Pool, o outbox.Outbox, sets []migrations.Set) (*migrated, error) {
 	done := &migrated{Sets: []migratedSet{}}
 	// All over one connection: tern's lock is the session's.
 	err := pool.AcquireFunc(ctx, func(pooled *pgxpool.Conn) error {
@@ -108,10 +113,10 @@ func migrate(ctx context.Context, pool *pgxpool.Pool, sets []migrations.Set) (*m
 				return err
 			}
 			done.Sets = append(done.Sets, one)
-			if set != migrations.Outbox {
+			if set == migrations.Signals {
 				continue
 			}
-			mended, err := engine.Mend(ctx, conn)
+			mended, err := engine.Mend(ctx, naming.Of(o).Conn(conn))
 			if err != nil {
 				return err
 			}
@@ -126,19 +131,18 @@ func migrate(ctx context.Context, pool *pgxpool.Pool, sets []migrations.Set) (*m
 func upgrade(ctx context.Context, conn *pgx.Conn, set migrations.Set) (migratedSet, error) {
 	// Who asks before may be overtaken by another process. What was missing then is there afterwards, by whoever's hand.
 	done := migratedSet{Set: set.String()}
-	var old *migrations.VersionError
-	if err := set.Check(ctx, conn); err != nil && !errors.As(err, &old) {
+	var err error
+	if done.From, err = set.Version(ctx, conn); err != nil {
 		return done, err
 	}
-	err := apply.Up(ctx, conn, set)
-	if taken := new(pgconn.PgError); old != nil && old.Have == 0 && errors.As(err, &taken) && (taken.Code == pgerrcode.DuplicateSchema || taken.Code == pgerrcode.DuplicateTable) {
-		return done, fmt.Errorf("%w: it is not Signalbox's, or its version in public.signalbox_%s_version was lost: use another database", err, set)
-	}
-	if err != nil {
+	if err := apply.Up(ctx, conn, set); err != nil {
 		return done, err
 	}
-	if old != nil {
-		done.Upgraded, done.From, done.To = true, old.Have, old.Want
+	if done.To, err = set.Version(ctx, conn); err != nil {
+		return done, err
+	}
+	if done.Upgraded = done.To > done.From; !done.Upgraded {
+		done.From, done.To = 0, 0
 	}
 	return done, nil
 }

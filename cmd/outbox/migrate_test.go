@@ -47,7 +47,7 @@ func TestMigrateForeignSchema(t *testing.T) {
 		if _, err := db.Pool.Exec(t.Context(), sql); err != nil {
 			t.Fatal(err)
 		}
-		refuse(t, db.URL, 1, "it is not Signalbox's, or its version in public.signalbox_"+name+"_version was lost: use another database", "migrate", "--set", name)
+		refuse(t, db.URL, 1, "it is not Signalbox's, or its version in public.signalbox_"+name+"_version was lost: use another name for the outbox, or another database", "migrate", "--set", name)
 	}
 }
 
@@ -139,7 +139,7 @@ func TestMigrateAtOnce(t *testing.T) {
 		})
 	}
 	processes.Wait()
-	for _, set := range bothSets {
+	for _, set := range bothSets(outbox.Outbox{}) {
 		if err := set.Check(t.Context(), db.Pool); err != nil {
 			t.Error(err)
 		}
@@ -153,7 +153,7 @@ func TestTernMakesTheSameSchema(t *testing.T) {
 	if _, err := run(t, "migrate", "--database-url", ours.URL); err != nil {
 		t.Fatal(err)
 	}
-	for _, set := range bothSets {
+	for _, set := range bothSets(outbox.Outbox{}) {
 		cmd := exec.CommandContext(t.Context(), "go", "tool", "tern", "migrate")
 		cmd.Dir = "../../migrations/" + set.String()
 		cmd.Env = append(os.Environ(), "DATABASE_URL="+terns.URL)

@@ -9,12 +9,12 @@ import (
 	"strings"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/schollz/progressbar/v3"
 	"golang.org/x/term"
 
 	"github.com/signalbox-go/signalbox/internal/cli"
 	"github.com/signalbox-go/signalbox/internal/plain"
+	"github.com/signalbox-go/signalbox/outbox"
 	"github.com/signalbox-go/signalbox/outbox/admin"
 )
 
@@ -101,7 +101,7 @@ func (r *replayCommand) dry(c *console, n admin.Estimate) error {
 	return c.write(fmt.Sprintf("%s would be replayed to %s. Nothing was changed: add --yes to do it.\n", estimateText(n), plain.Quote(r.Subscription)))
 }
 
-func (r *replayCommand) rewind(ctx context.Context, c *console, pool *pgxpool.Pool) error {
+func (r *replayCommand) rewind(ctx context.Context, c *console, pool *database) error {
 	if !r.Yes {
 		n, err := admin.CountRewind(ctx, pool, r.Subscription, r.From.position)
 		if err != nil {
@@ -119,11 +119,11 @@ func (r *replayCommand) rewind(ctx context.Context, c *console, pool *pgxpool.Po
 	if r.JSON {
 		return c.print(replayed{Subscription: r.Subscription, Events: n.Events, Estimated: n.Estimated, Done: true})
 	}
-	return c.write(fmt.Sprintf("%s went back. %s will be handled again: \"outbox status --watch\" shows how it gets on.\n", plain.Quote(r.Subscription), estimateText(n)))
+	return c.write(fmt.Sprintf(c.outbox.Advice("%s went back. %s will be handled again: \"outbox status --watch\" shows how it gets on.\n"), plain.Quote(r.Subscription), estimateText(n)))
 }
 
 // interruptedRewind says whether somebody has to do something.
-func (r *replayCommand) interruptedRewind(ctx context.Context, c *console, pool *pgxpool.Pool, err error) error {
+func (r *replayCommand) interruptedRewind(ctx context.Context, c *console, pool *database, err error) error {
 	look, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
 	if row, failure := subscription(look, pool, r.Subscription); failure == nil && row.RewindTo != nil {
@@ -142,7 +142,7 @@ const (
 	chunkPatience   = time.Minute
 )
 
-func (r *replayCommand) events(ctx context.Context, c *console, pool *pgxpool.Pool) error {
+func (r *replayCommand) events(ctx context.Context, c *console, pool *database) error {
 	f := r.filter()
 	if r.After > 0 {
 		f.MinID = max(f.MinID, r.After+1)
@@ -213,7 +213,7 @@ func (r *replayCommand) rest(total int64, since, chunk time.Duration) time.Durat
 }
 
 // chunk takes the next events. An interrupt waits for it: half a chunk taken, and not known, would be taken once more.
-func (r *replayCommand) chunk(ctx context.Context, pool *pgxpool.Pool, f admin.EventFilter, after int64, limit int) (n int, last int64, done bool, err error) {
+func (r *replayCommand) chunk(ctx context.Context, pool *database, f admin.EventFilter, after int64, limit int) (n int, last int64, done bool, err error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), chunkPatience)
 	defer cancel()
 	return admin.ReplayEvents(ctx, pool, r.Subscription, f, after, limit)
@@ -237,6 +237,9 @@ func (r *replayCommand) command(after, upTo int64) string {
 		if value != "" && value != "0" {
 			words = append(words, flag, value)
 		}
+	}
+	if r.Outbox != (outbox.Outbox{}) {
+		add("--outbox", r.Outbox.String())
 	}
 	add("--from", r.From.argument)
 	add("--topic", r.Topic)

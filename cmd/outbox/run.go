@@ -6,7 +6,11 @@ import (
 	"io"
 	"os"
 
+	"github.com/alecthomas/kong"
+
 	"github.com/signalbox-go/signalbox/internal/cli"
+	"github.com/signalbox-go/signalbox/internal/naming"
+	"github.com/signalbox-go/signalbox/outbox"
 )
 
 const description = `A transactional outbox in PostgreSQL: shows it, creates its schema, and tells how it is doing.
@@ -53,9 +57,20 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return err
 	}
 	chosen.BindTo(ctx, (*context.Context)(nil))
-	err = withCode(chosen.Run(&console{in: os.Stdin, out: stdout, err: stderr}))
+	about := outboxOf(chosen)
+	err = about.Advised(withCode(chosen.Run(&console{in: os.Stdin, out: stdout, err: stderr, outbox: about})))
 	if usage := new(cli.UsageError); errors.As(err, &usage) {
 		usage.See = chosen.Selected().FullPath()
 	}
 	return err
+}
+
+// outboxOf is the name that the flag of the chosen verb has, if it has one.
+func outboxOf(chosen *kong.Context) naming.Name {
+	for _, flag := range chosen.Flags() {
+		if o, ok := chosen.FlagValue(flag).(outbox.Outbox); ok {
+			return naming.Of(o)
+		}
+	}
+	return ""
 }

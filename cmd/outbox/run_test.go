@@ -52,7 +52,7 @@ func TestRunRefuses(t *testing.T) {
 		"rate of no number":      {[]string{"demo", "--rate", "fast"}, "--rate", true},
 		"negative rate":          {[]string{"demo", "--rate=-1"}, "--rate is -1, at least 0 is needed", true},
 		"no duration":            {[]string{"demo", "--for", "10"}, "--for", true},
-		"negative duration":      {[]string{"demo", "--for=-1s"}, "--for is -1s, at least 0 is needed", true},
+		"negative duration":      {[]string{"demo", "--for=-1s"}, `--for: "-1s" must be a duration of more than 0`, true},
 		"no workers":             {[]string{"demo", "--workers", "0"}, "--workers is 0, 1 to 32 are possible", true},
 		"too many workers":       {[]string{"demo", "--workers", "33"}, "--workers is 33", true},
 		"listen in use":          {[]string{"demo", "--listen", taken.Addr().String()}, "choose another address with --listen", false},
@@ -92,7 +92,7 @@ func TestHelp(t *testing.T) {
 	t.Parallel()
 	for command, wants := range map[string][]string{
 		"":        {"outbox demo", "outbox db", "curl -X POST localhost:8080/ingest", "migrate", "status"},
-		"demo":    {"outbox demo --for 0", "--rate=20", "$SIGNALBOX_RATE", "$SIGNALBOX_LISTEN", "--workers=2", `"latency_ms"`, "$DATABASE_URL"},
+		"demo":    {"outbox demo --for unlimited", "--rate=20", "$SIGNALBOX_RATE", "$SIGNALBOX_LISTEN", "--workers=2", `"latency_ms"`, "$DATABASE_URL"},
 		"db":      {"DATABASE_URL=", "worker --subscription log", "SIGNALBOX_PG_BIN"},
 		"migrate": {"outbox migrate --set outbox", "$SIGNALBOX_SET", "tern"},
 		"status":  {"outbox status --json | jq", "polling", "$SIGNALBOX_JSON"},

@@ -266,6 +266,7 @@ func (m *matrix) try(t *testing.T, name, says string) {
 	for _, args := range []string{
 		"status --json", "events list", "deliveries list -s s", "events show 1", "migrate",
 		fmt.Sprintf("subscriptions create s%d --topics x", m.n), fmt.Sprintf("subscriptions pause s%d", m.n),
+		fmt.Sprintf("subscriptions delete s%d --yes", m.n),
 	} {
 		if out, err := run(t, append(strings.Fields(args), "--database-url", m.db.URL)...); err != nil {
 			t.Errorf("%s: outbox %s: %v\n%s", name, args, err, out)

@@ -7,9 +7,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
-
 	"github.com/signalbox-go/signalbox/internal/cli"
+	"github.com/signalbox-go/signalbox/internal/naming"
 	"github.com/signalbox-go/signalbox/internal/plain"
 	"github.com/signalbox-go/signalbox/outbox/admin"
 )
@@ -67,7 +66,7 @@ func (s *statusCommand) Run(ctx context.Context, c *console) error {
 }
 
 // look prints the status once.
-func (s *statusCommand) look(ctx context.Context, c *console, pool *pgxpool.Pool) error {
+func (s *statusCommand) look(ctx context.Context, c *console, pool *database) error {
 	status, err := admin.ReadStatus(ctx, pool)
 	if err != nil {
 		return err
@@ -75,14 +74,14 @@ func (s *statusCommand) look(ctx context.Context, c *console, pool *pgxpool.Pool
 	if s.JSON {
 		return c.print(status)
 	}
-	return c.write(statusText(status))
+	return c.write(statusText(c.outbox, status))
 }
 
 // statusText is a status for people.
-func statusText(s *admin.Status) string {
+func statusText(n naming.Name, s *admin.Status) string {
 	var b strings.Builder
 	now := s.At // the times were written by the same clock
-	if lines := concernsText(s); len(lines) > 0 {
+	if lines := concernsText(n, s); len(lines) > 0 {
 		b.WriteString("! " + strings.Join(lines, "\n! ") + "\n\n")
 	}
 	if len(s.Subscriptions) == 0 {

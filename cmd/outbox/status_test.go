@@ -177,7 +177,7 @@ The log begins with event 17, 2h0m0s ago, which is yet to be settled by mails, "
 `
 	// The width of columns is tabwriter's affair.
 	squeeze := func(s string) string { return strings.Join(strings.Fields(s), " ") }
-	got := statusText(status)
+	got := statusText("", status)
 	if diff := cmp.Diff(squeeze(want), squeeze(got)); diff != "" {
 		t.Errorf("%s\n%s", diff, got)
 	}

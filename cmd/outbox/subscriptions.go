@@ -7,8 +7,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/jackc/pgx/v5/pgxpool"
-
 	"github.com/signalbox-go/signalbox/internal/cli"
 	"github.com/signalbox-go/signalbox/internal/engine"
 	"github.com/signalbox-go/signalbox/internal/plain"
@@ -304,7 +302,7 @@ func (s *subscriptionsDeleteCommand) Run(ctx context.Context, c *console) error 
 }
 
 // question says what would go. That workers are in the way is said before anybody is asked.
-func (s *subscriptionsDeleteCommand) question(ctx context.Context, pool *pgxpool.Pool) (string, error) {
+func (s *subscriptionsDeleteCommand) question(ctx context.Context, pool *database) (string, error) {
 	row, err := subscription(ctx, pool, s.Name)
 	if err != nil {
 		return "", err

@@ -13,7 +13,6 @@ import (
 
 	"github.com/signalbox-go/signalbox/internal/cli"
 	"github.com/signalbox-go/signalbox/internal/plain"
-	"github.com/signalbox-go/signalbox/outbox"
 	"github.com/signalbox-go/signalbox/outbox/admin"
 )
 
@@ -53,17 +52,18 @@ func (t *eventsTailCommand) Run(ctx context.Context, c *console) error {
 		return err
 	}
 	defer pool.Close()
-	conn, err := ownConnection(ctx, pool)
+	conn, err := ownConnection(ctx, pool.pool)
 	if err != nil {
 		return err
 	}
 	defer func() { shut(conn) }()
 	// Before the first look, so that whatever that does not see is heard of.
-	if _, err := conn.Exec(ctx, "listen "+outbox.Channel); err != nil {
+	if _, err := conn.Exec(ctx, "listen "+t.Outbox.Channel()); err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}
 	tail, err := admin.NewTail(ctx, conn, admin.TailConfig{
-		Start: t.From.position, Topic: t.Topic, Key: t.Key, Payload: json.RawMessage(t.Payload), Path: t.Path,
+		Outbox: t.Outbox,
+		Start:  t.From.position, Topic: t.Topic, Key: t.Key, Payload: json.RawMessage(t.Payload), Path: t.Path,
 	})
 	if err != nil {
 		return err

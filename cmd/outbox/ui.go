@@ -41,7 +41,7 @@ Both travel in clear text: put TLS in front of it. Each action is logged with wh
 
 func (c *uiCommand) Run(ctx context.Context, std *console) error {
 	logger := c.Logger(std.err)
-	config := dashboard.Config{Logger: logger, ReadOnly: c.ReadOnly, Token: c.Token, User: c.User, Password: c.Password}
+	config := dashboard.Config{Outbox: c.Outbox, Logger: logger, ReadOnly: c.ReadOnly, Token: c.Token, User: c.User, Password: c.Password}
 	listener, err := net.Listen("tcp", c.Listen)
 	if err != nil {
 		return fmt.Errorf("%w: choose another address with --listen", err)
@@ -59,7 +59,7 @@ func (c *uiCommand) Run(ctx context.Context, std *console) error {
 		return err
 	}
 	defer pool.Close()
-	if err := migrations.Outbox.Check(ctx, pool); err != nil {
+	if err := migrations.For(c.Outbox).Check(ctx, pool); err != nil {
 		return err
 	}
 	handler, err := dashboard.NewHandler(pool, config)

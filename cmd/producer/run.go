@@ -54,7 +54,7 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return err
 	}
 	defer pool.Close()
-	for _, set := range []migrations.Set{migrations.Outbox, migrations.Signals} {
+	for _, set := range []migrations.Set{migrations.For(flags.Outbox), migrations.Signals} {
 		if err := set.Check(ctx, pool); err != nil {
 			return err
 		}
@@ -65,8 +65,8 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return fmt.Errorf("%w: choose another address with --listen", err)
 	}
 	logger.Info("listening", "address", listener.Addr().String())
-	m := metrics.New(metrics.Config{Pool: pool, Logger: logger})
-	handler := producer.NewHandler(pool, producer.Config{Logger: logger, Stored: func(stored []producer.Stored) {
+	m := metrics.New(metrics.Config{Pool: pool, Outbox: flags.Outbox, Logger: logger})
+	handler := producer.NewHandler(pool, producer.Config{Outbox: flags.Outbox, Logger: logger, Stored: func(stored []producer.Stored) {
 		m.Published(producer.TopicCreated, len(stored))
 	}})
 	err = flags.WithAdmin(ctx, logger, ops.NewHandler(handler, m), func(ctx context.Context) error {

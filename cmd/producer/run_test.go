@@ -142,8 +142,9 @@ func TestAdmin(t *testing.T) {
 		"/readyz":       {`{"status":"ready"}`},
 		"/debug/pprof/": {"goroutine"},
 		"/metrics": {
-			`signalbox_published_total{topic="signals.created"} 5`, "signalbox_log_ids_total 5", "signalbox_up 1", "signalbox_workers 0",
-			"signalbox_pool_max_connections 16", "go_goroutines ", "process_cpu_seconds_total ",
+			`signalbox_published_total{outbox="outbox",topic="signals.created"} 5`, `signalbox_log_ids_total{outbox="outbox"} 5`,
+			`signalbox_up{outbox="outbox"} 1`, `signalbox_workers{outbox="outbox"} 0`, `signalbox_pool_max_connections{outbox="outbox"} 16`,
+			"go_goroutines ", "process_cpu_seconds_total ",
 		},
 	} {
 		code, answer := send(t, "GET", admin+path, "", "")

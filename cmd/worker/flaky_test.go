@@ -54,7 +54,7 @@ func TestFlaky(t *testing.T) {
 	}
 	// The timeout leaves time for what is slow.
 	r := start(t, "--database-url", db.URL, "--subscription", "s", "--handler", "flaky",
-		"--attempts", "3", "--retry-first", "10ms", "--timeout", "3s")
+		"--max-attempts", "3", "--initial-interval", "10ms", "--timeout", "3s")
 	eventually(t, time.Minute, "all is settled", func() bool { return settled(t, db.Pool) })
 	if err := r.stop(); err != nil {
 		t.Error(err)
@@ -104,7 +104,7 @@ func TestFlakyKills(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	args := []string{"--database-url", db.URL, "--subscription", "s", "--handler", "flaky", "--attempts", "2", "--retry-first", "10ms"}
+	args := []string{"--database-url", db.URL, "--subscription", "s", "--handler", "flaky", "--max-attempts", "2", "--initial-interval", "10ms"}
 	// Its first life is not known to be one of its victims': an attempt is counted from the second on.
 	for range 3 {
 		if code := spawn(t, args...).died(t); code != killedCode {
@@ -131,8 +131,8 @@ func TestDrainsOnceSignalledTwice(t *testing.T) {
 	}
 	p := spawn(t, "--database-url", db.URL, "--subscription", "s", "--handler", "flaky")
 	eventually(t, 30*time.Second, "the handler is in the middle of it", func() bool { return left(t, db)["slow"].State == outbox.Running })
-	p.signal(syscall.SIGTERM)
-	if err := syscall.Kill(-p.cmd.Process.Pid, syscall.SIGINT); err != nil { // not SIGTERM again: the kernel may merge two
+	p.Signal(syscall.SIGTERM)
+	if err := syscall.Kill(-p.Pid(), syscall.SIGINT); err != nil { // not SIGTERM again: the kernel may merge two
 		t.Fatal(err)
 	}
 	if err := p.end(); err != nil {

@@ -69,12 +69,12 @@ func TestPrivileges(t *testing.T) {
 	store("fail-twice", "slow", "dead", "skip", "pressure")
 
 	// Two of them: one is killed, and its lanes are the other's.
-	args := []string{"--database-url", urlOf("worker"), "--subscription", "s", "--handler", "flaky", "--retry-first", "10ms", "--retention", "1ms"}
+	args := []string{"--database-url", urlOf("worker"), "--subscription", "s", "--handler", "flaky", "--initial-interval", "10ms", "--retention", "1ms"}
 	first := spawn(t, args...)
 	first.await(t, "serving", 1)
 	second := start(t, args...)
 	second.await(t, "serving", 1)
-	first.signal(syscall.SIGKILL)
+	first.Signal(syscall.SIGKILL)
 	second.await(t, "evicted a dead worker: its lanes are free", 1)
 	eventually(t, time.Minute, "all is settled", func() bool { return settled(t, owner) })
 	rollups := start(t, "--database-url", urlOf("worker"), "--subscription", "rollup", "--handler", "rollup", "--retention", "1ms")

@@ -1,10 +1,8 @@
 package main
 
 import (
-	"errors"
+	"fmt"
 	"io"
-	"os"
-	"os/exec"
 	"sync"
 	"syscall"
 	"testing"
@@ -12,15 +10,17 @@ import (
 
 	"github.com/signalbox-go/signalbox/internal/cli"
 	"github.com/signalbox-go/signalbox/internal/pgtest"
+	"github.com/signalbox-go/signalbox/internal/proc"
 	"github.com/signalbox-go/signalbox/outbox"
 	"github.com/signalbox-go/signalbox/outbox/admin"
 )
 
-// Some tests kill workers: with this in its environment, the test binary is the command.
-const processEnv = "SIGNALBOX_TEST_PROCESS"
+// Some tests kill workers: in this role, the test binary is the command.
+const processRole proc.Role = "SIGNALBOX_TEST_PROCESS"
 
 func TestMain(m *testing.M) {
-	if os.Getenv(processEnv) != "" {
+	if processRole.Given() {
+		proc.EndWithParent()
 		cli.Main("worker", Run)
 	}
 	pgtest.Main(m)
@@ -29,44 +29,47 @@ func TestMain(m *testing.M) {
 // A process is a worker that can be killed.
 type process struct {
 	running
-	cmd *exec.Cmd
+	*proc.Process
 	end func() error // waits until it has ended
 }
 
 func spawn(t *testing.T, args ...string) *process {
 	t.Helper()
-	p := &process{cmd: exec.CommandContext(t.Context(), os.Args[0], args...)}
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	p.grew = make(chan struct{}, 1)
-	p.cmd.Env = append(os.Environ(), processEnv+"=1")
-	log, err := p.cmd.StderrPipe()
+	env, err := processRole.Env(true)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := p.cmd.Start(); err != nil {
+	log, write := io.Pipe()
+	p := &process{running: running{grew: make(chan struct{}, 1)}}
+	p.Process, err = proc.Start(t.Context(), proc.Config{Args: args, Env: []string{env}, Stderr: write, Group: true})
+	if err != nil {
 		t.Fatal(err)
 	}
 	collected := make(chan struct{})
 	go func() { defer close(collected); p.collect(io.TeeReader(log, t.Output())) }()
-	p.end = sync.OnceValue(func() error { <-collected; return p.cmd.Wait() })
-	p.stop = func() error { p.signal(syscall.SIGTERM); return p.end() }
-	t.Cleanup(func() { p.signal(syscall.SIGKILL); _ = p.end() })
+	p.end = sync.OnceValue(func() error {
+		state := p.State()
+		_ = write.Close()
+		<-collected
+		if !state.Success() {
+			return fmt.Errorf("it ended with %v", state)
+		}
+		return nil
+	})
+	p.stop = func() error { p.Signal(syscall.SIGTERM); return p.end() }
+	t.Cleanup(func() { p.Kill(); _ = p.end() })
 	return p
 }
-
-// signal does nothing to a process that has ended.
-func (p *process) signal(s syscall.Signal) { _ = p.cmd.Process.Signal(s) }
 
 // died waits until the process has ended by itself, and returns its exit code.
 func (p *process) died(t *testing.T) int {
 	t.Helper()
-	late := time.AfterFunc(30*time.Second, func() { t.Error("it did not die within 30s"); p.signal(syscall.SIGKILL) })
+	late := time.AfterFunc(30*time.Second, func() { t.Error("it did not die within 30s"); p.Signal(syscall.SIGKILL) })
 	defer late.Stop()
-	var exit *exec.ExitError
-	if err := p.end(); !errors.As(err, &exit) {
-		t.Fatalf("it ended with %v", err)
+	if err := p.end(); err == nil {
+		t.Fatal("it ended well")
 	}
-	return p.cmd.ProcessState.ExitCode()
+	return p.State().ExitCode()
 }
 
 // eventually waits until the condition holds.

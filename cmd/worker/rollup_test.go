@@ -158,7 +158,7 @@ func TestRollupUnderKills(t *testing.T) {
 	defer stop.Stop()
 	storing, refused := storeLoad(t, pool, deadline)
 	live := func() *process {
-		return spawn(t, "--database-url", url, "--subscription", "s", "--handler", "rollup", "--retry-first", "10ms")
+		return spawn(t, "--database-url", url, "--subscription", "s", "--handler", "rollup", "--initial-interval", "10ms")
 	}
 	crew := []*process{live(), live(), live()}
 	eventually(t, 20*time.Second, "it begins", func() bool { return counted(t, pool) > 0 })
@@ -174,7 +174,7 @@ func TestRollupUnderKills(t *testing.T) {
 		case 0, 1, 3, 4: // in any part of a window: this is the fault to inject, and waits for nothing
 			time.Sleep(rand.N(700 * time.Millisecond))
 			n := rand.N(len(crew))
-			crew[n].signal(syscall.SIGKILL)
+			crew[n].Signal(syscall.SIGKILL)
 			_ = crew[n].end()
 			crew[n] = live()
 			killed++

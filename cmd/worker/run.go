@@ -50,15 +50,15 @@ What is behind a failed event in its key waits for it, until it succeeds or is a
 The database needs the schema: "outbox migrate" creates it. SIGINT or SIGTERM lets running handlers finish, a second one aborts.`
 
 type flags struct {
-	Subscription    string        `required:"" placeholder:"NAME" help:"Serve this subscription; it is created where it is missing."`
-	Topics          []string      `placeholder:"PATTERN" help:"Topics of the subscription; repeat for several. A new one gets 'signals.>' by default, for rollup 'signals.created'; other topics than an existing one has are an error."`
-	Handler         string        `default:"log" enum:"log,rollup,flaky" help:"What to do with events: log, rollup or flaky."`
-	Concurrency     int           `default:"100" help:"Handlers that run at once; never two of one key."`
-	Timeout         time.Duration `default:"30s" help:"What one attempt at an event may take; 0 for no limit."`
-	Attempts        int           `default:"20" help:"Attempts at an event before it is a dead letter."`
-	RetryFirst      time.Duration `default:"1s" help:"Delay before the second attempt. Later ones double it, up to 5m."`
-	Retention       time.Duration `default:"168h" help:"How long handled events stay in the log, such as 168h for a week; 0 for ever. Give all workers the same."`
-	ShutdownTimeout time.Duration `default:"30s" help:"What running handlers may take to finish when the worker is stopped."`
+	Subscription    string            `required:"" placeholder:"NAME" help:"Serve this subscription; it is created where it is missing."`
+	Topics          []string          `placeholder:"PATTERN" help:"Topics of the subscription; repeat for several. A new one gets 'signals.>' by default, for rollup 'signals.created'; other topics than an existing one has are an error."`
+	Handler         string            `default:"log" enum:"log,rollup,flaky" help:"What to do with events: log, rollup or flaky."`
+	Concurrency     int               `default:"100" help:"Handlers that run at once; never two of one key."`
+	Timeout         cli.DurationLimit `default:"30s" help:"What one attempt at an event may take, or unlimited."`
+	MaxAttempts     cli.CountLimit    `default:"20" help:"Attempts at an event before it is a dead letter, or unlimited."`
+	InitialInterval time.Duration     `default:"1s" help:"Delay before the second attempt. Later ones double it, up to 5m."`
+	Retention       cli.DurationLimit `default:"168h" help:"How long handled events stay in the log, such as 168h for a week, or unlimited. Give all workers the same."`
+	ShutdownTimeout cli.DurationLimit `default:"30s" help:"What running handlers may take to finish when the worker is stopped, or unlimited."`
 	ops.Flags
 	cli.Database
 	cli.Logging
@@ -71,16 +71,8 @@ func (f *flags) check() error {
 		return errors.New("--subscription is empty")
 	case f.Concurrency < 1:
 		return fmt.Errorf("--concurrency is %d, at least 1 is needed", f.Concurrency)
-	case f.Timeout < 0:
-		return fmt.Errorf("--timeout is %v, at least 0 is needed", f.Timeout)
-	case f.Attempts < 1:
-		return fmt.Errorf("--attempts is %d, at least 1 is needed", f.Attempts)
-	case f.RetryFirst <= 0:
-		return fmt.Errorf("--retry-first is %v, more than 0 is needed", f.RetryFirst)
-	case f.Retention < 0:
-		return fmt.Errorf("--retention is %v, at least 0 is needed", f.Retention)
-	case f.ShutdownTimeout <= 0:
-		return fmt.Errorf("--shutdown-timeout is %v, more than 0 is needed", f.ShutdownTimeout)
+	case f.InitialInterval <= 0:
+		return fmt.Errorf("--initial-interval is %v, more than 0 is needed", f.InitialInterval)
 	}
 	return nil
 }
@@ -102,7 +94,7 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return err
 	}
 	defer database.Close()
-	if err := migrations.Outbox.Check(ctx, database); err != nil {
+	if err := migrations.For(flags.Outbox).Check(ctx, database); err != nil {
 		return err
 	}
 	if flags.Handler == "rollup" {
@@ -114,26 +106,21 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	m := metrics.New(metrics.Config{Pool: database, Logger: logger})
+	m := metrics.New(metrics.Config{Pool: database, Outbox: flags.Outbox, Logger: logger})
 	cfg := worker.Config{
-		Logger: logger, Concurrency: flags.Concurrency, ShutdownTimeout: flags.ShutdownTimeout, Retention: flags.Retention,
+		Outbox: flags.Outbox,
+		Logger: logger, ShutdownTimeout: time.Duration(flags.ShutdownTimeout), Retention: time.Duration(flags.Retention),
 	}
 	if flags.Admin != "" {
-		cfg.Hooks = m.Hooks() // else nobody would ask
-	}
-	if cfg.Retention == 0 {
-		cfg.Retention = worker.KeepForever
+		cfg.Hooks = []worker.Hooks{m.Hooks()} // else nothing could read them
 	}
 	w, err := worker.New(database, cfg)
 	if err != nil {
 		return err
 	}
 	s := worker.Subscription{
-		Name: flags.Subscription, Topics: topics, Timeout: flags.Timeout,
-		Retry: worker.Retry{Attempts: flags.Attempts, First: flags.RetryFirst},
-	}
-	if s.Timeout == 0 {
-		s.Timeout = worker.NoTimeout
+		Name: flags.Subscription, Topics: topics, Concurrency: flags.Concurrency, Timeout: time.Duration(flags.Timeout),
+		Retry: worker.Retry{MaxAttempts: int(flags.MaxAttempts), InitialInterval: flags.InitialInterval},
 	}
 	switch flags.Handler {
 	case "rollup":

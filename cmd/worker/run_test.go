@@ -126,8 +126,9 @@ func TestLogsSignals(t *testing.T) {
 	// Its metrics, on the same address, know what it did.
 	for path, wants := range map[string][]string{
 		"/metrics": {
-			`signalbox_delivered_total{subscription="log",topic="signals.created"} 2`, "signalbox_up 1", `signalbox_lag_events{subscription="log"} 0`,
-			"signalbox_pool_max_connections 16", "go_goroutines ", "process_cpu_seconds_total ",
+			`signalbox_delivered_total{outbox="outbox",subscription="log",topic="signals.created"} 2`, `signalbox_up{outbox="outbox"} 1`,
+			`signalbox_lag_events{outbox="outbox",subscription="log"} 0`, `signalbox_pool_max_connections{outbox="outbox"} 16`,
+			"go_goroutines ", "process_cpu_seconds_total ",
 		},
 		"/debug/pprof/goroutine?debug=1": {"signalbox/worker.(*Worker).Run"},
 	} {
@@ -273,14 +274,14 @@ func TestRunRefuses(t *testing.T) {
 		"no name":          {[]string{"--subscription", "", "--database-url", db.URL}, usage},
 	}
 	for _, flag := range []string{
-		"--concurrency=0", "--concurrency=-1", "--timeout=-1s", "--attempts=0", "--attempts=-1", "--retry-first=0", "--retry-first=-1s",
-		"--retention=-1h", "--shutdown-timeout=0", "--shutdown-timeout=-1s",
+		"--concurrency=0", "--concurrency=-1", "--timeout=0", "--timeout=-1s", "--max-attempts=0", "--max-attempts=-1", "--initial-interval=0",
+		"--initial-interval=-1s", "--retention=0", "--retention=-1h", "--shutdown-timeout=0", "--shutdown-timeout=-1s",
 	} {
 		name, _, _ := strings.Cut(flag, "=")
 		tests[flag] = struct {
 			args []string
 			want func(error) bool
-		}{[]string{"--subscription", "s", "--database-url", db.URL, flag}, func(err error) bool { return usage(err) && says(name+" is ")(err) }}
+		}{[]string{"--subscription", "s", "--database-url", db.URL, flag}, func(err error) bool { return usage(err) && says(name)(err) }}
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -33,7 +33,7 @@ func topicsOf(ctx context.Context, database *pgxpool.Pool, flags flags) ([]strin
 	case len(asked) > 0:
 		return asked, nil
 	}
-	_, err := engine.Subscribe(ctx, database, flags.Subscription, nil, outbox.FromBeginning)
+	_, err := engine.Subscribe(ctx, flags.Outbox.DB(database), flags.Subscription, nil, outbox.FromBeginning)
 	if errors.Is(err, outbox.ErrUnknownSubscription) {
 		return defaultTopics, nil
 	}

@@ -16,12 +16,14 @@ import (
 
 	"github.com/signalbox-go/signalbox/internal/plain"
 	"github.com/signalbox-go/signalbox/internal/settings"
+	"github.com/signalbox-go/signalbox/outbox"
 )
 
 // Database is the part of a command's flags about its database. Embed it. There is no default: a command that wrote to
 // whatever happens to listen on port 5432 would be a nasty surprise.
 type Database struct {
-	DatabaseURL string `env:"DATABASE_URL" placeholder:"URL" help:"PostgreSQL to use: postgres://user:password@host:5432/database."`
+	DatabaseURL string        `env:"DATABASE_URL" placeholder:"URL" help:"PostgreSQL to use: postgres://user:password@host:5432/database."`
+	Outbox      outbox.Outbox `env:"OUTBOX_NAME" placeholder:"NAME" help:"Which of the database's outboxes, by the name of its schema. By default outbox."`
 }
 
 const (

@@ -16,6 +16,7 @@ import (
 
 	"github.com/signalbox-go/signalbox/dashboard"
 	"github.com/signalbox-go/signalbox/internal/cli"
+	"github.com/signalbox-go/signalbox/outbox"
 	"github.com/signalbox-go/signalbox/producer"
 )
 
@@ -23,6 +24,9 @@ import (
 type Config struct {
 	// Pool is of a database whose schemas are up to date. Required.
 	Pool *pgxpool.Pool
+
+	// Outbox is the one of that database that the demo uses. Defaults to the default outbox.
+	Outbox outbox.Outbox
 
 	// OwnURL is the URL of a database that exists for the demo alone; the demo prints it, with the password. Empty means that
 	// the database is somebody's: then the demo's subscriptions get names of their own and are removed at the end. Defaults
@@ -56,12 +60,13 @@ type Config struct {
 
 // A demo is one run.
 type demo struct {
-	cfg    Config
-	ledger *ledger
-	out    *narrator
-	flow   *flow
-	crew   []member
-	before int64 // events up to this one are older than the demo
+	cfg     Config
+	db      outbox.Database
+	ledger  *ledger
+	out     *narrator
+	flow    *flow
+	workers []member
+	before  int64 // events up to this one are older than the demo
 }
 
 // Run shows the demo and returns when it has ended and everything is tidied up. The end of ctx ends the traffic; events
@@ -79,7 +84,7 @@ func Run(ctx context.Context, cfg Config) (_ *Report, err error) {
 	if cfg.Out == nil {
 		cfg.Out = io.Discard
 	}
-	d := &demo{cfg: cfg, ledger: newLedger(labels), out: newNarrator(cfg.Out)}
+	d := &demo{cfg: cfg, db: cfg.Outbox.DB(cfg.Pool), ledger: newLedger(labels), out: newNarrator(cfg.Out)}
 	defer d.out.close()
 	d.flow = newFlow(d.out, cfg.Rate)
 
@@ -89,7 +94,7 @@ func Run(ctx context.Context, cfg Config) (_ *Report, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, d.unsubscribe(names)) }()
-	if d.crew, err = d.hire(names); err != nil {
+	if d.workers, err = d.newWorkers(names); err != nil {
 		return nil, err
 	}
 	board, err := d.board()
@@ -102,7 +107,7 @@ func Run(ctx context.Context, cfg Config) (_ *Report, err error) {
 	group, failed := errgroup.WithContext(context.WithoutCancel(ctx))
 	serving, dismiss := context.WithCancel(failed)
 	defer dismiss()
-	for _, m := range d.crew {
+	for _, m := range d.workers {
 		group.Go(func() error { return m.worker.Run(serving) })
 	}
 	group.Go(func() error {
@@ -126,13 +131,14 @@ func Run(ctx context.Context, cfg Config) (_ *Report, err error) {
 // board is the dashboard. In somebody's database, nobody may change anything: the demo asks for no password.
 func (d *demo) board() (*dashboard.Handler, error) {
 	return dashboard.NewHandler(d.cfg.Pool, dashboard.Config{
+		Outbox: d.cfg.Outbox,
 		Logger: d.cfg.Logger, ReadOnly: d.cfg.OwnURL == "", Hosts: []string{"localhost", "127.0.0.1"},
 	})
 }
 
 // play runs the show, with the workers at work until failed is cancelled.
 func (d *demo) play(ctx, failed context.Context, names []string) error {
-	if err := d.awaitCrew(ctx, failed, names); err != nil {
+	if err := d.awaitWorkers(ctx, failed, names); err != nil {
 		return err
 	}
 	d.explainLines()
@@ -142,7 +148,7 @@ func (d *demo) play(ctx, failed context.Context, names []string) error {
 	// Nothing is published any more: what counts as published is known, and only has to arrive.
 	patience, cancel := context.WithTimeout(failed, d.cfg.Patience)
 	defer cancel()
-	if err := d.settleDoubts(patience); err != nil {
+	if err := d.findUnanswered(patience); err != nil {
 		return err
 	}
 	// The last events are milliseconds old. Only if it takes long is it worth a word.
@@ -173,8 +179,8 @@ func (d *demo) publish(ctx, failed context.Context) error {
 	defer shut()
 	served := make(chan error, 1)
 	go func() {
-		handler := producer.NewHandler(d.cfg.Pool, producer.Config{Logger: d.cfg.Logger})
-		served <- cli.Serve(open, d.cfg.Listener, witness(handler, d.ledger.stored))
+		handler := producer.NewHandler(d.cfg.Pool, producer.Config{Outbox: d.cfg.Outbox, Logger: d.cfg.Logger})
+		served <- cli.Serve(open, d.cfg.Listener, noteStored(handler, d.ledger.stored))
 		end()
 	}()
 	var ticking sync.WaitGroup

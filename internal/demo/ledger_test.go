@@ -141,24 +141,24 @@ func TestLedgerSettlesDoubts(t *testing.T) {
 		l.sent(signal(n), errors.New("EOF"))
 	}
 	l.handled(0, "log-1", eventOf(t, 1, signal(1))) // 1 arrives at one of them
-	if doubts := l.doubts(); len(doubts) != 3 {
-		t.Fatalf("doubts: %v", doubts)
+	if unanswered := l.unanswered(); len(unanswered) != 3 {
+		t.Fatalf("unanswered: %v", unanswered)
 	}
 	l.found(signal(2), 2) // 2 is in the log and arrives at both, 3 arrives nowhere, 4 was never stored
 	l.found(signal(3), 3)
 	l.found(signal(99), 99) // somebody else's
 	l.handled(0, "log-1", eventOf(t, 2, signal(2)))
 	l.handled(1, "audit-1", eventOf(t, 2, signal(2)))
-	if doubts := l.doubts(); len(doubts) != 1 || doubts[0] != signal(4) {
-		t.Errorf("doubts: %v", doubts)
+	if unanswered := l.unanswered(); len(unanswered) != 1 || unanswered[0] != signal(4) {
+		t.Errorf("unanswered: %v", unanswered)
 	}
 	r := l.report()
 	want := map[string][3]int{"": {3, 3, 0}, "log": {2, 0, 1}, "audit": {1, 0, 2}}
 	if diff := cmp.Diff(want, counts(r)); diff != "" {
 		t.Error(diff)
 	}
-	if r.failed != 4 || r.doubts != 3 || l.missing() != 2 {
-		t.Errorf("%d failed, %d of them stored, %d missing", r.failed, r.doubts, l.missing())
+	if r.failed != 4 || r.rescued != 3 || l.missing() != 2 {
+		t.Errorf("%d failed, %d of them stored, %d missing", r.failed, r.rescued, l.missing())
 	}
 }
 

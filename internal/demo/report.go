@@ -22,11 +22,11 @@ type Report struct {
 	// subscriptions.
 	Latency Quantiles `json:"latency_ms"`
 
-	own    int   // of those published, the demo's
-	failed int   // requests of the demo that were not told that their signal is stored …
-	doubts int   // … of which so many were stored all the same
-	fault  error // what the last of them were told instead
-	passed int   // events of other publishers that the subscriptions saw
+	own     int   // of those published, the demo's
+	failed  int   // requests of the demo that were not told that their signal is stored …
+	rescued int   // … of which so many were stored all the same
+	fault   error // what the last of them were told instead
+	passed  int   // events of other publishers that the subscriptions saw
 }
 
 // A Tally is what a subscription got of the published events.
@@ -53,11 +53,11 @@ var ErrIncomplete = errors.New("the demo did not succeed")
 func (l *ledger) report() *Report {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	r := &Report{Subscriptions: map[string]Tally{}, own: l.answered, failed: l.failed, doubts: l.rescued, fault: l.fault}
+	r := &Report{Subscriptions: map[string]Tally{}, own: l.answered, failed: l.failed, rescued: l.rescued, fault: l.fault}
 	for _, request := range l.requests {
 		if request.failed && request.owed <= len(l.labels) { // it has arrived somewhere
 			r.own++
-			r.doubts++
+			r.rescued++
 		}
 	}
 	for _, e := range l.events {

@@ -26,7 +26,7 @@ func (d *demo) introduce(names []string) {
 	d.out.say("  dashboard  %s/ shows all of it, for as long as the demo runs.", siteOf(d.cfg.Dashboard.Addr()))
 	for i, label := range labels {
 		var workers []string
-		for _, m := range d.crew[i*d.cfg.Workers:][:d.cfg.Workers] {
+		for _, m := range d.workers[i*d.cfg.Workers:][:d.cfg.Workers] {
 			workers = append(workers, m.label)
 		}
 		role := "share this subscription"
@@ -61,7 +61,7 @@ func listed(names []string) string {
 	return strings.Join(names[:last], ", ") + " and " + names[last]
 }
 
-// shares tells how many events each worker handled, or how many the least and the most busy of a large crew did.
+// shares tells how many events each worker handled, or how many the least and the most busy of many did.
 func shares(byWorker map[string]int) string {
 	if len(byWorker) > 4 {
 		counts := slices.Sorted(maps.Values(byWorker))
@@ -87,7 +87,7 @@ func (d *demo) explainLines() {
 func (d *demo) conclude(r *Report) {
 	d.out.say("\n%s", d.out.paint(bold, fmt.Sprintf("Published: %s, %d of them by the demo's own requests.", countOf(r.Published, "event"), r.own)))
 	if r.failed > 0 {
-		d.out.say("Failed: %s. The log has the signals of %d of them all the same. The last was told: %v", countOf(r.failed, "request"), r.doubts, r.fault)
+		d.out.say("Failed: %s. The log has the signals of %d of them all the same. The last was told: %v", countOf(r.failed, "request"), r.rescued, r.fault)
 	}
 	if r.passed > 0 {
 		d.out.say("Not counted: %s that others published past this demo's producer.", countOf(r.passed, "event"))
@@ -118,7 +118,7 @@ func (d *demo) conclude(r *Report) {
 	d.out.say("  The commit rang the doorbell, so nobody had to poll. The latency is all of it, from before the request was sent until")
 	d.out.say("  the handler was called. Workers of one subscription shared its events; the other subscription got each of them, too.")
 	if d.cfg.OwnURL == "" {
-		d.out.say("  The signals stay in public.signals, and their events in outbox.events.")
+		d.out.say("  The signals stay in public.signals, and their events in %s.events.", d.cfg.Outbox)
 	}
 }
 

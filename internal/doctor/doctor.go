@@ -9,13 +9,17 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/signalbox-go/signalbox/internal/naming"
 	"github.com/signalbox-go/signalbox/internal/settings"
 	"github.com/signalbox-go/signalbox/migrations"
+	"github.com/signalbox-go/signalbox/outbox"
 	"github.com/signalbox-go/signalbox/outbox/admin"
 )
 
 // Config says from when on something counts as wrong. Its zero value works.
 type Config struct {
+	// Outbox is the one to look at. Defaults to the default outbox.
+	Outbox outbox.Outbox
 	// OldTransaction is how long a transaction may be open before it is a finding. Defaults to 5 minutes.
 	OldTransaction time.Duration
 	// Forgotten is how old the oldest event may be that a subscription has yet to settle. Defaults to admin.HeldTooLong.
@@ -53,7 +57,8 @@ func (r *Report) Findings() (n int) {
 
 // A patient is what checks look at.
 type patient struct {
-	conn    *pgx.Conn
+	conn    naming.Conn
+	name    naming.Name
 	connect func(context.Context) (*pgx.Conn, error)
 	cfg     Config
 	replica bool
@@ -102,7 +107,7 @@ func Examine(ctx context.Context, config *pgx.ConnConfig, cfg Config) (*Report, 
 	config = config.Copy()
 	// Behind a pooling proxy, a statement that was prepared is another client's the next moment.
 	config.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
-	p := &patient{cfg: cfg, connect: func(ctx context.Context) (*pgx.Conn, error) {
+	p := &patient{cfg: cfg, name: naming.Of(cfg.Outbox), connect: func(ctx context.Context) (*pgx.Conn, error) {
 		conn, err := pgx.ConnectConfig(ctx, config)
 		if err != nil {
 			return nil, err
@@ -113,11 +118,12 @@ func Examine(ctx context.Context, config *pgx.ConnConfig, cfg Config) (*Report, 
 		}
 		return conn, nil
 	}}
-	var err error
-	if p.conn, err = p.connect(ctx); err != nil {
+	conn, err := p.connect(ctx)
+	if err != nil {
 		return nil, fmt.Errorf("connect: %w", err)
 	}
-	defer func() { shut(p.conn) }()
+	defer func() { shut(conn) }()
+	p.conn = p.name.Conn(conn)
 
 	r := &Report{Checks: []Check{}}
 	known := true
@@ -133,7 +139,9 @@ func Examine(ctx context.Context, config *pgx.ConnConfig, cfg Config) (*Report, 
 			if err != nil {
 				return nil, fmt.Errorf("check %s: %w", c.name, err)
 			}
-			done.Findings = append(done.Findings, found...)
+			for _, f := range found {
+				done.Findings = append(done.Findings, Finding{p.name.Advice(f.Problem), p.name.Advice(f.Remedy)})
+			}
 			known = known && (c.name != "schema" || len(found) == 0)
 		}
 		r.Checks = append(r.Checks, done)
@@ -182,7 +190,7 @@ func checkServer(ctx context.Context, p *patient) ([]Finding, error) {
 }
 
 func checkSchema(ctx context.Context, p *patient) ([]Finding, error) {
-	err := migrations.Outbox.Check(ctx, p.conn)
+	err := migrations.For(p.cfg.Outbox).Check(ctx, p.conn)
 	var version *migrations.VersionError
 	if !errors.As(err, &version) {
 		return nil, err
@@ -190,14 +198,14 @@ func checkSchema(ctx context.Context, p *patient) ([]Finding, error) {
 	switch {
 	case version.Have == 0:
 		return []Finding{{"The outbox's schema is missing in this database.", `Run "outbox migrate", or correct DATABASE_URL.`}}, nil
-	case version.Have < version.Want:
+	case !version.Newer():
 		return []Finding{{
-			fmt.Sprintf("The outbox's schema is at version %d, and this program needs %d: workers and producers of its version refuse to start.", version.Have, version.Want),
+			fmt.Sprintf("The outbox's schema is at version %d, and this program needs %d: workers and producers of its version refuse to start.", version.Have, version.Oldest),
 			`Run "outbox migrate".`,
 		}}, nil
 	}
 	return []Finding{{
-		fmt.Sprintf("The outbox's schema is at version %d, newer than this program's %d.", version.Have, version.Want),
+		fmt.Sprintf("The outbox's schema is at version %d, newer than this program's %d, and serves programs from version %d on.", version.Have, version.Newest, version.Serves),
 		"Upgrade this program, and the workers and producers that are as old.",
 	}}, nil
 }

@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"context"
+	"crypto/md5" //nolint:gosec // against changes, not against attackers
 	"errors"
 	"fmt"
 	"maps"
@@ -109,15 +110,16 @@ var guards = []struct{ table, trigger, harm string }{
 
 func checkTrigger(ctx context.Context, p *patient) ([]Finding, error) {
 	var (
-		enabled, calls, whole string
-		kind                  int16
-		found                 []Finding
+		enabled, whole string
+		rings          bool
+		kind           int16
+		found          []Finding
 	)
 	const after, insert = 0, 1 << 2 // bits of pg_trigger.tgtype: a statement's, after it, of an insert
 	err := p.conn.QueryRow(ctx, `
-		select t.tgenabled::text, t.tgtype, t.tgfoid::regproc::text, pg_get_triggerdef(t.oid)
+		select t.tgenabled::text, t.tgtype, t.tgfoid is not distinct from to_regprocedure('outbox.ring()'), pg_get_triggerdef(t.oid)
 		from pg_trigger t
-		where t.tgrelid = 'outbox.events'::regclass and t.tgname = 'doorbell'`).Scan(&enabled, &kind, &calls, &whole)
+		where t.tgrelid = 'outbox.events'::regclass and t.tgname = 'doorbell'`).Scan(&enabled, &kind, &rings, &whole)
 	const consequence = "workers do not hear of events, and find them only when they look for themselves, once a second."
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
@@ -132,7 +134,7 @@ func checkTrigger(ctx context.Context, p *patient) ([]Finding, error) {
 			"The trigger doorbell of outbox.events is disabled: " + consequence,
 			"Run: alter table outbox.events enable always trigger doorbell. Unless it is disabled for two-phase commits: then leave it.",
 		})
-	case kind != after|insert || calls != "outbox.ring" || !strings.Contains(whole, "(NOT pg_try_advisory_xact_lock_shared(7446925, 1))"):
+	case kind != after|insert || !rings || !strings.Contains(whole, p.name.Render("(NOT pg_try_advisory_xact_lock_shared(7446925, 1))")):
 		found = append(found, Finding{
 			"The trigger doorbell of outbox.events is not what the schema made it.",
 			"Run: create or replace trigger doorbell after insert on outbox.events for each statement " + doorbell,
@@ -142,7 +144,7 @@ func checkTrigger(ctx context.Context, p *patient) ([]Finding, error) {
 		var on bool
 		if err := p.conn.QueryRow(ctx, `
 			select exists (select from pg_trigger t
-			               where t.tgrelid = to_regclass($1) and t.tgname = $2 and t.tgenabled in ('O', 'A'))`, guard.table, guard.trigger).Scan(&on); err != nil {
+			               where t.tgrelid = to_regclass($1) and t.tgname = $2 and t.tgenabled in ('O', 'A'))`, p.name.Render(guard.table), guard.trigger).Scan(&on); err != nil {
 			return nil, err
 		}
 		if !on {
@@ -153,12 +155,15 @@ func checkTrigger(ctx context.Context, p *patient) ([]Finding, error) {
 		}
 	}
 	rows, _ := p.conn.Query(ctx, `
-		select p.proname::text, md5(p.prosrc)
+		select p.proname::text, p.prosrc
 		from pg_proc p
 		where p.pronamespace = 'outbox'::regnamespace`)
-	var name, sum string
+	var name, body string
 	sums := map[string]string{}
-	if _, err := pgx.ForEachRow(rows, []any{&name, &sum}, func() error { sums[name] = sum; return nil }); err != nil {
+	if _, err := pgx.ForEachRow(rows, []any{&name, &body}, func() error {
+		sums[name] = fmt.Sprintf("%x", md5.Sum([]byte(p.name.Original(body)))) //nolint:gosec // against changes, not against attackers
+		return nil
+	}); err != nil {
 		return nil, err
 	}
 	for _, name := range slices.Sorted(maps.Keys(functions)) {

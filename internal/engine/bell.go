@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/jackc/pgx/v5"
+	"github.com/signalbox-go/signalbox/internal/naming"
 )
 
 // A Ring is a wake-up: which lanes may have something, and what else may have changed.
@@ -48,21 +48,21 @@ func ParseRing(payload string) Ring {
 // share the bell's lock, and notifies. While it is not, publishers share the lock and send nothing, and the sentinel has to
 // look for itself. Not safe for concurrent use.
 type Bell struct {
-	lock  *pgx.Conn // holds the bell's lock while armed, or waits for it
-	probe *pgx.Conn
+	lock  naming.Conn // holds the bell's lock while armed, or waits for it
+	probe naming.Conn
 	seen  snapshot // of the last look
 	floor int64
 }
 
 // NewBell returns a bell that is not armed, for the worker that is the sentinel. Both connections must reach PostgreSQL
 // directly, and are the bell's alone. A former sentinel that still holds the lock, because it is frozen or cut off, loses it.
-func NewBell(ctx context.Context, lock, probe *pgx.Conn, s Subscription) (*Bell, error) {
-	b := &Bell{lock: lock, probe: probe, floor: s.Floor}
+func NewBell(ctx context.Context, lock, probe naming.Conn, s Subscription) (*Bell, error) {
+	b := &Bell{lock: lock, probe: probe, floor: s.floor}
 	_, err := lock.Exec(ctx, `
 		select pg_terminate_backend(l.pid)
 		from pg_locks l
-		where l.locktype = 'advisory' and l.classid = $1 and l.objid = $2 and l.objsubid = 2 and l.mode = 'ExclusiveLock'
-		  and l.database = (select d.oid from pg_database d where d.datname = current_database())`, LockClass, LockBell)
+		where l.locktype = 'advisory' and l.classid = `+LockClass+` and l.objid = $1 and l.objsubid = 2 and l.mode = 'ExclusiveLock'
+		  and l.database = (select d.oid from pg_database d where d.datname = current_database())`, LockBell)
 	if err != nil {
 		return nil, fmt.Errorf("take over the doorbell: %w", err)
 	}
@@ -76,7 +76,7 @@ func NewBell(ctx context.Context, lock, probe *pgx.Conn, s Subscription) (*Bell,
 // probeSetup is readSetup for a connection that is the bell's alone.
 var probeSetup = strings.ReplaceAll(readSetup, "true)", "false)")
 
-func (b *Bell) look(ctx context.Context, conn *pgx.Conn) (snapshot, error) {
+func (b *Bell) look(ctx context.Context, conn naming.Conn) (snapshot, error) {
 	var text string
 	if err := conn.QueryRow(ctx, `select pg_current_snapshot()::text`).Scan(&text); err != nil {
 		return snapshot{}, fmt.Errorf("look at the outbox: %w", err)
@@ -92,7 +92,7 @@ func (b *Bell) look(ctx context.Context, conn *pgx.Conn) (snapshot, error) {
 func (b *Bell) Arm(ctx context.Context, timeout time.Duration) (bool, error) {
 	_, err := b.lock.Exec(ctx, `select set_config('lock_timeout', $1, false)`, strconv.FormatInt(timeout.Milliseconds(), 10))
 	if err == nil {
-		_, err = b.lock.Exec(ctx, `select pg_advisory_lock($1::integer, $2::integer)`, LockClass, LockBell)
+		_, err = b.lock.Exec(ctx, `select pg_advisory_lock(`+LockClass+`, $1::integer)`, LockBell)
 	}
 	if lockTimedOut(err) {
 		// It may have been granted at that very moment, and a session keeps its locks when a statement fails.
@@ -137,7 +137,7 @@ func (b *Bell) Disarm(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, err := b.lock.Exec(ctx, `select pg_advisory_unlock($1::integer, $2::integer)`, LockClass, LockBell); err != nil {
+	if _, err := b.lock.Exec(ctx, `select pg_advisory_unlock(`+LockClass+`, $1::integer)`, LockBell); err != nil {
 		return fmt.Errorf("disarm the doorbell: %w", err)
 	}
 	b.seen = seen
@@ -205,7 +205,7 @@ func (b *Bell) Probe(ctx context.Context) (Ring, int, error) {
 }
 
 // RingAll wakes every worker for everything: whoever takes over the bell does not know what was missed.
-func RingAll(ctx context.Context, conn *pgx.Conn) error {
+func RingAll(ctx context.Context, conn naming.Conn) error {
 	if _, err := conn.Exec(ctx, `select outbox.notify('')`); err != nil {
 		return fmt.Errorf("ring: %w", err)
 	}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -47,14 +48,14 @@ func TestClaimsAreBounded(t *testing.T) {
 		select 1, id, lane, topic, key, payload, headers, published_at, 'retrying', now() from outbox.events`); err != nil {
 		t.Fatal(err)
 	}
-	lines, err := m.Lines(ctx, slices.Collect(allLanes))
+	lines, err := m.Lines(ctx, slices.Collect(allLanes), time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}
 	last := map[string]int64{}
 	handled, claims := 0, 0
 	for handled < 200 {
-		due, _, err := m.ClaimDue(ctx, lines, 64, engine.Suspects{Alone: true})
+		due, _, err := m.ClaimDue(ctx, lines, 64, engine.Suspects{Alone: true}, nil)
 		if err != nil || len(due) == 0 {
 			t.Fatalf("after %d: claimed %d, %v", handled, len(due), err)
 		}
@@ -97,11 +98,11 @@ func TestSuspectsAreBounded(t *testing.T) {
 		select 1, id, lane, topic, payload, headers, published_at, 'retrying', now(), id > 30, 1 from outbox.events`); err != nil {
 		t.Fatal(err)
 	}
-	lines, err := m.Lines(ctx, slices.Collect(allLanes))
+	lines, err := m.Lines(ctx, slices.Collect(allLanes), time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}
-	due, _, err := m.ClaimDue(ctx, lines, 64, engine.Suspects{Together: 2, Limit: 64})
+	due, _, err := m.ClaimDue(ctx, lines, 64, engine.Suspects{Together: 2, Limit: 64}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -136,9 +137,10 @@ func (c countingConn) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// countReceived has a member read over a connection that counts what the server sends.
-func countReceived(t *testing.T, db *pgtest.DB, m *engine.Member) *atomic.Int64 {
+// countedMember joins and claims what it can, over a connection that counts what the server sends.
+func countedMember(t *testing.T, db *pgtest.DB) (*engine.Member, *atomic.Int64) {
 	t.Helper()
+	sub := enginetest.Subscribe(t, db, ">")
 	received := new(atomic.Int64)
 	cfg, err := pgx.ParseConfig(db.URL)
 	if err != nil {
@@ -148,11 +150,20 @@ func countReceived(t *testing.T, db *pgtest.DB, m *engine.Member) *atomic.Int64 
 		c, err := new(net.Dialer).DialContext(ctx, network, addr)
 		return countingConn{c, received}, err
 	}
-	if m.Conn, err = pgx.ConnectConfig(t.Context(), cfg); err != nil {
+	conn, err := pgx.ConnectConfig(t.Context(), cfg)
+	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { m.Conn.Close(context.Background()) }) //nolint:errcheck // it may be closed
-	return received
+	t.Cleanup(func() { conn.Close(context.Background()) })
+	id, err := engine.Join(t.Context(), db.Conn(t), t.Name(), true, time.Hour, []int32{sub.ID})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := engine.NewMember(conn, id, sub)
+	if _, err := m.Claim(t.Context(), engine.Lanes); err != nil {
+		t.Fatal(err)
+	}
+	return m, received
 }
 
 // TestHeadersAreBounded reads 3,000 events with headers of 64 kB each, of which the member knows nothing.
@@ -160,8 +171,7 @@ func TestHeadersAreBounded(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	db := pgtest.New(t)
-	m, _ := enginetest.Member(t, db, enginetest.Subscribe(t, db, ">"))
-	received := countReceived(t, db, m)
+	m, received := countedMember(t, db)
 	if _, err := db.Pool.Exec(ctx, `
 		insert into outbox.events (topic, payload, headers)
 		select 'a', '1', (select jsonb_build_object('a', string_agg(md5(i::text), '')) from generate_series(1, 2000) i) from generate_series(1, 3000)`); err != nil {
@@ -189,8 +199,7 @@ func TestReadsAreBounded(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	db := pgtest.New(t)
-	m, _ := enginetest.Member(t, db, enginetest.Subscribe(t, db, ">"))
-	received := countReceived(t, db, m)
+	m, received := countedMember(t, db)
 
 	const some = `insert into outbox.events (topic, payload) select 'a', to_json(case when n % 4 < 3 then repeat('x', 1000000) else 'small' end) from generate_series(1, 200) n`
 	late, err := db.Conn(t).Begin(ctx)

@@ -8,30 +8,29 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/signalbox-go/signalbox/internal/naming"
 	"github.com/signalbox-go/signalbox/internal/topic"
 	"github.com/signalbox-go/signalbox/outbox"
 )
 
-// tables are those of the schema that readers and settles rely on.
-var tables = []string{
-	"outbox.events", "outbox.subscriptions", "outbox.workers", "outbox.members", "outbox.lanes", "outbox.progress", "outbox.deliveries",
-	"outbox.cluster", "outbox.trimmed",
-}
+// hiddenSQL asks for the tables that readers and settles rely on.
+const hiddenSQL = `
+select quote_ident(current_user), array(select t.name from unnest(array[
+    'outbox.events', 'outbox.subscriptions', 'outbox.workers', 'outbox.members', 'outbox.lanes', 'outbox.progress', 'outbox.deliveries', 'outbox.held_keys',
+    'outbox.cluster', 'outbox.trimmed']) as t (name) where row_security_active(t.name))`
 
 // A querier is a connection, a pool or a transaction of pgx.
 type querier interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
 
-// CheckRowSecurity returns an *outbox.RowSecurityError when this role may be shown a part of the outbox only.
-func CheckRowSecurity(ctx context.Context, db querier) error {
+// checkRowSecurity returns an *outbox.RowSecurityError when this role may be shown a part of the outbox only.
+func checkRowSecurity(ctx context.Context, db querier) error {
 	var (
 		role   string
 		hidden []string
 	)
-	err := db.QueryRow(ctx, `
-		select quote_ident(current_user), array(select t.name from unnest($1::text[]) as t (name) where row_security_active(t.name))`, tables).
-		Scan(&role, &hidden)
+	err := db.QueryRow(ctx, hiddenSQL).Scan(&role, &hidden)
 	if err != nil {
 		return fmt.Errorf("check row security: %w", err)
 	}
@@ -44,7 +43,7 @@ func CheckRowSecurity(ctx context.Context, db querier) error {
 // CheckLog returns outbox.ErrForeignCluster, outbox.ErrLogBehind or outbox.ErrRowSecurity when something is wrong with the log as a
 // whole: readers would repeat or miss events. It takes a millisecond. Safe for concurrent use as far as db is.
 func CheckLog(ctx context.Context, db querier) error {
-	if err := CheckRowSecurity(ctx, db); err != nil {
+	if err := checkRowSecurity(ctx, db); err != nil {
 		return err
 	}
 	var fault *string
@@ -55,9 +54,9 @@ func CheckLog(ctx context.Context, db querier) error {
 	case fault == nil:
 		return nil
 	case *fault == "foreign":
-		return outbox.ErrForeignCluster
+		return naming.For(db).Advised(outbox.ErrForeignCluster)
 	}
-	return outbox.ErrLogBehind
+	return naming.For(db).Advised(outbox.ErrLogBehind)
 }
 
 // CheckTopics returns an *outbox.TopicsError when a subscription has other topics than when it was joined: its cursors have
@@ -97,7 +96,7 @@ type Mended struct {
 // deliveries; from then on no stored transaction id of the old cluster is compared with one of the new. It raises sequences that are
 // behind, and gives events that were published meanwhile new ids, in the order of the old ones: else those below the cursors would be
 // lost, or come after later ones of their keys.
-func Mend(ctx context.Context, conn *pgx.Conn) (Mended, error) {
+func Mend(ctx context.Context, conn naming.Conn) (Mended, error) {
 	err := CheckLog(ctx, conn)
 	if !errors.Is(err, outbox.ErrForeignCluster) && !errors.Is(err, outbox.ErrLogBehind) {
 		return Mended{}, err
@@ -222,6 +221,8 @@ func adoptLate(ctx context.Context, tx pgx.Tx) error {
 			join outbox.events e on e.lane = l.lane and e.id <= l.after_id and e.id > late.after_id
 			                    and e.xid >= lower(late.xids)::text::xid8 and e.xid < upper(late.xids)::text::xid8
 			where l.subscription_id = $1 and e.topic ~ $2
+			  and not exists (select from outbox.held_keys h
+			                  where h.subscription_id = $1 and h.lane = e.lane and h.key = e.key and h.from_id <= e.id)
 			on conflict do nothing`, s.ID, topic.Patterns(s.Topics).Regex()); err != nil {
 			return err
 		}

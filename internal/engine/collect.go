@@ -2,7 +2,6 @@ package engine
 
 import (
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -148,28 +147,6 @@ func (m *Member) byteLimit() int { return windowBytes / max(1, m.eventBytes) }
 
 // PostgreSQL counts microseconds from the year 2000.
 const microsecondsTo2000 = 946684800 * 1e6
-
-// ParseHeaders accepts what SQL publishers may have put there: values that are no strings become their JSON text. Nested ten
-// thousand deep, which PostgreSQL takes and encoding/json does not, they all become one, without a name: an event that no
-// reader takes would stop its lane. Of none it makes nil.
-func ParseHeaders(raw []byte) map[string]string {
-	if len(raw) <= len("{}") {
-		return nil
-	}
-	var values map[string]json.RawMessage
-	if json.Unmarshal(raw, &values) != nil {
-		return map[string]string{"": string(raw)}
-	}
-	headers := make(map[string]string, len(values))
-	for name, value := range values {
-		var text string
-		if json.Unmarshal(value, &text) != nil {
-			text = string(value)
-		}
-		headers[name] = text
-	}
-	return headers
-}
 
 // An arena holds the bytes of a window's events in a few large pieces: an allocation for each would cost more than
 // reading it. Pieces are never reused, so an event may outlive its window.

@@ -5,7 +5,7 @@ import (
 	"slices"
 )
 
-// Cursor cursor says how far some lanes of a subscription have been read.
+// A cursor says how far some lanes of a subscription have been read.
 //
 // The invariant: every committed event of a lane whose id is at most the lane's after is settled, except those of the
 // transactions in pending, and those of the transactions in late whose id is above lateAfter.
@@ -15,12 +15,12 @@ import (
 //
 // A cursor is a value: advance returns new ones and leaves the old alone, so a settle can write the one of the read
 // whose events are all handled while the next read is under way.
-type Cursor struct {
-	Lanes []int16
-	After []int64 // of each lane
+type cursor struct {
+	lanes []int16
+	after []int64 // of each lane
 
 	// pending holds transactions that were running when the lanes were read.
-	Pending xids
+	pending xids
 
 	// late holds transactions that were pending and have committed, with more events below after than fit in a window.
 	// While there are any, the lanes take nothing new, so that order by key holds.
@@ -44,12 +44,12 @@ type reading struct {
 const everything = math.MaxInt64
 
 // catchingUp reports whether late events are read in several windows.
-func catchingUp(cursors []Cursor) bool {
-	return slices.ContainsFunc(cursors, func(c Cursor) bool { return len(c.late) > 0 })
+func catchingUp(cursors []cursor) bool {
+	return slices.ContainsFunc(cursors, func(c cursor) bool { return len(c.late) > 0 })
 }
 
 // advance returns the cursors after everything that r found was handled. The read must have covered all cursors.
-func advance(cursors []Cursor, r reading) []Cursor {
+func advance(cursors []cursor, r reading) []cursor {
 	switch {
 	case catchingUp(cursors):
 		// Only late events were read: nothing is known about the rest.
@@ -71,10 +71,10 @@ func advance(cursors []Cursor, r reading) []Cursor {
 		for i := range next {
 			c := &next[i]
 			unseen := r.snapshot.unseen(everything)
-			if ended := c.Pending.without(unseen); len(ended) > 0 {
+			if ended := c.pending.without(unseen); len(ended) > 0 {
 				c.late, c.lateAfter = ended, r.lateCut
 			}
-			c.Pending = c.Pending.both(unseen)
+			c.pending = c.pending.both(unseen)
 		}
 		return next
 
@@ -83,7 +83,7 @@ func advance(cursors []Cursor, r reading) []Cursor {
 		// so that idle workers use none up.
 		next := slices.Clone(cursors)
 		for i := range next {
-			next[i].Pending = next[i].Pending.both(r.snapshot.unseen(everything))
+			next[i].pending = next[i].pending.both(r.snapshot.unseen(everything))
 		}
 		return next
 	}
@@ -91,28 +91,28 @@ func advance(cursors []Cursor, r reading) []Cursor {
 	// A lane that was read to its end has passed every id up to head; another one the last id that was read. What was
 	// passed and not seen took its transaction id before its id, hence before next: it is unseen(next). This holds for
 	// all lanes alike, so from here on they share one cursor.
-	merged := Cursor{Pending: r.snapshot.unseen(r.next)}
+	merged := cursor{pending: r.snapshot.unseen(r.next)}
 	for _, c := range cursors {
-		merged.Lanes = append(merged.Lanes, c.Lanes...)
-		for i, lane := range c.Lanes {
+		merged.lanes = append(merged.lanes, c.lanes...)
+		for i, lane := range c.lanes {
 			after, stopped := r.stopped[lane]
 			if !stopped {
 				after = r.head
 			}
-			merged.After = append(merged.After, max(after, c.After[i]))
+			merged.after = append(merged.after, max(after, c.after[i]))
 		}
 	}
-	return []Cursor{merged}
+	return []cursor{merged}
 }
 
 // unread reports whether a read could find anything, given what a later statement saw: also that the head is behind a cursor.
-func unread(cursors []Cursor, s snapshot, head int64, held map[int16]bool) bool {
+func unread(cursors []cursor, s snapshot, head int64, held map[int16]bool) bool {
 	for _, c := range cursors {
-		if len(c.late) > 0 || len(c.Pending.without(s.unseen(everything))) > 0 {
+		if len(c.late) > 0 || len(c.pending.without(s.unseen(everything))) > 0 {
 			return true
 		}
-		for i, lane := range c.Lanes {
-			if head < c.After[i] || head > c.After[i] && !held[lane] {
+		for i, lane := range c.lanes {
+			if head < c.after[i] || head > c.after[i] && !held[lane] {
 				return true
 			}
 		}
@@ -121,21 +121,21 @@ func unread(cursors []Cursor, s snapshot, head int64, held map[int16]bool) bool 
 }
 
 // split removes lanes from cursors and returns them as cursors of their own.
-func split(cursors []Cursor, lanes []int16) (rest, removed []Cursor) {
+func split(cursors []cursor, lanes []int16) (rest, removed []cursor) {
 	for _, c := range cursors {
 		keep, drop := c, c
-		keep.Lanes, keep.After, drop.Lanes, drop.After = nil, nil, nil, nil
-		for i, lane := range c.Lanes {
+		keep.lanes, keep.after, drop.lanes, drop.after = nil, nil, nil, nil
+		for i, lane := range c.lanes {
 			to := &keep
 			if slices.Contains(lanes, lane) {
 				to = &drop
 			}
-			to.Lanes, to.After = append(to.Lanes, lane), append(to.After, c.After[i])
+			to.lanes, to.after = append(to.lanes, lane), append(to.after, c.after[i])
 		}
-		if len(keep.Lanes) > 0 {
+		if len(keep.lanes) > 0 {
 			rest = append(rest, keep)
 		}
-		if len(drop.Lanes) > 0 {
+		if len(drop.lanes) > 0 {
 			removed = append(removed, drop)
 		}
 	}

@@ -14,17 +14,17 @@ const simulatedLanes = 4
 // A storedLane is a row of outbox.lanes, with its owner's last row of outbox.progress folded in.
 type storedLane struct {
 	owner *simulatedReader
-	Cursor
+	cursor
 }
 
 // A simulatedReader is a Member: the cursors of its last read, and the windows that it has yet to settle.
 type simulatedReader struct {
-	cursors []Cursor
+	cursors []cursor
 	windows []simulatedWindow
 }
 
 type simulatedWindow struct {
-	cursors []Cursor
+	cursors []cursor
 	events  []fakeEvent
 }
 
@@ -63,7 +63,7 @@ func TestCursorLosesNothing(t *testing.T) {
 
 // subscribe creates the subscription, before anything is published or while it is.
 func (s *simulation) subscribe() {
-	first := Cursor{After: []int64{0}}
+	first := cursor{after: []int64{0}}
 	for range rapid.IntRange(0, 12).Draw(s.T, "before") {
 		s.act()
 	}
@@ -75,7 +75,7 @@ func (s *simulation) subscribe() {
 		}
 	}
 	for lane := range s.lanes {
-		s.lanes[lane].Cursor = first
+		s.lanes[lane].cursor = first
 	}
 }
 
@@ -186,20 +186,20 @@ func (s *simulation) settle(r *simulatedReader, n int) {
 	r.windows = slices.Clone(r.windows[n:])
 }
 
-func (s *simulation) store(cursors []Cursor) {
+func (s *simulation) store(cursors []cursor) {
 	for _, c := range cursors {
-		for i, lane := range c.Lanes {
+		for i, lane := range c.lanes {
 			stored := c
-			stored.Lanes, stored.After = nil, []int64{c.After[i]}
-			stored.Pending, stored.late = xidsOf(c.Pending.multirange()), xidsOf(c.late.multirange())
-			s.lanes[lane].Cursor = stored
+			stored.lanes, stored.after = nil, []int64{c.after[i]}
+			stored.pending, stored.late = xidsOf(c.pending.multirange()), xidsOf(c.late.multirange())
+			s.lanes[lane].cursor = stored
 		}
 	}
 }
 
 // claim takes up to n free lanes, as claimSQL does.
 func (s *simulation) claim(r *simulatedReader, n int) {
-	var claimed []Cursor
+	var claimed []cursor
 	for i := range s.lanes {
 		lane := &s.lanes[i]
 		if lane.owner != nil || n == 0 {
@@ -207,15 +207,15 @@ func (s *simulation) claim(r *simulatedReader, n int) {
 		}
 		lane.owner = r
 		n--
-		same := slices.IndexFunc(claimed, func(c Cursor) bool {
-			return c.Pending.equal(lane.Pending) && c.late.equal(lane.late) && c.lateAfter == lane.lateAfter
+		same := slices.IndexFunc(claimed, func(c cursor) bool {
+			return c.pending.equal(lane.pending) && c.late.equal(lane.late) && c.lateAfter == lane.lateAfter
 		})
 		if same < 0 {
 			same = len(claimed)
-			claimed = append(claimed, Cursor{Pending: lane.Pending, late: lane.late, lateAfter: lane.lateAfter})
+			claimed = append(claimed, cursor{pending: lane.pending, late: lane.late, lateAfter: lane.lateAfter})
 		}
 		c := &claimed[same]
-		c.Lanes, c.After = append(c.Lanes, int16(i)), append(c.After, lane.After[0])
+		c.lanes, c.after = append(c.lanes, int16(i)), append(c.after, lane.after[0])
 	}
 	r.cursors = append(slices.Clone(r.cursors), claimed...)
 }
@@ -225,7 +225,7 @@ func (s *simulation) release(r *simulatedReader, n int) {
 	s.settle(r, len(r.windows))
 	var lanes []int16
 	for _, c := range r.cursors {
-		lanes = append(lanes, c.Lanes...)
+		lanes = append(lanes, c.lanes...)
 	}
 	lanes = lanes[max(0, len(lanes)-n):]
 	rest, released := split(r.cursors, lanes)
@@ -283,8 +283,8 @@ func (s *simulation) finish() {
 	s.drain()
 	for _, r := range s.readers {
 		for _, c := range r.cursors {
-			if len(c.Pending) > 0 || len(c.late) > 0 {
-				s.Fatalf("nothing runs, and %v is pending, %v late", c.Pending, c.late)
+			if len(c.pending) > 0 || len(c.late) > 0 {
+				s.Fatalf("nothing runs, and %v is pending, %v late", c.pending, c.late)
 			}
 		}
 	}

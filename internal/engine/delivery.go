@@ -28,9 +28,11 @@ type Line struct {
 	Count int
 	Again int           // how many of these somebody has retried, and have not been tried since
 	Due   time.Duration // until the head, or the first without a key, may be tried again
+	From  int64         // where the key is held from; 0 when it is not
+	Old   bool          // whether what is held is old enough to be deleted
 }
 
-// Event LaneEvent is an event with the lane that it is in.
+// Event is an event with the lane that it is in.
 type Event struct {
 	outbox.Event
 	Lane int16
@@ -59,8 +61,25 @@ from (
 where d.lane = any ($2::smallint[])
 group by d.lane, d.key`
 
-// Lines returns what is unfinished in lanes that the member has just claimed. Their Due is not looked up: it is zero.
-func (m *Member) Lines(ctx context.Context, lanes []int16) (lines []Line, err error) {
+// withHolds adds holds to the lines of their keys, which may have no delivery at all.
+func withHolds(lines []Line, holds []heldLine) []Line {
+	at := make(map[Hold]int, len(lines))
+	for i, l := range lines {
+		at[Hold{Lane: l.Lane, Key: l.Key}] = i
+	}
+	for _, h := range holds {
+		if i, ok := at[Hold{Lane: h.Lane, Key: h.Key}]; ok {
+			lines[i].From, lines[i].Old = h.From, h.Old != nil && *h.Old
+		} else {
+			lines = append(lines, Line{Lane: h.Lane, Key: h.Key, From: h.From, Old: h.Old != nil && *h.Old})
+		}
+	}
+	return lines
+}
+
+// Lines returns what is unfinished in lanes that the member has just claimed, held keys among it. Their Due is not looked up: it is
+// zero. Old is about events older than keep.
+func (m *Member) Lines(ctx context.Context, lanes []int16, keep time.Duration) (lines []Line, err error) {
 	batch := &pgx.Batch{}
 	batch.Queue("begin isolation level read committed")
 	batch.Queue(claimSetup)
@@ -71,11 +90,16 @@ func (m *Member) Lines(ctx context.Context, lanes []int16) (lines []Line, err er
 		})
 		return err
 	})
+	var holds []heldLine
+	batch.Queue(heldSQL, m.subscription, lanes, interval(keep)).Query(func(rows pgx.Rows) (err error) {
+		holds, err = pgx.CollectRows(rows, pgx.RowToStructByPos[heldLine])
+		return err
+	})
 	batch.Queue("commit")
-	if err := m.Conn.SendBatch(ctx, batch).Close(); err != nil {
+	if err := m.conn.SendBatch(ctx, batch).Close(); err != nil {
 		return nil, fmt.Errorf("load unfinished deliveries: %w", err)
 	}
-	return lines, nil
+	return withHolds(lines, holds), nil
 }
 
 // suspectBytes bounds what a claim takes of those whose worker died while they ran.
@@ -137,6 +161,7 @@ with busy as materialized ( -- keys of which one runs already: it may be behind 
         select d.event_id, d.attempt, d.suspect, ` + deliveryBytes + `, null::bigint
         from outbox.deliveries d
         where d.subscription_id = $2 and d.lane = k.lane and d.key is null and d.state = 'retrying' and d.due_at <= clock_timestamp()
+          and d.event_id <> all ($11::bigint[])
         order by d.due_at
         limit $5
     ) r
@@ -166,7 +191,7 @@ with busy as materialized ( -- keys of which one runs already: it may be behind 
     where r.attempt = 0 and (r.tried_head is null or r.tried_head in (select l.event_id from locked l))
 ), noted as (
     update outbox.members m
-    set trying = (select coalesce(array_agg(f.event_id), '{}') from firsts f)
+    set trying = $11::bigint[] || (select coalesce(array_agg(f.event_id), '{}') from firsts f)
     where m.worker_id = $1 and m.subscription_id = $2 and (m.trying <> '{}' or exists (select from firsts))
 ), counted as (
     update outbox.deliveries d
@@ -210,6 +235,7 @@ cross join lateral (
     (select d.due_at - clock_timestamp()
      from outbox.deliveries d
      where k.key = '' and d.subscription_id = $1 and d.lane = k.lane and d.key is null and d.state = 'retrying'
+       and d.event_id <> all ($6::bigint[])
      order by d.due_at
      limit $5 + 1)
     union all
@@ -226,10 +252,14 @@ type Suspects struct {
 
 // ClaimDue takes what may run now of the given lines, up to limit of each, and about a window's bytes; suspects limits it further. It returns those
 // deliveries, sorted by id, and for each line that still has something to wait for a Line with its Due, and a Count that stops
-// at one more than the limit. What was claimed must be settled before the next claim, or be Running by then.
-func (m *Member) ClaimDue(ctx context.Context, lines []Line, limit int, suspects Suspects) (due []Delivery, waiting []Line, err error) {
+// at one more than the limit. What was claimed must be settled before the next claim, or be Running by then, or be in trying, whose
+// keys are none of the lines'.
+func (m *Member) ClaimDue(ctx context.Context, lines []Line, limit int, suspects Suspects, trying []int64) (due []Delivery, waiting []Line, err error) {
 	if len(lines) == 0 {
 		return nil, nil, nil
+	}
+	if trying == nil {
+		trying = []int64{}
 	}
 	lanes, keys := make([]int16, len(lines)), make([]string, len(lines))
 	for i, l := range lines {
@@ -237,11 +267,11 @@ func (m *Member) ClaimDue(ctx context.Context, lines []Line, limit int, suspects
 	}
 	err = m.inTx(ctx, func(batch *pgx.Batch) {
 		batch.Queue(claimSetup)
-		batch.Queue(claimDueSQL, m.worker, m.subscription, lanes, keys, limit, suspects.Together, suspects.Limit, suspects.Alone, windowBytes, suspectBytes).Query(func(rows pgx.Rows) (err error) {
+		batch.Queue(claimDueSQL, m.worker, m.subscription, lanes, keys, limit, suspects.Together, suspects.Limit, suspects.Alone, windowBytes, suspectBytes, trying).Query(func(rows pgx.Rows) (err error) {
 			due, err = pgx.CollectRows(rows, scanDelivery)
 			return err
 		})
-		batch.Queue(waitingSQL, m.subscription, lanes, keys, m.worker, limit).Query(func(rows pgx.Rows) (err error) {
+		batch.Queue(waitingSQL, m.subscription, lanes, keys, m.worker, limit, trying).Query(func(rows pgx.Rows) (err error) {
 			waiting, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (l Line, err error) {
 				err = row.Scan(&l.Lane, &l.Key, &l.Due, &l.Count)
 				return l, err

@@ -121,7 +121,7 @@ func TestLineOfAKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	asked := []engine.Line{lines["k"], lines[""]}
-	due, waiting, err := m.ClaimDue(ctx, asked, 10, engine.Suspects{Alone: true})
+	due, waiting, err := m.ClaimDue(ctx, asked, 10, engine.Suspects{Alone: true}, nil)
 	if err != nil || len(due) != 1 || due[0].Event.Key != "" {
 		t.Fatalf("claimed %v, %v; want the one without a key", due, err)
 	}
@@ -134,7 +134,7 @@ func TestLineOfAKey(t *testing.T) {
 	if _, err := db.Pool.Exec(ctx, `update outbox.deliveries set due_at = now() where key = 'k'`); err != nil {
 		t.Fatal(err)
 	}
-	due, _, err = m.ClaimDue(ctx, asked, 10, engine.Suspects{Alone: true})
+	due, _, err = m.ClaimDue(ctx, asked, 10, engine.Suspects{Alone: true}, nil)
 	if err != nil || len(due) != 3 {
 		t.Fatalf("claimed %v, %v; want the whole line", due, err)
 	}
@@ -146,7 +146,7 @@ func TestLineOfAKey(t *testing.T) {
 			t.Errorf("delivery %d has %d attempts (written down: %v), want %d", i, d.Attempt, d.Running, want)
 		}
 	}
-	if again, _, err := m.ClaimDue(ctx, asked, 10, engine.Suspects{Alone: true}); err != nil || len(again) != 0 {
+	if again, _, err := m.ClaimDue(ctx, asked, 10, engine.Suspects{Alone: true}, nil); err != nil || len(again) != 0 {
 		t.Errorf("claimed again: %v, %v", again, err)
 	}
 	err = m.Settle(ctx, engine.Settlement{Delivered: []int64{due[0].Event.ID}, Failed: []engine.Unfinished{
@@ -192,14 +192,14 @@ func TestFirstAttemptsOfTheDead(t *testing.T) {
 	if err := m.Settle(ctx, engine.Settlement{Window: w, Unfinished: unfinished}); err != nil {
 		t.Fatal(err)
 	}
-	if due, _, err := m.ClaimDue(ctx, []engine.Line{lines["k"]}, 2, engine.Suspects{Alone: true}); err != nil || len(due) != 2 {
+	if due, _, err := m.ClaimDue(ctx, []engine.Line{lines["k"]}, 2, engine.Suspects{Alone: true}, nil); err != nil || len(due) != 2 {
 		t.Fatalf("claimed %v, %v; want two", due, err)
 	}
 	if gone, err := engine.Evict(ctx, db.Conn(t), id, "test"); err != nil || !gone {
 		t.Fatal(gone, err)
 	}
 	next, _ := enginetest.Member(t, db, s)
-	due, _, err := next.ClaimDue(ctx, []engine.Line{lines["k"], lines["idle"]}, 10, engine.Suspects{Alone: true})
+	due, _, err := next.ClaimDue(ctx, []engine.Line{lines["k"], lines["idle"]}, 10, engine.Suspects{Alone: true}, nil)
 	if err != nil || len(due) != 2 {
 		t.Fatalf("claimed %v, %v; want the head, alone of its key, and the idle one", due, err)
 	}

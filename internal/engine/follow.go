@@ -5,6 +5,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/signalbox-go/signalbox/internal/naming"
 	"github.com/signalbox-go/signalbox/internal/topic"
 	"github.com/signalbox-go/signalbox/outbox"
 )
@@ -17,14 +18,14 @@ func Follow(ctx context.Context, tx pgx.Tx, topics topic.Patterns, start outbox.
 	if err != nil {
 		return nil, err
 	}
-	all := Cursor{Pending: pending}
+	all := cursor{pending: pending}
 	for lane := range int16(Lanes) {
-		all.Lanes, all.After = append(all.Lanes, lane), append(all.After, after)
+		all.lanes, all.after = append(all.lanes, lane), append(all.after, after)
 	}
-	if err := tx.QueryRow(ctx, `select max(c.floor) from outbox.cluster c`).Scan(&s.Floor); err != nil {
+	if err := tx.QueryRow(ctx, `select max(c.floor) from outbox.cluster c`).Scan(&s.floor); err != nil {
 		return nil, err
 	}
-	m := NewMember(tx.Conn(), 0, s)
-	m.Cursors = []Cursor{all}
+	m := NewMember(naming.For(tx).Conn(tx.Conn()), 0, s)
+	m.cursors = []cursor{all}
 	return m, nil
 }

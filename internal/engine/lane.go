@@ -53,7 +53,7 @@ func (m *Member) Claim(ctx context.Context, share int) ([]int16, error) {
 	if missing <= 0 {
 		return nil, nil
 	}
-	var claimed []Cursor
+	var claimed []cursor
 	err := m.inTx(ctx, func(batch *pgx.Batch) {
 		batch.Queue(claimSQL, m.worker, m.subscription, missing).Query(func(rows pgx.Rows) (err error) {
 			claimed, err = pgx.CollectRows(rows, scanCursor)
@@ -66,10 +66,10 @@ func (m *Member) Claim(ctx context.Context, share int) ([]int16, error) {
 	}
 	var lanes []int16
 	for _, c := range claimed {
-		lanes = append(lanes, c.Lanes...)
+		lanes = append(lanes, c.lanes...)
 	}
 	// Their pending stays their own until a read has covered them: what is pending for others is settled here already.
-	m.Cursors = append(append([]Cursor(nil), m.Cursors...), claimed...)
+	m.cursors = append(append([]cursor(nil), m.cursors...), claimed...)
 	return lanes, nil
 }
 
@@ -81,26 +81,26 @@ func (m *Member) Release(ctx context.Context, n int) ([]int16, error) {
 		return nil, nil
 	}
 	lanes = lanes[len(lanes)-n:]
-	rest, released := split(m.Cursors, lanes)
+	rest, released := split(m.cursors, lanes)
 	err := m.inTx(ctx, func(batch *pgx.Batch) {
 		for _, c := range released {
-			batch.Queue(releaseSQL, m.worker, m.subscription, c.Lanes, c.After, c.Pending.multirange(), c.late.multirange(), c.lateAfter)
+			batch.Queue(releaseSQL, m.worker, m.subscription, c.lanes, c.after, c.pending.multirange(), c.late.multirange(), c.lateAfter)
 		}
 		batch.Queue(AnnounceSQL)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("release lanes: %w", err)
 	}
-	m.Cursors = rest
+	m.cursors = rest
 	return lanes, nil
 }
 
-func scanCursor(row pgx.CollectableRow) (Cursor, error) {
+func scanCursor(row pgx.CollectableRow) (cursor, error) {
 	var (
-		c             Cursor
+		c             cursor
 		pending, late pgtype.Multirange[pgtype.Range[int64]]
 	)
-	err := row.Scan(&c.Lanes, &c.After, &pending, &late, &c.lateAfter)
-	c.Pending, c.late = xidsOf(pending), xidsOf(late)
+	err := row.Scan(&c.lanes, &c.after, &pending, &late, &c.lateAfter)
+	c.pending, c.late = xidsOf(pending), xidsOf(late)
 	return c, err
 }

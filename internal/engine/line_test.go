@@ -43,13 +43,13 @@ func TestLockedHead(t *testing.T) {
 	if n, err := admin.RetryDeliveries(ctx, tx, f); err != nil || n != 1 {
 		t.Fatal(n, err)
 	}
-	if due, _, err := m.ClaimDue(ctx, line, 10, engine.Suspects{Alone: true}); err != nil || len(due) != 0 {
+	if due, _, err := m.ClaimDue(ctx, line, 10, engine.Suspects{Alone: true}, nil); err != nil || len(due) != 0 {
 		t.Errorf("claimed %+v, %v: their head has yet to be tried", due, err)
 	}
 	if err := tx.Commit(ctx); err != nil {
 		t.Fatal(err)
 	}
-	due, _, err := m.ClaimDue(ctx, line, 10, engine.Suspects{Alone: true})
+	due, _, err := m.ClaimDue(ctx, line, 10, engine.Suspects{Alone: true}, nil)
 	if err != nil || len(due) != 3 || due[0].Event.ID != events[0].ID {
 		t.Errorf("claimed %+v, %v; want the whole line", due, err)
 	}

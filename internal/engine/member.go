@@ -8,15 +8,12 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/signalbox-go/signalbox/internal/naming"
 	"github.com/signalbox-go/signalbox/internal/topic"
 )
 
 // Lanes is how many slices the log has. Every subscription has a cursor and an owner for each.
 const Lanes = 64
-
-// ErrEvicted says that the worker was taken for dead: its lanes belong to others by now, and nothing it did since
-// can be settled. It has to join again, under a new id.
-var ErrEvicted = errors.New("worker was evicted")
 
 // A Member is a worker's part in a subscription: the lanes that it owns, and how far it has read them. It reads windows
 // of events and settles them.
@@ -31,13 +28,14 @@ type Member struct {
 	// with all its events as Running before their handlers start; that clears it.
 	Suspect bool
 
-	Conn         *pgx.Conn
+	conn         naming.Conn
 	worker       int64
 	subscription int32
 	topics       topic.Patterns
 	floor        int64 // events up to here have transaction ids of another cluster
 
-	Cursors    []Cursor       // as of the last read
+	cursors    []cursor       // as of the last read
+	caughtUp   bool           // whether the last read was of lanes that catch up with late events
 	hot        map[int16]bool // lanes that the last read did not see the end of
 	eventBytes int            // size of an event, lately
 	long       bool           // whether the last read came to an event that is too long to be sent with others
@@ -48,9 +46,9 @@ type Member struct {
 
 // NewMember returns the part of a worker that has joined in one of the subscriptions that it joined for. It owns
 // nothing until it claims. The connection is the member's alone from here on.
-func NewMember(conn *pgx.Conn, worker int64, s Subscription) *Member {
+func NewMember(conn naming.Conn, worker int64, s Subscription) *Member {
 	return &Member{
-		Held: map[int16]bool{}, Conn: conn, worker: worker, subscription: s.ID, topics: s.Topics, floor: s.Floor,
+		Held: map[int16]bool{}, conn: conn, worker: worker, subscription: s.ID, topics: s.Topics, floor: s.floor,
 		hot: map[int16]bool{}, filter: topic.Patterns(s.Topics).Like(),
 	}
 }
@@ -58,22 +56,24 @@ func NewMember(conn *pgx.Conn, worker int64, s Subscription) *Member {
 // Lanes returns the lanes that the member owns.
 func (m *Member) Lanes() []int16 {
 	lanes := make([]int16, 0, Lanes)
-	for _, c := range m.Cursors {
-		lanes = append(lanes, c.Lanes...)
+	for _, c := range m.cursors {
+		lanes = append(lanes, c.lanes...)
 	}
 	return lanes
 }
 
-func (m *Member) owned() int {
+func (m *Member) owned() int { return lanesOf(m.cursors) }
+
+func lanesOf(cursors []cursor) int {
 	n := 0
-	for _, c := range m.Cursors {
-		n += len(c.Lanes)
+	for _, c := range cursors {
+		n += len(c.lanes)
 	}
 	return n
 }
 
 // Unread reports whether a read could find anything, given what a heartbeat saw.
-func (m *Member) Unread(p Pulse) bool { return unread(m.Cursors, p.snapshot, p.head, m.Held) }
+func (m *Member) Unread(p Pulse) bool { return unread(m.cursors, p.snapshot, p.head, m.Held) }
 
 // fenceSQL locks the member's row until the transaction ends, against an eviction; without the row, the worker has
 // been evicted, and the statement fails.
@@ -89,7 +89,7 @@ func (m *Member) inTx(ctx context.Context, queue func(*pgx.Batch)) error {
 	batch.Queue(fenceSQL, m.worker, m.subscription)
 	queue(batch)
 	batch.Queue("commit")
-	return evicted(m.Conn.SendBatch(ctx, batch).Close())
+	return evicted(m.conn.SendBatch(ctx, batch).Close())
 }
 
 // evicted turns what outbox.fence raises into ErrEvicted.

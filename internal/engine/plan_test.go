@@ -40,7 +40,7 @@ func TestPlans(t *testing.T) {
 	queries := []plantest.Query{
 		{
 			Name: "read", Setup: readSetup, SQL: readSQL,
-			Args: func([]int64) []any { return m.readArgs(5120) },
+			Args: func([]int64) []any { return m.readArgs(m.cursors, 5120) },
 			Want: []string{"events: Index Scan events_lane_id", "events: Index Scan events_xid_id"},
 			// 64 lanes × (3 levels + 80 rows), and a probe for each ended transaction
 			Pages: 64*(4+80)*2 + 100*8,
@@ -76,7 +76,7 @@ func TestPlans(t *testing.T) {
 		{
 			Name: "claim_due", Setup: claimSetup, SQL: claimDueSQL,
 			Args: func([]int64) []any {
-				return []any{worker, sub.ID, []int16{1, 2, 5}, []string{"key-1", "", "long"}, int32(64), int32(2), int32(64), true, int64(windowBytes), int64(suspectBytes)}
+				return []any{worker, sub.ID, []int16{1, 2, 5}, []string{"key-1", "", "long"}, int32(64), int32(2), int32(64), true, int64(windowBytes), int64(suspectBytes), []int64{}}
 			},
 			Want:  []string{"deliveries: Index Scan deliveries_line", "deliveries: Index Scan deliveries_due", "deliveries: Index Scan deliveries_pkey", "deliveries: Index Scan deliveries_owner"},
 			Pages: 3*8 + 3*64*8, // whatever waits behind
@@ -114,7 +114,7 @@ func TestPlans(t *testing.T) {
 		{
 			Name: "waiting", Setup: claimSetup, SQL: waitingSQL,
 			Args: func([]int64) []any {
-				return []any{sub.ID, []int16{1, 2, 5}, []string{"key-1", "", "long"}, worker, int32(64)}
+				return []any{sub.ID, []int16{1, 2, 5}, []string{"key-1", "", "long"}, worker, int32(64), []int64{}}
 			},
 			Want:  []string{"deliveries: Index Scan deliveries_line", "deliveries: Index Scan deliveries_due", "deliveries: Index Scan deliveries_owner"},
 			Pages: 3 * (10 + 65), // whatever else waits

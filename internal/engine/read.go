@@ -17,10 +17,12 @@ type Window struct {
 	// Events are those that match the subscription's topics.
 	Events []Event
 
-	before  []Cursor // where the lanes stood
-	cursors []Cursor // where they stand once all of Events are handled
+	before  []cursor // where the lanes stood
+	cursors []cursor // where they stand once all of Events are handled
 	moved   bool     // whether that is somewhere else than before
 	full    bool     // whether there may be more to read at once
+
+	after *[Lanes]int64 // before, by lane, once New was asked
 }
 
 // Empty reports whether the read found nothing: neither an event nor a cursor to move.
@@ -123,8 +125,8 @@ const fitsSQL = `
             when pg_column_compression(e.payload) is null and pg_column_compression(e.headers) is null then true
             else octet_length(e.payload::text) + octet_length(e.headers::text) <= $14::integer end`
 
-// readArgs are the parameters of readSQL.
-func (m *Member) readArgs(limit int) []any {
+// readArgs are the parameters of readSQL for some of the member's cursors.
+func (m *Member) readArgs(cursors []cursor, limit int) []any {
 	longest := shareFactor * windowBytes / limit
 	if m.long {
 		limit, longest = 1, math.MaxInt32
@@ -138,19 +140,19 @@ func (m *Member) readArgs(limit int) []any {
 		from, to, late []int64
 		maxAfter       int64
 		minAfter       int64 = math.MaxInt64
-		catchingUp           = catchingUp(m.Cursors)
+		catchingUp           = catchingUp(cursors)
 	)
 	hot := 0
-	for _, c := range m.Cursors {
-		for _, lane := range c.Lanes {
+	for _, c := range cursors {
+		for _, lane := range c.lanes {
 			if m.hot[lane] {
 				hot++
 			}
 		}
 	}
-	total := m.owned()
-	for part, c := range m.Cursors {
-		set := c.Pending
+	total := lanesOf(cursors)
+	for part, c := range cursors {
+		set := c.pending
 		if catchingUp {
 			set = c.late
 		}
@@ -158,7 +160,7 @@ func (m *Member) readArgs(limit int) []any {
 			spanParts = append(spanParts, int16(part))
 			from, to, late = append(from, s.from), append(to, s.to), append(late, c.lateAfter)
 		}
-		for i, lane := range c.Lanes {
+		for i, lane := range c.lanes {
 			// Lanes that were cut last time share a window's worth, the others another: so a single busy key gets it all,
 			// and a sudden burst in all lanes stays bounded.
 			n := max(1, limit/total)
@@ -169,10 +171,10 @@ func (m *Member) readArgs(limit int) []any {
 				n = max(1, limit/hot)
 			}
 			if n > 0 {
-				minAfter = min(minAfter, c.After[i])
+				minAfter = min(minAfter, c.after[i])
 			}
-			maxAfter = max(maxAfter, c.After[i])
-			lanes, after, take, parts = append(lanes, lane), append(after, c.After[i]), append(take, int32(n)), append(parts, int16(part))
+			maxAfter = max(maxAfter, c.after[i])
+			lanes, after, take, parts = append(lanes, lane), append(after, c.after[i]), append(take, int32(n)), append(parts, int16(part))
 		}
 	}
 	return []any{
@@ -187,8 +189,12 @@ func (m *Member) readArgs(limit int) []any {
 // Any error leaves the connection unusable for this member: what was read over it must not be settled.
 func (m *Member) Read(ctx context.Context, limit int) (*Window, error) {
 	limit = max(1, min(limit, m.byteLimit()))
-	args := m.readArgs(limit)
-	catchingUp := catchingUp(m.Cursors)
+	cursors, others := m.turn()
+	catchingUp := catchingUp(cursors)
+	if len(others) > 0 && catchingUp {
+		limit = max(1, limit/lateShare)
+	}
+	args := m.readArgs(cursors, limit)
 
 	// In a transaction of its own, which has no transaction id at its start.
 	batch := &pgx.Batch{}
@@ -196,7 +202,7 @@ func (m *Member) Read(ctx context.Context, limit int) (*Window, error) {
 	batch.Queue(readSetup)
 	batch.Queue(readSQL, args...)
 	batch.Queue("commit")
-	results := m.Conn.SendBatch(ctx, batch)
+	results := m.conn.SendBatch(ctx, batch)
 	defer results.Close()
 	for range 2 {
 		if _, err := results.Exec(); err != nil {
@@ -215,18 +221,25 @@ func (m *Member) Read(ctx context.Context, limit int) (*Window, error) {
 		return nil, fmt.Errorf("read: %w", err)
 	}
 
-	w := &Window{Events: got.events, before: m.Cursors, cursors: m.Cursors}
-	w.full = len(got.cut) > 0 || got.lateCut != 0 || catchingUp
-	if slices.ContainsFunc(m.Cursors, func(c Cursor) bool { return slices.Max(c.After) > got.head }) {
+	w := &Window{Events: got.events, before: m.cursors, cursors: m.cursors}
+	w.full = len(got.cut) > 0 || got.lateCut != 0 || catchingUp || len(others) > 0
+	if slices.ContainsFunc(m.cursors, func(c cursor) bool { return slices.Max(c.after) > got.head }) {
 		return nil, fmt.Errorf("read: %w", outbox.ErrLogBehind) // the cursors are older than what the read saw
 	}
-	next := advance(m.Cursors, got.reading)
-	w.moved = got.next != 0 || got.lateCut != 0 || catchingUp || shrunk(m.Cursors, next)
-	if w.moved {
-		w.cursors = next
+	next := advance(cursors, got.reading)
+	w.moved = got.next != 0 || got.lateCut != 0 || catchingUp || shrunk(cursors, next)
+	if got.lateCut != 0 && !catchingUp {
+		if next, err = m.partLate(ctx, next); err != nil {
+			return nil, fmt.Errorf("read: %w", err)
+		}
 	}
-	m.Cursors = w.cursors
-	clear(m.hot)
+	if w.moved {
+		w.cursors = append(slices.Clone(others), next...)
+	}
+	m.cursors = w.cursors
+	if !catchingUp {
+		clear(m.hot)
+	}
 	for _, lane := range got.cut {
 		m.hot[lane] = true
 	}
@@ -235,7 +248,7 @@ func (m *Member) Read(ctx context.Context, limit int) (*Window, error) {
 }
 
 // PutBack undoes the last read, whose window nobody has begun to handle: the next one finds it again.
-func (m *Member) PutBack(w *Window) { m.Cursors = w.before }
+func (m *Member) PutBack(w *Window) { m.cursors = w.before }
 
 // inOrder returns the events sorted by id. Not their slice itself is sorted: an event is too large to be swapped often.
 func inOrder(events []Event) []Event {
@@ -256,9 +269,9 @@ func inOrder(events []Event) []Event {
 }
 
 // shrunk reports whether some transaction is pending no longer.
-func shrunk(before, after []Cursor) bool {
+func shrunk(before, after []cursor) bool {
 	for i := range before {
-		if !before[i].Pending.equal(after[i].Pending) {
+		if !before[i].pending.equal(after[i].pending) {
 			return true
 		}
 	}

@@ -2,25 +2,21 @@ package engine
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
-	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/signalbox-go/signalbox/outbox"
 )
 
-// ErrBusy says that something could not be done just now, because of a transaction that takes its time. Try again later.
-var ErrBusy = errors.New("another transaction is in the way")
-
 // UnsettledSQL is true when the subscription s has yet to settle the event e of the lane whose cursor is c: it has not
-// passed it, or goes back in front of it, or waits for its transaction. Only what is recorded counts, not what workers have
-// in memory.
+// passed it, or goes back in front of it, or waits for its transaction, or its key is held. Only what is recorded counts, not what
+// workers have in memory.
 const UnsettledSQL = `
-(e.id > least(c.after_id, s.rewind_to) or c.pending @> e.xid::text::bigint or c.late @> e.xid::text::bigint)`
+(e.id > least(c.after_id, s.rewind_to) or c.pending @> e.xid::text::bigint or c.late @> e.xid::text::bigint
+ or exists (select from outbox.held_keys h
+            where h.subscription_id = s.id and h.lane = e.lane and h.key = e.key and h.from_id <= e.id))`
 
 // expirableSQL is true when the event e is settled by every subscription, and older than $1.
 const expirableSQL = `
@@ -35,7 +31,7 @@ with cursors as materialized (` + CursorsSQL + `
 select e.lane
 from outbox.trimmed t
 cross join lateral (
-    select e.lane, e.id, e.xid, e.published_at
+    select e.lane, e.id, e.xid, e.key, e.published_at
     from outbox.events e
     where e.lane = t.lane and e.id > case when $2::boolean then 0 else t.up_to end
     order by e.id
@@ -102,7 +98,7 @@ func Trim(ctx context.Context, db outbox.Beginner, lane int16, keep time.Duratio
 		if _, err := tx.Exec(ctx, `set local lock_timeout = '1s'`); err != nil {
 			return err
 		}
-		if _, err := tx.Exec(ctx, `select pg_advisory_xact_lock($1::integer, $2::integer)`, LockClass, lockTrim); err != nil {
+		if _, err := tx.Exec(ctx, `select pg_advisory_xact_lock(`+LockClass+`, $1::integer)`, lockTrim); err != nil {
 			return err
 		}
 		return tx.QueryRow(ctx, TrimSQL, keep, lane, limit, thorough).Scan(&deleted)
@@ -116,22 +112,8 @@ func Trim(ctx context.Context, db outbox.Beginner, lane int16, keep time.Duratio
 // KeepLog keeps events from being deleted until the transaction ends: what it finds in the log is still there when it asks for
 // it. It takes no transaction id.
 func KeepLog(ctx context.Context, tx pgx.Tx) error {
-	_, err := tx.Exec(ctx, `select pg_advisory_xact_lock_shared($1::integer, $2::integer)`, LockClass, lockTrim)
+	_, err := tx.Exec(ctx, `select pg_advisory_xact_lock_shared(`+LockClass+`, $1::integer)`, lockTrim)
 	return err
-}
-
-// busy turns the error of a lock's timeout into ErrBusy.
-func busy(err error) error {
-	if lockTimedOut(err) {
-		return fmt.Errorf("%w: %w", ErrBusy, err)
-	}
-	return err
-}
-
-// lockTimedOut reports whether a statement ended because it waited for a lock for longer than lock_timeout.
-func lockTimedOut(err error) bool {
-	var pgErr *pgconn.PgError
-	return errors.As(err, &pgErr) && pgErr.Code == pgerrcode.LockNotAvailable
 }
 
 // TrimSkipped deletes up to limit deliveries that were skipped longer ago than keep, and returns how many. Dead letters stay,

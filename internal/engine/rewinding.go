@@ -82,6 +82,8 @@ func FinishRewind(ctx context.Context, db outbox.Beginner, name string) (done bo
 		}{
 			{rewindDeliveriesSQL, []any{id, *to, topics.Regex()}},
 			{rewindLanesSQL, []any{id, *to}},
+			// The events of the others are read anew, and left to their holds.
+			{`delete from outbox.held_keys h where h.subscription_id = $1 and h.from_id > $2`, []any{id, *to}},
 			{`update outbox.subscriptions s set rewind_to = null where s.id = $1`, []any{id}},
 			{AnnounceSQL, nil},
 		} {

@@ -10,8 +10,8 @@ import (
 	"github.com/signalbox-go/signalbox/internal/pgtest"
 )
 
-// TestWitness has connections of one server agree, and those of another database or without the control connection refused.
-func TestWitness(t *testing.T) {
+// TestServerLock has connections of one server agree, and those of another database or without the control connection refused.
+func TestServerLock(t *testing.T) {
 	t.Parallel()
 	db, other := pgtest.New(t), pgtest.New(t)
 	open := func(db *pgtest.DB) *pgx.Conn {
@@ -24,7 +24,7 @@ func TestWitness(t *testing.T) {
 	}
 	control, second := open(db), open(db)
 	for range 20 { // keys of either sign
-		w, err := engine.NewWitness(t.Context(), control)
+		w, err := engine.NewServerLock(t.Context(), control)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -35,7 +35,7 @@ func TestWitness(t *testing.T) {
 			t.Fatalf("another database: got %v", err)
 		}
 	}
-	w, err := engine.NewWitness(t.Context(), control)
+	w, err := engine.NewServerLock(t.Context(), control)
 	if err != nil {
 		t.Fatal(err)
 	}

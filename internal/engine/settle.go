@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/signalbox-go/signalbox/internal/naming"
 	"github.com/signalbox-go/signalbox/outbox"
 )
 
@@ -19,6 +20,8 @@ type Settlement struct {
 	Window *Window
 	// Unfinished are events of windows that become deliveries.
 	Unfinished []Unfinished
+	// Holds are keys that are held from events of these windows on.
+	Holds []Hold
 	// Parked are deliveries that go on beside the windows to come: Running from here on.
 	Parked []Unfinished
 	// Failed are deliveries that did not succeed, or did not get to run.
@@ -31,7 +34,7 @@ type Settlement struct {
 
 // Empty reports whether there is nothing to record.
 func (s *Settlement) Empty() bool {
-	return s.Window == nil && len(s.Unfinished) == 0 && len(s.Parked) == 0 && len(s.Failed) == 0 && len(s.Delivered) == 0
+	return s.Window == nil && len(s.Unfinished) == 0 && len(s.Holds) == 0 && len(s.Parked) == 0 && len(s.Failed) == 0 && len(s.Delivered) == 0
 }
 
 // Unfinished is what became of an event that was not delivered: when to try it again, if at all, and why.
@@ -116,7 +119,7 @@ func (m *Member) Settle(ctx context.Context, s Settlement) error {
 }
 
 // SettleTx records s in a transaction and commits it: what was written in it before and s count both, or neither. The transaction is
-// the caller's, at level read committed, on the server that the member reads from: over its connection, or over one that a [Witness]
+// the caller's, at level read committed, on the server that the member reads from: over its connection, or over one that a [ServerLock]
 // has shown to reach the same. Nothing may be asked of the member meanwhile.
 //
 // The fence is taken last, so that a slow handler does not hold up an eviction, and an evicted worker's writes roll back.
@@ -125,7 +128,7 @@ func (m *Member) SettleTx(ctx context.Context, tx pgx.Tx, s Settlement) error {
 	batch := &pgx.Batch{}
 	batch.Queue(fenceSQL, m.worker, m.subscription)
 	m.queue(batch, &s, &next)
-	err := tx.SendBatch(ctx, batch).Close()
+	err := naming.For(m.conn).Tx(tx).SendBatch(ctx, batch).Close()
 	if err == nil {
 		err = tx.Commit(ctx)
 	}
@@ -157,6 +160,9 @@ func (m *Member) queue(batch *pgx.Batch, s *Settlement, next *settledState) {
 	if u := unfinishedColumns(s.Unfinished); len(u.ids) > 0 {
 		batch.Queue(unfinishedSQL, m.worker, m.subscription, u.ids, u.lanes, u.states, u.stops, u.attempts, u.delays, u.errors)
 	}
+	if len(s.Holds) > 0 {
+		m.queueHolds(batch, s.Holds)
+	}
 	for _, list := range [][]Unfinished{s.Parked, s.Failed} {
 		if u := unfinishedColumns(list); len(u.ids) > 0 {
 			batch.Queue(failedSQL, m.worker, m.subscription, u.ids, u.states, u.stops, u.attempts, u.delays, u.errors)
@@ -177,9 +183,9 @@ func (m *Member) queue(batch *pgx.Batch, s *Settlement, next *settledState) {
 	covered, more, before := 0, next.more, next.handledAt
 	next.more = false
 	for i, c := range s.Window.cursors {
-		insert := batch.Queue(progressSQL, m.worker, m.subscription, c.Lanes, c.After, c.Pending.multirange(), c.late.multirange(), c.lateAfter,
+		insert := batch.Queue(progressSQL, m.worker, m.subscription, c.lanes, c.after, c.pending.multirange(), c.late.multirange(), c.lateAfter,
 			next.handled, more, before)
-		if covered += len(c.Lanes); i == 0 {
+		if covered += len(c.lanes); i == 0 {
 			insert.QueryRow(func(row pgx.Row) error { return row.Scan(&next.seq, &next.handledAt) })
 		}
 	}

@@ -105,7 +105,7 @@ func (s snapshot) sees(xid int64) bool {
 }
 
 // createFromNow is create in Go: where a new subscription's lanes begin, and what it saw, and so leaves out.
-func (p *fakePostgres) createFromNow(meanwhile func()) (first Cursor, past []fakeEvent) {
+func (p *fakePostgres) createFromNow(meanwhile func()) (first cursor, past []fakeEvent) {
 	s, past := p.snapshot(), slices.Clone(p.committed)
 	meanwhile()
 	head := p.head()
@@ -114,7 +114,7 @@ func (p *fakePostgres) createFromNow(meanwhile func()) (first Cursor, past []fak
 	p.running[next].reader = true
 	meanwhile()
 	p.end(next, true)
-	return Cursor{After: []int64{head}, Pending: s.unseen(next)}, past
+	return cursor{after: []int64{head}, pending: s.unseen(next)}, past
 }
 
 // A fakeShape says how much a read may take.
@@ -126,7 +126,7 @@ type fakeShape struct {
 
 // read is readSQL and collect in Go. What happens between the snapshot, the sequence's value and the transaction id is done
 // by meanwhile.
-func (p *fakePostgres) read(cursors []Cursor, shape fakeShape, meanwhile func()) (r reading, events []fakeEvent) {
+func (p *fakePostgres) read(cursors []cursor, shape fakeShape, meanwhile func()) (r reading, events []fakeEvent) {
 	r = reading{snapshot: p.snapshot(), stopped: map[int16]int64{}}
 	visible := slices.SortedFunc(slices.Values(p.committed), func(a, b fakeEvent) int { return cmp.Compare(a.id, b.id) })
 	meanwhile()
@@ -143,10 +143,10 @@ func (p *fakePostgres) read(cursors []Cursor, shape fakeShape, meanwhile func())
 	var maxAfter int64
 	minAfter := int64(math.MaxInt64)
 	for _, c := range cursors {
-		for i, lane := range c.Lanes {
-			maxAfter = max(maxAfter, c.After[i])
+		for i, lane := range c.lanes {
+			maxAfter = max(maxAfter, c.after[i])
 			if take(lane) > 0 {
-				minAfter = min(minAfter, c.After[i])
+				minAfter = min(minAfter, c.after[i])
 			}
 		}
 	}
@@ -157,15 +157,15 @@ func (p *fakePostgres) read(cursors []Cursor, shape fakeShape, meanwhile func())
 		defer p.end(r.next, true)
 	}
 
-	waitsFor := func(c Cursor, e fakeEvent) bool {
+	waitsFor := func(c cursor, e fakeEvent) bool {
 		if catchingUp {
 			return c.late.has(e.xid) && e.id > c.lateAfter
 		}
-		return c.Pending.has(e.xid)
+		return c.pending.has(e.xid)
 	}
 	late := 0 // of any lane and topic: the scan does not know whose they are
 	for _, e := range visible {
-		if e.id > maxAfter || !r.snapshot.sees(e.xid) || !slices.ContainsFunc(cursors, func(c Cursor) bool { return waitsFor(c, e) }) {
+		if e.id > maxAfter || !r.snapshot.sees(e.xid) || !slices.ContainsFunc(cursors, func(c cursor) bool { return waitsFor(c, e) }) {
 			continue
 		}
 		if late++; late > shape.limit {
@@ -173,8 +173,8 @@ func (p *fakePostgres) read(cursors []Cursor, shape fakeShape, meanwhile func())
 			break
 		}
 		for _, c := range cursors {
-			i := slices.Index(c.Lanes, e.lane)
-			if i < 0 || e.id > c.After[i] || !waitsFor(c, e) || !e.wanted {
+			i := slices.Index(c.lanes, e.lane)
+			if i < 0 || e.id > c.after[i] || !waitsFor(c, e) || !e.wanted {
 				continue
 			}
 			if len(events) == shape.room {
@@ -189,10 +189,10 @@ func (p *fakePostgres) read(cursors []Cursor, shape fakeShape, meanwhile func())
 	}
 
 	for _, c := range cursors {
-		for i, lane := range c.Lanes {
-			taken, last, missed := 0, c.After[i], false
+		for i, lane := range c.lanes {
+			taken, last, missed := 0, c.after[i], false
 			for _, e := range visible {
-				if e.lane != lane || e.id <= c.After[i] || taken == take(lane) {
+				if e.lane != lane || e.id <= c.after[i] || taken == take(lane) {
 					continue
 				}
 				if missed = missed || r.lateCut != 0 || len(events) == shape.room; missed {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -17,13 +16,12 @@ import (
 // A Subscription is a durable, named consumer group: it sees every event that matches its topics, and its workers
 // share the load.
 type Subscription struct {
-	ID        int32
-	Name      string
-	Topics    []string
-	CreatedAt time.Time
-	Created   bool // by the call that returned it
+	ID      int32
+	Name    string
+	Topics  []string
+	Created bool // by the call that returned it
 
-	Floor int64
+	floor int64
 }
 
 // Subscribe returns the subscription of that name and creates it where it is missing. Topics are exact names, or have *
@@ -80,9 +78,9 @@ func nameFault(name string) string {
 // FindSubscription returns the subscription of that name, or pgx.ErrNoRows.
 func FindSubscription(ctx context.Context, tx pgx.Tx, name string) (s Subscription, err error) {
 	err = tx.QueryRow(ctx, `
-		select s.id, s.name, s.topics, s.created_at, (select max(c.floor) from outbox.cluster c)
+		select s.id, s.name, s.topics, (select max(c.floor) from outbox.cluster c)
 		from outbox.subscriptions s
-		where s.name = $1`, name).Scan(&s.ID, &s.Name, &s.Topics, &s.CreatedAt, &s.Floor)
+		where s.name = $1`, name).Scan(&s.ID, &s.Name, &s.Topics, &s.floor)
 	return s, err
 }
 

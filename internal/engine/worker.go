@@ -8,15 +8,17 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/signalbox-go/signalbox/internal/naming"
 )
 
-// Advisory locks of a database have two numbers. The first is the project's, or that plus one for workers' ids.
+// Advisory locks of a database have two numbers. The first is the outbox's, or the next one for workers' ids; the second is one of these.
 const (
-	LockClass       = 7446925
+	LockClass       = naming.LockClass
 	LockBell        = 1 // see Bell; also in the trigger doorbell
 	LockSentinel    = 2 // held by the worker that is the sentinel
 	lockTrim        = 3 // exclusive while events are deleted, shared by those who ask the log for a place to begin
-	WorkerLockClass = LockClass + 1
+	WorkerLockClass = naming.WorkerLockClass
 )
 
 // AnnounceSQL tells workers that lanes or members have changed hands.
@@ -27,13 +29,13 @@ const AnnounceSQL = `select outbox.notify('` + LanesPayload + `')`
 const LiveSQL = `(w.seen_at >= clock_timestamp() - w.lease and (not w.direct or (w.id & x'7fffffff'::bigint) in (
     select l.objid::bigint
     from pg_locks l
-    where l.locktype = 'advisory' and l.classid = 7446926 and l.objsubid = 2 and l.granted -- WorkerLockClass
+    where l.locktype = 'advisory' and l.classid = ` + WorkerLockClass + ` and l.objsubid = 2 and l.granted
       and l.database = (select d.oid from pg_database d where d.datname = current_database()))))`
 
 // Join registers a worker process for subscriptions and returns its id. The id is alive as long as the connection, which
 // holds a session lock for it, and as long as [Beat] is called within the lease. direct says that the connection
 // reaches PostgreSQL itself; through a pooling proxy, which has no sessions to hold a lock in, only the lease counts.
-func Join(ctx context.Context, conn *pgx.Conn, name string, direct bool, lease time.Duration, subscriptions []int32) (int64, error) {
+func Join(ctx context.Context, conn naming.Conn, name string, direct bool, lease time.Duration, subscriptions []int32) (int64, error) {
 	var id int64
 	err := pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
 		err := tx.QueryRow(ctx, `insert into outbox.workers (name, direct, lease) values ($1, $2, $3) returning id`, name, direct, lease).Scan(&id)
@@ -41,7 +43,7 @@ func Join(ctx context.Context, conn *pgx.Conn, name string, direct bool, lease t
 			return err
 		}
 		if direct { // before anybody can see the row, or the sentinel might miss the lock
-			if _, err := tx.Exec(ctx, `select pg_advisory_lock($1::integer, $2::integer)`, WorkerLockClass, lockID(id)); err != nil {
+			if _, err := tx.Exec(ctx, `select pg_advisory_lock(`+WorkerLockClass+`, $1::integer)`, lockID(id)); err != nil {
 				return err
 			}
 		}
@@ -90,7 +92,7 @@ with beat as (
     update outbox.workers w set seen_at = clock_timestamp() where w.id = $1 returning w.id
 )
 select exists (select from beat),
-       $2::boolean and pg_try_advisory_lock($3::integer, $4::integer),
+       $2::boolean and pg_try_advisory_lock(` + LockClass + `, $3::integer),
        pg_current_snapshot()::text,
        ` + HeadSQL + `,
        array(select (m.subscription_id, count(*), count(*) filter (where m.worker_id < $1),
@@ -103,7 +105,7 @@ select exists (select from beat),
        outbox.notifications_stuck()`
 
 // Beat says that the worker lives. With candidate, it also asks to become the sentinel. Call it about once a second.
-func Beat(ctx context.Context, conn *pgx.Conn, worker int64, candidate bool) (Pulse, error) {
+func Beat(ctx context.Context, conn naming.Conn, worker int64, candidate bool) (Pulse, error) {
 	var (
 		p      = Pulse{Shares: map[int32]Share{}}
 		seen   string
@@ -113,7 +115,7 @@ func Beat(ctx context.Context, conn *pgx.Conn, worker int64, candidate bool) (Pu
 		}
 		stopped []int32 // subscriptions that nobody should serve
 	)
-	err := conn.QueryRow(ctx, beatSQL, worker, candidate, LockClass, LockSentinel).
+	err := conn.QueryRow(ctx, beatSQL, worker, candidate, LockSentinel).
 		Scan(&p.Alive, &p.Sentinel, &seen, &p.head, &shares, &stopped, &p.Rewinding, &p.Stuck)
 	if err != nil {
 		return Pulse{}, fmt.Errorf("heartbeat: %w", err)
@@ -138,7 +140,7 @@ func Beat(ctx context.Context, conn *pgx.Conn, worker int64, candidate bool) (Pu
 // FindDead returns the workers that should be evicted: those whose session lock is gone (vanished), and those that were not
 // seen for longer than their lease, because they are frozen or cut off from the network (expired). A worker that is just
 // shutting down may be among the first, so wait a moment and look again.
-func FindDead(ctx context.Context, conn *pgx.Conn) (vanished, expired []int64, err error) {
+func FindDead(ctx context.Context, conn naming.Conn) (vanished, expired []int64, err error) {
 	rows, _ := conn.Query(ctx, `
 		select w.id, w.seen_at < clock_timestamp() - w.lease from outbox.workers w where not `+LiveSQL)
 	var (
@@ -159,36 +161,39 @@ func FindDead(ctx context.Context, conn *pgx.Conn) (vanished, expired []int64, e
 	return vanished, expired, nil
 }
 
-// Usurp ends the session of a sentinel that has not been seen for longer than its lease, because it is frozen or cut off: it
+// EndFrozenSentinel ends the session of a sentinel that has not been seen for longer than its lease, because it is frozen or cut off: it
 // would keep the role for as long as the server believes in its connection. So does one that has evicted itself, over another
 // connection, because that one passes nothing any more. Any worker may call it.
-func Usurp(ctx context.Context, conn *pgx.Conn, lease time.Duration) error {
+func EndFrozenSentinel(ctx context.Context, conn naming.Conn, lease time.Duration) error {
 	_, err := conn.Exec(ctx, `
 		select pg_terminate_backend(s.pid)
 		from pg_locks s
-		join pg_locks l on l.pid = s.pid and l.locktype = 'advisory' and l.classid = $2 and l.objsubid = 2
+		join pg_locks l on l.pid = s.pid and l.locktype = 'advisory' and l.classid = `+WorkerLockClass+` and l.objsubid = 2
 		left join outbox.workers w on (w.id & x'7fffffff'::bigint) = l.objid::bigint
-		where s.locktype = 'advisory' and s.classid = $1 and s.objid = $3 and s.objsubid = 2 and s.granted
+		where s.locktype = 'advisory' and s.classid = `+LockClass+` and s.objid = $1 and s.objsubid = 2 and s.granted
 		  and s.database = (select d.oid from pg_database d where d.datname = current_database()) and l.database = s.database
-		  and (w.id is null or w.seen_at < clock_timestamp() - $4::interval)`, LockClass, WorkerLockClass, LockSentinel, lease)
+		  and (w.id is null or w.seen_at < clock_timestamp() - $2::interval)`, LockSentinel, lease)
 	if err != nil {
 		return fmt.Errorf("look after the sentinel: %w", err)
 	}
 	return nil
 }
 
-// SessionName is what a connection of a worker calls itself in pg_stat_activity.
-func SessionName(worker int64, purpose string) string {
+// SessionName is what a connection of a worker calls itself in pg_stat_activity. Workers of several outboxes may have the same id.
+func SessionName(n naming.Name, worker int64, purpose string) string {
+	if n != "" {
+		return fmt.Sprintf("signalbox worker %d of %s: %s", worker, n, purpose)
+	}
 	return fmt.Sprintf("signalbox worker %d: %s", worker, purpose)
 }
 
 // EndSessions ends the connections of a worker that have a SessionName. One that froze in the middle of a transaction
 // keeps its locks, and would hold up whoever takes over.
-func EndSessions(ctx context.Context, conn *pgx.Conn, worker int64) error {
+func EndSessions(ctx context.Context, conn naming.Conn, worker int64) error {
 	_, err := conn.Exec(ctx, `
 		select pg_terminate_backend(a.pid)
 		from pg_stat_activity a
-		where a.datname = current_database() and a.pid <> pg_backend_pid() and starts_with(a.application_name, $1)`, SessionName(worker, ""))
+		where a.datname = current_database() and a.pid <> pg_backend_pid() and starts_with(a.application_name, $1)`, SessionName(naming.For(conn), worker, ""))
 	if err != nil {
 		return fmt.Errorf("end the sessions of worker %d: %w", worker, err)
 	}
@@ -202,7 +207,7 @@ func EndSessions(ctx context.Context, conn *pgx.Conn, worker int64) error {
 // Deleting the row waits for settles in flight, and fences off those to come. Only then, in a later statement with a
 // snapshot of its own, is the worker's last progress sure to be there: folded in the same statement, or under
 // repeatable read, it could be a stale row.
-func Evict(ctx context.Context, conn *pgx.Conn, worker int64, why string) (bool, error) {
+func Evict(ctx context.Context, conn naming.Conn, worker int64, why string) (bool, error) {
 	gone := false
 	err := pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
 		// A settle in flight may hang with its process: PostgreSQL ends it after idle_in_transaction_session_timeout.

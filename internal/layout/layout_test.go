@@ -16,15 +16,16 @@ var layers = map[string][]string{
 	"internal/storable": {},
 	"internal/topic":    {"internal/storable"},
 	"internal/guard":    {},
-	"outbox":            {"internal/guard", "internal/storable", "internal/topic"},
-	"internal/engine":   {"internal/guard", "internal/storable", "internal/topic", "outbox"},
-	"outbox/admin":      {"internal/engine", "internal/storable", "internal/topic", "outbox"},
-	"migrations":        {},
+	"internal/naming":   {},
+	"outbox":            {"internal/guard", "internal/naming", "internal/storable", "internal/topic"},
+	"internal/engine":   {"internal/guard", "internal/naming", "internal/storable", "internal/topic", "outbox"},
+	"outbox/admin":      {"internal/engine", "internal/naming", "internal/storable", "internal/topic", "outbox"},
+	"migrations":        {"internal/naming", "outbox"},
 	"migrations/apply":  {"migrations"},
 	"internal/settings": {},
-	"worker":            {"internal/engine", "internal/guard", "internal/settings", "internal/topic", "migrations", "outbox"},
+	"worker":            {"internal/engine", "internal/guard", "internal/naming", "internal/settings", "internal/topic", "migrations", "outbox"},
 	"metrics":           {"internal/engine", "internal/guard", "outbox", "outbox/admin", "worker"},
-	"dashboard":         {"internal/engine", "internal/guard", "internal/humantime", "outbox", "outbox/admin"},
+	"dashboard":         {"internal/engine", "internal/guard", "internal/humantime", "internal/naming", "outbox", "outbox/admin"},
 	"producer":          {"internal/engine", "internal/guard", "migrations", "outbox"},
 }
 
@@ -57,7 +58,7 @@ func TestImportsRunOneWay(t *testing.T) {
 
 func TestLinkedModules(t *testing.T) {
 	t.Parallel()
-	const allowed = "github.com/jackc/pgx github.com/jackc/pgerrcode github.com/jackc/pgpassfile github.com/jackc/pgservicefile github.com/jackc/puddle github.com/sourcegraph/conc golang.org/x/sync golang.org/x/text"
+	const allowed = "github.com/jackc/pgx github.com/jackc/pgerrcode github.com/jackc/pgpassfile github.com/jackc/pgservicefile github.com/jackc/puddle github.com/sourcegraph/conc golang.org/x/sync golang.org/x/text golang.org/x/time"
 	for _, name := range onlyPgx {
 		for _, path := range list(t, "{{.ImportPath}}", "-deps", "./"+name) {
 			host, _, _ := strings.Cut(path, "/")

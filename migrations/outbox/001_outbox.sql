@@ -8,7 +8,17 @@ do $$ begin
         raise exception 'this database has the encoding %, and an outbox needs UTF8: create one with "create database … encoding ''UTF8'' template template0"',
             pg_catalog.current_setting('server_encoding');
     end if;
+    -- These numbers are made of the outbox's name, so those of two names may be the same.
+    if exists (select from pg_catalog.pg_trigger t where t.tgname = 'doorbell' and pg_catalog.pg_get_triggerdef(t.oid) like '%(7446925, 1)%')
+       or exists (select from pg_catalog.pg_locks l
+                  where l.locktype = 'advisory' and l.objsubid = 2 and l.classid in (7446925, 7446926)
+                    and l.database = (select d.oid from pg_catalog.pg_database d where d.datname = pg_catalog.current_database())) then
+        raise exception 'the advisory locks 7446925 and 7446926 of this outbox are used in this database by another outbox or program: choose another name for the outbox, or another database';
+    end if;
 end $$;
+
+-- The oldest version whose programs this schema still serves; none means its own alone. Each migration from here on says it anew.
+alter table public.signalbox_outbox_version add column serves integer;
 
 create schema outbox;
 
@@ -166,6 +176,17 @@ create index deliveries_due on outbox.deliveries (subscription_id, lane, due_at)
     where key is null and state = 'retrying';
 create index deliveries_owner on outbox.deliveries (owner) where owner is not null;
 
+-- A key with many deliveries is held: from this event on, what cursors have passed of it is in the log only. Its owner makes
+-- deliveries of that as the line grows shorter. So one key costs a hundred rows and not one for each of its events.
+create table outbox.held_keys (
+    subscription_id integer     not null references outbox.subscriptions (id) on delete cascade,
+    lane            smallint    not null,
+    key             text        not null collate "C",
+    from_id         bigint      not null, -- nothing of the key at or above is settled, or has a row
+    held_at         timestamptz not null default pg_catalog.statement_timestamp(),
+    primary key (subscription_id, lane, key)
+) with (fillfactor = 50);
+
 -- A payload as jsonb, to search in. Not all JSON can be jsonb (numbers that are too long, the zero character): what cannot becomes
 -- null and matches nothing, instead of ending the search with an error.
 create function outbox.as_jsonb(payload json) returns jsonb language plpgsql immutable strict as $$
@@ -315,3 +336,4 @@ create trigger keep_topics before update on outbox.subscriptions for each row
 ---- create above / drop below ----
 
 drop schema outbox cascade;
+alter table public.signalbox_outbox_version drop column serves;

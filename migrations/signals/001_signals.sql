@@ -1,5 +1,8 @@
 -- The reference service's own table: what a producer stores in the same transaction as its event.
 
+-- As in migrations/outbox/001_outbox.sql.
+alter table public.signalbox_signals_version add column serves integer;
+
 create table public.signals (
     id        bigint           primary key generated always as identity,
     name      text             not null check (name <> ''),
@@ -10,3 +13,4 @@ create table public.signals (
 ---- create above / drop below ----
 
 drop table public.signals;
+alter table public.signalbox_signals_version drop column serves;

@@ -19,7 +19,7 @@ import (
 // A DeliveryFilter chooses deliveries. Its fields narrow it down; those left out match everything.
 type DeliveryFilter struct {
 	Subscription string         // its name. Required
-	States       []outbox.State // Defaults to Dead
+	States       []outbox.State // Defaults to Dead. Blocked stands for those of Retrying that wait behind an earlier one of their key
 	IDs          []int64        // of the events
 	Topic        string         // a pattern
 	Key          string         // of the events
@@ -44,7 +44,11 @@ var ErrInvalidFilter = errors.New("invalid filter")
 // filterSQL is the condition of a DeliveryFilter, in terms of its first eight parameters.
 const filterSQL = `
     d.subscription_id = (select s.id from outbox.subscriptions s where s.name = $1)
-and d.state = any ($2::text[])
+and (d.state = any ($2::text[])
+     or 'blocked' = any ($2::text[]) and d.state = 'retrying' and d.key is not null
+        and exists (select from outbox.deliveries h
+                    where h.subscription_id = d.subscription_id and h.lane = d.lane and h.key = d.key and h.event_id < d.event_id
+                      and h.key is not null and (h.state in ('retrying', 'running') or h.stops_key)))
 and ($3::bigint[] is null or d.event_id = any ($3::bigint[]))
 and ($4 = '' or d.topic ~ $4)
 and ($5 = '' or d.key = $5)
@@ -67,7 +71,7 @@ func (f DeliveryFilter) check() error {
 	}
 	for _, state := range f.States {
 		switch state {
-		case outbox.Retrying, outbox.Running, outbox.Dead, outbox.Skipped:
+		case outbox.Retrying, outbox.Running, outbox.Dead, outbox.Skipped, Blocked:
 		default:
 			return fmt.Errorf("%w: there is no state %q", ErrInvalidFilter, string(state))
 		}
@@ -160,7 +164,13 @@ func CountDeliveries(ctx context.Context, db outbox.DB, f DeliveryFilter) (int64
 // are. Those of one key are tried in order, and what is behind them in their key waits. What is running, or just being settled,
 // stays as it is. It returns ErrUnknownSubscription where there is no subscription of that name. In a transaction, it counts
 // from the commit on. Safe for concurrent use as far as db is.
+//
+// Deliveries that are [Blocked] cannot be retried: they are tried once the first one of their key is done. A filter of those is an
+// ErrInvalidFilter.
 func RetryDeliveries(ctx context.Context, db outbox.DB, f DeliveryFilter) (int64, error) {
+	if slices.Contains(f.States, Blocked) {
+		return 0, fmt.Errorf("%w: blocked deliveries wait for the first one of their key: retry, skip or discard that one", ErrInvalidFilter)
+	}
 	return decide(ctx, db, f, "retry deliveries", `
 		update outbox.deliveries d
 		set state = 'retrying', stops_key = false, suspect = false, attempt = 0, due_at = clock_timestamp(), decided_at = clock_timestamp()`)
@@ -189,7 +199,7 @@ func decide(ctx context.Context, db outbox.DB, f DeliveryFilter, what, sql strin
 		return 0, err
 	}
 	chosen := filterSQL + ` and d.state <> 'running'`
-	if slices.Contains(f.States, outbox.Retrying) {
+	if slices.Contains(f.States, outbox.Retrying) || slices.Contains(f.States, Blocked) {
 		// But for those that are just being settled or begun: whoever does that may wait for others of these, and be the one
 		// whom PostgreSQL ends for the deadlock.
 		chosen = `d.ctid = any (array(select d.ctid from outbox.deliveries d where ` + chosen + ` for update skip locked))`

@@ -64,3 +64,39 @@ func TestUnknownSubscriptionOfDeliveries(t *testing.T) {
 		}
 	}
 }
+
+// TestBlockedFilter finds what waits behind an earlier one of its key, and does not pretend that it could be tried now.
+func TestBlockedFilter(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	db := pgtest.New(t).Pool
+	s, err := engine.Subscribe(ctx, db, "mails", []string{">"}, outbox.FromBeginning)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = db.Exec(ctx, `
+		insert into outbox.deliveries (subscription_id, event_id, lane, topic, key, payload, headers, published_at, state, due_at, stops_key)
+		select $1, d.id, 1, 't', d.key, '1', '{}', now(), d.state, now(), d.stops
+		from (values (1, 'a', 'retrying', false), (2, 'a', 'retrying', false), (3, 'b', 'dead', true), (4, 'b', 'retrying', false),
+		             (5, 'c', 'dead', false), (6, 'c', 'retrying', false), (7, null, 'retrying', false), (8, null, 'retrying', false)) d (id, key, state, stops)`, s.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := admin.DeliveryFilter{Subscription: "mails", States: []outbox.State{admin.Blocked}}
+	list, err := admin.ListDeliveries(ctx, db, f, 0, 10)
+	if err != nil || len(list) != 2 || list[0].Event.ID != 2 || list[1].Event.ID != 4 {
+		t.Errorf("listed %+v, %v", list, err)
+	}
+	if look, err := admin.LookAtDeliveries(ctx, db, f, 0, 10); err != nil || fmt.Sprint(look.IDs) != "[2 4]" || look.Count != 2 {
+		t.Errorf("looked at %+v, %v", look, err)
+	}
+	if status, err := admin.ReadStatus(ctx, db); err != nil || status.Subscriptions[0].Deliveries[admin.Blocked] != 2 {
+		t.Errorf("status: %+v, %v", status, err)
+	}
+	if n, err := admin.RetryDeliveries(ctx, db, f); n != 0 || !errors.Is(err, admin.ErrInvalidFilter) {
+		t.Errorf("retried %d, %v", n, err)
+	}
+	if n, err := admin.SkipDeliveries(ctx, db, f, "r"); n != 2 || err != nil {
+		t.Errorf("skipped %d, %v", n, err)
+	}
+}

@@ -62,7 +62,9 @@ with cursors as materialized (` + engine.CursorsSQL + `
 )
 select s.name, s.topics, s.begins_after >= $1 as earlier,
        c.after_id < $1
-       or $1 > (select max(k.floor) from outbox.cluster k) and (c.pending @> $3::bigint or c.late @> $3::bigint and c.late_after_id < $1) as pending,
+       or $1 > (select max(k.floor) from outbox.cluster k) and (c.pending @> $3::bigint or c.late @> $3::bigint and c.late_after_id < $1)
+       or exists (select from outbox.held_keys h
+                  where h.subscription_id = s.id and h.lane = $2 and h.key = $4 and h.from_id <= $1) as pending,
        coalesce(d.state, ''),
        d.state = 'retrying' and exists (
            select from outbox.deliveries b
@@ -105,7 +107,7 @@ func EventByID(ctx context.Context, db outbox.DB, id int64) (*EventRow, error) {
 		State            Fate
 		Blocked          *bool // nil without a delivery
 	}
-	rows, _ := db.Query(ctx, fatesSQL, id, row.Lane, xid)
+	rows, _ := db.Query(ctx, fatesSQL, id, row.Lane, xid, e.Key)
 	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[found])
 	if err != nil {
 		return nil, fmt.Errorf("look for the fates of event %d: %w", id, err)

@@ -58,6 +58,9 @@ func (f DeliveryFilter) lookSQL() string {
 	if len(f.States) > 0 {
 		states = nil
 		for _, state := range f.States {
+			if state == Blocked {
+				state = outbox.Retrying
+			}
 			states = append(states, quoted(state))
 		}
 	}

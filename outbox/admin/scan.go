@@ -140,10 +140,11 @@ select count(*), count(*) filter (where s.wanted), coalesce(min(s.id), 0), coale
 from scanned s`
 }
 
-// passedSQL is true when a subscription has settled the event s: its cursor has passed it, and does not wait for its
-// transaction.
+// passedSQL is true when the subscription $9 has settled the event s: its cursor has passed it, and does not wait for its
+// transaction, and its key is not held there.
 const passedSQL = `
-exists (select from cursors c
+not exists (select from outbox.held_keys h where h.subscription_id = $9 and h.lane = s.lane and h.key = s.key and h.from_id <= s.id)
+and exists (select from cursors c
         where c.lane = s.lane and s.id <= c.after_id
           and not (s.id > (select max(k.floor) from outbox.cluster k)
                    and (c.pending @> s.xid::text::bigint or c.late @> s.xid::text::bigint and s.id > c.late_after_id)))`

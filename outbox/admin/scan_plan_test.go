@@ -69,7 +69,7 @@ func TestScanPlans(t *testing.T) {
 	for _, when := range []string{"without statistics", "with statistics"} {
 		explain("event", when, 64*6, eventSQL, int64(250_000), engine.Lanes)
 		explain("since", when, 64*30*6+64*2*engine.LookBack, engine.FirstSinceSQL, at(250_000), engine.LookBack)
-		explain("expired", when, 64*8, engine.ExpiredSQL, time.Hour, false)
+		explain("expired", when, 64*9, engine.ExpiredSQL, time.Hour, false)
 		explain("oldest", when, 64*8, oldestSQL)
 		for name, c := range map[string]struct {
 			filter EventFilter

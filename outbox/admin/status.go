@@ -62,7 +62,7 @@ type OldestEvent struct {
 	State       string    `json:"state"` // Unread, "retrying", Blocked or "running"
 }
 
-// Lag is what a subscription has yet to read. Deliveries are not part of it.
+// Lag is what a subscription has yet to read, and what the log has of its held keys. Deliveries are not part of it.
 type Lag struct {
 	Events    int64   `json:"events"`
 	Estimated bool    `json:"estimated"` // Events was extrapolated from 10,000 events, because there are more, those of other topics included
@@ -84,8 +84,7 @@ type WorkerStatus struct {
 // one is behind; but it counts all deliveries: see [Glance]. Safe for concurrent use as far as db is.
 func ReadStatus(ctx context.Context, db outbox.DB) (*Status, error) {
 	return readStatus(ctx, db, func(id int32, s *SubscriptionStatus) error {
-		if err := countBy(ctx, db, s.Deliveries, `
-			select d.state, count(*) from outbox.deliveries d where d.subscription_id = $1 group by d.state`, id); err != nil {
+		if err := countBy(ctx, db, s.Deliveries, statesSQL, id); err != nil {
 			return err
 		}
 		var blocked int64
@@ -124,7 +123,22 @@ func (s *SubscriptionStatus) holds(e OldestEvent) {
 // failedSQL is since when a delivery d has failed, or null. What an operator has retried has another beginning.
 const failedSQL = `case when d.state = 'retrying' and d.attempt > 0 or d.state = 'running' and d.attempt > 1 then greatest(d.created_at, d.decided_at) end`
 
-// One pass over the deliveries, and one probe of index deliveries_line.
+// unfinishedFrom are the deliveries of a subscription that are neither dead nor skipped. Each arm has an index that leads to its rows, past
+// dead letters: deliveries_line, deliveries_due, and deliveries_owner for what runs.
+const unfinishedFrom = `
+    (select d.* from outbox.deliveries d where d.subscription_id = $1 and d.key is not null and d.state in ('retrying', 'running')
+     union all
+     select d.* from outbox.deliveries d where d.subscription_id = $1 and d.key is null and d.state = 'retrying'
+     union all
+     select d.* from outbox.deliveries d where d.owner is not null and d.key is null and d.subscription_id + 0 = $1) d`
+
+// Dead letters, which may be many and large, are counted in index deliveries_decide.
+const statesSQL = `
+select d.state, count(*) from outbox.deliveries d where d.subscription_id = $1 and d.state in ('dead', 'skipped') group by d.state
+union all
+select d.state, count(*) from ` + unfinishedFrom + ` group by d.state`
+
+// One pass over the unfinished deliveries, and one probe of index deliveries_line.
 const unfinishedSQL = `
 select o.published_at,
        case when o.state = 'retrying' and exists (
@@ -133,8 +147,7 @@ select o.published_at,
              and h.key is not null and (h.state in ('retrying', 'running') or h.stops_key)) then 'blocked' else o.state end,
        o.failing_since
 from (select d.published_at, d.state, d.lane, d.key, d.event_id, min(` + failedSQL + `) over () as failing_since
-      from outbox.deliveries d
-      where d.subscription_id = $1 and d.state in ('retrying', 'running')
+      from ` + unfinishedFrom + `
       order by d.published_at, d.event_id
       limit 1) o`
 
@@ -174,7 +187,7 @@ with oldest as materialized (
     select e.*
     from outbox.trimmed t
     cross join lateral (
-        select e.lane, e.id, e.xid, e.published_at from outbox.events e where e.lane = t.lane and e.id > t.up_to order by e.id limit 1
+        select e.lane, e.id, e.xid, e.key, e.published_at from outbox.events e where e.lane = t.lane and e.id > t.up_to order by e.id limit 1
     ) e
     order by e.id
     limit 1
@@ -192,7 +205,8 @@ from oldest e`
 const lagScan = 10_000
 
 // Events past the cursors come from index events_lane_id and end at the limit; those of transactions that were pending when
-// the cursors passed them, and have committed since, from index events_xid_id.
+// the cursors passed them, and have committed since, from index events_xid_id; those of held keys from the place in each lane where
+// the first of them is held.
 const lagSQL = `
 with cursors as materialized (` + engine.CursorsSQL + `
     where l.subscription_id = $1
@@ -221,6 +235,20 @@ with cursors as materialized (` + engine.CursorsSQL + `
          select e.topic, e.published_at
          from outbox.events e
          where e.lane = c.lane and e.id > c.after_id
+         order by e.id
+         limit $3
+     ) e
+     limit $3)
+    union all
+    (select e.topic ~ $2 and exists (select from outbox.held_keys h
+                                     where h.subscription_id = $1 and h.lane = e.lane and h.key = e.key and h.from_id <= e.id),
+            e.published_at
+     from (select h.lane, min(h.from_id) as from_id from outbox.held_keys h where h.subscription_id = $1 group by h.lane) l
+     join cursors c on c.lane = l.lane
+     cross join lateral (
+         select e.id, e.lane, e.key, e.topic, e.published_at
+         from outbox.events e
+         where e.lane = l.lane and e.id >= l.from_id and e.id <= c.after_id
          order by e.id
          limit $3
      ) e
@@ -312,17 +340,17 @@ func (s *Status) readWorkers(ctx context.Context, db outbox.DB) error {
 		with locks as materialized (
 		    select l.pid, l.classid, l.objid, l.mode
 		    from pg_locks l
-		    where l.locktype = 'advisory' and l.objsubid = 2 and l.granted and l.classid in ($1, $2)
+		    where l.locktype = 'advisory' and l.objsubid = 2 and l.granted and l.classid in (`+engine.LockClass+`, `+engine.WorkerLockClass+`)
 		      and l.database = (select d.oid from pg_database d where d.datname = current_database())
 		)
 		select w.id, w.name, w.started_at, w.seen_at, `+engine.LiveSQL+`,
 		       `+engine.LiveSQL+` and exists (select from locks mine join locks l on l.pid = mine.pid
-		               where mine.classid = $2 and mine.objid::bigint = (w.id & x'7fffffff'::bigint)
-		                 and l.classid = $1 and l.objid = $3),
+		               where mine.classid = `+engine.WorkerLockClass+` and mine.objid::bigint = (w.id & x'7fffffff'::bigint)
+		                 and l.classid = `+engine.LockClass+` and l.objid = $1),
 		       array(select s.name from outbox.members m join outbox.subscriptions s on s.id = m.subscription_id
 		             where m.worker_id = w.id order by s.name)
 		from outbox.workers w
-		order by w.id`, engine.LockClass, engine.WorkerLockClass, engine.LockSentinel)
+		order by w.id`, engine.LockSentinel)
 	workers, err := pgx.CollectRows(rows, pgx.RowToStructByPos[WorkerStatus])
 	if err != nil {
 		return err
@@ -332,10 +360,10 @@ func (s *Status) readWorkers(ctx context.Context, db outbox.DB) error {
 	var armed bool
 	err = db.QueryRow(ctx, `
 		select exists (select from pg_locks l
-		               where l.locktype = 'advisory' and l.objsubid = 2 and l.granted and l.classid = $1 and l.objid = $2
+		               where l.locktype = 'advisory' and l.objsubid = 2 and l.granted and l.classid = `+engine.LockClass+` and l.objid = $1
 		                 and l.mode = 'ExclusiveLock'
 		                 and l.database = (select d.oid from pg_database d where d.datname = current_database()))`,
-		engine.LockClass, engine.LockBell).Scan(&armed)
+		engine.LockBell).Scan(&armed)
 	s.Doorbell = "unattended" // also while a frozen sentinel holds the bell's lock
 	if slices.ContainsFunc(workers, func(w WorkerStatus) bool { return w.Sentinel }) {
 		if s.Doorbell = "polling"; armed {

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/signalbox-go/signalbox/internal/engine"
+	"github.com/signalbox-go/signalbox/internal/naming"
 	"github.com/signalbox-go/signalbox/internal/storable"
 	"github.com/signalbox-go/signalbox/internal/topic"
 	"github.com/signalbox-go/signalbox/outbox"
@@ -18,6 +19,7 @@ import (
 
 // TailConfig says what a [Tail] follows. Its zero value follows everything that the log has.
 type TailConfig struct {
+	Outbox  outbox.Outbox   // Defaults to the default outbox
 	Start   outbox.Position // Defaults to FromBeginning
 	Topic   string          // a pattern. Defaults to any topic
 	Key     string          // Defaults to any key, and none
@@ -37,7 +39,7 @@ type TailConfig struct {
 // All of it goes over one connection, which must be to the primary. When that breaks, the server may have lost history: make
 // a new Tail. Not safe for concurrent use.
 type Tail struct {
-	conn    *pgx.Conn
+	conn    naming.Conn
 	member  *engine.Member
 	key     string
 	payload *string
@@ -57,7 +59,7 @@ func NewTail(ctx context.Context, conn *pgx.Conn, cfg TailConfig) (*Tail, error)
 		}
 		patterns = topic.Patterns{cfg.Topic}
 	}
-	t := &Tail{conn: conn, key: cfg.Key}
+	t := &Tail{conn: naming.Of(cfg.Outbox).Conn(conn), key: cfg.Key}
 	if len(cfg.Payload) > 0 {
 		if !storable.JSON(cfg.Payload) {
 			return nil, fmt.Errorf("%w: payload is not JSON that PostgreSQL can store", ErrInvalidFilter)
@@ -65,7 +67,7 @@ func NewTail(ctx context.Context, conn *pgx.Conn, cfg TailConfig) (*Tail, error)
 		text := string(cfg.Payload)
 		t.payload = &text
 	}
-	err := pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) (err error) {
+	err := pgx.BeginTxFunc(ctx, t.conn, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) (err error) {
 		if cfg.Path != "" {
 			t.path = &cfg.Path
 			if err := checkPath(ctx, tx, cfg.Path); err != nil {
@@ -95,7 +97,7 @@ func checkPath(ctx context.Context, tx pgx.Tx, path string) error {
 }
 
 // Next returns those of the next events that match, by id, and whether there may be more to read at once. It does not wait: if
-// there is no more, listen on [Channel], and look again once a second or so whatever you hear, as notifications are only sent
+// there is no more, listen on the outbox's Channel, and look again once a second or so whatever you hear, as notifications are only sent
 // while there are workers. After an error, the tail is of no use any more.
 func (t *Tail) Next(ctx context.Context) (events []outbox.Event, more bool, err error) {
 	w, err := t.member.Read(ctx, tailWindow)

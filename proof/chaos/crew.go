@@ -3,15 +3,15 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/signalbox-go/signalbox/internal/proc"
 )
 
 // A post is what one worker process does at a time. When it dies, the next one takes its place. Safe for concurrent use.
@@ -23,11 +23,10 @@ type post struct {
 	crew          *crew
 
 	mu      sync.Mutex
-	cmd     *exec.Cmd // nil while nobody is there
+	process *proc.Process // nil while nobody is there
 	since   time.Time
-	ended   chan struct{} // closed when cmd has ended
-	leaving bool          // cmd was asked to end
-	killed  bool          // cmd was sent a signal that ends it
+	leaving bool          // process was asked to end
+	killed  bool          // process was sent a signal that ends it
 	held    int           // nobody comes while it is not 0
 	resume  chan struct{} // has a token when held was changed
 }
@@ -104,7 +103,7 @@ func (p *post) run(ctx context.Context) error {
 	c.processes++
 	number := c.processes
 	c.mu.Unlock()
-	cfg, err := json.Marshal(workerConfig{
+	env, err := workerRole.Env(workerConfig{
 		URL: c.url(p.proxy.address()), Process: number, Reports: reportsFile(c.folder), Lease: c.lease, Subscriptions: p.subscriptions,
 	})
 	if err != nil {
@@ -115,32 +114,24 @@ func (p *post) run(ctx context.Context) error {
 		return err
 	}
 	defer log.Close()
-	cmd := exec.Command(p.program)
-	cmd.Env = append(os.Environ(), workerEnv+"="+string(cfg))
-	cmd.Stdout, cmd.Stderr = log, log
-	stdin, err := cmd.StdinPipe() // its end is ours
-	if err != nil {
-		return err
-	}
-	defer func() { _ = stdin.Close() }() // closed before, by Wait
-	ended := make(chan struct{})
 	p.mu.Lock()
-	if ctx.Err() != nil { // whoever ends it has been here before
+	if ctx.Err() != nil { // what ends it has been here before
 		p.mu.Unlock()
 		return nil
 	}
-	if err := cmd.Start(); err != nil {
+	// ctx only keeps new ones from starting: those that run end as dismiss tells them.
+	process, err := proc.Start(context.WithoutCancel(ctx), proc.Config{Program: p.program, Env: []string{env}, Stdout: log, Stderr: log})
+	if err != nil {
 		p.mu.Unlock()
 		return err
 	}
-	p.cmd, p.ended, p.leaving, p.killed, p.since = cmd, ended, false, false, time.Now()
+	p.process, p.leaving, p.killed, p.since = process, false, false, time.Now()
 	p.mu.Unlock()
-	_ = cmd.Wait() // the state says more
+	state := process.State()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.judge(number, cmd.ProcessState)
-	p.cmd = nil
-	close(ended)
+	p.judge(number, state)
+	p.process = nil
 	return nil
 }
 
@@ -167,7 +158,7 @@ func (c *crew) fault(format string, args ...any) {
 func (p *post) signal(s syscall.Signal) <-chan struct{} {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.cmd == nil {
+	if p.process == nil {
 		gone := make(chan struct{})
 		close(gone)
 		return gone
@@ -181,8 +172,8 @@ func (p *post) signal(s syscall.Signal) <-chan struct{} {
 		}
 		p.leaving = true
 	}
-	_ = p.cmd.Process.Signal(s)
-	return p.ended
+	p.process.Signal(s)
+	return p.process.Ended()
 }
 
 // hold keeps the post empty, once whoever is there has ended, until it is called with false.

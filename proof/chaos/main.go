@@ -51,8 +51,8 @@ type flags struct {
 }
 
 func main() {
-	if text := os.Getenv(workerEnv); text != "" {
-		os.Exit(runWorker(text))
+	if workerRole.Given() {
+		os.Exit(runWorker())
 	}
 	// The first signal cuts the run short, and it is judged as it is; a second one ends it at once.
 	v, err := chaos(cli.Context("chaos"), os.Args[1:], os.Stdout, os.Stderr)

@@ -12,8 +12,8 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if text := os.Getenv(workerEnv); text != "" {
-		os.Exit(runWorker(text))
+	if workerRole.Given() {
+		os.Exit(runWorker())
 	}
 	goleak.VerifyTestMain(m)
 }

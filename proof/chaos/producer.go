@@ -10,6 +10,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/signalbox-go/signalbox/internal/proc"
 )
 
 // The producer is the real one, cmd/producer, as a process that can be killed. Whenever it ends, it is started again.
@@ -20,8 +22,8 @@ type producerProcess struct {
 	stop    context.CancelFunc
 	running sync.WaitGroup
 
-	mu  sync.Mutex
-	cmd *exec.Cmd
+	mu      sync.Mutex
+	process *proc.Process
 }
 
 // startProducer builds the producer and keeps it running.
@@ -60,24 +62,26 @@ func startProducer(ctx context.Context, folder, target string, url func(address 
 }
 
 func (p *producerProcess) run(ctx context.Context, log *os.File, url string) {
-	cmd := exec.Command(p.program, "--listen", p.address, "--log-level", "warn")
-	cmd.Env = append(os.Environ(), "DATABASE_URL="+url)
-	cmd.Stdout, cmd.Stderr = log, log
 	p.mu.Lock()
-	if ctx.Err() != nil || cmd.Start() != nil {
+	if ctx.Err() != nil { // close has been here before
 		p.mu.Unlock()
 		return
 	}
-	p.cmd = cmd
+	process, err := proc.Start(context.WithoutCancel(ctx), proc.Config{
+		Program: p.program, Args: []string{"--listen", p.address, "--log-level", "warn"}, Env: []string{"DATABASE_URL=" + url}, Stdout: log, Stderr: log,
+	})
+	p.process = process
 	p.mu.Unlock()
-	_ = cmd.Wait() // however it ended, another one comes
+	if err == nil {
+		<-process.Ended() // however it ended, another one comes
+	}
 }
 
 func (p *producerProcess) signal(s syscall.Signal) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.cmd != nil {
-		_ = p.cmd.Process.Signal(s)
+	if p.process != nil {
+		p.process.Signal(s)
 	}
 }
 

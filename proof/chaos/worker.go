@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -14,11 +13,12 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/signalbox-go/signalbox/internal/proc"
 	"github.com/signalbox-go/signalbox/worker"
 )
 
-// workerEnv makes this program a worker: it is a workerConfig as JSON.
-const workerEnv = "SIGNALBOX_CHAOS_WORKER"
+// workerRole makes this program a worker, with a workerConfig.
+const workerRole proc.Role = "SIGNALBOX_CHAOS_WORKER"
 
 // workerName is how a process calls itself in the database.
 const workerName = "chaos-%d"
@@ -33,25 +33,21 @@ type workerConfig struct {
 }
 
 // runWorker is the life of a worker process. It returns its exit code.
-func runWorker(text string) int {
+func runWorker() int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
-	// The harness holds the other end. When it is gone, for whatever reason, its workers are to go, too.
-	go func() {
-		_, _ = os.Stdin.Read(make([]byte, 1))
-		os.Exit(1)
-	}()
-	if err := serve(ctx, text); err != nil {
+	proc.EndWithParent()
+	if err := serve(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	return 0
 }
 
-func serve(ctx context.Context, text string) error {
+func serve(ctx context.Context) error {
 	var cfg workerConfig
-	if err := json.Unmarshal([]byte(text), &cfg); err != nil {
-		return fmt.Errorf("read %s: %w", workerEnv, err)
+	if err := workerRole.Config(&cfg); err != nil {
+		return err
 	}
 	reporter, err := openReporter(cfg.Reports, cfg.Process)
 	if err != nil {
@@ -104,7 +100,7 @@ func register(w *worker.Worker, s int, out *reporter) error {
 			return nil
 		})
 	default:
-		sub.Retry = worker.Retry{Attempts: flakyAttempts, Delay: soon}
+		sub.Retry = worker.Retry{MaxAttempts: flakyAttempts, Delay: soon}
 		sub.Timeout = flakyTimeout
 		return worker.Handle(w, sub, func(ctx context.Context, e *worker.Event[payload]) error { return handleFlaky(ctx, e, out) })
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/signalbox-go/signalbox/proof/model/doorbell"
 	"github.com/signalbox-go/signalbox/proof/model/explore"
+	"github.com/signalbox-go/signalbox/proof/model/holds"
 	"github.com/signalbox-go/signalbox/proof/model/lanes"
 	"github.com/signalbox-go/signalbox/proof/model/reading"
 )
@@ -20,7 +21,7 @@ func main() {
 }
 
 func checks() []explore.Check {
-	return slices.Concat(doorbell.Checks(), lanes.Checks(), reading.Checks())
+	return slices.Concat(doorbell.Checks(), holds.Checks(), lanes.Checks(), reading.Checks())
 }
 
 // report runs all checks and writes what they found, as Markdown. It reports whether each found what it should.

@@ -69,7 +69,7 @@ var bugs = []bug{
 	{
 		name: "head behind a cursor", harm: "takes a log whose ids went back for one in which nothing is new: loses what is published below its cursors",
 		edits: []edit{{
-			"internal/engine/read.go", "return slices.Max(c.After) > got.head", "return false && slices.Max(c.After) > got.head",
+			"internal/engine/read.go", "return slices.Max(c.after) > got.head", "return false && slices.Max(c.after) > got.head",
 		}},
 		pkg: "./internal/engine", run: "TestBehind",
 	},
@@ -128,7 +128,7 @@ var bugs = []bug{
 	},
 	{
 		name: "arming without waiting", harm: "takes the doorbell for armed while somebody publishes without ringing: events wait for the next poll",
-		edits: []edit{{"internal/engine/bell.go", "`select pg_advisory_lock($1::integer, $2::integer)`", "`select pg_try_advisory_lock($1::integer, $2::integer)`"}},
+		edits: []edit{{"internal/engine/bell.go", "`select pg_advisory_lock(`+LockClass", "`select pg_try_advisory_lock(`+LockClass"}},
 		pkg:   "./internal/engine", run: "TestBell",
 	},
 	{
@@ -181,7 +181,7 @@ var bugs = []bug{
 	},
 	{
 		name: "any server will do", harm: "settles over a connection that may reach another server, or the same after a restart: loses what that one lacks",
-		edits: []edit{{"worker/session.go", "if err := s.witness.Check(ctx, conn); err != nil {", "if err := ctx.Err(); err != nil {"}},
+		edits: []edit{{"worker/session.go", "if err := s.serverLock.Check(ctx, conn); err != nil {", "if err := ctx.Err(); err != nil {"}},
 		pkg:   "./worker", run: "TestOtherServer",
 	},
 	{
@@ -208,5 +208,10 @@ var bugs = []bug{
 		name: "commit let through", harm: "sends a handler's commit: the effects of other events of its window count twice",
 		edits: []edit{{"worker/txguard.go", "		case ends:\n			g.refused.Store(true)\n", "		case ends:\n			return ctx\n"}},
 		pkg:   "./worker", run: "TestLeftovers",
+	},
+	{
+		name: "deaf to a full queue", harm: "notifies although the server's queue of notifications is half full: once it is full, commits fail",
+		edits: []edit{{schema, "    if not outbox.notifications_stuck() then\n", "    if true then\n"}},
+		pkg:   "./worker", run: "TestNotificationsStuck|TestNotificationQueueFull",
 	},
 }

@@ -20,8 +20,8 @@ type state struct {
 	visible set // committed transactions, as a snapshot that is taken now sees them
 	read    set // those whose events a worker has read
 
-	role   session // who holds the lock of the sentinel's role (lockSentinel)
-	holder session // who holds the bell's lock exclusively (lockBell)
+	role   session // who holds the lock of the sentinel's role (engine.LockSentinel)
+	holder session // who holds the bell's lock exclusively (engine.LockBell)
 	queue  uint8   // who waits for it, a bit for each session
 
 	flag   bool  // only with FlagInTable: the row that says "notify"

@@ -91,7 +91,7 @@ func (m *model) rollBack(s state, p int, to func(state)) {
 	}
 }
 
-// ---- the sentinel: worker/sentinel.go and outbox/bell.go ----
+// ---- the sentinel: worker/doorbell.go and internal/engine/bell.go ----
 
 // elect is the heartbeat in which pg_try_advisory_lock gives the role to a candidate (engine.Beat), and the first statement of
 // engine.NewBell: PostgreSQL ends the connection of whoever else holds the bell's lock, or waits for it.
@@ -276,7 +276,7 @@ func (m *model) stop(s state, c int, to func(state)) {
 	}
 }
 
-// usurp ends the connection on which a stopped process has the role: engine.Usurp, once its lease is over.
+// usurp ends the connection on which a stopped process has the role: engine.EndFrozenSentinel, once its lease is over.
 func (m *model) usurp(s state, c int, to func(state)) {
 	if s.sentinels[c].stopped && s.role == session(c) {
 		s.role = nobody

@@ -148,7 +148,7 @@ func (m *model) fence(s state, id int, to func(state)) {
 	}
 }
 
-// commit is the rest of engine.Member.Settle, or SettleTx: deliveries, and one progress row.
+// commit is the rest of engine.Member.Settle, or of engine.Member.SettleTx: deliveries, and one progress row.
 func (m *model) commit(s state, id int, to func(state)) {
 	me := &s.sessions[id]
 	if me.phase != settling && me.phase != noting {

@@ -1,6 +1,6 @@
 // Package reading is a model of how a lane is read without losing what is committed late (docs/design.md, "Reading without losing"):
 // publishers that take their transaction ids, take event ids, and commit in any order, and a reader with the cursor (after, pending).
-// It visits all orders of a few transactions; outbox/cursor_test.go runs the real code through many random ones.
+// It visits all orders of a few transactions; internal/engine/cursor_test.go runs the real code through many random ones.
 //
 // # What is checked
 //

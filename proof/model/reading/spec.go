@@ -22,7 +22,7 @@ const (
 	EarlyXid
 	// LateHead has the reader look at the sequence after it has taken its transaction id.
 	LateHead
-	// HeadAhead has the reader take the last id from the sequence's row, which may say more than was taken: see outbox/head.go.
+	// HeadAhead has the reader take the last id from the sequence's row, which may say more than was taken: see internal/engine/head.go.
 	HeadAhead
 )
 

@@ -1,0 +1,9 @@
+package peers_test
+
+import (
+	"testing"
+
+	"github.com/signalbox-go/signalbox/internal/pgtest"
+)
+
+func TestMain(m *testing.M) { pgtest.Main(m) }

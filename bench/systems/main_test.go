@@ -1,9 +1,0 @@
-package systems_test
-
-import (
-	"testing"
-
-	"github.com/signalbox-go/signalbox/internal/pgtest"
-)
-
-func TestMain(m *testing.M) { pgtest.Main(m) }

@@ -1,0 +1,175 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// A Hold says that a key is held: what cursors have passed of it from an event on is neither settled nor a delivery, but only in
+// the log. The invariant of cursors has it as an exception: see docs/design.md.
+//
+// A hold begins at an event that was new to its lane's cursor when its window was read: so nothing of the key at or above From has
+// been settled. An event below From that turns up late becomes a delivery.
+type Hold struct {
+	Lane int16
+	Key  string
+	From int64
+}
+
+// A heldLine is a hold as the database has it.
+type heldLine struct {
+	Hold
+	Old *bool
+}
+
+const holdSQL = `
+insert into outbox.held_keys (subscription_id, lane, key, from_id)
+select $1, h.lane, h.key, h.from_id from unnest($2::smallint[], $3::text[], $4::bigint[]) as h (lane, key, from_id)`
+
+// queueHolds adds the statement that begins holds.
+func (m *Member) queueHolds(batch *pgx.Batch, holds []Hold) {
+	lanes, keys, from := make([]int16, len(holds)), make([]string, len(holds)), make([]int64, len(holds))
+	for i, h := range holds {
+		lanes[i], keys[i], from[i] = h.Lane, h.Key, h.From
+	}
+	batch.Queue(holdSQL, m.subscription, lanes, keys, from)
+}
+
+// heldSQL has the holds of lanes, by the primary key: one for each key that is stuck. By one probe of events_lane_id for each, it tells
+// which of them keep events in the log that are older than $3.
+const heldSQL = `
+select h.lane, h.key, h.from_id,
+       (select e.published_at from outbox.events e where e.lane = h.lane and e.id >= h.from_id order by e.id limit 1)
+           < clock_timestamp() - $3::interval as old
+from outbox.held_keys h
+where h.subscription_id = $1 and h.lane = any ($2::smallint[])`
+
+// A Want is a held key and how many deliveries its line has room for.
+type Want struct {
+	Key  string
+	Rows int
+}
+
+// A Refill is what became of a held key.
+type Refill struct {
+	Key  string
+	Rows int   // deliveries that were added to its line
+	From int64 // where the hold begins now; 0 when it is over
+	Old  bool  // whether there may be more that is old enough to be deleted
+}
+
+// refillSQL walks a lane once for all of its held keys that have room, by index events_lane_id, from the lowest place where one of
+// them is held. There is no index by key: a walk for each of them would be quadratic. It looks at $6 events at most, so that a key
+// which is held for days costs small statements.
+//
+// It ends at the cursor that is settled, and passes over what that cursor still waits for: those events are found by the read that
+// sees them, and are below the hold by then. What this statement sees and the cursor's read did not is all of that kind.
+const refillSQL = `
+with held as materialized (
+    select h.key, h.from_id, w.rows
+    from unnest($3::text[], $4::integer[]) as w (key, rows)
+    join outbox.held_keys h on h.subscription_id = $1 and h.lane = $2 and h.key = w.key
+), walked as materialized (
+    select e.id, e.xid::text::bigint as xid, e.topic, e.key, e.published_at
+    from outbox.events e
+    where e.lane = $2 and e.id >= (select min(h.from_id) from held h) and e.id <= $5
+    order by e.id
+    limit $6
+), reached as materialized (
+    select case when count(*) < $6 then $5::bigint else max(w.id) end as id, count(*) < $6 as ended from walked w
+), found as materialized (
+    select w.id, w.key, h.rows, w.published_at < clock_timestamp() - $12::interval as old,
+           row_number() over (partition by w.key order by w.id) as place
+    from walked w
+    join held h on h.key = w.key and w.id >= h.from_id
+    where w.topic ~ $7
+      and (w.id <= $8 or not ($9::int8multirange @> w.xid or w.id > $11 and $10::int8multirange @> w.xid))
+), added as (
+    insert into outbox.deliveries (subscription_id, event_id, lane, topic, key, payload, headers, published_at, state, due_at)
+    select $1, e.id, e.lane, e.topic, e.key, e.payload, e.headers, e.published_at, 'retrying', clock_timestamp()
+    from found f
+    join outbox.events e on e.lane = $2 and e.id = f.id
+    where f.place <= f.rows or f.old
+    on conflict (subscription_id, event_id) do nothing
+), refilled as materialized (
+    select h.key,
+           count(f.id) filter (where f.place <= f.rows or f.old) as rows,
+           coalesce(min(f.id) filter (where f.place > f.rows and f.old is not true), greatest(max(h.from_id), max(r.id) + 1)) as from_id,
+           bool_and(r.ended) and count(f.id) filter (where f.place > f.rows and f.old is not true) = 0 as over,
+           not bool_and(r.ended) and coalesce(bool_and(f.old), true) as old
+    from held h
+    cross join reached r
+    left join found f on f.key = h.key
+    group by h.key
+), gone as (
+    delete from outbox.held_keys h
+    using refilled r
+    where r.over and h.subscription_id = $1 and h.lane = $2 and h.key = r.key
+), moved as (
+    update outbox.held_keys h
+    set from_id = r.from_id
+    from refilled r
+    where not r.over and h.subscription_id = $1 and h.lane = $2 and h.key = r.key
+)
+select r.key, r.rows, case when r.over then 0 else r.from_id end, coalesce(r.old, false)
+from refilled r`
+
+// refillSetup keeps the planner to indexes on the log; held keys may be many, and are joined by hash.
+const refillSetup = `
+select set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true), set_config('enable_mergejoin', 'off', true),
+       set_config('max_parallel_workers_per_gather', '0', true), set_config('jit', 'off', true), set_config('row_security', 'off', true)`
+
+// interval is keep as a parameter: null where everything is kept.
+func interval(keep time.Duration) *time.Duration {
+	if keep < 0 {
+		return nil
+	}
+	return &keep
+}
+
+// Refill makes deliveries of what the log has of a lane's held keys, as many as their lines have room for, and all that is older than
+// keep, so that the log need not keep it. It looks at limit events at most. Every window that was decided, so that its events are handled, deliveries or held, must be settled before; the one that
+// was read since, if any, is ahead, and is decided after.
+func (m *Member) Refill(ctx context.Context, lane int16, wants []Want, ahead *Window, limit int, keep time.Duration) (refills []Refill, err error) {
+	at := m.cursors
+	if ahead != nil {
+		at = ahead.before
+	}
+	_, mine := split(at, []int16{lane})
+	if len(mine) != 1 {
+		return nil, fmt.Errorf("refill held keys: lane %d is not owned", lane)
+	}
+	c := mine[0]
+	keys, rows := make([]string, len(wants)), make([]int32, len(wants))
+	for i, w := range wants {
+		keys[i], rows[i] = w.Key, int32(w.Rows)
+	}
+	err = m.inTx(ctx, func(batch *pgx.Batch) {
+		batch.Queue(refillSetup)
+		batch.Queue(refillSQL, m.subscription, lane, keys, rows, c.after[0], limit, m.topics.Regex(), m.floor,
+			c.pending.multirange(), c.late.multirange(), c.lateAfter, interval(keep)).Query(func(found pgx.Rows) (err error) {
+			refills, err = pgx.CollectRows(found, pgx.RowToStructByPos[Refill])
+			return err
+		})
+	})
+	if err != nil {
+		return nil, fmt.Errorf("refill held keys: %w", err)
+	}
+	return refills, nil
+}
+
+// New reports whether an event of the window was beyond its lane's cursor before; else its transaction was late.
+func (w *Window) New(e *Event) bool {
+	if w.after == nil {
+		w.after = &[Lanes]int64{}
+		for _, c := range w.before {
+			for i, lane := range c.lanes {
+				w.after[lane] = c.after[i]
+			}
+		}
+	}
+	return e.ID > w.after[e.Lane]
+}

@@ -1,0 +1,192 @@
+package holds
+
+// ---- publishers ----
+
+func (m *model) take(s state, to func(state)) {
+	if n := s.taken(); n < m.size.Events {
+		s.phase[n], s.before[n] = running, s.in(committed)
+		to(s)
+	}
+}
+
+func (m *model) end(s state, as phase, to func(state)) {
+	for n := range events {
+		if s.phase[n] == running {
+			next := s
+			if next.phase[n] = as; as == committed {
+				next.log.add(n)
+			}
+			to(next)
+		}
+	}
+}
+
+// ---- the worker ----
+
+// look reads a window: late events and new ones, to the end or only the first: engine.Member.Read.
+func (m *model) look(s state, cut bool, to func(state)) {
+	if s.read {
+		return
+	}
+	s.read, s.found, s.asked = true, 0, s.from
+	s.next = cursor{after: uint8(s.taken())}
+	for n := range events {
+		if !s.log.has(n) {
+			continue
+		}
+		isNew := id(n) > s.cursor.after
+		if cut && isNew && id(n) < s.next.after {
+			s.next.after = id(n)
+		}
+		if s.cursor.pending.has(n) || isNew && id(n) <= s.next.after {
+			s.found.add(n)
+		}
+	}
+	for n := range s.in(running).all() {
+		if id(n) <= s.next.after {
+			s.next.pending.add(n)
+		}
+	}
+	if s.next != s.cursor || s.found != 0 {
+		to(s)
+	}
+}
+
+// decide goes through a window in the order of its ids, and settles it: runner.jobs, runner.record and runner.putOff. The handler may
+// succeed or fail.
+func (m *model) decide(s state, to func(state)) {
+	if s.read {
+		m.decideFrom(0, s, to)
+	}
+}
+
+func (m *model) decideFrom(n int, s state, to func(state)) {
+	for n < events && !s.found.has(n) {
+		n++
+	}
+	if n == events {
+		s.cursor, s.read, s.found, s.next, s.asked = s.next, false, 0, cursor{}, 0
+		to(s)
+		return
+	}
+	from, isNew := s.from, id(n) > s.cursor.after
+	if m.broken == DecideWhenRead && s.asked != 0 {
+		from = s.asked
+	}
+	blocked := s.rows != 0 || s.from != 0 && m.broken != ForgetHold
+	switch {
+	case !blocked:
+		failed := s
+		failed.rows.add(n)
+		m.decideFrom(n+1, failed, to)
+		s.handle(n)
+	case from != 0 && (id(n) >= from || m.broken == LeaveLate): // it is left in the log
+	case from == 0 && s.from == 0 && (isNew || m.broken == HoldFromLate):
+		s.from = id(n)
+	default:
+		s.rows.add(n)
+	}
+	m.decideFrom(n+1, s, to)
+}
+
+func (s *state) handle(n int) {
+	s.again = s.again || s.handled.has(n) && !s.replayed.has(n)
+	s.handled.add(n)
+}
+
+// work handles the head of the line. That it may fail, and come again, changes nothing.
+func (m *model) work(s state, to func(state)) {
+	for n := range s.rows.all() {
+		s.handle(n)
+		s.rows.drop(n)
+		if m.broken == DropEarly && s.rows == 0 {
+			s.from = 0
+		}
+		to(s)
+		return
+	}
+}
+
+// refill takes the first event from the log that is held, and moves the hold: engine.Member.Refill.
+func (m *model) refill(s state, to func(state)) {
+	if s.from == 0 || s.rows != 0 {
+		return
+	}
+	at := s.cursor
+	if m.broken == RefillAhead && s.read {
+		at = s.next
+	}
+	took, from := false, uint8(0)
+	for n := range s.log.all() {
+		if id(n) < s.from || id(n) > at.after || at.pending.has(n) && m.broken != RefillPending {
+			continue
+		}
+		if took {
+			from = id(n)
+			break
+		}
+		took = true
+		s.rows.add(n)
+	}
+	s.from = from
+	to(s)
+}
+
+// crash loses what is read and not decided.
+func (m *model) crash(s state, to func(state)) {
+	if s.read && s.crashes < m.size.Crashes {
+		s.read, s.found, s.next, s.asked = false, 0, cursor{}, 0
+		s.crashes++
+		to(s)
+	}
+}
+
+// ---- beside it ----
+
+// replay makes a delivery of an event that is settled: admin.ReplayEvents.
+func (m *model) replay(s state, to func(state)) {
+	if s.replayed.count() >= m.size.Replays {
+		return
+	}
+	for n := range s.log.all() {
+		held := s.from != 0 && id(n) >= s.from && m.broken != ReplayHeld
+		if !s.cursor.passed(n) || held || s.rows.has(n) {
+			continue
+		}
+		next := s
+		next.rows.add(n)
+		if next.handled.has(n) { // else it is a mistake, and no reason to handle it twice
+			next.replayed.add(n)
+		}
+		to(next)
+	}
+}
+
+// trim deletes the first event of the lane, if it is settled: engine.Trim.
+func (m *model) trim(s state, to func(state)) {
+	for n := range s.log.all() {
+		held := s.from != 0 && id(n) >= s.from && m.broken != DeleteHeld
+		if s.cursor.passed(n) && !held {
+			s.log.drop(n)
+			to(s)
+		}
+		return
+	}
+}
+
+func (s set) all() func(yield func(int) bool) {
+	return func(yield func(int) bool) {
+		for n := range events {
+			if s.has(n) && !yield(n) {
+				return
+			}
+		}
+	}
+}
+
+func (s set) count() (n int) {
+	for range s.all() {
+		n++
+	}
+	return n
+}

@@ -1,0 +1,222 @@
+package worker
+
+import (
+	"context"
+	"time"
+
+	"github.com/signalbox-go/signalbox/internal/engine"
+	"github.com/signalbox-go/signalbox/outbox"
+)
+
+const (
+	// The breaker opens when of the last attempts, as many as Subscription.BreakerAfter says, no more than one in breakerSpares have
+	// succeeded, and the others were at events of breakerKeys keys, or so many without one.
+	breakerSpares, breakerKeys, breakerLeast = 10, 5, 5
+	// A probe begins with probeLeast events. Where half of them succeed, the next one has twice as many, at once, up to probeMost;
+	// then the breaker closes. Where they do not, the next one comes after a pause, which grows from probeSoon to probeRest.
+	probeLeast, probeMost = 5, 320
+	probeSoon, probeRest  = 100 * time.Millisecond, 5 * time.Second
+)
+
+// A breaker tells an outage of what handlers call from events that fail. While it is open, little is read and little is tried again, and
+// attempts that fail are not counted: so an outage of hours leaves a lag, and no dead letters.
+//
+// What is read and what is tried again are probed apart: events that always fail do not stop those that have never been tried.
+type breaker struct {
+	last  []trial // as many as it looks at; none where it is off
+	n     int     // attempts so far
+	since time.Time
+	fresh probe // events of windows
+	again probe // deliveries
+}
+
+// A trial is an attempt that was made, and what can be given back of it.
+type trial struct {
+	key    string
+	id     int64
+	lane   int16
+	number int
+	failed bool
+}
+
+// A probe paces attempts while the breaker is open.
+type probe struct {
+	size      int
+	pause     time.Duration
+	next      time.Time // when there may be another
+	succeeded int
+	failed    int
+}
+
+func (b *breaker) open() bool { return !b.since.IsZero() }
+
+// note takes the result of an attempt, and reports whether the breaker opens with it.
+func (b *breaker) note(t trial, fresh bool) (opens bool) {
+	b.last[b.n%len(b.last)] = t
+	b.n++
+	p := &b.again
+	if fresh {
+		p = &b.fresh
+	}
+	if !t.failed {
+		p.succeeded++
+		return false
+	}
+	p.failed++
+	if b.open() || b.n < len(b.last) || !b.outage() {
+		return false
+	}
+	b.since = time.Now()
+	b.fresh, b.again = probe{size: probeLeast}, probe{size: probeLeast}
+	for _, p := range []*probe{&b.fresh, &b.again} {
+		p.pause, p.next = probeSoon, b.since.Add(probeSoon)
+	}
+	return true
+}
+
+func (b *breaker) outage() bool {
+	type subject struct {
+		key string
+		id  int64 // of an event without a key
+	}
+	subjects := map[subject]bool{}
+	succeeded := 0
+	for _, t := range b.last {
+		switch {
+		case !t.failed:
+			succeeded++
+		case t.key == "":
+			subjects[subject{id: t.id}] = true
+		default:
+			subjects[subject{key: t.key}] = true
+		}
+	}
+	return succeeded <= len(b.last)/breakerSpares && len(subjects) >= breakerKeys
+}
+
+// judge looks at what the last probes have found, and reports whether the breaker closes.
+func (b *breaker) judge(now time.Time) (closes bool) {
+	if !b.open() {
+		return false
+	}
+	for _, p := range []*probe{&b.fresh, &b.again} {
+		switch tried := p.succeeded + p.failed; {
+		case tried == 0:
+			continue
+		case 2*p.succeeded >= tried:
+			p.size, p.pause = 2*p.size, 0
+		default:
+			p.size, p.pause = probeLeast, min(probeRest, max(probeSoon, 2*p.pause))
+		}
+		p.succeeded, p.failed = 0, 0
+		p.next = now.Add(p.pause)
+		closes = closes || p.size > probeMost
+	}
+	if closes {
+		*b = breaker{last: make([]trial, len(b.last))}
+	}
+	return closes
+}
+
+// trial describes a job that was tried, and fresh whether it came from a window.
+func (j *job) trial() trial {
+	return trial{key: j.event.Key, id: j.event.ID, lane: j.event.Lane, number: j.attempt, failed: j.failure != nil}
+}
+
+// tells reports whether a job's result says anything about what its handler calls: not one that was not tried, and not what the
+// handler wants with this very event.
+func (j *job) tells() bool {
+	if j.behind || j.ended.IsZero() {
+		return false
+	}
+	return j.failure == nil || j.failure.outcome == nil || j.failure.outcome.kind == retryAfter
+}
+
+// noteTrial tells the breaker of a job that was tried. What opens it is given back its attempts.
+func (r *runner) noteTrial(ctx context.Context, j *job, fresh bool) {
+	if len(r.breaker.last) == 0 || !j.tells() || ctx.Err() != nil || !r.breaker.note(j.trial(), fresh) {
+		return
+	}
+	r.log.Warn("nearly every attempt fails: reading little, and counting no attempt that fails, until they succeed", "error", firstLine(j.failure.text))
+	r.outage.Store(true)
+	for _, t := range r.breaker.last {
+		if t.failed && t.id != j.event.ID {
+			r.giveBack(t)
+		}
+	}
+}
+
+// giveBack takes back the count of an attempt that failed, unless its event is running again.
+func (r *runner) giveBack(t trial) {
+	for _, list := range [][]engine.Unfinished{r.owed.Unfinished, r.owed.Failed} {
+		for i := range list {
+			if u := &list[i]; u.Event.ID == t.id && u.Failure != nil && u.State == outbox.Retrying {
+				u.Attempt = t.number - 1
+				return
+			}
+		}
+	}
+	if r.parked[t.id] != nil {
+		return
+	}
+	for j := range r.openJobs() {
+		if j.event.ID == t.id {
+			return
+		}
+	}
+	var e engine.Event
+	e.ID, e.Lane = t.id, t.lane
+	r.owed.Failed = append(r.owed.Failed, engine.Unfinished{Event: e, State: outbox.Retrying, Attempt: t.number - 1, Delay: probeRest})
+}
+
+// judge paces what is read and tried again while the breaker is open.
+func (r *runner) judge() {
+	since := r.breaker.since
+	if r.breaker.judge(time.Now()) {
+		r.log.Info("attempts succeed again", "after", time.Since(since).Round(time.Millisecond))
+		r.outage.Store(false)
+	}
+}
+
+// mayRead reports whether something may be read now. A subscription with a rate reads on once nothing is due that it has read: it would
+// else copy the log into deliveries.
+func (r *runner) mayRead() bool {
+	now := time.Now()
+	if r.paused() || r.breaker.open() && now.Before(r.breaker.fresh.next) || r.pacer.room(1) == 0 {
+		return false
+	}
+	next, waits := r.backlog.nextDue()
+	return r.pacer.Limiter == nil || !waits || now.Before(next)
+}
+
+// mayTry reports whether something may be tried again now.
+func (r *runner) mayTry() bool {
+	return !r.paused() && (!r.breaker.open() || !time.Now().Before(r.breaker.again.next)) && r.pacer.room(1) > 0
+}
+
+// paused reports whether a handler has asked to begin nothing for now.
+func (r *runner) paused() bool {
+	until := r.pausedUntil.Load()
+	return until != 0 && time.Now().UnixNano() < until
+}
+
+// notePause heeds what a handler has asked for. Safe for concurrent use.
+func (r *runner) notePause(j *job) {
+	if j.failure == nil || j.failure.outcome == nil || j.failure.outcome.kind != pause {
+		return
+	}
+	now := time.Now()
+	until := now.Add(j.failure.outcome.delay).UnixNano()
+	for {
+		before := r.pausedUntil.Load()
+		if until <= before {
+			return
+		}
+		if r.pausedUntil.CompareAndSwap(before, until) {
+			if before < now.UnixNano() {
+				r.log.Info("paused by the handler", "for", j.failure.outcome.delay, "reason", firstLine(j.failure.text))
+			}
+			return
+		}
+	}
+}

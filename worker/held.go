@@ -1,0 +1,114 @@
+package worker
+
+import (
+	"context"
+	"time"
+
+	"github.com/signalbox-go/signalbox/internal/engine"
+)
+
+const (
+	// holdAbove is how many deliveries a key's line has before the key is held: from then on, its events stay in the log.
+	holdAbove = 100
+	// refillBelow is how many are left of the line of a held key when more are taken from the log.
+	refillBelow = holdAbove / 2
+	// refillMost is how many are taken at once of a key whose line is worked off fast, and refillSoon how fast that is.
+	refillMost = 1000
+	refillSoon = 250 * time.Millisecond
+	// refillLooks is how many events one refill looks at, of all keys of its lane.
+	refillLooks = 10_000
+)
+
+// putOff notes that an event of a window waits behind others of its key, or was not begun in time: in a delivery or, where its key has
+// enough of them, in the log. Only an event that was new to the cursor begins a hold: so nothing of its key that is later was ever
+// settled. One that was late, and is earlier than the hold, becomes a delivery however many there are.
+func (r *runner) putOff(e *engine.Event) {
+	id := lineOf(e)
+	l := r.backlog.lines[id]
+	switch {
+	case l != nil && l.from != 0 && e.ID >= l.from:
+		return
+	case l != nil && l.from == 0 && id.key != "" && l.count >= holdAbove && r.window.New(e):
+		r.owes(time.Now())
+		r.owed.Holds = append(r.owed.Holds, engine.Hold{Lane: id.lane, Key: id.key, From: e.ID})
+		r.backlog.holdKey(id, e.ID)
+		return
+	}
+	r.owes(time.Now())
+	r.owed.Unfinished = append(r.owed.Unfinished, engine.Unfinished{Event: *e})
+	r.backlog.add(id, 1, time.Now())
+}
+
+// refill makes deliveries of what held keys have in the log, where their lines grow short. What is decided about windows has to be
+// settled first: a refill ends at the cursor.
+func (r *runner) refill(ctx context.Context) error {
+	if len(r.backlog.short) == 0 {
+		return nil
+	}
+	if err := r.settle(ctx); err != nil {
+		return err
+	}
+	var ahead *engine.Window
+	if r.ahead != nil {
+		ahead = r.ahead.window
+	}
+	now := time.Now()
+	for lane, wants := range r.backlog.wants(now) {
+		refills, err := r.member.Refill(ctx, lane, wants, ahead, refillLooks, r.cfg.Retention)
+		if err != nil {
+			return err
+		}
+		for _, f := range refills {
+			r.backlog.refilled(lineID{lane, f.Key}, f, now)
+		}
+	}
+	return nil
+}
+
+// holdKey notes that a key is held from an event on.
+func (b *backlog) holdKey(id lineID, from int64) {
+	l := b.lines[id]
+	l.from, l.room = from, holdAbove
+	b.check(id, l)
+}
+
+// check notes whether the line of a held key is short.
+func (b *backlog) check(id lineID, l *line) {
+	if l.from != 0 && (l.count < refillBelow || l.old) {
+		b.short[id] = l
+	} else {
+		delete(b.short, id)
+	}
+}
+
+// wants returns by lane what the short lines have room for: about what their handlers do in a second.
+func (b *backlog) wants(now time.Time) map[int16][]engine.Want {
+	wants := map[int16][]engine.Want{}
+	for id, l := range b.short {
+		if now.Sub(l.refilledAt) < refillSoon {
+			l.room = min(2*l.room, refillMost)
+		} else {
+			l.room = holdAbove
+		}
+		l.refilledAt = now
+		wants[id.lane] = append(wants[id.lane], engine.Want{Key: id.key, Rows: max(0, l.room-l.count)})
+	}
+	return wants
+}
+
+// refilled notes what a refill has brought.
+func (b *backlog) refilled(id lineID, f engine.Refill, now time.Time) {
+	l := b.lines[id]
+	if l == nil {
+		return
+	}
+	if l.count == 0 && f.Rows > 0 {
+		b.wait(id, now)
+	}
+	l.from, l.old = f.From, f.Old
+	b.add(id, f.Rows, now)
+	if l.count == 0 && l.from == 0 {
+		delete(b.lines, id)
+	}
+	b.check(id, l)
+}

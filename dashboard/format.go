@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/signalbox-go/signalbox/outbox"
 	"github.com/signalbox-go/signalbox/outbox/admin"
 )
 
@@ -16,6 +17,7 @@ import (
 var functions = template.FuncMap{
 	"num":     num,
 	"atMost":  atMost,
+	"count":   func(counts map[outbox.State]int64, state outbox.State) int64 { return counts[state] },
 	"rate":    rate,
 	"age":     func(t time.Time) string { return span(time.Since(t)) },
 	"until":   func(t time.Time) string { return span(time.Until(t)) },

@@ -239,12 +239,14 @@ func owners(t *testing.T, db outbox.DB) (lanes map[string]int, sentinel string) 
 	if err != nil || len(s.Subscriptions) == 0 {
 		return nil, ""
 	}
+	lanes = map[string]int{"": s.Subscriptions[0].Lanes[0]}
 	for _, w := range s.Workers {
 		if w.Sentinel {
 			sentinel = w.Name
 		}
+		lanes[w.Name] += s.Subscriptions[0].Lanes[w.ID]
 	}
-	return s.Subscriptions[0].Lanes, sentinel
+	return lanes, sentinel
 }
 
 // TestProcesses runs three subscriptions of two processes each against many publishers, without any fault: each gets every

@@ -22,14 +22,14 @@ func Glance(ctx context.Context, db DB) (*Status, error) {
 		return engine.Scanning(ctx, db, func(tx pgx.Tx) error {
 			rows, _ := tx.Query(ctx, glanceSQL, id, GlanceMost+1)
 			var (
-				state     string
+				state     outbox.State
 				n         int64
 				published time.Time
 				failing   *time.Time
 			)
 			_, err := pgx.ForEachRow(rows, []any{&state, &n, &published, &failing}, func() error {
 				s.Deliveries[state] = n
-				if state != string(outbox.Dead) && state != string(outbox.Skipped) {
+				if state != outbox.Dead && state != outbox.Skipped {
 					s.holds(OldestEvent{PublishedAt: published, State: state})
 				}
 				if failing != nil && (s.FailingSince == nil || failing.Before(*s.FailingSince)) {

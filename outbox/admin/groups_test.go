@@ -186,7 +186,7 @@ func TestMarks(t *testing.T) {
 	if err != nil || len(lanes) != engine.Lanes {
 		t.Fatalf("%d lanes, %v", len(lanes), err)
 	}
-	if want := (admin.LaneRow{Lane: 5, Owner: t.Name(), AfterID: 64, Behind: 1}); lanes[5] != want {
+	if want := (admin.LaneRow{Lane: 5, OwnerID: worker, Owner: t.Name(), AfterID: 64, Behind: 1}); lanes[5] != want {
 		t.Errorf("%+v, want %+v", lanes[5], want)
 	}
 	if evicted, err := engine.Evict(ctx, db.Conn(t), worker, "test"); err != nil || !evicted {

@@ -42,7 +42,7 @@ func TestLastWorkerDies(t *testing.T) {
 				}
 				return status
 			}
-			if status := glance(); !status.Workers[0].Live || len(status.Concerns) != 0 || status.Subscriptions[0].Lanes["last"] != engine.Lanes {
+			if status := glance(); !status.Workers[0].Live || len(status.Concerns) != 0 || status.Subscriptions[0].Lanes[status.Workers[0].ID] != engine.Lanes {
 				t.Errorf("while it lives: %+v", status)
 			}
 			var served *admin.ServedError
@@ -65,7 +65,7 @@ func TestLastWorkerDies(t *testing.T) {
 			if c := status.Concerns; len(c) != 1 || c[0].Kind != admin.ConcernUnserved || c[0].Events != 1 {
 				t.Errorf("concerns: %+v", c)
 			}
-			if lanes := status.Subscriptions[0].Lanes; len(lanes) != 1 || lanes[""] != engine.Lanes {
+			if lanes := status.Subscriptions[0].Lanes; len(lanes) != 1 || lanes[0] != engine.Lanes {
 				t.Errorf("lanes: %v", lanes)
 			}
 			if status.Doorbell != "unattended" {

@@ -33,7 +33,7 @@ type subscriptionLine struct {
 	Lag        admin.Lag
 	Oldest     *admin.OldestEvent
 	Failing    bool
-	Deliveries map[outbox.State]int64 // by state, as of an admin.Glance
+	Deliveries map[outbox.State]int64 // by state, of a bounded status
 	Out        spark
 }
 

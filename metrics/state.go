@@ -138,7 +138,7 @@ func (s *outboxState) read() ([]prometheus.Metric, error) {
 		if _, err = tx.Exec(ctx, `select set_config('statement_timeout', $1, true)`, timeout); err != nil {
 			return err
 		}
-		if status, err = admin.Glance(ctx, nested{tx}); err != nil {
+		if status, err = admin.GetBoundedStatus(ctx, nested{tx}); err != nil {
 			return err
 		}
 		subscriptions, err = admin.ListSubscriptions(ctx, tx)

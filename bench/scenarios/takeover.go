@@ -174,7 +174,7 @@ func (p *pair) kill(ctx context.Context, sentinel bool) (time.Duration, error) {
 
 // victim returns whom to kill and its lanes, once both own half of the lanes.
 func (p *pair) victim(ctx context.Context, sentinel bool) (*process, []int16, bool) {
-	status, err := admin.ReadStatus(ctx, p.d.pool)
+	status, err := admin.GetStatus(ctx, p.d.pool)
 	if err != nil || len(status.Workers) != 2 || status.Workers[0].Sentinel == status.Workers[1].Sentinel {
 		return nil, nil, false
 	}

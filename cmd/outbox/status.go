@@ -68,7 +68,7 @@ func (s *statusCommand) Run(ctx context.Context, c *console) error {
 
 // look prints the status once.
 func (s *statusCommand) look(ctx context.Context, c *console, pool *pgxpool.Pool) error {
-	status, err := admin.ReadStatus(ctx, pool)
+	status, err := admin.GetStatus(ctx, pool)
 	if err != nil {
 		return err
 	}

@@ -109,7 +109,7 @@ func (s *subscriptionsShowCommand) Run(ctx context.Context, c *console) error {
 	if err != nil {
 		return err
 	}
-	status, err := admin.ReadStatus(ctx, pool)
+	status, err := admin.GetStatus(ctx, pool)
 	if err != nil {
 		return err
 	}

@@ -36,7 +36,7 @@ func TestLastWorkerDies(t *testing.T) {
 
 			glance := func() *admin.Status {
 				t.Helper()
-				status, err := admin.Glance(ctx, db.Pool)
+				status, err := admin.GetBoundedStatus(ctx, db.Pool)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -101,8 +101,8 @@ func TestRareTopic(t *testing.T) {
 	exec(`insert into outbox.events (topic, payload, published_at) select 'other', '1', now() - interval '3 h' from generate_series(1, 200000)`)
 	exec(`insert into outbox.events (topic, payload, published_at) values ('rare', '1', now() - interval '2 h')`)
 	for name, read := range map[string]func() (*admin.Status, error){
-		"ReadStatus": func() (*admin.Status, error) { return admin.ReadStatus(ctx, db.Pool) },
-		"Glance":     func() (*admin.Status, error) { return admin.Glance(ctx, db.Pool) },
+		"GetStatus":        func() (*admin.Status, error) { return admin.GetStatus(ctx, db.Pool) },
+		"GetBoundedStatus": func() (*admin.Status, error) { return admin.GetBoundedStatus(ctx, db.Pool) },
 	} {
 		status, err := read()
 		if err != nil {
@@ -122,7 +122,7 @@ func TestRareTopic(t *testing.T) {
 	// Whatever the topics of what was passed: nothing waits, and nothing of it was handled.
 	m, _ := enginetest.Member(t, db, s)
 	enginetest.Settle(t, m, 1)
-	status, err := admin.Glance(ctx, db.Pool)
+	status, err := admin.GetBoundedStatus(ctx, db.Pool)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -144,8 +144,8 @@ func TestEverythingFails(t *testing.T) {
 	kinds := func() (kinds []admin.ConcernKind, oldest *admin.OldestEvent) {
 		t.Helper()
 		for _, read := range []func() (*admin.Status, error){
-			func() (*admin.Status, error) { return admin.ReadStatus(ctx, db.Pool) },
-			func() (*admin.Status, error) { return admin.Glance(ctx, db.Pool) },
+			func() (*admin.Status, error) { return admin.GetStatus(ctx, db.Pool) },
+			func() (*admin.Status, error) { return admin.GetBoundedStatus(ctx, db.Pool) },
 		} {
 			status, err := read()
 			if err != nil {

@@ -90,9 +90,9 @@ type WorkerStatus struct {
 	Subscriptions []string  `json:"subscriptions"`
 }
 
-// ReadStatus collects a Status. It looks at no more than 10,000 events of each subscription, so it is quick however far
-// one is behind; but it counts all deliveries: see [Glance]. Safe for concurrent use as far as db is.
-func ReadStatus(ctx context.Context, db outbox.DB) (*Status, error) {
+// GetStatus returns the status of the outbox. It looks at no more than 10,000 events of each subscription, so it is quick however far one
+// is behind; but it counts all deliveries: see [GetBoundedStatus]. Safe for concurrent use as far as db is.
+func GetStatus(ctx context.Context, db outbox.DB) (*Status, error) {
 	return readStatus(ctx, db, func(id int32, s *SubscriptionStatus) error {
 		if err := countBy(ctx, db, s.Deliveries, `
 			select d.state, count(*) from outbox.deliveries d where d.subscription_id = $1 group by d.state`, id); err != nil {

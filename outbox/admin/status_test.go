@@ -21,7 +21,7 @@ func TestStatus(t *testing.T) {
 	db := pgtest.New(t)
 	read := func() admin.SubscriptionStatus {
 		t.Helper()
-		s, err := admin.ReadStatus(ctx, db.Pool)
+		s, err := admin.GetStatus(ctx, db.Pool)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -109,7 +109,7 @@ func TestStatusOfLog(t *testing.T) {
 	last := int64(0)
 	expect := func(id int64, heldBy ...string) {
 		t.Helper()
-		status, err := admin.ReadStatus(ctx, db.Pool)
+		status, err := admin.GetStatus(ctx, db.Pool)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -155,7 +155,7 @@ func TestStatusOfWorkers(t *testing.T) {
 	}
 	doorbell := func(want admin.Doorbell) *admin.Status {
 		t.Helper()
-		status, err := admin.ReadStatus(ctx, db.Pool)
+		status, err := admin.GetStatus(ctx, db.Pool)
 		if err != nil || status.Doorbell != want {
 			t.Fatalf("the doorbell is %q, %v; want %q", status.Doorbell, err, want)
 		}

@@ -29,7 +29,7 @@ func TestPlans(t *testing.T) {
 			Pages: 64*8 + 3*lagScan,
 		},
 		{
-			Name: "bounded status", Setup: engine.ScanSetup, SQL: boundedSQL,
+			Name: "bounded_status", Setup: engine.ScanSetup, SQL: boundedSQL,
 			Args:  func([]int64) []any { return []any{sub.ID, BoundedCount + 1} },
 			Want:  []string{"deliveries: Index Scan deliveries_decide", "deliveries: Index Scan deliveries_line", "deliveries: Index Scan deliveries_due", "deliveries: Index Scan deliveries_owner"},
 			Pages: 3 * (BoundedCount + 200), // whatever else there is

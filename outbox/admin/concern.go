@@ -7,7 +7,7 @@ import (
 	"github.com/signalbox-go/signalbox/outbox"
 )
 
-// A Concern is something about a subscription that somebody should look at.
+// A Concern is a condition of a subscription that needs attention.
 type Concern struct {
 	Subscription string      `json:"subscription"` // "" where it concerns all of them
 	Kind         ConcernKind `json:"kind"`
@@ -30,7 +30,7 @@ const (
 	ConcernBehind   ConcernKind = "behind"  // of no subscription: workers refuse to serve, with outbox.ErrLogBehind
 )
 
-// HeldTooLong is the age of the oldest event from which on it is a concern that a subscription has yet to settle it.
+// HeldTooLong is how old the oldest unsettled event may be before a status reports ConcernHolds.
 const HeldTooLong = time.Hour
 
 // FailingTooLong is for how long an event may fail before that is a concern, while others succeed.

@@ -17,7 +17,7 @@ import (
 // A Status says how the outbox is doing.
 type Status struct {
 	At            time.Time            `json:"at"`       // when it was read, by the database's clock
-	Concerns      []Concern            `json:"concerns"` // what somebody should look at; none where events flow
+	Concerns      []Concern            `json:"concerns"` // what needs attention; none where events flow
 	Subscriptions []SubscriptionStatus `json:"subscriptions"`
 	Workers       []WorkerStatus       `json:"workers"`
 	Doorbell      Doorbell             `json:"doorbell"`

@@ -154,14 +154,14 @@ func (h *Handler) deadLetters(ctx context.Context, r *http.Request) (*view, erro
 	known := false
 	for _, s := range status.Subscriptions {
 		here := s.Name == p.Subscription
-		p.Tabs = append(p.Tabs, tab{s.Name, link("deadletters", "subscription", s.Name), s.Deliveries[string(outbox.Dead)], here})
+		p.Tabs = append(p.Tabs, tab{s.Name, link("deadletters", "subscription", s.Name), s.Deliveries[outbox.Dead], here})
 		if !here {
 			continue
 		}
 		known = true
 		for _, state := range states {
 			p.Pills = append(p.Pills, tab{
-				string(state), withQuery("deadletters", with(without(q, "after"), "state", string(state))), s.Deliveries[string(state)], state == p.State,
+				string(state), withQuery("deadletters", with(without(q, "after"), "state", string(state))), s.Deliveries[state], state == p.State,
 			})
 		}
 	}
@@ -175,7 +175,7 @@ func (h *Handler) deadLetters(ctx context.Context, r *http.Request) (*view, erro
 func worst(list []admin.SubscriptionStatus) string {
 	most := list[0]
 	for _, s := range list {
-		if s.Deliveries[string(outbox.Dead)] > most.Deliveries[string(outbox.Dead)] {
+		if s.Deliveries[outbox.Dead] > most.Deliveries[outbox.Dead] {
 			most = s
 		}
 	}

@@ -260,15 +260,15 @@ func TestAdminister(t *testing.T) {
 	s.get(t, "subscription?name=mails").check(t, "resumed", 200, "!Paused since")
 
 	eventually(t, "what was handled is recorded", func() bool {
-		status, err := admin.ReadStatus(t.Context(), s.Pool)
-		return err == nil && status.Subscriptions[0].Lag.Events == 0 && status.Subscriptions[0].Lanes[""] == 0
+		status, err := admin.GetStatus(t.Context(), s.Pool)
+		return err == nil && status.Subscriptions[0].Lag.Events == 0 && status.Subscriptions[0].Lanes[0] == 0
 	})
 	s.get(t, "replay?name=mails&from=6").check(t, "preview", 200, "Replay 5 events to mails?", "cursors go back")
 	s.post(t, "replay", "name", "mails", "from", "6").check(t, "replay", 303)
 	eventually(t, "five came again", func() bool { return c.handled.Load() == 15 })
 	eventually(t, "that is recorded", func() bool {
-		status, err := admin.ReadStatus(t.Context(), s.Pool)
-		return err == nil && status.Subscriptions[0].Lag.Events == 0 && status.Subscriptions[0].Lanes[""] == 0
+		status, err := admin.GetStatus(t.Context(), s.Pool)
+		return err == nil && status.Subscriptions[0].Lag.Events == 0 && status.Subscriptions[0].Lanes[0] == 0
 	})
 	s.get(t, "replay?name=mails&from=1&until=3&topic=orders.*").check(t, "filtered preview", 200, "Replay 3 events", "become deliveries")
 	s.post(t, "replay", "name", "mails", "from", "1", "until", "3", "topic", "orders.*").check(t, "filtered replay", 303)

@@ -134,7 +134,7 @@ func (c *cached) get(ctx context.Context, db admin.DB, every time.Duration) (*ad
 	if c.status != nil && time.Since(c.at) < every/2 {
 		return c.status, nil
 	}
-	status, err := admin.Glance(ctx, db)
+	status, err := admin.GetBoundedStatus(ctx, db)
 	if err != nil {
 		return nil, err
 	}

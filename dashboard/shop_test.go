@@ -256,7 +256,7 @@ func (s *site) fill(t *testing.T) {
 		}
 	}
 	eventually(t, "all is handled", func() bool {
-		status, err := admin.ReadStatus(t.Context(), s.Pool)
+		status, err := admin.GetStatus(t.Context(), s.Pool)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -45,6 +45,7 @@ func (l laneCell) Far() bool { return l.Behind > 10_000 }
 
 // ownerOfLanes is a worker with how many lanes it owns.
 type ownerOfLanes struct {
+	ID    int64
 	Name  string
 	Lanes int
 	Shade int
@@ -70,11 +71,11 @@ func (h *Handler) subscription(ctx context.Context, r *http.Request) (*view, err
 	}
 	for _, lane := range lanes {
 		cell := laneCell{LaneRow: lane}
-		if lane.Owner != "" {
-			n := slices.IndexFunc(p.Owners, func(o ownerOfLanes) bool { return o.Name == lane.Owner })
+		if lane.OwnerID != 0 {
+			n := slices.IndexFunc(p.Owners, func(o ownerOfLanes) bool { return o.ID == lane.OwnerID })
 			if n < 0 {
 				n = len(p.Owners)
-				p.Owners = append(p.Owners, ownerOfLanes{Name: lane.Owner, Shade: n%shades + 1})
+				p.Owners = append(p.Owners, ownerOfLanes{ID: lane.OwnerID, Name: lane.Owner, Shade: n%shades + 1})
 			}
 			p.Owners[n].Lanes++
 			cell.Shade = p.Owners[n].Shade

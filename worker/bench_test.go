@@ -145,7 +145,7 @@ func BenchmarkDoorbell(b *testing.B) {
 	})
 	defer stop()
 	for armed := false; !armed; {
-		s, err := admin.ReadStatus(b.Context(), pool)
+		s, err := admin.GetStatus(b.Context(), pool)
 		if err != nil {
 			b.Fatal(err)
 		}

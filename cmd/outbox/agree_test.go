@@ -56,9 +56,9 @@ func newTwin(t *testing.T) *twin {
 	return s
 }
 
-func (s *twin) exec(t *testing.T, sql string, args ...any) {
+func (s *twin) exec(t *testing.T, sql string) {
 	t.Helper()
-	if _, err := s.Pool.Exec(t.Context(), sql, args...); err != nil {
+	if _, err := s.Pool.Exec(t.Context(), sql); err != nil {
 		t.Fatalf("%s: %v", sql, err)
 	}
 }

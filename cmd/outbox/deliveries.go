@@ -183,8 +183,8 @@ func deliveryText(d *admin.DeliveryRow) string {
 
 // decideHelp is what the three verbs that decide have in common.
 const decideHelp = `
-Which ones, the filter says; "outbox deliveries list" takes the same and shows them. It says how many they are, and asks, or wants
---yes. What is running stays as it is.`
+Acts on the deliveries that match the filter; preview them with "outbox deliveries list". Shows the count and asks for confirmation
+unless --yes is given. Running deliveries are not touched.`
 
 type deliveriesRetryCommand struct {
 	deliveryFilter
@@ -271,7 +271,7 @@ type decision struct {
 
 func (d decision) run(ctx context.Context, c *console, database cli.Database, chosen *deliveryFilter, sure confirmation, as asJSON) error {
 	if slices.Contains(chosen.State, string(outbox.Running)) {
-		return &cli.UsageError{Err: fmt.Errorf("--state running: nobody can decide about what its worker is handling")}
+		return &cli.UsageError{Err: fmt.Errorf("--state running: what a worker is handling cannot be decided about: wait until it is delivered or fails")}
 	}
 	pool, err := open(ctx, database)
 	if err != nil {

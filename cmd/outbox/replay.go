@@ -34,14 +34,14 @@ func (*replayCommand) Help() string {
 	return `Has a subscription handle events again that it has handled. Other subscriptions do not notice. Without --yes it is a dry run: it says
 how many events that would be, and changes nothing.
 
-Everything from a place on. The subscription goes back in the log, in the order of keys, as soon as its workers have let go of
-it, about a second:
+Everything from a position on. The subscription rewinds as soon as its workers release its lanes, which takes about a second, and
+handles everything since in order by key:
 
 	outbox replay search --from 7d
 	outbox replay search --from 2026-01-31T12:00:00Z --yes
 	outbox replay search --from beginning --yes
 
-Or just the events that match a filter. They are tried again beside what is new; for most of a log, going back is faster:
+Or just the events that match a filter. They are tried again beside what is new; for most of a log, a rewind is faster:
 
 	outbox replay mails --topic orders.placed --since 2h --until 1h --yes
 	outbox replay mails --payload '{"customer": "A-17"}' --rate 100 --yes
@@ -119,15 +119,15 @@ func (r *replayCommand) rewind(ctx context.Context, c *console, pool *database) 
 	if r.JSON {
 		return c.print(replayed{Subscription: r.Subscription, Events: n.Events, Estimated: n.Estimated, Done: true})
 	}
-	return c.write(fmt.Sprintf(c.outbox.Advice("%s went back. %s will be handled again: \"outbox status --watch\" shows how it gets on.\n"), plain.Quote(r.Subscription), estimateText(n)))
+	return c.write(fmt.Sprintf(c.outbox.Advice("%s is rewound. %s will be handled again: \"outbox status --watch\" shows how it gets on.\n"), plain.Quote(r.Subscription), estimateText(n)))
 }
 
-// interruptedRewind says whether somebody has to do something.
+// interruptedRewind says whether something is left to do.
 func (r *replayCommand) interruptedRewind(ctx context.Context, c *console, pool *database, err error) error {
 	look, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
 	if row, failure := admin.GetSubscription(look, pool, r.Subscription); failure == nil && row.RewindTo != nil {
-		fmt.Fprintf(c.err, "\nIt is asked for, and %s goes back as soon as its workers have let go of it. To wait for that, run again:\n\n\t%s\n\n",
+		fmt.Fprintf(c.err, "\nRewind requested. %s will rewind as soon as its workers release its lanes. To wait for that, run again:\n\n\t%s\n\n",
 			plain.Quote(r.Subscription), r.command(0, 0))
 	} else {
 		fmt.Fprintf(c.err, "\nIt was not begun. To do it:\n\n\t%s\n\n", r.command(0, 0))

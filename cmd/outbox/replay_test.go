@@ -237,7 +237,7 @@ func TestReplayFromIsInterrupted(t *testing.T) {
 	})
 	interrupt(t, cmd)
 	_ = cmd.Wait()
-	if code := cmd.ProcessState.ExitCode(); code != 130 || !strings.Contains(complaints.String(), "as soon as its workers have let go") ||
+	if code := cmd.ProcessState.ExitCode(); code != 130 || !strings.Contains(complaints.String(), "as soon as its workers release its lanes") ||
 		!strings.Contains(complaints.String(), "\toutbox replay mails --from 1 --yes\n") {
 		t.Errorf("exit code %d: %s", code, &complaints)
 	}

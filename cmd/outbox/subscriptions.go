@@ -91,10 +91,10 @@ func (*subscriptionsShowCommand) Help() string {
 // A subscriptionView is what "outbox subscriptions show --json" prints.
 type subscriptionView struct {
 	admin.SubscriptionRow
-	Lag        admin.Lag          `json:"lag"`
-	Oldest     *admin.OldestEvent `json:"oldest"`
-	Deliveries map[string]int64   `json:"deliveries"`
-	Lanes      map[string]int     `json:"lanes"`
+	Lag        admin.Lag              `json:"lag"`
+	Oldest     *admin.OldestEvent     `json:"oldest"`
+	Deliveries map[outbox.State]int64 `json:"deliveries"`
+	Lanes      map[int64]int          `json:"lanes"`
 }
 
 func (s *subscriptionsShowCommand) Run(ctx context.Context, c *console) error {
@@ -107,7 +107,7 @@ func (s *subscriptionsShowCommand) Run(ctx context.Context, c *console) error {
 	if err != nil {
 		return err
 	}
-	status, err := admin.ReadStatus(ctx, pool)
+	status, err := admin.GetStatus(ctx, pool)
 	if err != nil {
 		return err
 	}
@@ -133,10 +133,10 @@ func (s *subscriptionsShowCommand) Run(ctx context.Context, c *console) error {
 		field{"State", stateText(*row)},
 		field{"Paused", paused},
 		field{"Workers", plain.Quote(strings.Join(row.Workers, " "))},
-		field{"Lanes", counts(now.Lanes, "nobody")},
+		field{"Lanes", lanesText(status.Workers, now.Lanes)},
 		field{"Lag", lagText(now.Lag)},
 		field{"Oldest unfinished", oldestText(now, status.At)},
-		field{"Deliveries", counts(now.Deliveries, "")},
+		field{"Deliveries", counts(now.Deliveries)},
 	)
 	return c.write(b.String())
 }

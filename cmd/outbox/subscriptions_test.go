@@ -40,7 +40,7 @@ func TestSubscriptionsCreate(t *testing.T) {
 		succeed(t, db, append([]string{"subscriptions", "create", name, "--topics", "orders.>"}, test.from...)...)
 		var view subscriptionView
 		decode(t, db, &view, "subscriptions", "show", name)
-		if view.Name != name || view.Lag.Events != test.lag || !slices.Equal(view.Topics, []string{"orders.>"}) || view.Lanes[""] != engine.Lanes {
+		if view.Name != name || view.Lag.Events != test.lag || !slices.Equal(view.Topics, []string{"orders.>"}) || view.Lanes[0] != engine.Lanes {
 			t.Errorf("%s: %+v, want a lag of %d", name, view, test.lag)
 		}
 	}
@@ -108,7 +108,7 @@ func TestSubscriptionsShowBlocked(t *testing.T) {
 		update outbox.deliveries d set key = 'k', attempt = case d.event_id when $1 then 1 else 0 end where d.event_id in ($1, $2)`, ids[6], ids[7]); err != nil {
 		t.Fatal(err)
 	}
-	status, err := admin.ReadStatus(t.Context(), db.Pool)
+	status, err := admin.GetStatus(t.Context(), db.Pool)
 	if err != nil {
 		t.Fatal(err)
 	}

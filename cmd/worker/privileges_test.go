@@ -81,7 +81,7 @@ func TestPrivileges(t *testing.T) {
 	store("pressure")
 	// What all have settled goes because of its age.
 	eventually(t, time.Minute, "the log is empty", func() bool {
-		status, err := admin.ReadStatus(t.Context(), owner)
+		status, err := admin.GetStatus(t.Context(), owner)
 		return err == nil && len(status.Subscriptions) == 2 && status.Log.OldestAt == nil
 	})
 

@@ -15,7 +15,7 @@ import (
 // checkSubscriptions looks for those that do not get on: they keep the log from being deleted. That no worker runs is
 // no finding; that a subscription has waited for one for too long is.
 func checkSubscriptions(ctx context.Context, p *patient) ([]Finding, error) {
-	status, err := admin.ReadStatus(ctx, p.conn)
+	status, err := admin.GetStatus(ctx, p.conn)
 	if errors.Is(err, outbox.ErrRowSecurity) {
 		return nil, nil // a finding of checkCluster
 	}

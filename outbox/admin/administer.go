@@ -20,7 +20,7 @@ type SubscriptionRow struct {
 	Topics    []string   `json:"topics"`
 	CreatedAt time.Time  `json:"created_at"`
 	PausedAt  *time.Time `json:"paused_at"` // nil while it is not paused
-	RewindTo  *int64     `json:"rewind_to"` // it goes back to just after this id once its workers have let go of its lanes; nil when no rewind waits
+	RewindTo  *int64     `json:"rewind_to"` // it rewinds to just after this id once its workers release its lanes; nil when no rewind waits
 	Workers   []string   `json:"workers"`   // names of the live ones
 	Owned     int        `json:"owned"`     // lanes whose owner lives: none soon after it was paused, otherwise soon all, if it has workers
 }
@@ -112,7 +112,7 @@ func DeleteSubscription(ctx context.Context, db DB, name string, force bool) err
 			return err
 		}
 		if !force {
-			// In a later statement: nobody can join any more.
+			// In a later statement: no worker can join any more.
 			rows, _ := tx.Query(ctx, `
 				select w.name from outbox.members m join outbox.workers w on w.id = m.worker_id
 				where m.subscription_id = $1 and `+engine.LiveSQL+`

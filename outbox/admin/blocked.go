@@ -47,7 +47,7 @@ order by l.waiting desc, l.head`
 // concurrent use as far as db is.
 func ListBlockedKeys(ctx context.Context, db DB, name string, limit int) (list []BlockedKey, err error) {
 	err = engine.Scanning(ctx, db, func(tx pgx.Tx) error {
-		rows, _ := tx.Query(ctx, blockedKeysSQL, name, GlanceMost, limit)
+		rows, _ := tx.Query(ctx, blockedKeysSQL, name, BoundedCount, limit)
 		if list, err = pgx.CollectRows(rows, pgx.RowToStructByPos[BlockedKey]); err != nil || len(list) > 0 {
 			return err
 		}

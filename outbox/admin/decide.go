@@ -149,8 +149,8 @@ func ListDeliveries(ctx context.Context, db outbox.DB, f DeliveryFilter, o ListO
 	return page, nil
 }
 
-// CountDeliveries returns how many deliveries match: what retrying, skipping or discarding them would change. It returns
-// ErrUnknownSubscription where there is no subscription of that name. Safe for concurrent use as far as db is.
+// CountDeliveries returns how many deliveries match: what a decision would change. It returns ErrUnknownSubscription for an unknown
+// subscription, and ErrInvalidFilter for an invalid filter. Safe for concurrent use as far as db is.
 func CountDeliveries(ctx context.Context, db outbox.DB, f DeliveryFilter) (int64, error) {
 	args, err := f.args()
 	if err != nil {
@@ -170,13 +170,15 @@ func CountDeliveries(ctx context.Context, db outbox.DB, f DeliveryFilter) (int64
 	return n, nil
 }
 
-// RetryDeliveries lets the deliveries that match be tried again, at once and with all their attempts, and returns how many there
-// are. Those of one key are tried in order, and what is behind them in their key waits. What is running, or just being settled,
-// stays as it is. It returns ErrUnknownSubscription where there is no subscription of that name. In a transaction, it counts
-// from the commit on. Safe for concurrent use as far as db is.
+// RetryDeliveries has the deliveries that match tried again, at once and with all their attempts, and returns how many there are.
+// Those of one key are tried in order, and later events of the key wait for them. Running deliveries, and those just being settled, are not
+// touched. It is one statement, all or nothing; in a transaction, it takes effect at commit. [DecideInChunks] is for very many.
 //
 // Deliveries that are [Blocked] cannot be retried: they are tried once the first one of their key is done. A filter of those is an
 // ErrInvalidFilter.
+//
+// It returns ErrUnknownSubscription for an unknown subscription, and ErrInvalidFilter for an invalid filter. Safe for concurrent use as
+// far as db is.
 func RetryDeliveries(ctx context.Context, db outbox.DB, f DeliveryFilter) (int64, error) {
 	if slices.Contains(f.States, Blocked) {
 		return 0, fmt.Errorf("%w: blocked deliveries wait for the first one of their key: retry, skip or discard that one", ErrInvalidFilter)

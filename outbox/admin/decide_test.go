@@ -90,7 +90,7 @@ func TestBlockedFilter(t *testing.T) {
 	if look, err := admin.ListDeliveryGroups(ctx, db, f, 0, 10); err != nil || fmt.Sprint(look.IDs) != "[2 4]" || look.Count != 2 {
 		t.Errorf("looked at %+v, %v", look, err)
 	}
-	if status, err := admin.ReadStatus(ctx, db); err != nil || status.Subscriptions[0].Deliveries[admin.Blocked] != 2 {
+	if status, err := admin.GetStatus(ctx, db); err != nil || status.Subscriptions[0].Deliveries[admin.Blocked] != 2 {
 		t.Errorf("status: %+v, %v", status, err)
 	}
 	if n, err := admin.RetryDeliveries(ctx, db, f); n != 0 || !errors.Is(err, admin.ErrInvalidFilter) {

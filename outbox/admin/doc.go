@@ -5,7 +5,7 @@
 //   - Handling events again: [Rewind] for everything from a position on, [Replay] for the events that match a filter.
 //   - What failed: [ListDeliveries], [ListDeliveryGroups], [CountDeliveries]; [RetryDeliveries], [SkipDeliveries] and
 //     [DiscardDeliveries] decide about it, and [DecideInChunks] about very much of it.
-//   - How it is doing: [ReadStatus].
+//   - How it is doing: [GetStatus], [GetBoundedStatus].
 //   - What operators type: [ParseTime], [ParsePosition].
 //
 // Lists return a [Page] at a time. Functions that name a subscription return [outbox.ErrUnknownSubscription] where there is none of that

@@ -44,13 +44,13 @@ func TestGlance(t *testing.T) {
 	db := watched(t)
 	read := func() admin.SubscriptionStatus {
 		t.Helper()
-		s, err := admin.Glance(ctx, db.Pool)
+		s, err := admin.GetBoundedStatus(ctx, db.Pool)
 		if err != nil || len(s.Subscriptions) != 2 {
 			t.Fatalf("%+v, %v", s, err)
 		}
 		return s.Subscriptions[1]
 	}
-	exact, err := admin.ReadStatus(ctx, db.Pool)
+	exact, err := admin.GetStatus(ctx, db.Pool)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,11 +73,11 @@ func TestGlance(t *testing.T) {
 	fill(1_000, 26_999, "dead", true)
 	fill(30_000, 33_999, "retrying", false)
 	got := read()
-	if got.Deliveries["dead"] != admin.GlanceMost+1 || got.Deliveries["retrying"] != 2001 || got.Deliveries[admin.Blocked] != 2003 || got.Deliveries["running"] != 2 || got.Deliveries["skipped"] != 1 {
+	if got.Deliveries["dead"] != admin.BoundedCount+1 || got.Deliveries["retrying"] != 2001 || got.Deliveries[admin.Blocked] != 2003 || got.Deliveries["running"] != 2 || got.Deliveries["skipped"] != 1 {
 		t.Errorf("of many that are dead: %v, %d blocked", got.Deliveries, got.Deliveries[admin.Blocked])
 	}
 	fill(40_000, 79_999, "retrying", false)
-	if got := read(); got.Deliveries["retrying"]+got.Deliveries[admin.Blocked] <= admin.GlanceMost || got.Deliveries[admin.Blocked] <= admin.GlanceMost-10 {
+	if got := read(); got.Deliveries["retrying"]+got.Deliveries[admin.Blocked] <= admin.BoundedCount || got.Deliveries[admin.Blocked] <= admin.BoundedCount-10 {
 		t.Errorf("of many that are retrying: %v, %d blocked", got.Deliveries, got.Deliveries[admin.Blocked])
 	}
 }
@@ -186,7 +186,7 @@ func TestMarks(t *testing.T) {
 	if err != nil || len(lanes) != engine.Lanes {
 		t.Fatalf("%d lanes, %v", len(lanes), err)
 	}
-	if want := (admin.LaneRow{Lane: 5, Owner: t.Name(), AfterID: 64, Behind: 1}); lanes[5] != want {
+	if want := (admin.LaneRow{Lane: 5, OwnerID: worker, Owner: t.Name(), AfterID: 64, Behind: 1}); lanes[5] != want {
 		t.Errorf("%+v, want %+v", lanes[5], want)
 	}
 	if evicted, err := engine.Evict(ctx, db.Conn(t), worker, "test"); err != nil || !evicted {

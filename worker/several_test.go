@@ -199,7 +199,7 @@ func TestAnotherOutbox(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, one := range s.Subscriptions {
-			if one.Lag.Events > 0 || one.Deliveries[outbox.Dead]+one.Deliveries[outbox.Retrying]+one.Deliveries[string(outbox.Running)] > 0 {
+			if one.Lag.Events > 0 || one.Deliveries[outbox.Dead]+one.Deliveries[outbox.Retrying]+one.Deliveries[outbox.Running] > 0 {
 				return false
 			}
 		}

@@ -150,7 +150,7 @@ func notice(q url.Values) string {
 	case done == "replay":
 		return events + " " + plural(n, "is", "are") + " replayed."
 	case decisions[done].Name != "" && n == 0:
-		return "There was nothing left to decide: somebody else did, or it was delivered."
+		return "There was nothing left to decide: someone else did, or it was delivered."
 	case done == "retry":
 		return events + " will be tried again now."
 	case done == "skip":

@@ -95,7 +95,7 @@ func steps(published time.Time, f admin.EventFate) []step {
 	}
 	switch f.Fate {
 	case admin.FateDead:
-		list = append(list, step{Kind: "dead", Text: "Given up: it waits for somebody to decide"})
+		list = append(list, step{Kind: "dead", Text: "Given up: it waits for a decision"})
 		if d.StopsKey {
 			list[len(list)-1].Text += ", and its key with it"
 		}

@@ -29,7 +29,7 @@ type Config struct {
 	// ReadOnly refuses every action. Defaults to false.
 	ReadOnly bool
 
-	// Token lets in whoever knows it: typed into a form, which leaves a cookie for 12 hours, or as "Authorization: Bearer
+	// Token admits anyone who knows it: typed into a form, which leaves a cookie for 12 hours, or as "Authorization: Bearer
 	// …". At least 16 bytes. Defaults to none.
 	Token string
 
@@ -74,7 +74,7 @@ type Handler struct {
 // NewHandler returns a Handler that shows the outbox in db, usually a *pgxpool.Pool. It does not touch db before the first
 // request, and outlives its restarts. It returns ErrInvalidConfig for a config that is not possible.
 //
-// The streams that keep pages up to date stay open for as long as somebody watches: let the server call Close when it shuts
+// The streams that keep pages up to date stay open while they are watched: let the server call Close when it shuts
 // down, with server.RegisterOnShutdown(h.Close).
 func NewHandler(db admin.DB, config Config) (*Handler, error) {
 	switch {

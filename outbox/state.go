@@ -9,8 +9,8 @@ type State string
 const (
 	Retrying State = "retrying" // to be tried again, or for the first time once those before it are done
 	Running  State = "running"  // its worker, the owner, has begun an attempt
-	Dead     State = "dead"     // given up; kept until somebody decides
-	Skipped  State = "skipped"  // set aside by its handler or by somebody; kept with the reason
+	Dead     State = "dead"     // given up; kept until it is retried, skipped or discarded
+	Skipped  State = "skipped"  // set aside by its handler or an operator; kept with the reason
 )
 
 // A Failure is kept with a delivery, one for each attempt.

@@ -162,7 +162,7 @@ func deliveryText(d *admin.DeliveryRow) string {
 		due = clock(d.DueAt)
 	}
 	if d.StopsKey {
-		holds = "the events of its key, until somebody decides"
+		holds = "the events of its key, until you decide"
 	}
 	b.WriteByte('\n')
 	fields(&b,
@@ -229,7 +229,7 @@ retried until then.
 
 func (s *deliveriesSkipCommand) Run(ctx context.Context, c *console) error {
 	if strings.TrimSpace(s.Reason) == "" {
-		return &cli.UsageError{Err: errors.New("--reason is empty: say why, for whoever finds them")}
+		return &cli.UsageError{Err: errors.New("--reason is empty: say why, for the next person who looks")}
 	}
 	skip := func(ctx context.Context, db outbox.DB, f admin.DeliveryFilter) (int64, error) {
 		return admin.SkipDeliveries(ctx, db, f, s.Reason)

@@ -63,7 +63,7 @@ func lanesText(workers []admin.WorkerStatus, lanes map[int64]int) string {
 	}
 	var list []string
 	if n := lanes[0]; n > 0 {
-		list = append(list, fmt.Sprintf("nobody: %d", n))
+		list = append(list, fmt.Sprintf("free: %d", n))
 	}
 	byLabel := map[string]int{}
 	for id, n := range lanes {

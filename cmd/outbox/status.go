@@ -22,7 +22,7 @@ type statusCommand struct {
 // Help is what "outbox status --help" explains.
 func (*statusCommand) Help() string {
 	return `Tells how far each subscription is behind, who works for it, and whether the doorbell is answered. It changes nothing.
-First come, after !, the things that somebody should look at: subscriptions that are paused, have no worker or only fail, dead
+First come, after !, the things to look at: subscriptions that are paused, have no worker or only fail, dead
 letters, and who keeps the log from being deleted.
 
 	outbox status

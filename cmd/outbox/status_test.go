@@ -66,8 +66,8 @@ func TestStatus(t *testing.T) {
 	}
 	for _, want := range [][]string{
 		{"SUBSCRIPTION", "TOPICS", "LAG", "OLDEST UNFINISHED", "DELIVERIES", "LANES"},
-		{"audit", "signals.>", "0", "-", "-", "nobody: 64"},
-		{"log", "signals.>", "30", "", "dead: 2, retrying: 1", "nobody: 40, host:1: 24"},
+		{"audit", "signals.>", "0", "-", "-", "free: 64"},
+		{"log", "signals.>", "30", "", "dead: 2, retrying: 1", "free: 40, host:1: 24"},
 		{"WORKER", "ID", "SUBSCRIPTIONS", "UP", "SEEN", "ROLE"},
 		{"host:1", "1", "log", "", "", "-"},
 	} {
@@ -163,9 +163,9 @@ func TestStatusText(t *testing.T) {
 ! "two\nlines" has yet to settle event 17, which is 2h0m0s old: the log is kept for it: outbox subscriptions show $'two\012lines'
 
 SUBSCRIPTION   TOPICS               LAG       OLDEST UNFINISHED    DELIVERIES            LANES
-audit          signals.> alarms.*   ~123456   2h0m0s, blocked    blocked: 1203, dead: 20, retrying: 2, running: 1  nobody: 2, a: 30, b: 32
-idle           >                    0         -         -                     nobody: 64
-mails          >                    0         -         dead: 1               nobody: 64
+audit          signals.> alarms.*   ~123456   2h0m0s, blocked    blocked: 1203, dead: 20, retrying: 2, running: 1  free: 2, a: 30, b: 32
+idle           >                    0         -         -                     free: 64
+mails          >                    0         -         dead: 1               free: 64
 "two\nlines"   >                    1         -     -                     a: 64
 
 WORKER   ID   SUBSCRIPTIONS   UP        SEEN        ROLE
@@ -199,7 +199,7 @@ The log begins with event 17, 2h0m0s ago, which is yet to be settled by mails, "
 func TestLanesText(t *testing.T) {
 	t.Parallel()
 	workers := []admin.WorkerStatus{{ID: 7, Name: "pod"}, {ID: 8, Name: "pod"}, {ID: 9, Name: "other"}}
-	if got, want := lanesText(workers, map[int64]int{7: 30, 8: 20, 9: 10, 0: 4}), "nobody: 4, other: 10, pod #7: 30, pod #8: 20"; got != want {
+	if got, want := lanesText(workers, map[int64]int{7: 30, 8: 20, 9: 10, 0: 4}), "free: 4, other: 10, pod #7: 30, pod #8: 20"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
 }

@@ -83,7 +83,7 @@ func TestSubscriptionsListShowPauseResume(t *testing.T) {
 	if !hasRow(text, []string{"mails", "accounts.* orders.>", "", "paused", "host:1", "0 of 64"}) || !hasRow(text, []string{"audit", ">", "", "not served", "-", "0 of 64"}) {
 		t.Errorf("list:\n%s", text)
 	}
-	if text := succeed(t, db, "subscriptions", "show", "mails"); !strings.Contains(text, "paused") || !strings.Contains(text, "nobody: 64") {
+	if text := succeed(t, db, "subscriptions", "show", "mails"); !strings.Contains(text, "paused") || !strings.Contains(text, "free: 64") {
 		t.Errorf("show:\n%s", text)
 	}
 	var row admin.SubscriptionRow

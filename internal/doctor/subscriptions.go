@@ -45,7 +45,7 @@ func checkSubscriptions(ctx context.Context, p *patient) ([]Finding, error) {
 		case row.PausedAt != nil:
 			found = append(found, Finding{
 				fmt.Sprintf("Subscription %q is paused since %s, and %s.%s", s.Name, row.PausedAt.UTC().Format("2006-01-02 15:04 UTC"), behind, holds),
-				fmt.Sprintf("Run: outbox subscriptions resume %s; or delete it, if nobody needs it.", plain.Shell(s.Name)),
+				fmt.Sprintf("Run: outbox subscriptions resume %s; or delete it, if it is not needed.", plain.Shell(s.Name)),
 			})
 		case len(row.Workers) == 0:
 			found = append(found, Finding{

@@ -104,7 +104,7 @@ func (r *runner) lookBeside(ctx context.Context) {
 }
 
 func (r *runner) parkBeside(ctx context.Context, b *batch, limit time.Duration, most int) {
-	for _, j := range b.park(limit, most, false) {
+	for _, j := range b.park(limit, most, 0) {
 		r.park(b, j)
 		for head := range b.open {
 			if b.has(head, j) {

@@ -150,8 +150,10 @@ func (r *runner) noteTrial(ctx context.Context, j *job, fresh bool) {
 func (r *runner) giveBack(t trial) {
 	for _, list := range [][]engine.Unfinished{r.owed.Unfinished, r.owed.Failed} {
 		for i := range list {
-			if u := &list[i]; u.Event.ID == t.id && u.Failure != nil && u.State == outbox.Retrying {
-				u.Attempt = t.number - 1
+			if u := &list[i]; u.Event.ID == t.id && u.Failure != nil {
+				if u.State == outbox.Retrying {
+					u.Attempt = t.number - 1
+				}
 				return
 			}
 		}

@@ -149,7 +149,7 @@ func (r *runner) handleTx(ctx context.Context, jobs []job) error {
 
 // outOfTime reports whether the window has had its time: no further event of it begins.
 func (r *runner) outOfTime() bool {
-	return time.Since(r.begun) >= max(windowTime, r.sub.ParkAfter) || r.paused()
+	return r.outlasts(time.Since(r.begun)) || r.paused()
 }
 
 // admit waits until n attempts may begin, while the window has time.

@@ -13,9 +13,10 @@ import (
 const (
 	// windowTime is how long a window may take to handle. A crash repeats about that much.
 	windowTime = time.Second
-	// chainPart is which part of that a chain may take that is all that is left of its window, and windowPart the part that windows
-	// are sized for, so that few have to be cut.
-	chainPart, windowPart = 4, 2
+	// windowPart is which part of that windows are sized for, and windowMost how many times that one may take before it is cut.
+	windowPart, windowMost = 2, 4
+	// tailTime is how much a chain may have left to do when all others are done or begun.
+	tailTime = 100 * time.Millisecond
 	// dueAtOnce is how many deliveries are claimed for a turn. New events wait for them, a few milliseconds.
 	dueAtOnce = 512
 	// dueTime is how long the deliveries that run in the transaction of a window should take.
@@ -167,42 +168,38 @@ func (r *runner) begin(j *job) {
 	j.delivery, j.counted = true, true
 }
 
-// handle runs the handlers of a window, and ends in time. What takes longer than ParkAfter is parked, and when the window has had its
-// time, so is all that runs then, and what has not begun waits. A key with more events than there is time for would else hold up
-// all others: so its chain is cut as soon as it is all that is left to do, and has taken a part of that time.
+// handle runs the handlers of a window, and ends in time. What takes longer than ParkAfter is parked. A key with more events than there
+// is time for would hold up all others: so once every chain has begun, those that still have much to do are cut, and what is left of
+// them waits. A window whose events are all slow is not cut before it has had its time several times over, since what waits costs a row:
+// the next one is smaller.
 func (r *runner) handle(ctx context.Context, jobs []job) {
 	x, b := r.executor(ctx), newBatch(jobs)
 	b.start(ctx, &r.handlers, x, r.sub.Concurrency)
-	end := max(windowTime, r.sub.ParkAfter)
-	every := min(r.sub.ParkAfter, end/chainPart)
-	look := time.NewTimer(every)
+	look := time.NewTimer(min(r.sub.ParkAfter, tailTime))
 	defer look.Stop()
 	abandon := ctx.Done()
 	var given <-chan time.Time
 	for waiting := true; waiting; {
-		limit, most, chains := r.sub.ParkAfter, r.sub.Concurrency-len(r.parked), false
+		limit, most := r.sub.ParkAfter, r.sub.Concurrency-len(r.parked)
 		select {
 		case <-b.done:
 			waiting = false
 			continue
 		case <-look.C:
-			look.Reset(every / 4)
+			look.Reset(min(r.sub.ParkAfter/4, tailTime/2))
 		case <-abandon: // they have been told: a moment to return
 			abandon, given = nil, time.After(abandonAfter)
 			continue
 		case <-given:
 			limit, most = 0, len(jobs)
 		}
-		switch took, begun := time.Since(b.begun), b.taken.Load() >= int64(len(b.heads)); {
-		case took >= end:
+		if r.outlasts(time.Since(b.begun)) {
 			b.over.Store(true)
 			limit = 0
-		case begun && took >= end/chainPart && limit > 0:
-			chains = true
 		}
-		found := b.park(limit, most, false)
-		if chains {
-			found = append(found, b.park(0, most-len(found), true)...)
+		found := b.park(limit, most, 0)
+		if b.taken.Load() >= int64(len(b.heads)) {
+			found = append(found, b.park(0, most-len(found), tailTime)...)
 		}
 		for _, j := range found {
 			r.log.Debug("event takes long: its window goes on without it", "event_id", j.event.ID, "topic", j.event.Topic)
@@ -211,6 +208,11 @@ func (r *runner) handle(ctx context.Context, jobs []job) {
 		}
 	}
 	r.fitTried(jobs, time.Since(b.begun))
+}
+
+// outlasts reports whether a window that has taken so long is cut, whatever is left of it.
+func (r *runner) outlasts(took time.Duration) bool {
+	return took >= windowMost*windowTime && took >= r.sub.ParkAfter
 }
 
 func (r *runner) executor(ctx context.Context) executor {

@@ -243,9 +243,9 @@ func (b *batch) has(head int32, j *job) bool {
 	return false
 }
 
-// park parks up to most jobs that have been running for longer than the limit, if chains is true only those with others behind them in
-// their chain, and marks what is behind them. Those are returned. Only the runner calls it.
-func (b *batch) park(limit time.Duration, most int, chains bool) []*job {
+// park parks up to most jobs that have been running for longer than the limit, and marks what is behind them. Those are returned. With a
+// rest, it parks only those whose chain would take that long with what is behind them. Only the runner calls it.
+func (b *batch) park(limit time.Duration, most int, rest time.Duration) []*job {
 	var found []*job
 	now := int64(time.Since(b.begun))
 	for i := range b.jobs {
@@ -253,7 +253,10 @@ func (b *batch) park(limit time.Duration, most int, chains bool) []*job {
 		if len(found) >= most {
 			break
 		}
-		if j.state.Load() != running || chains && b.next[i] == none || now-j.started.Load() < int64(limit) || !j.state.CompareAndSwap(running, parked) {
+		if j.state.Load() != running || now-j.started.Load() < int64(limit) || rest > 0 && b.behindTakes(i, now) < rest {
+			continue
+		}
+		if !j.state.CompareAndSwap(running, parked) {
 			continue
 		}
 		for k := b.next[i]; k >= 0; k = b.next[k] {
@@ -263,4 +266,13 @@ func (b *batch) park(limit time.Duration, most int, chains bool) []*job {
 		found = append(found, j)
 	}
 	return found
+}
+
+// behindTakes estimates how long what is behind a running job in its chain takes: as long for each as the job itself has taken so far.
+func (b *batch) behindTakes(i int, now int64) time.Duration {
+	n := 0
+	for k := b.next[i]; k >= 0; k = b.next[k] {
+		n++
+	}
+	return time.Duration(n) * time.Duration(now-b.jobs[i].started.Load())
 }

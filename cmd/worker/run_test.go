@@ -276,6 +276,7 @@ func TestRunRefuses(t *testing.T) {
 	for _, flag := range []string{
 		"--concurrency=0", "--concurrency=-1", "--timeout=0", "--timeout=-1s", "--max-attempts=0", "--max-attempts=-1", "--initial-interval=0",
 		"--initial-interval=-1s", "--retention=0", "--retention=-1h", "--shutdown-timeout=0", "--shutdown-timeout=-1s",
+		"--breaker-after=0", "--breaker-after=4", "--rate=-1", "--rate=NaN", "--rate=2e9",
 	} {
 		name, _, _ := strings.Cut(flag, "=")
 		tests[flag] = struct {

@@ -312,7 +312,8 @@ func TestFlowControl(t *testing.T) {
 	}{
 		{"rate", `1`, 40, []string{"--handler", "log", "--rate", "10"}, "notification received", 40, 2 * time.Second}, // the first 10 at once
 		{
-			"breaker", `{"name": "fail"}`, 10, []string{"--handler", "flaky", "--max-attempts", "1", "--breaker-after", "5"},
+			"breaker", `{"name": "fail"}`, 10,
+			[]string{"--handler", "flaky", "--max-attempts", "1", "--breaker-after", "5"},
 			"nearly every attempt fails: reading little, and counting no attempt that fails, until they succeed", 1, 0,
 		},
 	} {

@@ -44,9 +44,9 @@ func concerns(o outbox.Outbox, s *admin.Status) []concern {
 		case admin.ConcernFailing:
 			failing.add(name, link("deadletters", "subscription", name, "state", "retrying"), "for "+span(s.At.Sub(*c.Since)))
 		case admin.ConcernDead:
-			dead.add(name, link("deadletters", "subscription", name), atMost(c.Events))
+			dead.add(name, link("deadletters", "subscription", name), counted(c.Events))
 		case admin.ConcernBlocked:
-			blocked.add(name, page, atMost(c.Events))
+			blocked.add(name, page, counted(c.Events))
 		case admin.ConcernForeign:
 			log.add("Restored, replicated or upgraded", link("."), migrate)
 		case admin.ConcernBehind:

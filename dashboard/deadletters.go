@@ -91,10 +91,10 @@ func (f deliveryForm) filter() (filter admin.DeliveryFilter, err error) {
 	filter = admin.DeliveryFilter{
 		Subscription: f.Subscription, States: []outbox.State{f.State}, IDs: f.IDs, Topic: f.Topic, Key: f.Key, Error: f.Error,
 	}
-	if filter.Since, err = parseTime("since", f.Since); err != nil {
+	if filter.Since, err = readTime("since", f.Since); err != nil {
 		return filter, err
 	}
-	filter.Until, err = parseTime("until", f.Until)
+	filter.Until, err = readTime("until", f.Until)
 	return filter, err
 }
 
@@ -154,14 +154,14 @@ func (h *Handler) deadLetters(ctx context.Context, r *http.Request) (*view, erro
 	known := false
 	for _, s := range status.Subscriptions {
 		here := s.Name == p.Subscription
-		p.Tabs = append(p.Tabs, tab{s.Name, link("deadletters", "subscription", s.Name), s.Deliveries[string(outbox.Dead)], here})
+		p.Tabs = append(p.Tabs, tab{s.Name, link("deadletters", "subscription", s.Name), s.Deliveries[outbox.Dead], here})
 		if !here {
 			continue
 		}
 		known = true
 		for _, state := range states {
 			p.Pills = append(p.Pills, tab{
-				string(state), withQuery("deadletters", with(without(q, "after"), "state", string(state))), s.Deliveries[string(state)], state == p.State,
+				string(state), withQuery("deadletters", with(without(q, "after"), "state", string(state))), s.Deliveries[state], state == p.State,
 			})
 		}
 	}
@@ -175,7 +175,7 @@ func (h *Handler) deadLetters(ctx context.Context, r *http.Request) (*view, erro
 func worst(list []admin.SubscriptionStatus) string {
 	most := list[0]
 	for _, s := range list {
-		if s.Deliveries[string(outbox.Dead)] > most.Deliveries[string(outbox.Dead)] {
+		if s.Deliveries[outbox.Dead] > most.Deliveries[outbox.Dead] {
 			most = s
 		}
 	}
@@ -183,32 +183,34 @@ func worst(list []admin.SubscriptionStatus) string {
 }
 
 // load fills in what matches.
-func (p *deadLettersPage) load(ctx context.Context, db DB, q url.Values, after int64) error {
+func (p *deadLettersPage) load(ctx context.Context, db admin.DB, q url.Values, after int64) error {
 	filter, err := p.filter()
 	if err != nil {
 		return err
 	}
-	all, err := admin.LookAtDeliveries(ctx, db, filter, 0, pageRows)
+	all, err := admin.ListDeliveryGroups(ctx, db, filter, 0, pageRows)
 	if err != nil {
 		return err
 	}
 	here := all
 	if after > 0 {
-		if here, err = admin.LookAtDeliveries(ctx, db, filter, after, pageRows); err != nil {
+		if here, err = admin.ListDeliveryGroups(ctx, db, filter, after, pageRows); err != nil {
 			return err
 		}
 		p.First = withQuery("deadletters", without(q, "after"))
 	}
-	p.Count, p.Partial = all.Count, !all.Done
+	p.Count, p.Partial = all.Count, all.Next != 0
 	for _, g := range all.Groups[:min(len(all.Groups), groupRows)] {
 		p.Groups = append(p.Groups, group{g, withQuery("deadletters", with(without(q, "after"), "error", g.Error))})
 	}
-	next := here.Last
+	next := here.Next
 	if len(here.IDs) > 0 {
 		filter.IDs = here.IDs
-		if p.Rows, err = admin.ListDeliveries(ctx, db, filter, here.IDs[0]-1, pageRows); err != nil {
+		rows, err := admin.ListDeliveries(ctx, db, filter, admin.ListOptions{After: here.IDs[0] - 1, Limit: pageRows})
+		if err != nil {
 			return err
 		}
+		p.Rows = rows.Items
 	}
 	more := here.Count > pageRows
 	if more {
@@ -217,7 +219,7 @@ func (p *deadLettersPage) load(ctx context.Context, db DB, q url.Values, after i
 	if n := len(p.Rows); n > 0 && n < min(len(here.IDs), pageRows) { // their bytes ended the list
 		more, next = true, p.Rows[n-1].Event.ID
 	}
-	if p.Short = !more && !here.Done; more || p.Short {
+	if p.Short = !more && next != 0; more || p.Short {
 		p.Next = withQuery("deadletters", with(q, "after", strconv.FormatInt(next, 10)))
 	}
 	if p.Narrowed() {

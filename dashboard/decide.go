@@ -17,17 +17,26 @@ type decision struct {
 	Name    string // "retry", "skip" or "discard"
 	Verb    string // on buttons
 	Promise string // what it does
-	run     func(context.Context, outbox.DB, admin.DeliveryFilter, string) (int64, error)
+	do      func(reason string) admin.Decision
 }
 
 var decisions = map[string]decision{
-	"retry": {"retry", "Retry", "They are tried again at once, with all their attempts, in the order of their keys.", func(ctx context.Context, db outbox.DB, f admin.DeliveryFilter, _ string) (int64, error) {
-		return admin.RetryDeliveries(ctx, db, f)
-	}},
-	"skip": {"skip", "Skip", "They are set aside and kept with your reason. Their keys go on.", admin.SkipDeliveries},
-	"discard": {"discard", "Discard", "They are deleted with their payloads and errors. Nobody can bring them back.", func(ctx context.Context, db outbox.DB, f admin.DeliveryFilter, _ string) (int64, error) {
-		return admin.DiscardDeliveries(ctx, db, f)
-	}},
+	"retry": {
+		"retry", "Retry", "They are tried again at once, with all their attempts, in the order of their keys.",
+		func(string) admin.Decision { return admin.RetryDeliveries },
+	},
+	"skip": {
+		"skip", "Skip", "They are set aside and kept with your reason. Their keys go on.",
+		func(reason string) admin.Decision {
+			return func(ctx context.Context, db outbox.DB, f admin.DeliveryFilter) (int64, error) {
+				return admin.SkipDeliveries(ctx, db, f, reason)
+			}
+		},
+	},
+	"discard": {
+		"discard", "Discard", "They are deleted with their payloads and errors. This cannot be undone.",
+		func(string) admin.Decision { return admin.DiscardDeliveries },
+	},
 }
 
 // readDecision reads what is to be done about which deliveries. Everything that matches is meant only where "-all" says so: not
@@ -58,7 +67,7 @@ func readDecision(q url.Values) (d decision, f deliveryForm, err error) {
 type confirmPage struct {
 	deliveryForm
 	Decision decision
-	Count    int64 // up to admin.GlanceMost + 1
+	Count    int64 // up to admin.BoundedCount + 1
 	Examples []admin.DeliveryRow
 	Back     string
 }
@@ -77,13 +86,15 @@ func (h *Handler) confirm(ctx context.Context, r *http.Request) (*view, error) {
 	}
 	p := &confirmPage{deliveryForm: form, Decision: decision, Back: back(form)}
 	// "2h ago" means now, and not when somebody has made up his mind.
-	p.Since, p.Until = fixed(filter.Since), fixed(filter.Until)
-	if p.Count, err = admin.CountDeliveriesTo(ctx, h.db, filter, admin.GlanceMost+1); err != nil {
+	p.Since, p.Until = admin.FormatTime(filter.Since), admin.FormatTime(filter.Until)
+	if p.Count, err = admin.CountDeliveriesUpTo(ctx, h.db, filter, admin.BoundedCount+1); err != nil {
 		return nil, err
 	}
-	if p.Examples, err = admin.ListDeliveries(ctx, h.db, filter, 0, examples); err != nil {
+	first, err := admin.ListDeliveries(ctx, h.db, filter, admin.ListOptions{Limit: examples})
+	if err != nil {
 		return nil, err
 	}
+	p.Examples = first.Items
 	return &view{Title: decision.Verb, Nav: "deadletters", Template: "confirm", Data: p}, nil
 }
 
@@ -100,7 +111,12 @@ func (h *Handler) decide(ctx context.Context, r *http.Request) (string, error) {
 	if decision.Name == "skip" && reason == "" {
 		return "", badRequest("skipped events are kept with a reason: go back and give one")
 	}
-	n, err := decision.run(ctx, h.db, filter, reason)
+	n, err := admin.DecideInChunks(ctx, h.db, filter, decision.do(reason))
+	if err != nil && n > 0 {
+		h.audit(r, decision.Name, "filter", form.query().Encode(), "reason", reason, "count", n, "error", err)
+		return "", &fault{http.StatusServiceUnavailable, "Only a part was done", fmt.Sprintf(
+			"%s %s came before the time was up or the database failed. Do it again for the others.", num(n), plural(n, "event", ""))}
+	}
 	if err != nil {
 		return "", err
 	}
@@ -134,7 +150,7 @@ func notice(q url.Values) string {
 	case done == "replay":
 		return events + " " + plural(n, "is", "are") + " replayed."
 	case decisions[done].Name != "" && n == 0:
-		return "There was nothing left to decide: somebody else did, or it was delivered."
+		return "There was nothing left to decide: someone else did, or it was delivered."
 	case done == "retry":
 		return events + " will be tried again now."
 	case done == "skip":

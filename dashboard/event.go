@@ -45,7 +45,7 @@ func (h *Handler) event(ctx context.Context, r *http.Request) (*view, error) {
 	if err != nil {
 		return nil, err
 	}
-	row, err := admin.EventByID(ctx, h.db, id)
+	row, err := admin.GetEvent(ctx, h.db, id)
 	if err != nil {
 		return nil, err
 	}
@@ -95,7 +95,7 @@ func steps(published time.Time, f admin.EventFate) []step {
 	}
 	switch f.Fate {
 	case admin.FateDead:
-		list = append(list, step{Kind: "dead", Text: "Given up: it waits for somebody to decide"})
+		list = append(list, step{Kind: "dead", Text: "Given up: it waits for a decision"})
 		if d.StopsKey {
 			list[len(list)-1].Text += ", and its key with it"
 		}
@@ -118,7 +118,7 @@ func (h *Handler) payload(w http.ResponseWriter, r *http.Request) {
 		h.fail(w, r, err)
 		return
 	}
-	row, err := admin.EventByID(ctx, h.db, id)
+	row, err := admin.GetEvent(ctx, h.db, id)
 	if err != nil {
 		h.fail(w, r, err)
 		return

@@ -46,27 +46,27 @@ func (h *Handler) events(ctx context.Context, r *http.Request) (*view, error) {
 	if err != nil {
 		return nil, err
 	}
-	page, err := admin.Events(ctx, h.db, filter, admin.Page{After: after, Newest: true, Limit: pageRows})
+	page, err := admin.ListNewestEvents(ctx, h.db, filter, admin.ListOptions{After: after, Limit: pageRows})
 	if err != nil {
 		return nil, err
 	}
-	p.Events = page.Events
+	p.Events = page.Items
 	if after > 0 {
 		p.Newest = withQuery("events", without(q, "after"))
 	}
-	if !page.Done {
+	if page.Next != 0 {
 		p.Older = withQuery("events", with(q, "after", strconv.FormatInt(page.Next, 10)))
-		p.Short = len(page.Events) < pageRows
+		p.Short = len(page.Items) < pageRows
 	}
 	return &view{Title: "Events", Nav: "events", Template: "events", Data: p, Live: after == 0}, nil
 }
 
 func (p *eventsPage) filter() (f admin.EventFilter, err error) {
 	f = admin.EventFilter{Topic: p.Topic, Key: p.Key}
-	if f.Since, err = parseTime("since", p.Since); err != nil {
+	if f.Since, err = readTime("since", p.Since); err != nil {
 		return f, err
 	}
-	if f.Until, err = parseTime("until", p.Until); err != nil {
+	if f.Until, err = readTime("until", p.Until); err != nil {
 		return f, err
 	}
 	if p.Contains != "" {

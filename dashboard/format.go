@@ -9,13 +9,15 @@ import (
 	"strings"
 	"time"
 
+	"github.com/signalbox-go/signalbox/outbox"
 	"github.com/signalbox-go/signalbox/outbox/admin"
 )
 
 // functions are what templates call.
 var functions = template.FuncMap{
 	"num":     num,
-	"atMost":  atMost,
+	"counted": counted,
+	"count":   func(counts map[outbox.State]int64, state outbox.State) int64 { return counts[state] },
 	"rate":    rate,
 	"age":     func(t time.Time) string { return span(time.Since(t)) },
 	"until":   func(t time.Time) string { return span(time.Until(t)) },
@@ -55,10 +57,10 @@ func num(n any) string {
 	return sign + digits
 }
 
-// atMost is a count of a Glance, which stops somewhere.
-func atMost(n int64) string {
-	if n > admin.GlanceMost {
-		return num(int64(admin.GlanceMost)) + "+"
+// counted is a count of a bounded status: a lower bound where it stopped counting.
+func counted(n int64) string {
+	if n > admin.BoundedCount {
+		return num(int64(admin.BoundedCount)) + "+"
 	}
 	return num(n)
 }

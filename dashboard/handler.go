@@ -13,13 +13,8 @@ import (
 
 	"github.com/signalbox-go/signalbox/internal/guard"
 	"github.com/signalbox-go/signalbox/outbox"
+	"github.com/signalbox-go/signalbox/outbox/admin"
 )
-
-// DB is what a Handler needs of pgx: a pool.
-type DB interface {
-	outbox.DB
-	outbox.Beginner
-}
 
 // Config holds the options of a Handler. Its zero value works, and lets everybody in: set a Token, or a User and a Password,
 // unless something in front of the Handler checks who they are.
@@ -34,7 +29,7 @@ type Config struct {
 	// ReadOnly refuses every action. Defaults to false.
 	ReadOnly bool
 
-	// Token lets in whoever knows it: typed into a form, which leaves a cookie for 12 hours, or as "Authorization: Bearer
+	// Token admits anyone who knows it: typed into a form, which leaves a cookie for 12 hours, or as "Authorization: Bearer
 	// …". At least 16 bytes. Defaults to none.
 	Token string
 
@@ -63,7 +58,7 @@ const (
 
 // A Handler serves the dashboard. Safe for concurrent use.
 type Handler struct {
-	db     DB
+	db     admin.DB
 	config Config
 	access access
 	router http.Handler
@@ -79,9 +74,9 @@ type Handler struct {
 // NewHandler returns a Handler that shows the outbox in db, usually a *pgxpool.Pool. It does not touch db before the first
 // request, and outlives its restarts. It returns ErrInvalidConfig for a config that is not possible.
 //
-// The streams that keep pages up to date stay open for as long as somebody watches: let the server call Close when it shuts
+// The streams that keep pages up to date stay open while they are watched: let the server call Close when it shuts
 // down, with server.RegisterOnShutdown(h.Close).
-func NewHandler(db DB, config Config) (*Handler, error) {
+func NewHandler(db admin.DB, config Config) (*Handler, error) {
 	switch {
 	case config.Token != "" && len(config.Token) < minToken:
 		return nil, fmt.Errorf("%w: Token has %d bytes, at least %d are needed", ErrInvalidConfig, len(config.Token), minToken)

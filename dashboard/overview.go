@@ -19,7 +19,7 @@ type overview struct {
 	Retrying      int64
 	Blocked       int64
 	Live          int // workers
-	Doorbell      string
+	Doorbell      admin.Doorbell
 	Log           admin.LogStatus
 	Workers       []admin.WorkerStatus
 	Subscriptions []subscriptionLine
@@ -33,7 +33,7 @@ type subscriptionLine struct {
 	Lag        admin.Lag
 	Oldest     *admin.OldestEvent
 	Failing    bool
-	Deliveries map[string]int64 // by state, as of an admin.Glance
+	Deliveries map[outbox.State]int64 // by state, of a bounded status
 	Out        spark
 }
 
@@ -66,8 +66,8 @@ func (h *Handler) overview(ctx context.Context, _ *http.Request) (*view, error) 
 		Subscriptions: lines, Concerns: concerns(h.config.Outbox, status), Silent: marks[len(marks)-1].Last == 0,
 	}
 	for _, s := range lines {
-		o.Dead += s.Deliveries[string(outbox.Dead)]
-		o.Retrying += s.Deliveries[string(outbox.Retrying)]
+		o.Dead += s.Deliveries[outbox.Dead]
+		o.Retrying += s.Deliveries[outbox.Retrying]
 		o.Blocked += s.Deliveries[admin.Blocked]
 		if s.Oldest != nil && s.PausedAt == nil && (o.Oldest == nil || s.Oldest.PublishedAt.Before(o.Oldest.PublishedAt)) {
 			o.Oldest, o.OldestOf = s.Oldest, s.Name
@@ -91,7 +91,7 @@ func (h *Handler) look(ctx context.Context) (*admin.Status, []admin.Mark, []subs
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	rows, err := admin.Subscriptions(ctx, h.db)
+	rows, err := admin.ListSubscriptions(ctx, h.db)
 	if err != nil {
 		return nil, nil, nil, err
 	}

@@ -30,7 +30,7 @@ func (r *rates) marked(ctx context.Context, db outbox.DB, every time.Duration) (
 	if time.Since(r.taken) < every*3/4 {
 		return r.marks, nil
 	}
-	mark, err := admin.ReadMark(ctx, db)
+	mark, err := admin.GetMark(ctx, db)
 	if err != nil {
 		return nil, err
 	}
@@ -128,13 +128,13 @@ type cached struct {
 }
 
 // get returns a Status that is no older than half of the time between two looks. The caller must not change it.
-func (c *cached) get(ctx context.Context, db DB, every time.Duration) (*admin.Status, error) {
+func (c *cached) get(ctx context.Context, db admin.DB, every time.Duration) (*admin.Status, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.status != nil && time.Since(c.at) < every/2 {
 		return c.status, nil
 	}
-	status, err := admin.Glance(ctx, db)
+	status, err := admin.GetBoundedStatus(ctx, db)
 	if err != nil {
 		return nil, err
 	}

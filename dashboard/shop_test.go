@@ -158,7 +158,7 @@ func (s *site) hire(t *testing.T, name string, topics ...string) *clerk {
 		t.Fatal(err)
 	}
 	c := &clerk{}
-	sub := worker.Subscription{Name: name, Topics: topics, Retry: worker.Retry{MaxAttempts: 2, InitialInterval: time.Millisecond}}
+	sub := worker.Subscription{Name: name, Topics: topics, BreakerAfter: worker.Unlimited, Retry: worker.Retry{MaxAttempts: 2, InitialInterval: time.Millisecond}}
 	if err := worker.Handle(w, sub, func(context.Context, *worker.Event[json.RawMessage]) error {
 		if c.away.Load() {
 			return errRefused
@@ -199,7 +199,7 @@ func (s *site) fill(t *testing.T) {
 			topics := map[string][]string{
 				"mails": {"orders.*", "customers.created"}, "billing": {"orders.>"}, "search": {">"}, "warehouse": {"orders.placed", "stock.>"},
 			}[sub]
-			cfg := worker.Subscription{Name: sub, Topics: topics, Retry: worker.Retry{MaxAttempts: 3, InitialInterval: 30 * time.Millisecond}, StopKeyOnDead: sub == "warehouse"}
+			cfg := worker.Subscription{Name: sub, Topics: topics, BreakerAfter: worker.Unlimited, Retry: worker.Retry{MaxAttempts: 3, InitialInterval: 30 * time.Millisecond}, StopKeyOnDead: sub == "warehouse"}
 			if err := worker.Handle(w, cfg, func(_ context.Context, e *worker.Event[json.RawMessage]) error {
 				return fail(e)
 			}); err != nil {
@@ -233,7 +233,7 @@ func (s *site) fill(t *testing.T) {
 	hire("store-1:977", map[string]failing{"warehouse": warehouse})
 	s.subscribe(t, "search", ">")
 	eventually(t, "the workers have the lanes", func() bool {
-		list, err := admin.Subscriptions(t.Context(), s.Pool)
+		list, err := admin.ListSubscriptions(t.Context(), s.Pool)
 		return err == nil && len(list) == 4 && list[0].Owned+list[1].Owned+list[3].Owned == 3*engine.Lanes && len(list[1].Workers) == 2
 	})
 	topics := []string{"orders.placed", "orders.placed", "orders.paid", "orders.shipped", "customers.created", "stock.counted"}
@@ -256,7 +256,7 @@ func (s *site) fill(t *testing.T) {
 		}
 	}
 	eventually(t, "all is handled", func() bool {
-		status, err := admin.ReadStatus(t.Context(), s.Pool)
+		status, err := admin.GetStatus(t.Context(), s.Pool)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -278,7 +278,7 @@ func (s *site) fill(t *testing.T) {
 func (s *site) imagine(t *testing.T) {
 	t.Helper()
 	s.handler.every = refresh
-	now, err := admin.ReadMark(t.Context(), s.Pool)
+	now, err := admin.GetMark(t.Context(), s.Pool)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package dashboard
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,7 +9,7 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
-	"time"
+	"strings"
 
 	"github.com/signalbox-go/signalbox/outbox"
 	"github.com/signalbox-go/signalbox/outbox/admin"
@@ -44,6 +45,7 @@ func (l laneCell) Far() bool { return l.Behind > 10_000 }
 
 // ownerOfLanes is a worker with how many lanes it owns.
 type ownerOfLanes struct {
+	ID    int64
 	Name  string
 	Lanes int
 	Shade int
@@ -63,17 +65,17 @@ func (h *Handler) subscription(ctx context.Context, r *http.Request) (*view, err
 		return nil, outbox.ErrUnknownSubscription
 	}
 	p := &subscriptionPage{subscriptionLine: lines[i]}
-	lanes, err := admin.LaneRows(ctx, h.db, name)
+	lanes, err := admin.ListLanes(ctx, h.db, name)
 	if err != nil {
 		return nil, err
 	}
 	for _, lane := range lanes {
 		cell := laneCell{LaneRow: lane}
-		if lane.Owner != "" {
-			n := slices.IndexFunc(p.Owners, func(o ownerOfLanes) bool { return o.Name == lane.Owner })
+		if lane.OwnerID != 0 {
+			n := slices.IndexFunc(p.Owners, func(o ownerOfLanes) bool { return o.ID == lane.OwnerID })
 			if n < 0 {
 				n = len(p.Owners)
-				p.Owners = append(p.Owners, ownerOfLanes{Name: lane.Owner, Shade: n%shades + 1})
+				p.Owners = append(p.Owners, ownerOfLanes{ID: lane.OwnerID, Name: lane.Owner, Shade: n%shades + 1})
 			}
 			p.Owners[n].Lanes++
 			cell.Shade = p.Owners[n].Shade
@@ -81,7 +83,7 @@ func (h *Handler) subscription(ctx context.Context, r *http.Request) (*view, err
 		p.Late, p.Far = p.Late || cell.Late(), p.Far || cell.Far()
 		p.Lanes = append(p.Lanes, cell)
 	}
-	if p.Waiting, err = admin.BlockedKeys(ctx, h.db, name, blockedKeys); err != nil {
+	if p.Waiting, err = admin.ListBlockedKeys(ctx, h.db, name, blockedKeys); err != nil {
 		return nil, err
 	}
 	return &view{Title: name, Nav: "overview", Template: "subscription", Data: p, Live: true}, nil
@@ -114,19 +116,20 @@ type replayForm struct {
 
 func readReplay(r *http.Request) replayForm {
 	return replayForm{
-		Name: r.FormValue("name"), From: r.FormValue("from"), Until: r.FormValue("until"), Topic: r.FormValue("topic"), Key: r.FormValue("key"),
+		Name: r.FormValue("name"), From: strings.TrimSpace(r.FormValue("from")), Until: strings.TrimSpace(r.FormValue("until")),
+		Topic: r.FormValue("topic"), Key: r.FormValue("key"),
 	}
 }
 
 // fix has times that are relative mean the same when the replay is confirmed.
 func (f *replayForm) fix() error {
 	for name, text := range map[string]*string{"from": &f.From, "until": &f.Until} {
-		p, err := parsePlace(name, *text)
+		p, err := readPosition(name, *text)
 		if err != nil {
 			return err
 		}
-		if !p.at.IsZero() {
-			*text = fixed(p.at)
+		if !p.Time().IsZero() {
+			*text = admin.FormatPosition(p)
 		}
 	}
 	return nil
@@ -135,31 +138,23 @@ func (f *replayForm) fix() error {
 // Filtered is true when only some events are wanted. Else the subscription's cursors go back.
 func (f replayForm) Filtered() bool { return f.Topic != "" || f.Key != "" || f.Until != "" }
 
-// position is where everything is replayed from.
-func (f replayForm) position() (outbox.Position, error) {
-	from, err := parsePlace("from", f.From)
-	switch {
-	case err != nil:
-		return outbox.Position{}, err
-	case !from.at.IsZero():
-		return outbox.FromTime(from.at), nil
-	case from.id != 0:
-		return outbox.FromID(from.id), nil
-	}
-	return outbox.FromBeginning, nil
-}
-
 // filter is which events are replayed.
 func (f replayForm) filter() (admin.EventFilter, error) {
-	from, err := parsePlace("from", f.From)
+	from, err := readPosition("from", f.From)
 	if err != nil {
 		return admin.EventFilter{}, err
 	}
-	until, err := parsePlace("until", f.Until)
-	if err != nil {
+	until, err := readPosition("until", f.Until)
+	switch {
+	case err != nil:
 		return admin.EventFilter{}, err
+	case from.Now():
+		return admin.EventFilter{}, badRequest("from: nothing is published after now that could be replayed")
+	case f.Until != "" && until == outbox.FromBeginning:
+		return admin.EventFilter{}, badRequest("until: nothing was published before the beginning")
 	}
-	return admin.EventFilter{Topic: f.Topic, Key: f.Key, Since: from.at, MinID: from.id, Until: until.at, MaxID: until.id}, nil
+	// Until now is what a replay does anyway.
+	return admin.EventFilter{Topic: f.Topic, Key: f.Key, Since: from.Time(), MinID: from.ID(), Until: until.Time(), MaxID: until.ID()}, nil
 }
 
 // replayPage says what a replay would do.
@@ -181,7 +176,7 @@ func (h *Handler) confirmReplay(ctx context.Context, r *http.Request) (*view, er
 		}
 	} else {
 		var position outbox.Position
-		if position, err = p.position(); err == nil {
+		if position, err = readPosition("from", p.From); err == nil {
 			p.Count, err = admin.CountRewind(ctx, h.db, p.Name, position)
 		}
 	}
@@ -191,13 +186,10 @@ func (h *Handler) confirmReplay(ctx context.Context, r *http.Request) (*view, er
 	return &view{Title: "Replay " + p.Name, Nav: "overview", Template: "replay", Data: p}, nil
 }
 
-// replayChunk is how many events are replayed in one go.
-const replayChunk = 5000
-
 func (h *Handler) replay(ctx context.Context, r *http.Request) (string, error) {
 	f := readReplay(r)
 	if !f.Filtered() {
-		position, err := f.position()
+		position, err := readPosition("from", f.From)
 		if err != nil {
 			return "", err
 		}
@@ -212,52 +204,23 @@ func (h *Handler) replay(ctx context.Context, r *http.Request) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if filter.MaxID == 0 {
-		// Or it would go on for as long as anybody publishes.
-		newest, err := admin.Events(ctx, h.db, admin.EventFilter{}, admin.Page{Newest: true, Limit: 1})
-		if err != nil {
-			return "", err
-		}
-		filter.MaxID = max(newest.Next, 1)
+	done, err := admin.Replay(ctx, h.db, f.Name, filter, admin.ReplayOptions{})
+	if err != nil && done.Events > 0 {
+		h.audit(r, "replay", "subscription", f.Name, "filter", f, "count", done.Events, "error", err)
+		return "", &fault{http.StatusServiceUnavailable, "Only a part was replayed", fmt.Sprintf(
+			"%s %s came before the time was up or the database failed. Replay again from %d until %s, with the same topic and key.",
+			num(done.Events), plural(done.Events, "event", ""), done.Last+1, cmp.Or(f.Until, strconv.FormatInt(done.UpTo, 10)))}
 	}
-	var (
-		total int
-		last  int64
-	)
-	for done := false; !done; {
-		var n int
-		started := time.Now()
-		n, last, done, err = admin.ReplayEvents(ctx, h.db, f.Name, filter, last, replayChunk)
-		total += n
-		if err != nil && total > 0 {
-			h.audit(r, "replay", "subscription", f.Name, "filter", f, "count", total, "error", err)
-			return "", &fault{http.StatusServiceUnavailable, "Only a part was replayed", fmt.Sprintf(
-				"%s %s came before the time was up or the database failed. Replay again from %d, with the same topic, key and end.",
-				num(total), plural(total, "event", ""), last+1)}
-		}
-		if err != nil {
-			return "", err
-		}
-		if !done {
-			// What is new has the server to itself for half of the time: its latency is worth more than a replay's end.
-			rest(ctx, time.Since(started))
-		}
+	if err != nil {
+		return "", err
 	}
-	h.audit(r, "replay", "subscription", f.Name, "filter", f, "count", total)
-	return replayed(f.Name, int64(total)), nil
+	h.audit(r, "replay", "subscription", f.Name, "filter", f, "count", done.Events)
+	return replayed(f.Name, done.Events), nil
 }
 
 // replayed is where a replay leads to.
 func replayed(name string, n int64) string {
 	return withQuery("subscription", url.Values{"name": {name}, "done": {"replay"}, "n": {strconv.FormatInt(n, 10)}})
-}
-
-// rest waits, but not for longer than ctx.
-func rest(ctx context.Context, d time.Duration) {
-	select {
-	case <-ctx.Done():
-	case <-time.After(d):
-	}
 }
 
 // rewind asks for a rewind, and does not wait for handlers that take their time: the sentinel does the rest.
@@ -268,7 +231,7 @@ func (h *Handler) rewind(ctx context.Context, name string, to outbox.Position) (
 	if !errors.Is(err, context.DeadlineExceeded) {
 		return n, err
 	}
-	list, unknown := admin.Subscriptions(ctx, h.db)
+	list, unknown := admin.ListSubscriptions(ctx, h.db)
 	if unknown == nil && slices.ContainsFunc(list, func(s admin.SubscriptionRow) bool { return s.Name == name && s.RewindTo != nil }) {
 		err = nil
 	}

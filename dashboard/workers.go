@@ -9,7 +9,7 @@ import (
 
 // workersPage is who works.
 type workersPage struct {
-	Doorbell string
+	Doorbell admin.Doorbell
 	Workers  []workerLine
 }
 
@@ -30,7 +30,7 @@ func (h *Handler) workers(ctx context.Context, _ *http.Request) (*view, error) {
 	if err != nil {
 		return nil, err
 	}
-	lanes := map[string]map[string]int{}
+	lanes := map[string]map[int64]int{}
 	for _, s := range status.Subscriptions {
 		lanes[s.Name] = s.Lanes
 	}
@@ -38,7 +38,7 @@ func (h *Handler) workers(ctx context.Context, _ *http.Request) (*view, error) {
 	for _, w := range status.Workers {
 		line := workerLine{WorkerStatus: w}
 		for _, name := range w.Subscriptions {
-			line.Serves = append(line.Serves, served{name, lanes[name][w.Name]})
+			line.Serves = append(line.Serves, served{name, lanes[name][w.ID]})
 		}
 		p.Workers = append(p.Workers, line)
 	}

@@ -140,10 +140,10 @@ func (s *outboxState) read() ([]prometheus.Metric, error) {
 		if _, err = tx.Exec(ctx, `select set_config('statement_timeout', $1, true)`, timeout); err != nil {
 			return err
 		}
-		if status, err = admin.Glance(ctx, nested); err != nil {
+		if status, err = admin.GetBoundedStatus(ctx, nested); err != nil {
 			return err
 		}
-		subscriptions, err = admin.Subscriptions(ctx, nested)
+		subscriptions, err = admin.ListSubscriptions(ctx, nested)
 		return err
 	})
 	if err != nil {
@@ -171,10 +171,10 @@ func describe(status *admin.Status, subscriptions []admin.SubscriptionRow) []pro
 			oldest = max(0, status.At.Sub(s.Oldest.PublishedAt).Seconds())
 		}
 		add(oldestUnfinished, oldest, name)
-		for _, state := range []string{string(outbox.Retrying), admin.Blocked, string(outbox.Running), string(outbox.Dead), string(outbox.Skipped)} {
-			add(deliveries, float64(s.Deliveries[state]), name, state)
+		for _, state := range []outbox.State{outbox.Retrying, admin.Blocked, outbox.Running, outbox.Dead, outbox.Skipped} {
+			add(deliveries, float64(s.Deliveries[state]), name, string(state))
 		}
-		add(unownedLanes, float64(s.Lanes[""]), name)
+		add(unownedLanes, float64(s.Lanes[0]), name)
 		add(logHeld, oneIf(slices.Contains(status.Log.HeldBy, s.Name)), name)
 	}
 	for _, s := range subscriptions {
@@ -190,8 +190,8 @@ func describe(status *admin.Status, subscriptions []admin.SubscriptionRow) []pro
 	add(workers, float64(live))
 	present := slices.ContainsFunc(status.Workers, func(w admin.WorkerStatus) bool { return w.Sentinel })
 	add(sentinels, oneIf(present))
-	for _, mode := range []string{"armed", "polling", "unattended"} {
-		add(doorbell, oneIf(status.Doorbell == mode), mode)
+	for _, mode := range []admin.Doorbell{admin.DoorbellArmed, admin.DoorbellPolling, admin.DoorbellUnattended} {
+		add(doorbell, oneIf(status.Doorbell == mode), string(mode))
 	}
 	add(logIDs, float64(status.Log.LastID))
 	if status.Log.OldestAt != nil {

@@ -105,12 +105,12 @@ func TestDatabaseSQL(t *testing.T) {
 			if err := place(t.Context(), db, order{ID: "A-2", Total: 13}); err == nil { // at the commit
 				t.Fatal("the order was placed although it is sold out")
 			}
-			page, err := admin.Events(t.Context(), pool, admin.EventFilter{}, admin.Page{})
+			page, err := admin.ListEvents(t.Context(), pool, admin.EventFilter{}, admin.ListOptions{})
 			if err != nil {
 				t.Fatal(err)
 			}
-			if len(page.Events) != 1 || page.Events[0].Key != "A-1" || string(page.Events[0].Payload) != `{"id":"A-1","total":42}` {
-				t.Errorf("the events are %+v", page.Events)
+			if len(page.Items) != 1 || page.Items[0].Key != "A-1" || string(page.Items[0].Payload) != `{"id":"A-1","total":42}` {
+				t.Errorf("the events are %+v", page.Items)
 			}
 		})
 	}

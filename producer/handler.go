@@ -215,7 +215,7 @@ func (h *Handler) readyz(r *http.Request) (any, error) {
 	return status{"ready"}, nil
 }
 
-// respond writes the answer, or what is left of it if the client hung up: there is nobody to tell.
+// respond writes the answer, or what is left of it if the client hung up: no one is left to tell.
 func respond(w http.ResponseWriter, code int, answer any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")

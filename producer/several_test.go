@@ -42,8 +42,8 @@ func TestAnotherOutbox(t *testing.T) {
 			t.Errorf("%s: %d %s", one[1], a.Code, a.Body)
 		}
 	}
-	page, err := admin.Events(t.Context(), billing.DB(db.Pool), admin.EventFilter{}, admin.Page{})
-	if err != nil || len(page.Events) != 1 || page.Events[0].Topic != producer.TopicCreated {
+	page, err := admin.ListEvents(t.Context(), billing.DB(db.Pool), admin.EventFilter{}, admin.ListOptions{})
+	if err != nil || len(page.Items) != 1 || page.Items[0].Topic != producer.TopicCreated {
 		t.Errorf("the events are %+v, %v", page, err)
 	}
 	if _, err := db.Pool.Exec(t.Context(), `update billing.cluster set system_identifier = 1`); err != nil {

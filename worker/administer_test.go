@@ -17,7 +17,7 @@ import (
 // subscription returns one of the outbox's subscriptions.
 func subscription(t *testing.T, db *pgtest.DB, name string) admin.SubscriptionRow {
 	t.Helper()
-	list, err := admin.Subscriptions(t.Context(), db.Pool)
+	list, err := admin.ListSubscriptions(t.Context(), db.Pool)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,7 +73,7 @@ func TestPause(t *testing.T) {
 		runUntilStopped(t, w)
 	}
 	eventually(t, 20*time.Second, "both workers serve", func() bool {
-		list, err := admin.Subscriptions(ctx, db.Pool)
+		list, err := admin.ListSubscriptions(ctx, db.Pool)
 		return err == nil && len(list) == 2 && len(list[0].Workers) == 2 && list[0].Owned == engine.Lanes && list[1].Owned == engine.Lanes
 	})
 	publish(t, db.Pool, "k", 0, 10)

@@ -96,7 +96,7 @@ func TestLogWentBack(t *testing.T) {
 			if handled := len(l.all()); handled != 10 {
 				t.Errorf("%d events were handled", handled)
 			}
-			row, err := admin.EventByID(ctx, owner, 4) // an old one, and a new one if that is in another lane
+			row, err := admin.GetEvent(ctx, owner, 4) // an old one, and a new one if that is in another lane
 			if err != nil || len(row.Fates) != 1 || row.Fates[0].Fate != admin.FateUnknown {
 				t.Errorf("the fate is %+v, %v", row, err)
 			}

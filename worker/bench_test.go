@@ -145,7 +145,7 @@ func BenchmarkDoorbell(b *testing.B) {
 	})
 	defer stop()
 	for armed := false; !armed; {
-		s, err := admin.ReadStatus(b.Context(), pool)
+		s, err := admin.GetStatus(b.Context(), pool)
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -295,7 +295,7 @@ func BenchmarkDeadLetters(b *testing.B) {
 	}
 	f := admin.DeliveryFilter{Subscription: "bench", Error: "error 3"}
 	timed("count-ms", func() error { _, err := admin.CountDeliveries(b.Context(), pool, f); return err })
-	timed("list-ms", func() error { _, err := admin.ListDeliveries(b.Context(), pool, f, 0, 100); return err })
+	timed("list-ms", func() error { _, err := admin.ListDeliveries(b.Context(), pool, f, admin.ListOptions{}); return err })
 	start := time.Now()
 	timed("retry-ms", func() error {
 		_, err := admin.RetryDeliveries(b.Context(), pool, admin.DeliveryFilter{Subscription: "bench"})

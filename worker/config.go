@@ -69,8 +69,9 @@ type Subscription struct {
 	// Start is where the subscription starts if Run creates it. Ignored if it exists. Defaults to the beginning of the log.
 	Start outbox.Position
 
-	// Concurrency is how many handlers of this worker run at once for new events, and how many more for events that are parked or were
-	// put off, such as retries. Events of one key are never handled at once. HandleBatch, HandleTx and HandleBatchTx run one handler at a time. Defaults to Config.Concurrency.
+	// Concurrency is how many handlers of this worker run at once for events that are read, and how many more for deliveries and parked
+	// events. Events of one key are never handled at once. HandleBatch, HandleTx and HandleBatchTx run one handler at a time. Defaults to
+	// Config.Concurrency.
 	Concurrency int
 
 	// WindowSize is how many events are read at once, at most. At least one event of each lane is read, of which there are 64. Windows

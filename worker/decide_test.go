@@ -56,11 +56,15 @@ func TestDecide(t *testing.T) {
 	if _, err := admin.CountDeliveries(ctx, db.Pool, admin.DeliveryFilter{}); !errors.Is(err, admin.ErrInvalidFilter) {
 		t.Errorf("got %v, want ErrInvalidFilter", err)
 	}
-	page, err := admin.ListDeliveries(ctx, db.Pool, all, 0, 4)
-	if err != nil || len(page) != 4 || len(page[0].Failures) != 1 || page[0].Failures[0].Error != "it is away" || !page[0].StopsKey || page[0].Event.Key != "a" {
-		t.Fatalf("the first page is %+v, %v", page, err)
+	first, err := admin.ListDeliveries(ctx, db.Pool, all, admin.ListOptions{Limit: 4})
+	if err != nil {
+		t.Fatal(err)
 	}
-	if rest, err := admin.ListDeliveries(ctx, db.Pool, all, page[3].Event.ID, 4); err != nil || len(rest) != 2 {
+	page := first.Items
+	if first.Next != page[3].Event.ID || len(page) != 4 || len(page[0].Failures) != 1 || page[0].Failures[0].Error != "it is away" || !page[0].StopsKey || page[0].Event.Key != "a" {
+		t.Fatalf("the first page is %+v", first)
+	}
+	if rest, err := admin.ListDeliveries(ctx, db.Pool, all, admin.ListOptions{After: first.Next, Limit: 4}); err != nil || len(rest.Items) != 2 || rest.Next != 0 {
 		t.Errorf("the second page is %+v, %v", rest, err)
 	}
 
@@ -89,8 +93,8 @@ func TestDecide(t *testing.T) {
 		t.Errorf("key b came as %v, want %v", byKey["b"], want)
 	}
 	count(all, 2)
-	skipped, err := admin.ListDeliveries(ctx, db.Pool, admin.DeliveryFilter{Subscription: "s", States: []outbox.State{outbox.Skipped}}, 0, 10)
-	if err != nil || len(skipped) != 1 || skipped[0].Failures[len(skipped[0].Failures)-1].Error != "told so" {
+	skipped, err := admin.ListDeliveries(ctx, db.Pool, admin.DeliveryFilter{Subscription: "s", States: []outbox.State{outbox.Skipped}}, admin.ListOptions{})
+	if err != nil || len(skipped.Items) != 1 || skipped.Items[0].Failures[len(skipped.Items[0].Failures)-1].Error != "told so" {
 		t.Errorf("skipped are %+v, %v", skipped, err)
 	}
 }

@@ -94,7 +94,7 @@ func awaitFate(t *testing.T, pool *pgxpool.Pool, id int64, subscription string, 
 	t.Helper()
 	var last *admin.EventRow
 	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
-		row, err := admin.EventByID(t.Context(), pool, id)
+		row, err := admin.GetEvent(t.Context(), pool, id)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -164,7 +164,7 @@ func checkOrder(t *testing.T, p *process) {
 // settledAll reports whether a subscription has nothing left to do.
 func settledAll(t *testing.T, db outbox.DB) bool {
 	t.Helper()
-	s, err := admin.ReadStatus(context.Background(), db)
+	s, err := admin.GetStatus(context.Background(), db)
 	if err != nil {
 		return false // the server is restarting
 	}
@@ -228,23 +228,25 @@ func TestKillRepeatsWhatRan(t *testing.T) {
 // settledLag reports whether every event has been read and recorded, delivered or not.
 func settledLag(t *testing.T, db outbox.DB) bool {
 	t.Helper()
-	s, err := admin.ReadStatus(context.Background(), db)
+	s, err := admin.GetStatus(context.Background(), db)
 	return err == nil && len(s.Subscriptions) > 0 &&
 		!slices.ContainsFunc(s.Subscriptions, func(s admin.SubscriptionStatus) bool { return s.Lag.Events > 0 })
 }
 
 func owners(t *testing.T, db outbox.DB) (lanes map[string]int, sentinel string) {
 	t.Helper()
-	s, err := admin.ReadStatus(context.Background(), db)
+	s, err := admin.GetStatus(context.Background(), db)
 	if err != nil || len(s.Subscriptions) == 0 {
 		return nil, ""
 	}
+	lanes = map[string]int{"": s.Subscriptions[0].Lanes[0]}
 	for _, w := range s.Workers {
 		if w.Sentinel {
 			sentinel = w.Name
 		}
+		lanes[w.Name] += s.Subscriptions[0].Lanes[w.ID]
 	}
-	return s.Subscriptions[0].Lanes, sentinel
+	return lanes, sentinel
 }
 
 // TestProcesses runs three subscriptions of two processes each against many publishers, without any fault: each gets every
@@ -444,7 +446,7 @@ func TestConnectionLost(t *testing.T) {
 			waitArmed(t, db.Pool) // it is whole again
 			publish(t, db.Pool, "", 1, 2)
 			l.waitFor(t, 2)
-			if status, err := admin.ReadStatus(t.Context(), db.Pool); err != nil || len(status.Workers) != 1 {
+			if status, err := admin.GetStatus(t.Context(), db.Pool); err != nil || len(status.Workers) != 1 {
 				t.Errorf("there are %d workers, %v", len(status.Workers), err)
 			}
 		})

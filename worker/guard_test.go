@@ -75,7 +75,7 @@ func TestGuard(t *testing.T) {
 			failed := map[string]int{}
 			found := map[string]string{}
 			var mu sync.Mutex
-			s := worker.Subscription{Name: "s", Topics: everything, Retry: worker.Retry{InitialInterval: 10 * time.Millisecond}}
+			s := worker.Subscription{Name: "s", Topics: everything, BreakerAfter: worker.Unlimited, Retry: worker.Retry{InitialInterval: 10 * time.Millisecond, Multiplier: 1}}
 			startForm(t, db, f, s, func(ctx context.Context, _ execer, e *worker.Event[payload]) error {
 				if e.Key == "well" || e.Payload.N != bad {
 					l.add(e)
@@ -83,6 +83,9 @@ func TestGuard(t *testing.T) {
 				}
 				mu.Lock()
 				again := failed[e.Key] >= 2
+				if f.name == "batch" {
+					again = e.Attempt > 6 // by then each has come alone, with a reason of its own
+				}
 				if again && found[e.Key] == "" {
 					var text *string
 					_ = db.Pool.QueryRow(ctx, `select d.errors -> -1 ->> 'error' from outbox.deliveries d where d.event_id = $1`, e.ID).Scan(&text)

@@ -52,10 +52,12 @@ func Handle[T any](w *Worker, s Subscription, handler func(ctx context.Context, 
 // cheaper together, such as a bulk insert into another system. Like [Handle], it is at least once, and returns the same errors.
 //
 // An error applies to each event of the slice, unless it is from [PerEvent]. If the handler reports that an event failed and that a
-// later one of the same key succeeded, it has handled them out of order, and the worker does not correct that. Events that are tried
-// again come together, apart from new ones. If that call fails, too, the slice is halved until what fails by itself is alone; the last
-// attempt at an event is made alone. The timeout applies to the whole call, which nothing else ends: ParkAfter does not apply. Each
-// worker runs one call per subscription at a time, and handles nothing else of it meanwhile.
+// later one of the same key succeeded, it has handled them out of order, and the worker does not correct that. Events that failed
+// are tried again together, in half as many after each attempt, and alone in their last attempt, so that an event that cannot be handled
+// does not make others dead letters. One attempt may be several calls: if a call fails, each half of its events is tried.
+//
+// The timeout applies to the whole call; ParkAfter does not apply. Each worker runs one call per subscription at a time, so a call that
+// takes long holds up its own subscription, and no other.
 func HandleBatch[T any](w *Worker, s Subscription, handler func(ctx context.Context, events []*Event[T]) error) error {
 	r := registration{Subscription: s}
 	if handler != nil {

@@ -126,12 +126,12 @@ func (r *runner) handleTx(ctx context.Context, jobs []job) error {
 	if len(again) > 0 {
 		// The window is not handled yet. What waits in it must not have its row before the cursor passes it: after a crash it would
 		// be handled as a delivery, and as an event once more.
-		window, unfinished := r.owed.Window, r.owed.Unfinished
-		r.owed.Window, r.owed.Unfinished = nil, nil
+		window, unfinished, holds := r.owed.Window, r.owed.Unfinished, r.owed.Holds
+		r.owed.Window, r.owed.Unfinished, r.owed.Holds = nil, nil, nil
 		if err := r.oneByOne(ctx, again); err != nil {
 			return err
 		}
-		r.owed.Window, r.owed.Unfinished = window, unfinished
+		r.owed.Window, r.owed.Unfinished, r.owed.Holds = window, unfinished, holds
 		fresh = r.leaveBehind(ctx, again, fresh)
 	}
 	if len(fresh) > 0 {

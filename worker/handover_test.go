@@ -33,7 +33,7 @@ func TestParkedFailsAfterHandover(t *testing.T) {
 	start(t, db.Pool, worker.Config{Name: "first"}, s, handler)
 	publish(t, db.Pool, "", 0, engine.Lanes) // one in each lane
 	eventually(t, 20*time.Second, "all are parked", func() bool {
-		status, err := admin.ReadStatus(t.Context(), db.Pool)
+		status, err := admin.GetStatus(t.Context(), db.Pool)
 		return err == nil && len(status.Subscriptions) == 1 && status.Subscriptions[0].Deliveries["running"] == engine.Lanes
 	})
 	start(t, db.Pool, worker.Config{Name: "second"}, s, handler)

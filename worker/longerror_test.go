@@ -62,11 +62,11 @@ func TestLongErrors(t *testing.T) {
 					t.Errorf("a line of %d bytes: %.200s …", len(line), line)
 				}
 			}
-			list, err := admin.ListDeliveries(t.Context(), db.Pool, admin.DeliveryFilter{Subscription: "s", States: []outbox.State{outbox.Dead}}, 0, 1)
-			if err != nil || len(list) != 1 || len(list[0].Failures) != 3 {
-				t.Fatalf("%d deliveries, %v", len(list), err)
+			list, err := admin.ListDeliveries(t.Context(), db.Pool, admin.DeliveryFilter{Subscription: "s", States: []outbox.State{outbox.Dead}}, admin.ListOptions{Limit: 1})
+			if err != nil || len(list.Items) != 1 || len(list.Items[0].Failures) != 3 {
+				t.Fatalf("%+v, %v", list, err)
 			}
-			for _, failure := range list[0].Failures {
+			for _, failure := range list.Items[0].Failures {
 				if len(failure.Error) > 9<<10 {
 					t.Errorf("an error of %d bytes is kept", len(failure.Error))
 				}

@@ -216,7 +216,7 @@ func TestParking(t *testing.T) {
 	publish(t, db.Pool, "", 1, 100)
 	l.waitFor(t, 2*99)
 	eventually(t, 20*time.Second, "the slow ones have rows, and the log is settled", func() bool {
-		status, err := admin.ReadStatus(t.Context(), db.Pool)
+		status, err := admin.GetStatus(t.Context(), db.Pool)
 		return err == nil && status.Subscriptions[0].Lag.Events == 0 &&
 			status.Subscriptions[0].Deliveries["running"] == 2 && status.Subscriptions[0].Deliveries["blocked"] == 3
 	})

@@ -136,7 +136,7 @@ func (r *runner) report(j *job, u *engine.Unfinished) {
 	log := r.log.With("event_id", j.event.ID, "topic", j.event.Topic, "key", j.event.Key, "attempt", j.attempt, "error", firstLine(u.Failure.Error))
 	switch u.State {
 	case outbox.Dead:
-		log.Error("event is a dead letter: kept until somebody retries, skips or discards it")
+		log.Error("event is a dead letter: kept until it is retried, skipped or discarded")
 	case outbox.Skipped:
 		log.Info("event was skipped")
 	default:

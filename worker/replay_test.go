@@ -54,20 +54,18 @@ func TestReplayEvents(t *testing.T) {
 			t.Errorf("%+v: counted %+v, %v; want %d", f, n, err, want)
 		}
 		total, after := 0, int64(0)
-		for done := false; !done; chunks++ {
-			var n int
-			var err error
-			before := after
-			if n, after, done, err = admin.ReplayEvents(ctx, db.Pool, "s", f, after, limit); err != nil {
+		for more := true; more; chunks++ {
+			chunk, err := admin.ReplayChunk(ctx, db.Pool, "s", f, after, limit)
+			if err != nil {
 				t.Fatal(err)
 			}
-			total += n
+			total += chunk.Events
 			if chunks == 1 { // once more: an interrupted caller does not know
-				again, last, _, err := admin.ReplayEvents(ctx, db.Pool, "s", f, before, limit)
-				if err != nil || again != n || last != after {
-					t.Errorf("repeated, it took %d up to %d, %v; want %d up to %d", again, last, err, n, after)
+				if again, err := admin.ReplayChunk(ctx, db.Pool, "s", f, after, limit); err != nil || again != chunk {
+					t.Errorf("repeated, it took %+v, %v; want %+v", again, err, chunk)
 				}
 			}
+			after, more = chunk.Next, chunk.Next != 0
 		}
 		if total != want {
 			t.Errorf("%+v: took %d, want %d", f, total, want)
@@ -115,7 +113,7 @@ func TestReplayEvents(t *testing.T) {
 		{"s", admin.EventFilter{}, 0, admin.ErrInvalidFilter},
 		{"s", admin.EventFilter{}, 10_001, admin.ErrInvalidFilter},
 	} {
-		if _, _, _, err := admin.ReplayEvents(ctx, db.Pool, c.name, c.f, 0, c.limit); !errors.Is(err, c.want) {
+		if _, err := admin.ReplayChunk(ctx, db.Pool, c.name, c.f, 0, c.limit); !errors.Is(err, c.want) {
 			t.Errorf("%+v: got %v, want %v", c, err, c.want)
 		}
 	}
@@ -131,11 +129,12 @@ func TestReplayUnderWay(t *testing.T) {
 	publish(t, db.Pool, "k", 0, 2000)
 	l.waitFor(t, 2000)
 	eventually(t, 20*time.Second, "all is settled", func() bool { return settledAll(t, db.Pool) })
-	for after, done := int64(0), false; !done; {
-		var err error
-		if _, after, done, err = admin.ReplayEvents(ctx, db.Pool, "s", admin.EventFilter{Key: "k"}, after, 300); err != nil {
+	for after, more := int64(0), true; more; {
+		chunk, err := admin.ReplayChunk(ctx, db.Pool, "s", admin.EventFilter{Key: "k"}, after, 300)
+		if err != nil {
 			t.Fatal(err)
 		}
+		after, more = chunk.Next, chunk.Next != 0
 	}
 	var again []int
 	for _, e := range l.waitFor(t, 4000)[2000:] {
@@ -176,7 +175,7 @@ func TestReplayHoldsNothing(t *testing.T) {
 	l.waitFor(t, n)
 	eventually(t, 20*time.Second, "all is settled", func() bool { return settledAll(t, db.Pool) })
 	close(replaying)
-	if _, _, _, err := admin.ReplayEvents(ctx, db.Pool, "s", admin.EventFilter{}, 0, n); err != nil {
+	if _, err := admin.ReplayChunk(ctx, db.Pool, "s", admin.EventFilter{}, 0, n); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, 20*time.Second, "the first runs", func() bool {

@@ -55,7 +55,7 @@ func TestRetention(t *testing.T) {
 	}
 	stop := []func(){crew(), crew()}
 	eventually(t, 20*time.Second, "both subscriptions exist", func() bool {
-		list, err := admin.Subscriptions(ctx, db.Pool)
+		list, err := admin.ListSubscriptions(ctx, db.Pool)
 		return err == nil && len(list) == 2
 	})
 	for p := range publishers {

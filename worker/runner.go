@@ -224,15 +224,14 @@ func (r *runner) reload(ctx context.Context) (bool, error) {
 	return r.backlog.hold(r.member.Held), nil
 }
 
-// occupy has the line of a job wait until that has ended, whatever the database says of it: what runs may have been discarded.
+// occupy has the line of a job wait until that has ended, whatever the database says of it: what runs may have been discarded. So it
+// counts once more: a line that is taken for longer than it is costs a claim, one that is taken for shorter would be forgotten.
 func (r *runner) occupy(j *job) {
 	id := lineOf(j.event)
 	if id.key == "" || r.mask()&(1<<id.lane) == 0 {
 		return
 	}
-	if r.backlog.lines[id] == nil {
-		r.backlog.add(id, 1, time.Now())
-	}
+	r.backlog.add(id, 1, time.Now())
 	r.backlog.wait(id, time.Now().Add(never))
 }
 

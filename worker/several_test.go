@@ -167,13 +167,13 @@ func TestAnotherOutbox(t *testing.T) {
 		t.Fatal(n, err)
 	}
 	eventually(t, 20*time.Second, "there are retries and dead letters", func() bool {
-		s, err := admin.ReadStatus(ctx, view)
+		s, err := admin.GetStatus(ctx, view)
 		if err != nil || len(s.Subscriptions) != 4 {
 			return false
 		}
 		for _, one := range s.Subscriptions {
 			fails := one.Name == "each" || one.Name == "tx"
-			if one.Lag.Events > 0 || fails && (one.Deliveries[string(outbox.Dead)] == 0 || one.Deliveries[string(outbox.Retrying)] == 0) {
+			if one.Lag.Events > 0 || fails && (one.Deliveries[outbox.Dead] == 0 || one.Deliveries[outbox.Retrying] == 0) {
 				return false
 			}
 		}
@@ -194,12 +194,12 @@ func TestAnotherOutbox(t *testing.T) {
 	}
 	publishIn(200, 300)
 	eventually(t, 20*time.Second, "all is handled, and the log is empty again", func() bool {
-		s, err := admin.ReadStatus(ctx, view)
+		s, err := admin.GetStatus(ctx, view)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, one := range s.Subscriptions {
-			if one.Lag.Events > 0 || one.Deliveries[string(outbox.Dead)]+one.Deliveries[string(outbox.Retrying)]+one.Deliveries[string(outbox.Running)] > 0 {
+			if one.Lag.Events > 0 || one.Deliveries[outbox.Dead]+one.Deliveries[outbox.Retrying]+one.Deliveries[outbox.Running] > 0 {
 				return false
 			}
 		}
@@ -290,7 +290,7 @@ func TestTwoOutboxes(t *testing.T) {
 			t.Fatal(err)
 		}
 		eventually(t, 20*time.Second, "it is paused", func() bool {
-			rows, err := admin.LaneRows(ctx, view, "same")
+			rows, err := admin.ListLanes(ctx, view, "same")
 			if err != nil {
 				t.Fatal(err)
 			}

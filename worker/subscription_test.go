@@ -256,7 +256,7 @@ func TestIdle(t *testing.T) {
 func waitArmed(t *testing.T, db outbox.DB) {
 	t.Helper()
 	eventually(t, 20*time.Second, "the doorbell is armed", func() bool {
-		s, err := admin.ReadStatus(t.Context(), db)
+		s, err := admin.GetStatus(t.Context(), db)
 		return err == nil && s.Doorbell == "armed"
 	})
 }

@@ -53,7 +53,7 @@ func (r *runner) turn(ctx context.Context, read bool, due []engine.Line) (more b
 		}
 	}
 	suspect := r.member.Suspect // while it reads ahead, the member is not ours to look at
-	if window.More() && !r.sub.tx && !suspect && !r.breaker.open() && !r.paused() {
+	if window.More() && !r.sub.tx && !suspect && !r.breaker.open() && !r.paused() && r.pacer.Limiter == nil {
 		r.readAhead(ctx)
 	} else if r.settleIsDue() {
 		if err := r.settle(ctx); err != nil {
@@ -339,13 +339,11 @@ func (r *runner) claimDue(ctx context.Context, lines []engine.Line) ([]engine.De
 	for _, l := range waiting {
 		id := lineID{l.Lane, l.Key}
 		known[id] = true
-		if r.sub.each != nil && running[id] && id.key != "" {
-			r.backlog.wait(id, now.Add(never)) // until its chain ends
-			r.backlog.atLeast(id, l.Count)
-			continue
-		}
 		soonest := time.Millisecond
-		if !running[id] && (len(r.parked) > 0 || len(deliveries) == 0 && l.Due <= 0) {
+		switch {
+		case r.sub.each != nil && running[id] && id.key != "":
+			soonest = never // until its chain ends
+		case !running[id] && (len(r.parked) > 0 || len(deliveries) == 0 && l.Due <= 0):
 			soonest = 100 * time.Millisecond // it may be due, and wait for one of those, or for somebody who decides about it
 		}
 		r.backlog.wait(id, now.Add(max(l.Due, soonest)))

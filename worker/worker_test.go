@@ -144,7 +144,7 @@ func TestFailureIsRetried(t *testing.T) {
 	db := pgtest.New(t)
 	l := newLedger()
 	s := worker.Subscription{
-		Name: "all", Topics: []string{">"}, Timeout: 50 * time.Millisecond,
+		Name: "all", Topics: []string{">"}, Timeout: 50 * time.Millisecond, BreakerAfter: worker.Unlimited,
 		Retry: worker.Retry{Delay: func(int) time.Duration { return 20 * time.Millisecond }},
 	}
 	start(t, db.Pool, worker.Config{}, s, func(ctx context.Context, e *worker.Event[payload]) error {

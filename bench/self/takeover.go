@@ -175,7 +175,7 @@ func (p *pair) kill(ctx context.Context, sentinel bool) (time.Duration, error) {
 
 // victim returns whom to kill and its lanes, once both own half of the lanes.
 func (p *pair) victim(ctx context.Context, sentinel bool) (*stage.Process, []int16, bool) {
-	status, err := admin.ReadStatus(ctx, p.d.Pool)
+	status, err := admin.GetStatus(ctx, p.d.Pool)
 	if err != nil || len(status.Workers) != 2 || status.Workers[0].Sentinel == status.Workers[1].Sentinel {
 		return nil, nil, false
 	}

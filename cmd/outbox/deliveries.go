@@ -31,7 +31,7 @@ type deliveryFilter struct {
 	Topic        string   `env:"-" placeholder:"PATTERN" help:"Only this topic; * stands for one token, > for the rest."`
 	Key          string   `env:"-" placeholder:"KEY" help:"Only events of this key."`
 	Error        string   `env:"-" placeholder:"TEXT" help:"Only those whose last error has this in it."`
-	Since        moment   `env:"-" placeholder:"TIME" help:"Only what became a delivery from then on: a time, a day, or how long ago (1h30m, 7d)."`
+	Since        moment   `env:"-" placeholder:"TIME" help:"Only what became a delivery from then on: a time or day (UTC unless it has a zone), or how long ago (1h30m, 7d)."`
 	Until        moment   `env:"-" placeholder:"TIME" help:"Only what became one before."`
 	ID           []int64  `env:"-" name:"id" placeholder:"ID" help:"Only of this event; repeat for several."`
 }
@@ -75,7 +75,7 @@ subscription: it failed, is slow, or waits behind one of its key that did.
 	outbox deliveries list -s mails --state all --since 1h
 	outbox deliveries list -s mails --error refused --json | jq '.deliveries[].event.id'
 
-The JSON object is {"deliveries": […], "next": id for --after, "done": whether that was the last page}.`
+The JSON object is {"deliveries": […], "next": id for --after, 0 on the last page, "done": whether it is that}.`
 }
 
 // A deliveryPage is what "outbox deliveries list --json" prints.
@@ -94,26 +94,11 @@ func (l *deliveriesListCommand) Run(ctx context.Context, c *console) error {
 		return err
 	}
 	defer pool.Close()
-	if _, err := subscription(ctx, pool, l.Subscription); err != nil {
-		return err
-	}
-	list, err := admin.ListDeliveries(ctx, pool, l.filter(everyState), l.After, l.Limit+1)
+	list, err := admin.ListDeliveries(ctx, pool, l.filter(everyState), admin.ListOptions{After: l.After, Limit: l.Limit})
 	if err != nil {
 		return err
 	}
-	page := deliveryPage{Deliveries: list[:min(len(list), l.Limit)], Next: l.After, Done: len(list) <= l.Limit}
-	if n := len(page.Deliveries); n > 0 {
-		page.Next = page.Deliveries[n-1].Event.ID
-		if page.Done { // unless it is short because of its bytes
-			more, err := admin.ListDeliveries(ctx, pool, l.filter(everyState), page.Next, 1)
-			if err != nil {
-				return err
-			}
-			page.Done = len(more) == 0
-		}
-	} else {
-		page.Deliveries = []admin.DeliveryRow{}
-	}
+	page := deliveryPage{Deliveries: list.Items, Next: list.Next, Done: list.Next == 0}
 	switch {
 	case l.JSON:
 		return c.print(page)
@@ -156,20 +141,17 @@ func (s *deliveriesShowCommand) Run(ctx context.Context, c *console) error {
 		return err
 	}
 	defer pool.Close()
-	if _, err := subscription(ctx, pool, s.Subscription); err != nil {
-		return err
-	}
 	f := admin.DeliveryFilter{Subscription: s.Subscription, States: everyState, IDs: []int64{s.ID}}
-	list, err := admin.ListDeliveries(ctx, pool, f, s.ID-1, 1)
+	list, err := admin.ListDeliveries(ctx, pool, f, admin.ListOptions{Limit: 1})
 	switch {
 	case err != nil:
 		return err
-	case len(list) == 0:
+	case len(list.Items) == 0:
 		return fmt.Errorf("%w of event %d for %q: \"outbox events show %d\" says what became of it", errUnknownDelivery, s.ID, s.Subscription, s.ID)
 	case s.JSON:
-		return c.print(list[0])
+		return c.print(list.Items[0])
 	}
-	return c.write(deliveryText(&list[0]))
+	return c.write(deliveryText(&list.Items[0]))
 }
 
 func deliveryText(d *admin.DeliveryRow) string {
@@ -180,7 +162,7 @@ func deliveryText(d *admin.DeliveryRow) string {
 		due = clock(d.DueAt)
 	}
 	if d.StopsKey {
-		holds = "the events of its key, until somebody decides"
+		holds = "the events of its key, until you decide"
 	}
 	b.WriteByte('\n')
 	fields(&b,
@@ -201,8 +183,8 @@ func deliveryText(d *admin.DeliveryRow) string {
 
 // decideHelp is what the three verbs that decide have in common.
 const decideHelp = `
-Which ones, the filter says; "outbox deliveries list" takes the same and shows them. It says how many they are, and asks, or wants
---yes. What is running stays as it is.`
+Acts on the deliveries that match the filter; preview them with "outbox deliveries list". Shows the count and asks for confirmation
+unless --yes is given. Running deliveries are not touched.`
 
 type deliveriesRetryCommand struct {
 	deliveryFilter
@@ -247,7 +229,7 @@ retried until then.
 
 func (s *deliveriesSkipCommand) Run(ctx context.Context, c *console) error {
 	if strings.TrimSpace(s.Reason) == "" {
-		return &cli.UsageError{Err: errors.New("--reason is empty: say why, for whoever finds them")}
+		return &cli.UsageError{Err: errors.New("--reason is empty: say why, for the next person who looks")}
 	}
 	skip := func(ctx context.Context, db outbox.DB, f admin.DeliveryFilter) (int64, error) {
 		return admin.SkipDeliveries(ctx, db, f, s.Reason)
@@ -266,7 +248,7 @@ type deliveriesDiscardCommand struct {
 
 // Help is what "outbox deliveries discard --help" explains.
 func (*deliveriesDiscardCommand) Help() string {
-	return `Deletes deliveries with their payloads and failures. Their keys go on. Nobody can bring them back.
+	return `Deletes deliveries with their payloads and failures. Their keys go on. This cannot be undone.
 
 	outbox deliveries discard -s mails --id 1234 --yes
 	outbox deliveries discard -s mails --state skipped --until 30d
@@ -284,21 +266,18 @@ type decision struct {
 	verb, done string // for people
 	json       string // its count in JSON
 	certain    bool   // does not ask
-	do         func(context.Context, outbox.DB, admin.DeliveryFilter) (int64, error)
+	do         admin.Decision
 }
 
 func (d decision) run(ctx context.Context, c *console, database cli.Database, chosen *deliveryFilter, sure confirmation, as asJSON) error {
 	if slices.Contains(chosen.State, string(outbox.Running)) {
-		return &cli.UsageError{Err: fmt.Errorf("--state running: nobody can decide about what its worker is handling")}
+		return &cli.UsageError{Err: fmt.Errorf("--state running: what a worker is handling cannot be decided about: wait until it is delivered or fails")}
 	}
 	pool, err := open(ctx, database)
 	if err != nil {
 		return err
 	}
 	defer pool.Close()
-	if _, err := subscription(ctx, pool, chosen.Subscription); err != nil {
-		return err
-	}
 	f := chosen.filter(decidable)
 	n, err := admin.CountDeliveries(ctx, pool, f)
 	if err != nil {
@@ -313,7 +292,10 @@ func (d decision) run(ctx context.Context, c *console, database cli.Database, ch
 		if err := c.confirm(ctx, sure, question); err != nil {
 			return err
 		}
-		if n, err = d.do(ctx, pool, f); err != nil {
+		if n, err = admin.DecideInChunks(ctx, pool, f, d.do); err != nil && n > 0 {
+			return fmt.Errorf("%w: %s %s before; run it again for the others", err, plural(n, "delivery", "deliveries"), d.done)
+		}
+		if err != nil {
 			return err
 		}
 	}

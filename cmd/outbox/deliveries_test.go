@@ -37,12 +37,12 @@ func withDeliveries(t *testing.T) (*pgtest.DB, []int64) {
 
 func states(t *testing.T, db *pgtest.DB) map[outbox.State]int {
 	t.Helper()
-	list, err := admin.ListDeliveries(t.Context(), db.Pool, admin.DeliveryFilter{Subscription: "mails", States: everyState}, 0, 100)
+	list, err := admin.ListDeliveries(t.Context(), db.Pool, admin.DeliveryFilter{Subscription: "mails", States: everyState}, admin.ListOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	n := map[outbox.State]int{}
-	for _, d := range list {
+	for _, d := range list.Items {
 		n[d.State]++
 	}
 	return n
@@ -72,7 +72,11 @@ func TestDeliveriesList(t *testing.T) {
 		for _, d := range page.Deliveries {
 			got = append(got, d.Event.ID)
 		}
-		if !slices.Equal(got, test.want) || page.Done != (name != "page") || page.Next != test.want[len(test.want)-1] {
+		next := int64(0)
+		if name == "page" {
+			next = test.want[len(test.want)-1]
+		}
+		if !slices.Equal(got, test.want) || page.Done != (next == 0) || page.Next != next {
 			t.Errorf("%s: %v, next %d, done %t; want %v", name, got, page.Next, page.Done, test.want)
 		}
 	}

@@ -25,7 +25,7 @@ func (*doctorCommand) Help() string {
 
 	outbox doctor
 	outbox doctor --json | jq -r '.checks[].findings[].problem'
-	outbox doctor --forgotten 24h || notify-somebody
+	outbox doctor --forgotten 24h || notify-operator
 
 	server          PostgreSQL's version, and that it is the primary
 	connection      tries LISTEN, NOTIFY and session locks: a pooling proxy breaks them

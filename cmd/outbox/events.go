@@ -26,7 +26,7 @@ type eventFilter struct {
 	Topic   string `env:"-" placeholder:"PATTERN" help:"Only this topic; * stands for one token, > for the rest."`
 	Key     string `env:"-" placeholder:"KEY" help:"Only events of this key."`
 	Payload string `env:"-" placeholder:"JSON" help:"Only events whose payload contains this JSON."`
-	Since   moment `env:"-" placeholder:"TIME" help:"Only what was published from then on: a time, a day, or how long ago (1h30m, 7d)."`
+	Since   moment `env:"-" placeholder:"TIME" help:"Only what was published from then on: a time or day (UTC unless it has a zone), or how long ago (1h30m, 7d)."`
 	Until   moment `env:"-" placeholder:"TIME" help:"Only what was published before."`
 	MinID   int64  `env:"-" name:"min-id" placeholder:"ID" help:"Only events from this id on."`
 	MaxID   int64  `env:"-" name:"max-id" placeholder:"ID" help:"Only events up to this id."`
@@ -59,7 +59,7 @@ func (*eventsListCommand) Help() string {
 	outbox events list --min-id 1000 --max-id 1999 --json | jq '.events[].payload'
 
 Where few events of a large log match, it takes its time: a key, a time or ids spare it most of that. The JSON object is
-{"events": […], "next": id for --after, "done": whether that was the last page}.`
+{"events": […], "next": id for --after, 0 on the last page, "done": whether it is that}.`
 }
 
 func (l *eventsListCommand) Run(ctx context.Context, c *console) error {
@@ -87,29 +87,40 @@ func (l *eventsListCommand) Run(ctx context.Context, c *console) error {
 	return c.write(b.String())
 }
 
+// An eventPage is what "outbox events list --json" prints.
+type eventPage struct {
+	Events []outbox.Event `json:"events"`
+	Next   int64          `json:"next"`
+	Done   bool           `json:"done"`
+}
+
 // page returns a full page, however many of the library's that takes: each looks at a bounded part of the log. It ends early where its
 // events are long.
-func (l *eventsListCommand) page(ctx context.Context, pool *database) (*admin.EventPage, error) {
+func (l *eventsListCommand) page(ctx context.Context, pool *database) (*eventPage, error) {
 	if l.Limit < 1 || l.Limit > 1000 {
 		return nil, &cli.UsageError{Err: fmt.Errorf("--limit is %d, 1 to 1000 are possible", l.Limit)}
 	}
-	p := admin.Page{After: l.After, Newest: l.Newest, Limit: l.Limit}
-	all := &admin.EventPage{Events: []outbox.Event{}}
+	list := admin.ListEvents
+	if l.Newest {
+		list = admin.ListNewestEvents
+	}
+	o := admin.ListOptions{After: l.After, Limit: l.Limit}
 	bytes := 0
+	all := &eventPage{Events: []outbox.Event{}}
 	for {
-		part, err := admin.Events(ctx, pool, l.filter(), p)
+		part, err := list(ctx, pool, l.filter(), o)
 		if err != nil {
 			return nil, err
 		}
-		all.Events = append(all.Events, part.Events...)
-		all.Next, all.Done = part.Next, part.Done
-		for _, e := range part.Events {
+		all.Events = append(all.Events, part.Items...)
+		all.Next, all.Done = part.Next, part.Next == 0
+		for _, e := range part.Items {
 			bytes += len(e.Payload)
 			for name, value := range e.Headers {
 				bytes += len(name) + len(value)
 			}
 		}
-		if p.After, p.Limit = part.Next, l.Limit-len(all.Events); part.Done || p.Limit == 0 || bytes >= admin.PageBytes {
+		if o.After, o.Limit = part.Next, l.Limit-len(all.Events); all.Done || o.Limit == 0 || bytes >= admin.PageBytes {
 			return all, nil
 		}
 	}
@@ -148,7 +159,7 @@ func (s *eventsShowCommand) Run(ctx context.Context, c *console) error {
 		return err
 	}
 	defer pool.Close()
-	row, err := admin.EventByID(ctx, pool, s.ID)
+	row, err := admin.GetEvent(ctx, pool, s.ID)
 	switch {
 	case err != nil:
 		return err

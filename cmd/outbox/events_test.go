@@ -84,7 +84,7 @@ func TestEventsList(t *testing.T) {
 		"until":      {[]string{"--until", "29h30m"}, ids[:1]},
 		"newest":     {[]string{"--newest", "--limit", "2"}, []int64{ids[29], ids[28]}},
 	} {
-		var page admin.EventPage
+		var page eventPage
 		decode(t, db, &page, append([]string{"events", "list"}, test.args...)...)
 		if got := idsOf(page.Events); !slices.Equal(got, test.want) {
 			t.Errorf("%s: %v, want %v", name, got, test.want)
@@ -93,8 +93,8 @@ func TestEventsList(t *testing.T) {
 
 	// Page by page, as the output says.
 	var seen []int64
-	for page := (admin.EventPage{}); !page.Done; {
-		next := admin.EventPage{}
+	for page := (eventPage{}); !page.Done; {
+		next := eventPage{}
 		decode(t, db, &next, "events", "list", "--topic", "orders.*", "--limit", "7", "--after", strconv.FormatInt(page.Next, 10))
 		seen, page = append(seen, idsOf(next.Events)...), next
 	}
@@ -115,7 +115,7 @@ func TestEventsListLooksOn(t *testing.T) {
 		insert into outbox.events (topic, payload) select case when n % 20000 = 0 then 'rare' else 'usual' end, '0' from generate_series(1, 50000) n`); err != nil {
 		t.Fatal(err)
 	}
-	var page admin.EventPage
+	var page eventPage
 	decode(t, db, &page, "events", "list", "--topic", "rare", "--limit", "3")
 	if len(page.Events) != 2 || !page.Done {
 		t.Errorf("%d events, done: %t", len(page.Events), page.Done)

@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	"github.com/signalbox-go/signalbox/internal/cli"
-	"github.com/signalbox-go/signalbox/outbox"
 	"github.com/signalbox-go/signalbox/outbox/admin"
 )
 
@@ -50,9 +49,6 @@ func (g *deliveriesGroupsCommand) Run(ctx context.Context, c *console) error {
 		return err
 	}
 	defer pool.Close()
-	if _, err := subscription(ctx, pool, g.Subscription); err != nil {
-		return err
-	}
 	all, err := groupDeliveries(ctx, pool, g.filter(everyState))
 	if err != nil {
 		return err
@@ -78,23 +74,26 @@ func (g *deliveriesGroupsCommand) Run(ctx context.Context, c *console) error {
 	return c.write(b.String())
 }
 
-// groupDeliveries adds up what look after look finds.
-func groupDeliveries(ctx context.Context, db outbox.Beginner, f admin.DeliveryFilter) (deliveryGroups, error) {
+// mostGroups is as many as one search may find.
+const mostGroups = 20_000
+
+// groupDeliveries adds up what search after search finds.
+func groupDeliveries(ctx context.Context, db admin.DB, f admin.DeliveryFilter) (deliveryGroups, error) {
 	var all deliveryGroups
 	byError := map[string]admin.DeliveryGroup{}
 	for after := int64(0); ; {
-		look, err := admin.LookAtDeliveries(ctx, db, f, after, admin.LookMost)
+		found, err := admin.ListDeliveryGroups(ctx, db, f, after, mostGroups)
 		if err != nil {
 			return all, err
 		}
-		all.Deliveries += look.Count
-		for _, found := range look.Groups {
-			if known, ok := byError[found.Error]; ok { // whose events come before
-				found.First, found.Events = known.First, found.Events+known.Events
+		all.Deliveries += found.Count
+		for _, group := range found.Groups {
+			if known, ok := byError[group.Error]; ok { // whose events come before
+				group.First, group.Events = known.First, group.Events+known.Events
 			}
-			byError[found.Error] = found
+			byError[group.Error] = group
 		}
-		if after = look.Last; look.Done {
+		if after = found.Next; after == 0 {
 			break
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/signalbox-go/signalbox/internal/plain"
+	"github.com/signalbox-go/signalbox/outbox/admin"
 )
 
 // table aligns rows under a header. Empty cells get a dash.
@@ -44,15 +45,39 @@ func fields(b *strings.Builder, list ...field) {
 	_ = w.Flush()
 }
 
-// counts lists counts by name, and those of nobody under another one.
-func counts[N int | int64](byName map[string]N, nobody string) string {
+// counts lists counts by name.
+func counts[K ~string, N int | int64](byName map[K]N) string {
 	var list []string
 	for _, name := range slices.Sorted(maps.Keys(byName)) {
-		label := plain.Quote(name)
-		if name == "" {
-			label = nobody
+		list = append(list, fmt.Sprintf("%s: %d", plain.Quote(string(name)), byName[name]))
+	}
+	return strings.Join(list, ", ")
+}
+
+// lanesText lists how many lanes each worker owns, those without an owner first. Workers of one name are told apart by their ids.
+func lanesText(workers []admin.WorkerStatus, lanes map[int64]int) string {
+	names, of := map[int64]string{}, map[string]int{}
+	for _, w := range workers {
+		names[w.ID] = w.Name
+		of[w.Name]++
+	}
+	var list []string
+	if n := lanes[0]; n > 0 {
+		list = append(list, fmt.Sprintf("free: %d", n))
+	}
+	byLabel := map[string]int{}
+	for id, n := range lanes {
+		label := plain.Quote(names[id])
+		switch {
+		case id == 0:
+			continue
+		case of[names[id]] != 1: // also one that joined between the two looks
+			label = strings.TrimSpace(fmt.Sprintf("%s #%d", plain.Quote(names[id]), id))
 		}
-		list = append(list, fmt.Sprintf("%s: %d", label, byName[name]))
+		byLabel[label] = n
+	}
+	for _, label := range slices.Sorted(maps.Keys(byLabel)) {
+		list = append(list, fmt.Sprintf("%s: %d", label, byLabel[label]))
 	}
 	return strings.Join(list, ", ")
 }

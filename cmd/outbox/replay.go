@@ -20,10 +20,10 @@ import (
 
 type replayCommand struct {
 	Subscription string `arg:"" help:"The subscription's name."`
-	From         place  `env:"-" placeholder:"PLACE" help:"Go back there: an id, a time, how long ago (7d), or the beginning. Not with a filter."`
+	From         place  `env:"-" placeholder:"PLACE" help:"Go back there: an id, a time (UTC unless it has a zone), how long ago (7d), or the beginning. Not with a filter."`
 	eventFilter
-	Rate  int   `env:"-" default:"0" placeholder:"N" help:"With a filter, at most so many events a second. 0, the default, rests for as long as it works, so that others hardly notice."`
-	After int64 `env:"-" placeholder:"ID" help:"With a filter, go on behind this event, where a replay was interrupted."`
+	Rate  int   `env:"-" default:"0" placeholder:"N" help:"Maximum events per second (with a filter). 0, the default, pauses after each chunk for as long as the chunk took."`
+	After int64 `env:"-" placeholder:"ID" help:"Go on after this event, where a replay was interrupted (with a filter)."`
 	confirmation
 	asJSON
 	cli.Database
@@ -34,14 +34,14 @@ func (*replayCommand) Help() string {
 	return `Has a subscription handle events again that it has handled. Other subscriptions do not notice. Without --yes it is a dry run: it says
 how many events that would be, and changes nothing.
 
-Everything from a place on. The subscription goes back in the log, in the order of keys, as soon as its workers have let go of
-it, about a second:
+Everything from a position on. The subscription rewinds as soon as its workers release its lanes, which takes about a second, and
+handles everything since in order by key:
 
 	outbox replay search --from 7d
 	outbox replay search --from 2026-01-31T12:00:00Z --yes
 	outbox replay search --from beginning --yes
 
-Or just the events that match a filter. They are tried again beside what is new; for most of a log, going back is faster:
+Or just the events that match a filter. They are tried again beside what is new; for most of a log, a rewind is faster:
 
 	outbox replay mails --topic orders.placed --since 2h --until 1h --yes
 	outbox replay mails --payload '{"customer": "A-17"}' --rate 100 --yes
@@ -119,15 +119,15 @@ func (r *replayCommand) rewind(ctx context.Context, c *console, pool *database) 
 	if r.JSON {
 		return c.print(replayed{Subscription: r.Subscription, Events: n.Events, Estimated: n.Estimated, Done: true})
 	}
-	return c.write(fmt.Sprintf(c.outbox.Advice("%s went back. %s will be handled again: \"outbox status --watch\" shows how it gets on.\n"), plain.Quote(r.Subscription), estimateText(n)))
+	return c.write(fmt.Sprintf(c.outbox.Advice("%s is rewound. %s will be handled again: \"outbox status --watch\" shows how it gets on.\n"), plain.Quote(r.Subscription), estimateText(n)))
 }
 
-// interruptedRewind says whether somebody has to do something.
+// interruptedRewind says whether something is left to do.
 func (r *replayCommand) interruptedRewind(ctx context.Context, c *console, pool *database, err error) error {
 	look, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
-	if row, failure := subscription(look, pool, r.Subscription); failure == nil && row.RewindTo != nil {
-		fmt.Fprintf(c.err, "\nIt is asked for, and %s goes back as soon as its workers have let go of it. To wait for that, run again:\n\n\t%s\n\n",
+	if row, failure := admin.GetSubscription(look, pool, r.Subscription); failure == nil && row.RewindTo != nil {
+		fmt.Fprintf(c.err, "\nRewind requested. %s will rewind as soon as its workers release its lanes. To wait for that, run again:\n\n\t%s\n\n",
 			plain.Quote(r.Subscription), r.command(0, 0))
 	} else {
 		fmt.Fprintf(c.err, "\nIt was not begun. To do it:\n\n\t%s\n\n", r.command(0, 0))
@@ -135,88 +135,32 @@ func (r *replayCommand) interruptedRewind(ctx context.Context, c *console, pool 
 	return err
 }
 
-// chunk is how many events are taken at once, at most; chunks end in time for a rate to be even.
-const (
-	replayChunk     = 5000
-	chunksPerSecond = 5
-	chunkPatience   = time.Minute
-)
-
 func (r *replayCommand) events(ctx context.Context, c *console, pool *database) error {
 	f := r.filter()
-	if r.After > 0 {
-		f.MinID = max(f.MinID, r.After+1)
-	}
-	n, err := admin.CountReplay(ctx, pool, r.Subscription, f)
+	left := f
+	left.MinID = max(f.MinID, r.After+1)
+	n, err := admin.CountReplay(ctx, pool, r.Subscription, left)
 	if err != nil {
 		return err
 	}
 	if !r.Yes {
 		return r.dry(c, n)
 	}
-	if f.MaxID == 0 {
-		// Or it would go on for as long as anybody publishes.
-		newest, err := admin.Events(ctx, pool, admin.EventFilter{}, admin.Page{Newest: true, Limit: 1})
-		if err != nil {
-			return err
-		}
-		f.MaxID = max(newest.Next, 1)
-	}
 	bar := newBar(c, n)
-	limit := replayChunk
-	if r.Rate > 0 {
-		limit = max(1, min(limit, r.Rate/chunksPerSecond))
-	}
-	var (
-		begun = time.Now()
-		total int64
-		last  = r.After
-		done  bool
-	)
-	for !done && ctx.Err() == nil {
-		var took int
-		started := time.Now()
-		took, last, done, err = r.chunk(ctx, pool, f, last, limit)
-		if err != nil {
-			break
-		}
-		total += int64(took)
-		bar.add(took)
-		if !done {
-			now := time.Now()
-			pause(ctx, r.rest(total, now.Sub(begun), now.Sub(started)))
-		}
-	}
+	done, err := admin.Replay(ctx, pool, r.Subscription, f, admin.ReplayOptions{
+		After: r.After, Rate: r.Rate, Progress: func(so admin.Replayed) { bar.set(so.Events) },
+	})
 	bar.end()
-	if err == nil && !done {
-		err = ctx.Err()
-	}
-	if err != nil && (total > 0 || ctx.Err() != nil) {
-		return r.interrupted(c, total, r.command(last, f.MaxID), err)
+	if err != nil && (done.Events > 0 || ctx.Err() != nil) {
+		return r.interrupted(c, done.Events, r.command(done.Last, done.UpTo), err)
 	}
 	if err != nil {
 		return err // there is nothing to go on from
 	}
 	if r.JSON {
-		return c.print(replayed{Subscription: r.Subscription, Events: total, Done: true})
+		return c.print(replayed{Subscription: r.Subscription, Events: done.Events, Done: true})
 	}
-	return c.write(fmt.Sprintf("%s will be handled again by %s.\n", plural(total, "event", "events"), plain.Quote(r.Subscription)))
-}
-
-// rest is how long to wait when so many events were taken since the beginning, in so much time, and the last chunk took its part of
-// that. Without a rate, what is new has the server to itself for half of the time: its latency is worth more than a replay's end.
-func (r *replayCommand) rest(total int64, since, chunk time.Duration) time.Duration {
-	if r.Rate == 0 {
-		return chunk
-	}
-	return time.Duration(float64(total)/float64(r.Rate)*float64(time.Second)) - since
-}
-
-// chunk takes the next events. An interrupt waits for it: half a chunk taken, and not known, would be taken once more.
-func (r *replayCommand) chunk(ctx context.Context, pool *database, f admin.EventFilter, after int64, limit int) (n int, last int64, done bool, err error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), chunkPatience)
-	defer cancel()
-	return admin.ReplayEvents(ctx, pool, r.Subscription, f, after, limit)
+	return c.write(fmt.Sprintf("%s will be handled again by %s.\n", plural(done.Events, "event", "events"), plain.Quote(r.Subscription)))
 }
 
 // interrupted says how far it got, and how to go on.
@@ -271,14 +215,6 @@ func estimateText(n admin.Estimate) string {
 	return plural(n.Events, "event", "events")
 }
 
-// pause waits, but not for longer than ctx.
-func pause(ctx context.Context, d time.Duration) {
-	select {
-	case <-ctx.Done():
-	case <-time.After(d):
-	}
-}
-
 // A bar shows how far it is, where there is somebody to see it.
 type bar struct{ shown *progressbar.ProgressBar }
 
@@ -304,14 +240,14 @@ func newBar(c *console, n admin.Estimate) bar {
 // roomForRate is how many columns a bar may take with its rate and times. One that wraps is drawn line after line.
 const roomForRate = 80
 
-func (b bar) add(n int) {
+func (b bar) set(n int64) {
 	if b.shown == nil {
 		return
 	}
-	if sum := b.shown.State().CurrentNum + int64(n); sum > b.shown.GetMax64() {
-		b.shown.ChangeMax64(sum) // it was an estimate
+	if n > b.shown.GetMax64() {
+		b.shown.ChangeMax64(n) // it was an estimate
 	}
-	_ = b.shown.Add(n)
+	_ = b.shown.Set64(n)
 }
 
 // end leaves it where it is, and goes on below.

@@ -215,25 +215,6 @@ func TestReplayWithoutPrivileges(t *testing.T) {
 	refuse(t, db.URL, 1, "grant that to the role in DATABASE_URL", "replay", "mails", "--min-id", "1", "--yes")
 }
 
-// TestReplayRests has a replay without a rate leave half of the time to others, and one with a rate keep to it.
-func TestReplayRests(t *testing.T) {
-	t.Parallel()
-	for _, c := range []struct {
-		rate               int
-		total              int64
-		since, chunk, want time.Duration
-	}{
-		{0, 5000, 3 * time.Second, 200 * time.Millisecond, 200 * time.Millisecond},
-		{1000, 1500, time.Second, 50 * time.Millisecond, 500 * time.Millisecond},
-		{1_000_000, 1500, time.Second, 50 * time.Millisecond, 0}, // it is late already
-	} {
-		r := replayCommand{Rate: c.rate}
-		if got := max(0, r.rest(c.total, c.since, c.chunk)); got != c.want {
-			t.Errorf("%d a second: after %d events in %v it rests for %v, want %v", c.rate, c.total, c.since, got, c.want)
-		}
-	}
-}
-
 // A request to go back waits for workers that do not let go. Interrupted, it says that nothing is lost.
 func TestReplayFromIsInterrupted(t *testing.T) {
 	t.Parallel()
@@ -251,12 +232,12 @@ func TestReplayFromIsInterrupted(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "it asks", func() bool {
-		row, err := subscription(t.Context(), db.Pool, "mails")
+		row, err := admin.GetSubscription(t.Context(), db.Pool, "mails")
 		return err == nil && row.RewindTo != nil
 	})
 	interrupt(t, cmd)
 	_ = cmd.Wait()
-	if code := cmd.ProcessState.ExitCode(); code != 130 || !strings.Contains(complaints.String(), "as soon as its workers have let go") ||
+	if code := cmd.ProcessState.ExitCode(); code != 130 || !strings.Contains(complaints.String(), "as soon as its workers release its lanes") ||
 		!strings.Contains(complaints.String(), "\toutbox replay mails --from 1 --yes\n") {
 		t.Errorf("exit code %d: %s", code, &complaints)
 	}

@@ -22,7 +22,7 @@ type statusCommand struct {
 // Help is what "outbox status --help" explains.
 func (*statusCommand) Help() string {
 	return `Tells how far each subscription is behind, who works for it, and whether the doorbell is answered. It changes nothing.
-First come, after !, the things that somebody should look at: subscriptions that are paused, have no worker or only fail, dead
+First come, after !, the things to look at: subscriptions that are paused, have no worker or only fail, dead
 letters, and who keeps the log from being deleted.
 
 	outbox status
@@ -67,7 +67,7 @@ func (s *statusCommand) Run(ctx context.Context, c *console) error {
 
 // look prints the status once.
 func (s *statusCommand) look(ctx context.Context, c *console, pool *database) error {
-	status, err := admin.ReadStatus(ctx, pool)
+	status, err := admin.GetStatus(ctx, pool)
 	if err != nil {
 		return err
 	}
@@ -80,6 +80,7 @@ func (s *statusCommand) look(ctx context.Context, c *console, pool *database) er
 // statusText is a status for people.
 func statusText(n naming.Name, s *admin.Status) string {
 	var b strings.Builder
+	workers := s.Workers
 	now := s.At // the times were written by the same clock
 	if lines := concernsText(n, s); len(lines) > 0 {
 		b.WriteString("! " + strings.Join(lines, "\n! ") + "\n\n")
@@ -88,7 +89,7 @@ func statusText(n naming.Name, s *admin.Status) string {
 		b.WriteString("There is no subscription yet: a worker creates its own when it starts.\n")
 	} else {
 		table(&b, "SUBSCRIPTION\tTOPICS\tLAG\tOLDEST UNFINISHED\tDELIVERIES\tLANES", s.Subscriptions, func(s admin.SubscriptionStatus) []string {
-			return []string{plain.Quote(s.Name), plain.Quote(strings.Join(s.Topics, " ")), lagText(s.Lag), oldestText(s, now), counts(s.Deliveries, ""), counts(s.Lanes, "nobody")}
+			return []string{plain.Quote(s.Name), plain.Quote(strings.Join(s.Topics, " ")), lagText(s.Lag), oldestText(s, now), counts(s.Deliveries), lanesText(workers, s.Lanes)}
 		})
 	}
 	b.WriteByte('\n')
@@ -128,7 +129,7 @@ func oldestText(s admin.SubscriptionStatus, now time.Time) string {
 	if s.Oldest == nil {
 		return ""
 	}
-	return age(now.Sub(s.Oldest.PublishedAt)) + ", " + s.Oldest.State
+	return age(now.Sub(s.Oldest.PublishedAt)) + ", " + string(s.Oldest.State)
 }
 
 func heldText(by []string) string {
@@ -142,14 +143,14 @@ func heldText(by []string) string {
 	return ", which is yet to be settled by " + strings.Join(names, ", ")
 }
 
-func doorbellText(state string) string {
-	switch state {
-	case "armed":
+func doorbellText(mode admin.Doorbell) string {
+	switch mode {
+	case admin.DoorbellArmed:
 		return "armed: publishers ring it"
-	case "polling":
+	case admin.DoorbellPolling:
 		return "polling: so much is published that the sentinel looks for it"
-	case "unattended":
+	case admin.DoorbellUnattended:
 		return "unattended: no worker answers it"
 	}
-	return state
+	return string(mode)
 }

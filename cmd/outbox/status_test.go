@@ -66,8 +66,8 @@ func TestStatus(t *testing.T) {
 	}
 	for _, want := range [][]string{
 		{"SUBSCRIPTION", "TOPICS", "LAG", "OLDEST UNFINISHED", "DELIVERIES", "LANES"},
-		{"audit", "signals.>", "0", "-", "-", "nobody: 64"},
-		{"log", "signals.>", "30", "", "dead: 2, retrying: 1", "nobody: 40, host:1: 24"},
+		{"audit", "signals.>", "0", "-", "-", "free: 64"},
+		{"log", "signals.>", "30", "", "dead: 2, retrying: 1", "free: 40, host:1: 24"},
 		{"WORKER", "ID", "SUBSCRIPTIONS", "UP", "SEEN", "ROLE"},
 		{"host:1", "1", "log", "", "", "-"},
 	} {
@@ -85,7 +85,7 @@ func TestStatus(t *testing.T) {
 	if err != nil || strings.Count(stdout, "\n") != 1 || json.Unmarshal([]byte(stdout), &status) != nil {
 		t.Fatalf("%v\n%s", err, stdout)
 	}
-	if len(status.Subscriptions) != 2 || len(status.Workers) != 1 || status.Doorbell != "unattended" {
+	if len(status.Subscriptions) != 2 || len(status.Workers) != 1 || status.Doorbell != admin.DoorbellUnattended {
 		t.Fatalf("status: %+v", status)
 	}
 	log := status.Subscriptions[1]
@@ -95,10 +95,10 @@ func TestStatus(t *testing.T) {
 	if log.Lag.Events != 30 || log.Lag.Seconds <= 0 || log.Lag.Estimated {
 		t.Errorf("lag: %+v", log.Lag)
 	}
-	if diff := cmp.Diff(map[string]int{"": 40, "host:1": 24}, log.Lanes); diff != "" {
+	if diff := cmp.Diff(map[int64]int{0: 40, status.Workers[0].ID: 24}, log.Lanes); diff != "" {
 		t.Error(diff)
 	}
-	if diff := cmp.Diff(map[string]int64{"dead": 2, "retrying": 1}, log.Deliveries); diff != "" {
+	if diff := cmp.Diff(map[outbox.State]int64{"dead": 2, "retrying": 1}, log.Deliveries); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -139,11 +139,11 @@ func TestStatusText(t *testing.T) {
 			{
 				Name: "audit", Topics: []string{"signals.>", "alarms.*"}, Lag: admin.Lag{Events: 123456, Estimated: true, Seconds: 3725.4},
 				Oldest:     &admin.OldestEvent{PublishedAt: noon, State: admin.Blocked},
-				Deliveries: map[string]int64{"running": 1, "dead": 20, "retrying": 2, "blocked": 1203}, Lanes: map[string]int{"b": 32, "a": 30, "": 2},
+				Deliveries: map[outbox.State]int64{"running": 1, "dead": 20, "retrying": 2, "blocked": 1203}, Lanes: map[int64]int{12: 32, 7: 30, 0: 2},
 			},
-			{Name: "idle", Topics: []string{">"}, Lanes: map[string]int{"": 64}},
-			{Name: "mails", Topics: []string{">"}, PausedAt: &noon, Deliveries: map[string]int64{"dead": 1}, Lanes: map[string]int{"": 64}},
-			{Name: "two\nlines", Topics: []string{">"}, Lag: admin.Lag{Events: 1, Seconds: 0.25}, Lanes: map[string]int{"a": 64}},
+			{Name: "idle", Topics: []string{">"}, Lanes: map[int64]int{0: 64}},
+			{Name: "mails", Topics: []string{">"}, PausedAt: &noon, Deliveries: map[outbox.State]int64{"dead": 1}, Lanes: map[int64]int{0: 64}},
+			{Name: "two\nlines", Topics: []string{">"}, Lag: admin.Lag{Events: 1, Seconds: 0.25}, Lanes: map[int64]int{7: 64}},
 		},
 		Workers: []admin.WorkerStatus{
 			{ID: 7, Name: "a", StartedAt: now.Add(-26 * time.Hour), SeenAt: now.Add(-420 * time.Millisecond), Live: true, Sentinel: true, Subscriptions: []string{"audit", "x"}},
@@ -163,9 +163,9 @@ func TestStatusText(t *testing.T) {
 ! "two\nlines" has yet to settle event 17, which is 2h0m0s old: the log is kept for it: outbox subscriptions show $'two\012lines'
 
 SUBSCRIPTION   TOPICS               LAG       OLDEST UNFINISHED    DELIVERIES            LANES
-audit          signals.> alarms.*   ~123456   2h0m0s, blocked    blocked: 1203, dead: 20, retrying: 2, running: 1  nobody: 2, a: 30, b: 32
-idle           >                    0         -         -                     nobody: 64
-mails          >                    0         -         dead: 1               nobody: 64
+audit          signals.> alarms.*   ~123456   2h0m0s, blocked    blocked: 1203, dead: 20, retrying: 2, running: 1  free: 2, a: 30, b: 32
+idle           >                    0         -         -                     free: 64
+mails          >                    0         -         dead: 1               free: 64
 "two\nlines"   >                    1         -     -                     a: 64
 
 WORKER   ID   SUBSCRIPTIONS   UP        SEEN        ROLE
@@ -192,5 +192,14 @@ The log begins with event 17, 2h0m0s ago, which is yet to be settled by mails, "
 	}
 	if len(columns) != 2 || columns[0] != columns[1] {
 		t.Errorf("the columns are not aligned:\n%s", got)
+	}
+}
+
+// Workers of one name own different lanes.
+func TestLanesText(t *testing.T) {
+	t.Parallel()
+	workers := []admin.WorkerStatus{{ID: 7, Name: "pod"}, {ID: 8, Name: "pod"}, {ID: 9, Name: "other"}}
+	if got, want := lanesText(workers, map[int64]int{7: 30, 8: 20, 9: 10, 0: 4}), "free: 4, other: 10, pod #7: 30, pod #8: 20"; got != want {
+		t.Errorf("%q, want %q", got, want)
 	}
 }

@@ -23,20 +23,6 @@ type subscriptionsCommands struct {
 	Delete subscriptionsDeleteCommand `cmd:"" help:"Delete a subscription with its cursors and deliveries."`
 }
 
-// subscription returns one by its name.
-func subscription(ctx context.Context, db outbox.DB, name string) (admin.SubscriptionRow, error) {
-	list, err := admin.Subscriptions(ctx, db)
-	if err != nil {
-		return admin.SubscriptionRow{}, err
-	}
-	for _, s := range list {
-		if s.Name == name {
-			return s, nil
-		}
-	}
-	return admin.SubscriptionRow{}, fmt.Errorf("%w %q", outbox.ErrUnknownSubscription, name)
-}
-
 type subscriptionsListCommand struct {
 	asJSON
 	cli.Database
@@ -56,7 +42,7 @@ func (l *subscriptionsListCommand) Run(ctx context.Context, c *console) error {
 		return err
 	}
 	defer pool.Close()
-	list, err := admin.Subscriptions(ctx, pool)
+	list, err := admin.ListSubscriptions(ctx, pool)
 	switch {
 	case err != nil:
 		return err
@@ -105,10 +91,10 @@ func (*subscriptionsShowCommand) Help() string {
 // A subscriptionView is what "outbox subscriptions show --json" prints.
 type subscriptionView struct {
 	admin.SubscriptionRow
-	Lag        admin.Lag          `json:"lag"`
-	Oldest     *admin.OldestEvent `json:"oldest"`
-	Deliveries map[string]int64   `json:"deliveries"`
-	Lanes      map[string]int     `json:"lanes"`
+	Lag        admin.Lag              `json:"lag"`
+	Oldest     *admin.OldestEvent     `json:"oldest"`
+	Deliveries map[outbox.State]int64 `json:"deliveries"`
+	Lanes      map[int64]int          `json:"lanes"`
 }
 
 func (s *subscriptionsShowCommand) Run(ctx context.Context, c *console) error {
@@ -117,11 +103,11 @@ func (s *subscriptionsShowCommand) Run(ctx context.Context, c *console) error {
 		return err
 	}
 	defer pool.Close()
-	row, err := subscription(ctx, pool, s.Name)
+	row, err := admin.GetSubscription(ctx, pool, s.Name)
 	if err != nil {
 		return err
 	}
-	status, err := admin.ReadStatus(ctx, pool)
+	status, err := admin.GetStatus(ctx, pool)
 	if err != nil {
 		return err
 	}
@@ -132,7 +118,7 @@ func (s *subscriptionsShowCommand) Run(ctx context.Context, c *console) error {
 		}
 	}
 	if s.JSON {
-		return c.print(subscriptionView{SubscriptionRow: row, Lag: now.Lag, Oldest: now.Oldest, Deliveries: now.Deliveries, Lanes: now.Lanes})
+		return c.print(subscriptionView{SubscriptionRow: *row, Lag: now.Lag, Oldest: now.Oldest, Deliveries: now.Deliveries, Lanes: now.Lanes})
 	}
 	paused := ""
 	if row.PausedAt != nil {
@@ -144,13 +130,13 @@ func (s *subscriptionsShowCommand) Run(ctx context.Context, c *console) error {
 		field{"Id", strconv.Itoa(int(row.ID))},
 		field{"Topics", plain.Quote(strings.Join(row.Topics, " "))},
 		field{"Created", clock(row.CreatedAt)},
-		field{"State", stateText(row)},
+		field{"State", stateText(*row)},
 		field{"Paused", paused},
 		field{"Workers", plain.Quote(strings.Join(row.Workers, " "))},
-		field{"Lanes", counts(now.Lanes, "nobody")},
+		field{"Lanes", lanesText(status.Workers, now.Lanes)},
 		field{"Lag", lagText(now.Lag)},
 		field{"Oldest unfinished", oldestText(now, status.At)},
-		field{"Deliveries", counts(now.Deliveries, "")},
+		field{"Deliveries", counts(now.Deliveries)},
 	)
 	return c.write(b.String())
 }
@@ -158,7 +144,7 @@ func (s *subscriptionsShowCommand) Run(ctx context.Context, c *console) error {
 type subscriptionsCreateCommand struct {
 	Name   string   `arg:"" help:"The subscription's name."`
 	Topics []string `env:"-" required:"" placeholder:"PATTERN" help:"Topics that it sees; repeat for several. * stands for one token, > for the rest."`
-	From   place    `env:"-" default:"beginning" placeholder:"PLACE" help:"Where it begins: beginning (default) of what the log still has, now, an id, a time, or how long ago (7d)."`
+	From   place    `env:"-" default:"beginning" placeholder:"PLACE" help:"Where it begins: beginning (default) of what the log still has, now, an id, a time (UTC unless it has a zone), or how long ago (7d)."`
 	asJSON
 	cli.Database
 }
@@ -184,25 +170,21 @@ func (s *subscriptionsCreateCommand) Run(ctx context.Context, c *console) error 
 		return err
 	}
 	defer pool.Close()
-	list, err := admin.Subscriptions(ctx, pool)
-	if err != nil {
-		return err
-	}
-	created := true
-	for _, have := range list {
-		created = created && have.Name != s.Name
-	}
-	made, err := engine.Subscribe(ctx, pool, s.Name, s.Topics, s.From.position)
+	created, err := admin.CreateSubscription(ctx, pool, s.Name, s.Topics, s.From.position)
 	if err != nil {
 		return err
 	}
 	if s.JSON {
+		made, err := admin.GetSubscription(ctx, pool, s.Name)
+		if err != nil {
+			return err
+		}
 		return c.print(map[string]any{"name": made.Name, "topics": made.Topics, "created": created})
 	}
 	if !created {
-		return c.write(fmt.Sprintf("%s exists with these topics, and stays as it is.\n", plain.Quote(made.Name)))
+		return c.write(fmt.Sprintf("%s exists with these topics, and stays as it is.\n", plain.Quote(s.Name)))
 	}
-	return c.write(fmt.Sprintf("%s is created, and begins at: %s.\n", plain.Quote(made.Name), s.From.argument))
+	return c.write(fmt.Sprintf("%s is created, and begins at: %s.\n", plain.Quote(s.Name), s.From.argument))
 }
 
 type subscriptionsPauseCommand struct {
@@ -251,7 +233,7 @@ func administer(ctx context.Context, c *console, database cli.Database, as asJSO
 		return err
 	}
 	if as.JSON {
-		row, err := subscription(ctx, pool, name)
+		row, err := admin.GetSubscription(ctx, pool, name)
 		if err != nil {
 			return err
 		}
@@ -270,7 +252,7 @@ type subscriptionsDeleteCommand struct {
 
 // Help is what "outbox subscriptions delete --help" explains.
 func (*subscriptionsDeleteCommand) Help() string {
-	return `Deletes a subscription with its cursors and deliveries, dead letters included. Nobody can bring them back. It asks, or wants --yes.
+	return `Deletes a subscription with its cursors and deliveries, dead letters included. This cannot be undone. It asks, or wants --yes.
 
 	outbox subscriptions delete mails
 	outbox subscriptions delete mails --yes
@@ -303,7 +285,7 @@ func (s *subscriptionsDeleteCommand) Run(ctx context.Context, c *console) error 
 
 // question says what would go. That workers are in the way is said before anybody is asked.
 func (s *subscriptionsDeleteCommand) question(ctx context.Context, pool *database) (string, error) {
-	row, err := subscription(ctx, pool, s.Name)
+	row, err := admin.GetSubscription(ctx, pool, s.Name)
 	if err != nil {
 		return "", err
 	}

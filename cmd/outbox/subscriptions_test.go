@@ -40,7 +40,7 @@ func TestSubscriptionsCreate(t *testing.T) {
 		succeed(t, db, append([]string{"subscriptions", "create", name, "--topics", "orders.>"}, test.from...)...)
 		var view subscriptionView
 		decode(t, db, &view, "subscriptions", "show", name)
-		if view.Name != name || view.Lag.Events != test.lag || !slices.Equal(view.Topics, []string{"orders.>"}) || view.Lanes[""] != engine.Lanes {
+		if view.Name != name || view.Lag.Events != test.lag || !slices.Equal(view.Topics, []string{"orders.>"}) || view.Lanes[0] != engine.Lanes {
 			t.Errorf("%s: %+v, want a lag of %d", name, view, test.lag)
 		}
 	}
@@ -58,7 +58,7 @@ func TestSubscriptionsCreate(t *testing.T) {
 	refuse(t, db.URL, 2, "--topics names no topic", "subscriptions", "create", "now", "--topics", "")
 	refuse(t, db.URL, 2, "has an empty token", "subscriptions", "create", "x", "--topics", "a..b")
 	refuse(t, db.URL, 2, "beyond the end of the log", "subscriptions", "create", "x", "--topics", "a", "--from", "99")
-	refuse(t, db.URL, 2, "is not beginning, now, the id of an event", "subscriptions", "create", "x", "--topics", "a", "--from=-1h")
+	refuse(t, db.URL, 2, "is not a position: write beginning, now, the id of an event", "subscriptions", "create", "x", "--topics", "a", "--from=-1h")
 }
 
 func TestSubscriptionsListShowPauseResume(t *testing.T) {
@@ -83,7 +83,7 @@ func TestSubscriptionsListShowPauseResume(t *testing.T) {
 	if !hasRow(text, []string{"mails", "accounts.* orders.>", "", "paused", "host:1", "0 of 64"}) || !hasRow(text, []string{"audit", ">", "", "not served", "-", "0 of 64"}) {
 		t.Errorf("list:\n%s", text)
 	}
-	if text := succeed(t, db, "subscriptions", "show", "mails"); !strings.Contains(text, "paused") || !strings.Contains(text, "nobody: 64") {
+	if text := succeed(t, db, "subscriptions", "show", "mails"); !strings.Contains(text, "paused") || !strings.Contains(text, "free: 64") {
 		t.Errorf("show:\n%s", text)
 	}
 	var row admin.SubscriptionRow
@@ -108,7 +108,7 @@ func TestSubscriptionsShowBlocked(t *testing.T) {
 		update outbox.deliveries d set key = 'k', attempt = case d.event_id when $1 then 1 else 0 end where d.event_id in ($1, $2)`, ids[6], ids[7]); err != nil {
 		t.Fatal(err)
 	}
-	status, err := admin.ReadStatus(t.Context(), db.Pool)
+	status, err := admin.GetStatus(t.Context(), db.Pool)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,7 +130,7 @@ func TestSubscriptionsDelete(t *testing.T) {
 	}
 	serve(t, db, "served")
 	left := func() (names []string) {
-		list, err := admin.Subscriptions(t.Context(), db.Pool)
+		list, err := admin.ListSubscriptions(t.Context(), db.Pool)
 		if err != nil {
 			t.Fatal(err)
 		}

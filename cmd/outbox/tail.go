@@ -21,7 +21,7 @@ type eventsTailCommand struct {
 	Key     string `env:"-" placeholder:"KEY" help:"Only events of this key."`
 	Payload string `env:"-" placeholder:"JSON" help:"Only events whose payload contains this JSON."`
 	Path    string `env:"-" placeholder:"JSONPATH" help:"Only events in whose payload this SQL/JSON path finds something other than null and false."`
-	From    place  `env:"-" default:"now" placeholder:"PLACE" help:"Where to begin: now (default), beginning, an id, a time, or how long ago (10m)."`
+	From    place  `env:"-" default:"now" placeholder:"PLACE" help:"Where to begin: now (default), beginning, an id, a time (UTC unless it has a zone), or how long ago (10m)."`
 	asJSON
 	cli.Database
 }

@@ -31,7 +31,7 @@ there, and subscriptions be paused, resumed and replayed.
 	SIGNALBOX_UI_TOKEN=$(openssl rand -hex 16) outbox ui --listen :8090
 	outbox ui --read-only
 
-Whoever reaches it sees every payload. So it answers on this machine alone, unless it is told who may come in, with
+Anyone who reaches it sees every payload. So it answers on this machine alone, unless it is told who may come in, with
 
 	SIGNALBOX_UI_TOKEN                           to log in with, or to send as "Authorization: Bearer …"
 	SIGNALBOX_UI_USER and SIGNALBOX_UI_PASSWORD  which the browser asks for

@@ -17,12 +17,12 @@ func left(t *testing.T, db *pgtest.DB) map[string]admin.DeliveryRow {
 	t.Helper()
 	list, err := admin.ListDeliveries(t.Context(), db.Pool, admin.DeliveryFilter{
 		Subscription: "s", States: []outbox.State{outbox.Retrying, outbox.Running, outbox.Dead, outbox.Skipped},
-	}, 0, 100)
+	}, admin.ListOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	rows := map[string]admin.DeliveryRow{}
-	for _, row := range list {
+	for _, row := range list.Items {
 		rows[row.Event.Key] = row
 	}
 	return rows

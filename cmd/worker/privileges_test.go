@@ -90,7 +90,7 @@ func TestPrivileges(t *testing.T) {
 	store("pressure")
 	// What all have settled goes because of its age.
 	eventually(t, time.Minute, "the log is empty", func() bool {
-		status, err := admin.ReadStatus(t.Context(), owner)
+		status, err := admin.GetStatus(t.Context(), owner)
 		return err == nil && len(status.Subscriptions) == 2 && status.Log.OldestAt == nil
 	})
 
@@ -107,7 +107,7 @@ func TestPrivileges(t *testing.T) {
 			return err
 		},
 		"replay": func() error {
-			_, _, _, err := admin.ReplayEvents(t.Context(), operator, "s", admin.EventFilter{MinID: 1}, 0, 10)
+			_, err := admin.Replay(t.Context(), operator, "s", admin.EventFilter{MinID: 1}, admin.ReplayOptions{})
 			return err
 		},
 	} {

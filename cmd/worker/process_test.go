@@ -85,7 +85,7 @@ func eventually(t *testing.T, within time.Duration, what string, condition func(
 // settled reports whether the only subscription has nothing left to do.
 func settled(t *testing.T, db outbox.DB) bool {
 	t.Helper()
-	status, err := admin.ReadStatus(t.Context(), db)
+	status, err := admin.GetStatus(t.Context(), db)
 	if err != nil || len(status.Subscriptions) != 1 {
 		return false // the server restarts, or the subscription is yet to be created
 	}

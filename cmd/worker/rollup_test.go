@@ -110,11 +110,11 @@ func TestRollup(t *testing.T) {
 	if names, signals := checkRollups(t, db.Pool); names != 3 || signals != 7 {
 		t.Errorf("%d names of %d signals, want 3 of 7", names, signals)
 	}
-	dead, err := admin.ListDeliveries(t.Context(), db.Pool, admin.DeliveryFilter{Subscription: "s"}, 0, 10)
-	if err != nil || len(dead) != 2 {
-		t.Fatalf("%d dead letters, %v; want 2", len(dead), err)
+	dead, err := admin.ListDeliveries(t.Context(), db.Pool, admin.DeliveryFilter{Subscription: "s"}, admin.ListOptions{})
+	if err != nil || len(dead.Items) != 2 {
+		t.Fatalf("dead letters: %+v, %v; want 2", dead, err)
 	}
-	for _, d := range dead {
+	for _, d := range dead.Items {
 		if reason := d.Failures[0].Error; d.Attempt != 1 || !strings.Contains(reason, "cannot unmarshal") && !strings.Contains(reason, errNotStored.Error()) {
 			t.Errorf("event %d is dead after %d attempts: %s", d.Event.ID, d.Attempt, reason)
 		}

@@ -155,7 +155,7 @@ func TestLogsSignals(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	status, err := admin.ReadStatus(t.Context(), db.Pool)
+	status, err := admin.GetStatus(t.Context(), db.Pool)
 	if err != nil || len(status.Workers) != 0 {
 		t.Errorf("%d workers are left, %v", len(status.Workers), err)
 	}
@@ -191,7 +191,7 @@ func TestStops(t *testing.T) {
 	}
 	r := start(t, "--database-url", db.URL, "--subscription", "s", "--handler", "flaky")
 	eventually(t, 20*time.Second, "the signal is being handled", func() bool {
-		status, err := admin.ReadStatus(t.Context(), db.Pool)
+		status, err := admin.GetStatus(t.Context(), db.Pool)
 		return err == nil && len(status.Subscriptions) == 1 && status.Subscriptions[0].Deliveries["running"] == 1
 	})
 	if err := r.stop(); err != nil {

@@ -115,7 +115,7 @@ func (d *demo) conclude(r *Report) {
 	}
 	d.out.say("%s", d.out.paint(green, "✔ Every published event reached every subscription"+once+"."))
 	d.out.say("  Publishing was one insert in the signal's own transaction: no signal without its event, and no event without its signal.")
-	d.out.say("  The commit rang the doorbell, so nobody had to poll. The latency is all of it, from before the request was sent until")
+	d.out.say("  The commit rang the doorbell, so no worker had to poll. The latency is all of it, from before the request was sent until")
 	d.out.say("  the handler was called. Workers of one subscription shared its events; the other subscription got each of them, too.")
 	if d.cfg.OwnURL == "" {
 		d.out.say("  The signals stay in public.signals, and their events in %s.events.", d.cfg.Outbox)

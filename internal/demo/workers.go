@@ -45,7 +45,7 @@ func (d *demo) names() []string {
 
 // subscribe creates the subscriptions. They see what is published from now on: old events are not the demo's.
 func (d *demo) subscribe(ctx context.Context, names []string) error {
-	mark, err := admin.ReadMark(ctx, d.db)
+	mark, err := admin.GetMark(ctx, d.db)
 	if err != nil {
 		return fmt.Errorf("look at the log: %w", err)
 	}
@@ -69,7 +69,7 @@ func (d *demo) unsubscribe(names []string) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), d.cfg.Patience)
 	defer cancel()
-	list, err := admin.Subscriptions(ctx, d.db)
+	list, err := admin.ListSubscriptions(ctx, d.db)
 	for _, s := range list {
 		mine := slices.Contains(names, s.Name)
 		if !mine && (!nameOf.MatchString(s.Name) || len(s.Workers) > 0 || time.Since(s.CreatedAt) < time.Minute) {

@@ -15,14 +15,14 @@ import (
 // checkSubscriptions looks for those that do not get on: they keep the log from being deleted. That no worker runs is
 // no finding; that a subscription has waited for one for too long is.
 func checkSubscriptions(ctx context.Context, p *patient) ([]Finding, error) {
-	status, err := admin.ReadStatus(ctx, p.conn)
+	status, err := admin.GetStatus(ctx, p.conn)
 	if errors.Is(err, outbox.ErrRowSecurity) {
 		return nil, nil // a finding of checkCluster
 	}
 	if err != nil {
 		return nil, err
 	}
-	list, err := admin.Subscriptions(ctx, p.conn)
+	list, err := admin.ListSubscriptions(ctx, p.conn)
 	if err != nil {
 		return nil, err
 	}
@@ -45,7 +45,7 @@ func checkSubscriptions(ctx context.Context, p *patient) ([]Finding, error) {
 		case row.PausedAt != nil:
 			found = append(found, Finding{
 				fmt.Sprintf("Subscription %q is paused since %s, and %s.%s", s.Name, row.PausedAt.UTC().Format("2006-01-02 15:04 UTC"), behind, holds),
-				fmt.Sprintf("Run: outbox subscriptions resume %s; or delete it, if nobody needs it.", plain.Shell(s.Name)),
+				fmt.Sprintf("Run: outbox subscriptions resume %s; or delete it, if it is not needed.", plain.Shell(s.Name)),
 			})
 		case len(row.Workers) == 0:
 			found = append(found, Finding{

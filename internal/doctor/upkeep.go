@@ -28,7 +28,7 @@ func checkTransactions(ctx context.Context, p *patient) ([]Finding, error) {
 	}
 	var found []Finding
 	for _, t := range open {
-		what, remedy := "runs a statement", "If nobody needs it"
+		what, remedy := "runs a statement", "If it is not needed"
 		if t.State == "idle in transaction" || t.State == "idle in transaction (aborted)" {
 			what, remedy = "is idle", "Have that program end its transactions, or set idle_in_transaction_session_timeout for its role. To end it now"
 		}

@@ -137,6 +137,61 @@ func (c countingConn) Read(b []byte) (int, error) {
 	return n, err
 }
 
+// countedMember joins and claims what it can, over a connection that counts what the server sends.
+func countedMember(t *testing.T, db *pgtest.DB) (*engine.Member, *atomic.Int64) {
+	t.Helper()
+	sub := enginetest.Subscribe(t, db, ">")
+	received := new(atomic.Int64)
+	cfg, err := pgx.ParseConfig(db.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		c, err := new(net.Dialer).DialContext(ctx, network, addr)
+		return countingConn{c, received}, err
+	}
+	conn, err := pgx.ConnectConfig(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close(context.Background()) })
+	id, err := engine.Join(t.Context(), db.Conn(t), t.Name(), true, time.Hour, []int32{sub.ID})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := engine.NewMember(conn, id, sub)
+	if _, err := m.Claim(t.Context(), engine.Lanes); err != nil {
+		t.Fatal(err)
+	}
+	return m, received
+}
+
+// TestHeadersAreBounded reads 3,000 events with headers of 64 kB each, of which the member knows nothing.
+func TestHeadersAreBounded(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	db := pgtest.New(t)
+	m, received := countedMember(t, db)
+	if _, err := db.Pool.Exec(ctx, `
+		insert into outbox.events (topic, payload, headers)
+		select 'a', '1', (select jsonb_build_object('a', string_agg(md5(i::text), '')) from generate_series(1, 2000) i) from generate_series(1, 3000)`); err != nil {
+		t.Fatal(err)
+	}
+	for seen, reads := 0, 0; seen < 3000; reads++ {
+		before := received.Load()
+		w, err := m.Read(ctx, 5120)
+		if err != nil || reads > 300 {
+			t.Fatal(reads, err)
+		}
+		if n := received.Load() - before; n > 4*16<<20+8<<20 {
+			t.Errorf("read %d: the server sent %d bytes", reads, n)
+		}
+		if seen += len(w.Events); seen < 3000 && !w.More() {
+			t.Fatalf("%d of 3000 events, and no more to read", seen)
+		}
+	}
+}
+
 // TestReadsAreBounded reads 300 events of 1 MB, of which the member knows nothing, and small ones between them. No read makes the server send more
 // than four windows, or one event of each lane; every window is bounded; nothing is missed, and each lane is in order. Half of the
 // events become visible late.
@@ -144,29 +199,7 @@ func TestReadsAreBounded(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	db := pgtest.New(t)
-	sub := enginetest.Subscribe(t, db, ">")
-	var received atomic.Int64
-	cfg, err := pgx.ParseConfig(db.URL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cfg.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
-		c, err := new(net.Dialer).DialContext(ctx, network, addr)
-		return countingConn{c, &received}, err
-	}
-	conn, err := pgx.ConnectConfig(ctx, cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { conn.Close(context.Background()) })
-	id, err := engine.Join(ctx, db.Conn(t), t.Name(), true, time.Hour, []int32{sub.ID})
-	if err != nil {
-		t.Fatal(err)
-	}
-	m := engine.NewMember(conn, id, sub)
-	if _, err := m.Claim(ctx, engine.Lanes); err != nil {
-		t.Fatal(err)
-	}
+	m, received := countedMember(t, db)
 
 	const some = `insert into outbox.events (topic, payload) select 'a', to_json(case when n % 4 < 3 then repeat('x', 1000000) else 'small' end) from generate_series(1, 200) n`
 	late, err := db.Conn(t).Begin(ctx)

@@ -29,8 +29,8 @@ func TestDecisionsWaitForNoSettle(t *testing.T) {
 			return admin.DiscardDeliveries(ctx, db.Pool, retrying)
 		}, 2},
 		"replay": {func(ctx context.Context, db *pgtest.DB) (int64, error) {
-			n, _, _, err := admin.ReplayEvents(ctx, db.Pool, "s", admin.EventFilter{}, 0, 10)
-			return int64(n), err
+			chunk, err := admin.ReplayChunk(ctx, db.Pool, "s", admin.EventFilter{}, 0, 10)
+			return int64(chunk.Events), err
 		}, 3},
 	} {
 		t.Run(name, func(t *testing.T) {

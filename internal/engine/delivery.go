@@ -105,8 +105,12 @@ func (m *Member) Lines(ctx context.Context, lanes []int16, keep time.Duration) (
 // suspectBytes bounds what a claim takes of those whose worker died while they ran.
 const suspectBytes = 1 << 20
 
-// deliveryBytes is what a delivery d is long, for the memory of its worker.
-const deliveryBytes = `octet_length(d.payload::text) + octet_length(d.headers::text)`
+// deliveryBytes is about what a delivery d is long, for the memory of its worker. A claim measures all that are ready, so only what is
+// compressed is read for it: what is stored beside its row, uncompressed, tells its size without.
+const deliveryBytes = `
+       case when pg_column_compression(d.payload) is null and pg_column_compression(d.headers) is null
+            then pg_column_size(d.payload) + pg_column_size(d.headers)
+            else octet_length(d.payload::text) + octet_length(d.headers::text) end`
 
 // claimDueSQL takes deliveries that may run now: of each key the head, and those behind it that were never tried, up to
 // a run; of those without a key, the first that are due. Index deliveries_line has a key's line in order, and

@@ -107,12 +107,12 @@ union all
                where p.part = l.part and e.xid >= p.from_xid and e.xid < p.to_xid and e.id > p.late_after_id)
  order by e.id)
 union all
-select 2::smallint, e.id, l.lane, case when e.wanted then e.topic end, case when e.wanted then e.key end,
-       case when e.wanted and ` + fitsSQL + ` then e.payload end, case when e.wanted then e.headers end, e.published_at
+select 2::smallint, e.id, l.lane, case when e.fits is not null then e.topic end, case when e.fits is not null then e.key end,
+       case when e.fits then e.payload end, case when e.fits then e.headers end, e.published_at
 from lanes l
 cross join lateral (
     select e.id, e.topic, e.key, e.payload, e.headers, e.published_at,
-           ($13::text[] is null or e.topic like any ($13::text[])) as wanted
+           case when $13::text[] is null or e.topic like any ($13::text[]) then ` + fitsSQL + ` end as fits -- null: it is not wanted
     from outbox.events e
     where e.lane = l.lane and e.id > l.after_id
     order by e.id

@@ -149,8 +149,11 @@ func TestTrimInChunks(t *testing.T) {
 	if left := enginetest.TrimAll(t, db, false); len(left) != 1000 || left[0] != 4001 {
 		t.Errorf("%d are left, from %d on; want those above 4000", len(left), left[0])
 	}
-	page, err := admin.Events(t.Context(), db.Pool, admin.EventFilter{}, admin.Page{Limit: 1000})
-	if got := page.Events; err != nil || len(got) != 1000 || got[0].ID != 4001 {
-		t.Errorf("%d are listed, %v", len(got), err)
+	page, err := admin.ListEvents(t.Context(), db.Pool, admin.EventFilter{}, admin.ListOptions{Limit: 1000})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := page.Items; len(got) != 1000 || got[0].ID != 4001 {
+		t.Errorf("%d are listed", len(got))
 	}
 }

@@ -20,7 +20,7 @@ type SubscriptionRow struct {
 	Topics    []string   `json:"topics"`
 	CreatedAt time.Time  `json:"created_at"`
 	PausedAt  *time.Time `json:"paused_at"` // nil while it is not paused
-	RewindTo  *int64     `json:"rewind_to"` // it goes back to just after this id once its workers have let go of its lanes; nil when no rewind waits
+	RewindTo  *int64     `json:"rewind_to"` // it rewinds to just after this id once its workers release its lanes; nil when no rewind waits
 	Workers   []string   `json:"workers"`   // names of the live ones
 	Owned     int        `json:"owned"`     // lanes whose owner lives: none soon after it was paused, otherwise soon all, if it has workers
 }
@@ -32,12 +32,11 @@ select s.id, s.name, s.topics, s.created_at, s.paused_at, s.rewind_to,
              where m.subscription_id = s.id and ` + engine.LiveSQL + `
              order by w.name),
        (select count(*) from outbox.lanes l join outbox.workers w on w.id = l.owner where l.subscription_id = s.id and ` + engine.LiveSQL + `)
-from outbox.subscriptions s
-order by s.name`
+from outbox.subscriptions s`
 
-// Subscriptions returns all of them by name. Safe for concurrent use as far as db is.
-func Subscriptions(ctx context.Context, db outbox.DB) ([]SubscriptionRow, error) {
-	rows, _ := db.Query(ctx, subscriptionsSQL)
+// ListSubscriptions returns all subscriptions by name: a page would hold them all. Safe for concurrent use as far as db is.
+func ListSubscriptions(ctx context.Context, db outbox.DB) ([]SubscriptionRow, error) {
+	rows, _ := db.Query(ctx, subscriptionsSQL+` order by s.name`)
 	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[SubscriptionRow])
 	if err != nil {
 		return nil, fmt.Errorf("list subscriptions: %w", err)
@@ -88,14 +87,14 @@ func (e *ServedError) Error() string {
 	return fmt.Sprintf("subscription %q is served by %s: stop them first, or force it", e.Name, strings.Join(e.Workers, ", "))
 }
 
-// DeleteSubscription removes a subscription with its cursors and deliveries, dead letters included. Nobody can bring them
-// back, and events that the log kept only for it may be deleted soon. It returns ErrUnknownSubscription where there is none of
+// DeleteSubscription removes a subscription with its cursors and deliveries, dead letters included. This cannot be
+// undone, and events that the log kept only for it may be deleted soon. It returns ErrUnknownSubscription where there is none of
 // that name, and a *ServedError while live workers serve it. One that died counts as live until its lease is over, unless its session has ended.
 //
 // With force, it deletes the subscription even then. Its workers notice with their next settle, and join again: one that names
 // the subscription's topics creates it anew, and one that does not ends with ErrUnknownSubscription. What they were handling
 // meanwhile may or may not have been handled.
-func DeleteSubscription(ctx context.Context, db outbox.Beginner, name string, force bool) error {
+func DeleteSubscription(ctx context.Context, db DB, name string, force bool) error {
 	err := pgx.BeginTxFunc(ctx, db, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
 		// First the fence, as in an eviction: it waits for settles in flight. They need the subscription's row.
 		if _, err := tx.Exec(ctx, `
@@ -113,7 +112,7 @@ func DeleteSubscription(ctx context.Context, db outbox.Beginner, name string, fo
 			return err
 		}
 		if !force {
-			// In a later statement: nobody can join any more.
+			// In a later statement: no worker can join any more.
 			rows, _ := tx.Query(ctx, `
 				select w.name from outbox.members m join outbox.workers w on w.id = m.worker_id
 				where m.subscription_id = $1 and `+engine.LiveSQL+`

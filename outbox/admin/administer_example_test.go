@@ -40,8 +40,8 @@ func ExampleRewind() {
 	}
 }
 
-// Have one customer's orders handled again, a hundred at a time.
-func ExampleReplayEvents() {
+// Have one customer's orders handled again, a hundred a second.
+func ExampleReplay() {
 	ctx := context.Background()
 	pool, err := pgxpool.New(ctx, "postgres://user:password@localhost:5432/shop")
 	if err != nil {
@@ -49,20 +49,17 @@ func ExampleReplayEvents() {
 	}
 	defer pool.Close()
 
-	f := admin.EventFilter{Topic: "orders.*", Payload: json.RawMessage(`{"customer": 4711}`)}
-	after, done := int64(0), false
-	for !done {
-		var n int
-		if n, after, done, err = admin.ReplayEvents(ctx, pool, "mails", f, after, 100); err != nil {
-			log.Fatal(err)
-		}
-		fmt.Printf("%d events up to %d\n", n, after)
-		time.Sleep(time.Second) // at the pace that suits
+	done, err := admin.Replay(ctx, pool, "mails", admin.EventFilter{Topic: "orders.*", Payload: json.RawMessage(`{"customer": 4711}`)}, admin.ReplayOptions{
+		Rate:     100,
+		Progress: func(r admin.Replayed) { fmt.Printf("%d events up to %d of %d\n", r.Events, r.Last, r.UpTo) },
+	})
+	if err != nil {
+		log.Fatalf("%v: go on with After: %d", err, done.Last)
 	}
 }
 
 // The newest events of a key, page by page.
-func ExampleEvents() {
+func ExampleListNewestEvents() {
 	ctx := context.Background()
 	pool, err := pgxpool.New(ctx, "postgres://user:password@localhost:5432/shop")
 	if err != nil {
@@ -70,14 +67,17 @@ func ExampleEvents() {
 	}
 	defer pool.Close()
 
-	page := &admin.EventPage{}
-	for !page.Done {
-		page, err = admin.Events(ctx, pool, admin.EventFilter{Key: "A-17"}, admin.Page{Newest: true, After: page.Next})
+	var o admin.ListOptions
+	for {
+		page, err := admin.ListNewestEvents(ctx, pool, admin.EventFilter{Key: "A-17"}, o)
 		if err != nil {
 			log.Fatal(err)
 		}
-		for _, e := range page.Events {
+		for _, e := range page.Items {
 			fmt.Println(e.ID, e.Topic, e.PublishedAt)
+		}
+		if o.After = page.Next; o.After == 0 {
+			return
 		}
 	}
 }

@@ -42,13 +42,16 @@ from longest l
 join outbox.deliveries d on d.event_id = l.head and d.subscription_id = (select s.id from outbox.subscriptions s where s.name = $1)
 order by l.waiting desc, l.head`
 
-// BlockedKeys returns the keys of a subscription that have unfinished events, those with the longest lines first, up to limit.
-// It looks at no more than GlanceMost deliveries. Safe for concurrent use.
-func BlockedKeys(ctx context.Context, db outbox.Beginner, name string, limit int) (list []BlockedKey, err error) {
+// ListBlockedKeys returns the keys of a subscription that have unfinished events, those with the longest lines first, up to limit.
+// It looks at no more than 10,000 deliveries, so it has no pages. It returns ErrUnknownSubscription for an unknown name. Safe for
+// concurrent use as far as db is.
+func ListBlockedKeys(ctx context.Context, db DB, name string, limit int) (list []BlockedKey, err error) {
 	err = engine.Scanning(ctx, db, func(tx pgx.Tx) error {
-		rows, _ := tx.Query(ctx, blockedKeysSQL, name, GlanceMost, limit)
-		list, err = pgx.CollectRows(rows, pgx.RowToStructByPos[BlockedKey])
-		return err
+		rows, _ := tx.Query(ctx, blockedKeysSQL, name, BoundedCount, limit)
+		if list, err = pgx.CollectRows(rows, pgx.RowToStructByPos[BlockedKey]); err != nil || len(list) > 0 {
+			return err
+		}
+		return checkKnown(ctx, tx, name)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("list blocked keys of %q: %w", name, err)

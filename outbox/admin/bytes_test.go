@@ -1,6 +1,7 @@
 package admin_test
 
 import (
+	"context"
 	"testing"
 
 	"github.com/signalbox-go/signalbox/internal/enginetest"
@@ -31,21 +32,23 @@ func TestListsAreBounded(t *testing.T) {
 		}
 		return n
 	}
-	for _, newest := range []bool{false, true} {
+	for newest, list := range map[bool]func(context.Context, admin.DB, admin.EventFilter, admin.ListOptions) (*admin.Page[outbox.Event], error){
+		false: admin.ListEvents, true: admin.ListNewestEvents,
+	} {
 		seen := map[int64]bool{}
-		p := admin.Page{Newest: newest, Limit: 1000}
+		o := admin.ListOptions{Limit: 1000}
 		for {
-			page, err := admin.Events(ctx, db.Pool, admin.EventFilter{}, p)
+			page, err := list(ctx, db.Pool, admin.EventFilter{}, o)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got := bytes(page.Events); got > most {
+			if got := bytes(page.Items); got > most {
 				t.Fatalf("a page of %d bytes", got)
 			}
-			for _, e := range page.Events {
+			for _, e := range page.Items {
 				seen[e.ID] = true
 			}
-			if p.After = page.Next; page.Done {
+			if o.After = page.Next; page.Next == 0 {
 				break
 			}
 		}
@@ -53,22 +56,22 @@ func TestListsAreBounded(t *testing.T) {
 			t.Errorf("newest first: %t: the pages have %d events of %d", newest, len(seen), n)
 		}
 	}
-	seen, after := map[int64]bool{}, int64(0)
+	seen, o := map[int64]bool{}, admin.ListOptions{Limit: 1000}
 	for {
-		list, err := admin.ListDeliveries(ctx, db.Pool, admin.DeliveryFilter{Subscription: "s"}, after, 1000)
+		page, err := admin.ListDeliveries(ctx, db.Pool, admin.DeliveryFilter{Subscription: "s"}, o)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if len(list) == 0 {
-			break
-		}
 		var events []outbox.Event
-		for _, d := range list {
-			events, after = append(events, d.Event), d.Event.ID
-			seen[after] = true
+		for _, d := range page.Items {
+			events = append(events, d.Event)
+			seen[d.Event.ID] = true
 		}
 		if got := bytes(events); got > most {
 			t.Fatalf("a list of %d bytes", got)
+		}
+		if o.After = page.Next; page.Next == 0 {
+			break
 		}
 	}
 	if len(seen) != n {

@@ -7,7 +7,7 @@ import (
 	"github.com/signalbox-go/signalbox/outbox"
 )
 
-// A Concern is something about a subscription that somebody should look at.
+// A Concern is a condition of a subscription that needs attention.
 type Concern struct {
 	Subscription string      `json:"subscription"` // "" where it concerns all of them
 	Kind         ConcernKind `json:"kind"`
@@ -30,7 +30,7 @@ const (
 	ConcernBehind   ConcernKind = "behind"  // of no subscription: workers refuse to serve, with outbox.ErrLogBehind
 )
 
-// HeldTooLong is the age of the oldest event from which on it is a concern that a subscription has yet to settle it.
+// HeldTooLong is how old the oldest unsettled event may be before a status reports ConcernHolds.
 const HeldTooLong = time.Hour
 
 // FailingTooLong is for how long an event may fail before that is a concern, while others succeed.
@@ -56,16 +56,16 @@ func (s *Status) findConcerns() []Concern {
 		add := func(kind ConcernKind, events int64, since *time.Time) {
 			list = append(list, Concern{Subscription: sub.Name, Kind: kind, Events: events, Since: since})
 		}
-		waiting := sub.Lag.Events + sub.Deliveries[string(outbox.Retrying)] + sub.Deliveries[Blocked]
+		waiting := sub.Lag.Events + sub.Deliveries[outbox.Retrying] + sub.Deliveries[Blocked]
 		switch {
 		case sub.PausedAt != nil:
 			add(ConcernPaused, 0, sub.PausedAt)
 		case waiting > 0 && !slices.ContainsFunc(s.Workers, func(w WorkerStatus) bool { return w.Live && slices.Contains(w.Subscriptions, sub.Name) }):
 			add(ConcernUnserved, waiting, nil)
 		case sub.failing(s.At):
-			add(ConcernFailing, sub.Deliveries[string(outbox.Retrying)], sub.FailingSince)
+			add(ConcernFailing, sub.Deliveries[outbox.Retrying], sub.FailingSince)
 		}
-		if dead := sub.Deliveries[string(outbox.Dead)]; dead > 0 {
+		if dead := sub.Deliveries[outbox.Dead]; dead > 0 {
 			add(ConcernDead, dead, nil)
 		}
 		if blocked := sub.Deliveries[Blocked]; blocked > 0 {

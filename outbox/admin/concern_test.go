@@ -20,8 +20,8 @@ func TestConcerns(t *testing.T) {
 	expect := func(when string, want ...string) {
 		t.Helper()
 		for read, status := range map[string]func() (*admin.Status, error){
-			"ReadStatus": func() (*admin.Status, error) { return admin.ReadStatus(ctx, db.Pool) },
-			"Glance":     func() (*admin.Status, error) { return admin.Glance(ctx, db.Pool) },
+			"GetStatus":        func() (*admin.Status, error) { return admin.GetStatus(ctx, db.Pool) },
+			"GetBoundedStatus": func() (*admin.Status, error) { return admin.GetBoundedStatus(ctx, db.Pool) },
 		} {
 			s, err := status()
 			if err != nil {

@@ -103,19 +103,21 @@ func (f DeliveryFilter) args(more ...any) ([]any, error) {
 	return append([]any{f.Subscription, states, f.IDs, regex, f.Key, f.Error, optional(f.Since), optional(f.Until)}, more...), nil
 }
 
-// ListDeliveries returns up to limit of the deliveries that match, by rising id of their events, from those after the
-// given id on, and none where there is no subscription of that name. It returns about PageBytes at most: a list that is short, but
-// not empty, may not be the end. Safe for concurrent use as far as db is.
-func ListDeliveries(ctx context.Context, db outbox.DB, f DeliveryFilter, after int64, limit int) ([]DeliveryRow, error) {
-	args, err := f.args(after, limit, PageBytes)
+// ListDeliveries returns a page of the deliveries that match, by rising id of their events. It returns ErrUnknownSubscription for
+// an unknown subscription, and ErrInvalidFilter for an invalid filter or option. Safe for concurrent use as far as db is.
+func ListDeliveries(ctx context.Context, db outbox.DB, f DeliveryFilter, o ListOptions) (*Page[DeliveryRow], error) {
+	if err := o.check(); err != nil {
+		return nil, fmt.Errorf("list deliveries: %w", err)
+	}
+	args, err := f.args(o.After, o.Limit+1, PageBytes) // one more tells whether there are more
 	if err != nil {
 		return nil, err
 	}
 	rows, _ := db.Query(ctx, `
 		select d.event_id, d.topic, coalesce(d.key, ''), d.payload, d.headers, d.published_at,
-		       d.state, d.stops_key, d.attempt, d.due_at, d.errors, d.created_at
+		       d.state, d.stops_key, d.attempt, d.due_at, d.errors, d.created_at, d.found
 		from (
-			select d.*, sum(octet_length(d.payload::text) + octet_length(d.headers::text) + octet_length(d.errors::text))
+			select d.*, count(*) over () as found, sum(octet_length(d.payload::text) + octet_length(d.headers::text) + octet_length(d.errors::text))
 			            over (order by d.event_id rows between unbounded preceding and 1 preceding) as before
 			from (
 				select d.*
@@ -125,22 +127,30 @@ func ListDeliveries(ctx context.Context, db outbox.DB, f DeliveryFilter, after i
 				limit $10) d) d
 		where coalesce(d.before, 0) < $11
 		order by d.event_id`, args...)
+	var found int
 	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (d DeliveryRow, err error) {
 		var headers []byte
 		e := &d.Event
 		err = row.Scan(&e.ID, &e.Topic, &e.Key, (*[]byte)(&e.Payload), &headers, &e.PublishedAt,
-			&d.State, &d.StopsKey, &d.Attempt, &d.DueAt, &d.Failures, &d.CreatedAt)
+			&d.State, &d.StopsKey, &d.Attempt, &d.DueAt, &d.Failures, &d.CreatedAt, &found)
 		e.Headers = engine.ParseHeaders(headers)
 		return d, err
 	})
-	if err != nil {
-		return nil, fmt.Errorf("list deliveries: %w", err)
+	if err == nil && len(list) == 0 {
+		err = checkKnown(ctx, db, f.Subscription)
 	}
-	return list, nil
+	if err != nil {
+		return nil, fmt.Errorf("list deliveries of %q: %w", f.Subscription, err)
+	}
+	page := &Page[DeliveryRow]{Items: list[:min(len(list), o.Limit)]}
+	if n := len(page.Items); n > 0 && found > n {
+		page.Next = page.Items[n-1].Event.ID
+	}
+	return page, nil
 }
 
-// CountDeliveries returns how many deliveries match: what retrying, skipping or discarding them would change. It returns
-// ErrUnknownSubscription where there is no subscription of that name. Safe for concurrent use as far as db is.
+// CountDeliveries returns how many deliveries match: what a decision would change. It returns ErrUnknownSubscription for an unknown
+// subscription, and ErrInvalidFilter for an invalid filter. Safe for concurrent use as far as db is.
 func CountDeliveries(ctx context.Context, db outbox.DB, f DeliveryFilter) (int64, error) {
 	args, err := f.args()
 	if err != nil {
@@ -160,13 +170,15 @@ func CountDeliveries(ctx context.Context, db outbox.DB, f DeliveryFilter) (int64
 	return n, nil
 }
 
-// RetryDeliveries lets the deliveries that match be tried again, at once and with all their attempts, and returns how many there
-// are. Those of one key are tried in order, and what is behind them in their key waits. What is running, or just being settled,
-// stays as it is. It returns ErrUnknownSubscription where there is no subscription of that name. In a transaction, it counts
-// from the commit on. Safe for concurrent use as far as db is.
+// RetryDeliveries has the deliveries that match tried again, at once and with all their attempts, and returns how many there are.
+// Those of one key are tried in order, and later events of the key wait for them. Running deliveries, and those just being settled, are not
+// touched. It is one statement, all or nothing; in a transaction, it takes effect at commit. [DecideInChunks] is for very many.
 //
 // Deliveries that are [Blocked] cannot be retried: they are tried once the first one of their key is done. A filter of those is an
 // ErrInvalidFilter.
+//
+// It returns ErrUnknownSubscription for an unknown subscription, and ErrInvalidFilter for an invalid filter. Safe for concurrent use as
+// far as db is.
 func RetryDeliveries(ctx context.Context, db outbox.DB, f DeliveryFilter) (int64, error) {
 	if slices.Contains(f.States, Blocked) {
 		return 0, fmt.Errorf("%w: blocked deliveries wait for the first one of their key: retry, skip or discard that one", ErrInvalidFilter)

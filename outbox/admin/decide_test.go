@@ -27,9 +27,9 @@ func TestInvalidDeliveryFilters(t *testing.T) {
 		"error is not UTF-8 text without zero bytes":        {Subscription: "s", Error: "refused\x00"},
 	} {
 		calls := map[string]func() error{
-			"list":    func() error { _, err := admin.ListDeliveries(ctx, db, f, 0, 1); return err },
+			"list":    func() error { _, err := admin.ListDeliveries(ctx, db, f, admin.ListOptions{}); return err },
 			"count":   func() error { _, err := admin.CountDeliveries(ctx, db, f); return err },
-			"look":    func() error { _, err := admin.LookAtDeliveries(ctx, db, f, 0, 1); return err },
+			"groups":  func() error { _, err := admin.ListDeliveryGroups(ctx, db, f, 0, 1); return err },
 			"retry":   func() error { _, err := admin.RetryDeliveries(ctx, db, f); return err },
 			"skip":    func() error { _, err := admin.SkipDeliveries(ctx, db, f, "r"); return err },
 			"discard": func() error { _, err := admin.DiscardDeliveries(ctx, db, f); return err },
@@ -83,14 +83,14 @@ func TestBlockedFilter(t *testing.T) {
 		t.Fatal(err)
 	}
 	f := admin.DeliveryFilter{Subscription: "mails", States: []outbox.State{admin.Blocked}}
-	list, err := admin.ListDeliveries(ctx, db, f, 0, 10)
-	if err != nil || len(list) != 2 || list[0].Event.ID != 2 || list[1].Event.ID != 4 {
+	list, err := admin.ListDeliveries(ctx, db, f, admin.ListOptions{Limit: 10})
+	if err != nil || len(list.Items) != 2 || list.Items[0].Event.ID != 2 || list.Items[1].Event.ID != 4 {
 		t.Errorf("listed %+v, %v", list, err)
 	}
-	if look, err := admin.LookAtDeliveries(ctx, db, f, 0, 10); err != nil || fmt.Sprint(look.IDs) != "[2 4]" || look.Count != 2 {
+	if look, err := admin.ListDeliveryGroups(ctx, db, f, 0, 10); err != nil || fmt.Sprint(look.IDs) != "[2 4]" || look.Count != 2 {
 		t.Errorf("looked at %+v, %v", look, err)
 	}
-	if status, err := admin.ReadStatus(ctx, db); err != nil || status.Subscriptions[0].Deliveries[admin.Blocked] != 2 {
+	if status, err := admin.GetStatus(ctx, db); err != nil || status.Subscriptions[0].Deliveries[admin.Blocked] != 2 {
 		t.Errorf("status: %+v, %v", status, err)
 	}
 	if n, err := admin.RetryDeliveries(ctx, db, f); n != 0 || !errors.Is(err, admin.ErrInvalidFilter) {

@@ -1,9 +1,16 @@
-// Package admin looks at an outbox, and administers it: subscriptions, deliveries, events and what became of them, replays, status.
+// Package admin reads and administers an outbox: subscriptions, deliveries, events, replays, status.
 //
-// List, pause and resume subscriptions ([Subscriptions], [Pause], [Resume], [DeleteSubscription]). Look at the log and at what became
-// of an event ([Events], [EventByID], [Tail]). Have events handled again ([Rewind] for all from an outbox.Position on, [ReplayEvents]
-// for some). Decide about what failed ([ListDeliveries], [LookAtDeliveries], [RetryDeliveries], [SkipDeliveries],
-// [DiscardDeliveries]). [ReadStatus] says how all of that is doing.
+//   - Subscriptions: [CreateSubscription], [ListSubscriptions], [GetSubscription], [Pause], [Resume], [DeleteSubscription].
+//   - The log, and what became of an event: [ListEvents], [ListNewestEvents], [GetEvent], [Tail].
+//   - Handling events again: [Rewind] for everything from a position on, [Replay] for the events that match a filter.
+//   - What failed: [ListDeliveries], [ListDeliveryGroups], [CountDeliveries]; [RetryDeliveries], [SkipDeliveries] and
+//     [DiscardDeliveries] decide about it, and [DecideInChunks] about very much of it.
+//   - How it is doing: [GetStatus], [GetBoundedStatus].
+//   - What operators type: [ParseTime], [ParsePosition].
+//
+// Lists return a [Page] at a time. Functions that name a subscription return [outbox.ErrUnknownSubscription] where there is none of that
+// name, never an empty answer. Functions that take an outbox.DB also work in a transaction; the others take a [DB], a pool or a
+// connection, and begin their own.
 //
 // What a function takes for db is about the default outbox. For another, give it what its DB method returns: see outbox.In.
 package admin

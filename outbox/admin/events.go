@@ -10,46 +10,30 @@ import (
 	"github.com/signalbox-go/signalbox/outbox"
 )
 
-// A Page chooses which part of the events that match comes next.
-type Page struct {
-	After  int64 // the Next of the page before; 0 for the first one
-	Newest bool  // newest events first. Defaults to oldest first
-	Limit  int   // of events, from 1 to 1000. Defaults to 100
-}
-
-// An EventPage is a part of the events that match a filter.
-type EventPage struct {
-	Events []outbox.Event `json:"events"`
-	// Next is the After of the page that follows.
-	Next int64 `json:"next"`
-	// Done is true when there is none. A page may be short, or empty, and not be the last: see [Events].
-	Done bool `json:"done"`
-}
-
-// The defaults of a Page.
-const (
-	pageLimit    = 100
-	maxPageLimit = 1000
-)
-
-// PageBytes ends a page, or a list of deliveries, whatever its limit: it holds what was begun below that many bytes.
+// PageBytes ends a page, whatever its limit: it holds what was begun below that many bytes.
 const PageBytes = 16 << 20
 
-// Events returns a page of the events that match, by id. It looks at no more than 20,000 events, and returns about PageBytes at most:
-// so a page may be short, and Next says where to go on. With a key, only those of its lane are looked at. An unfiltered page takes a
+// ListEvents returns a page of the events that match, oldest first. It looks at no more than 20,000 events, and returns about PageBytes at most: where few of those match,
+// the page is short, and Next says where to go on. With a key, only those of its lane are looked at. An unfiltered page takes a
 // few milliseconds, however large the log is.
 //
 // A time range is exact, except for statements that ran for more than a minute: see [FromTime]. An event that is committed later
 // with a lower id than those that were returned is on no later page. The error for a filter or page that is not possible is
 // ErrInvalidFilter. Safe for concurrent use as far as db is.
-func Events(ctx context.Context, db outbox.Beginner, f EventFilter, p Page) (*EventPage, error) {
-	if p.Limit == 0 {
-		p.Limit = pageLimit
+func ListEvents(ctx context.Context, db DB, f EventFilter, o ListOptions) (*Page[outbox.Event], error) {
+	return listEvents(ctx, db, f, o, false)
+}
+
+// ListNewestEvents is [ListEvents] with the newest events first: its pages go back in the log.
+func ListNewestEvents(ctx context.Context, db DB, f EventFilter, o ListOptions) (*Page[outbox.Event], error) {
+	return listEvents(ctx, db, f, o, true)
+}
+
+func listEvents(ctx context.Context, db outbox.Beginner, f EventFilter, p ListOptions, newest bool) (*Page[outbox.Event], error) {
+	if err := p.check(); err != nil {
+		return nil, fmt.Errorf("list events: %w", err)
 	}
-	if p.Limit < 0 || p.Limit > maxPageLimit {
-		return nil, fmt.Errorf("%w: a page of %d events, from 1 to %d are possible", ErrInvalidFilter, p.Limit, maxPageLimit)
-	}
-	page := &EventPage{Events: []outbox.Event{}, Next: p.After, Done: true}
+	page := &Page[outbox.Event]{Items: []outbox.Event{}}
 	err := engine.Scanning(ctx, db, func(tx pgx.Tx) error {
 		s, err := newScan(ctx, tx, f)
 		if err != nil {
@@ -57,31 +41,36 @@ func Events(ctx context.Context, db outbox.Beginner, f EventFilter, p Page) (*Ev
 		}
 		above, upTo := s.above, s.upTo
 		switch {
-		case p.After > 0 && p.Newest:
+		case p.After > 0 && newest:
 			upTo = min(upTo, p.After-1)
 		case p.After > 0:
 			above = max(above, p.After)
 		}
-		rows, _ := tx.Query(ctx, s.pageSQL(p.Newest), s.args(above, upTo, scanRows, p.Limit, PageBytes)...)
+		rows, _ := tx.Query(ctx, s.pageSQL(newest), s.args(above, upTo, scanRows, p.Limit, PageBytes)...)
 		var (
 			place   int
+			last    int64
+			more    bool
 			wanted  bool
 			bytes   int
 			headers []byte
 			e       outbox.Event
 		)
 		_, err = pgx.ForEachRow(rows, []any{&e.ID, &place, &wanted, &e.Topic, &e.Key, &e.Payload, &headers, &e.PublishedAt}, func() error {
-			page.Next, page.Done = e.ID, place < scanRows
+			last, more = e.ID, place == scanRows
 			if wanted {
 				next := e
 				next.Headers = engine.ParseHeaders(headers)
-				page.Events = append(page.Events, next)
+				page.Items = append(page.Items, next)
 				bytes += len(e.Payload) + len(headers)
-				page.Done = page.Done && len(page.Events) < p.Limit && bytes < PageBytes
+				more = more || len(page.Items) == p.Limit || bytes >= PageBytes
 			}
 			e.Payload = nil // its bytes are the page's
 			return nil
 		})
+		if more {
+			page.Next = last
+		}
 		return err
 	})
 	if err != nil {

@@ -19,23 +19,27 @@ import (
 )
 
 // pages reads all pages and returns the ids of what they have.
-func pages(t *testing.T, db *pgtest.DB, f admin.EventFilter, p admin.Page) (ids []int64) {
+func pages(t *testing.T, db *pgtest.DB, f admin.EventFilter, newest bool, o admin.ListOptions) (ids []int64) {
 	t.Helper()
+	list := admin.ListEvents
+	if newest {
+		list = admin.ListNewestEvents
+	}
 	for n := 0; ; n++ {
-		page, err := admin.Events(t.Context(), db.Pool, f, p)
+		page, err := list(t.Context(), db.Pool, f, o)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, e := range page.Events {
+		for _, e := range page.Items {
 			ids = append(ids, e.ID)
 		}
-		if page.Done {
+		if page.Next == 0 {
 			return ids
 		}
-		if p.After == page.Next {
-			t.Fatalf("page %d of %+v ends where it began, at %d", n, f, p.After)
+		if o.After == page.Next {
+			t.Fatalf("page %d of %+v ends where it began, at %d", n, f, o.After)
 		}
-		p.After = page.Next
+		o.After = page.Next
 	}
 }
 
@@ -75,10 +79,10 @@ func TestEvents(t *testing.T) {
 			if limit == 7 && len(want) > 500 {
 				continue // in many pages, to no end
 			}
-			if got := pages(t, db, c.filter, admin.Page{Limit: limit}); !slices.Equal(got, want) {
+			if got := pages(t, db, c.filter, false, admin.ListOptions{Limit: limit}); !slices.Equal(got, want) {
 				t.Errorf("%+v in pages of %d: %d events, want %d", c.filter, limit, len(got), len(want))
 			}
-			got := pages(t, db, c.filter, admin.Page{Limit: limit, Newest: true})
+			got := pages(t, db, c.filter, true, admin.ListOptions{Limit: limit})
 			slices.Reverse(got)
 			if !slices.Equal(got, want) {
 				t.Errorf("%+v newest first in pages of %d: %d events, want %d", c.filter, limit, len(got), len(want))
@@ -86,12 +90,12 @@ func TestEvents(t *testing.T) {
 		}
 	}
 	for _, f := range []admin.EventFilter{{Topic: "a..b"}, {Topic: "a\x00"}, {Payload: json.RawMessage("{")}, {Payload: json.RawMessage("\"\xff\"")}, {Key: "\x00"}} {
-		if _, err := admin.Events(ctx, db.Pool, f, admin.Page{}); !errors.Is(err, admin.ErrInvalidFilter) {
+		if _, err := admin.ListEvents(ctx, db.Pool, f, admin.ListOptions{}); !errors.Is(err, admin.ErrInvalidFilter) {
 			t.Errorf("%+v: got %v, want ErrInvalidFilter", f, err)
 		}
 	}
 	for _, limit := range []int{-1, 1001} {
-		if _, err := admin.Events(ctx, db.Pool, admin.EventFilter{}, admin.Page{Limit: limit}); !errors.Is(err, admin.ErrInvalidFilter) {
+		if _, err := admin.ListEvents(ctx, db.Pool, admin.EventFilter{}, admin.ListOptions{Limit: limit}); !errors.Is(err, admin.ErrInvalidFilter) {
 			t.Errorf("pages of %d: got %v, want ErrInvalidFilter", limit, err)
 		}
 	}
@@ -103,12 +107,12 @@ func TestRareEvents(t *testing.T) {
 	db := pgtest.New(t)
 	enginetest.Fill(t, db, 50_000, time.Now().Add(-100_000*time.Second))
 	f := admin.EventFilter{Payload: json.RawMessage(`{"n": 45000}`)}
-	page, err := admin.Events(t.Context(), db.Pool, f, admin.Page{})
-	if err != nil || len(page.Events) != 0 || page.Done || page.Next != 20_000 {
+	page, err := admin.ListEvents(t.Context(), db.Pool, f, admin.ListOptions{})
+	if err != nil || len(page.Items) != 0 || page.Next != 20_000 {
 		t.Errorf("the first page is %+v, %v; want none up to 20,000", page, err)
 	}
 	for _, newest := range []bool{false, true} {
-		if got := pages(t, db, f, admin.Page{Newest: newest}); !slices.Equal(got, []int64{45_000}) {
+		if got := pages(t, db, f, newest, admin.ListOptions{}); !slices.Equal(got, []int64{45_000}) {
 			t.Errorf("newest first: %v: found %v", newest, got)
 		}
 	}
@@ -121,7 +125,7 @@ func TestFates(t *testing.T) {
 	db := pgtest.New(t)
 	fates := func(id int64) string {
 		t.Helper()
-		row, err := admin.EventByID(ctx, db.Pool, id)
+		row, err := admin.GetEvent(ctx, db.Pool, id)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -138,7 +142,7 @@ func TestFates(t *testing.T) {
 		}
 		return strings.Join(texts, ", ")
 	}
-	if _, err := admin.EventByID(ctx, db.Pool, 1); !errors.Is(err, admin.ErrUnknownEvent) {
+	if _, err := admin.GetEvent(ctx, db.Pool, 1); !errors.Is(err, admin.ErrUnknownEvent) {
 		t.Errorf("got %v, want ErrUnknownEvent", err)
 	}
 	enginetest.Publish(t, db.Pool, "k") // 1
@@ -199,10 +203,10 @@ func TestFates(t *testing.T) {
 		t.Fatal(err)
 	}
 	expect(6, "s dead")
-	if row, err := admin.EventByID(ctx, db.Pool, 6); err != nil || !row.Deleted || row.Event.Key != "k3" {
+	if row, err := admin.GetEvent(ctx, db.Pool, 6); err != nil || !row.Deleted || row.Event.Key != "k3" {
 		t.Errorf("got %+v, %v", row, err)
 	}
-	if _, err := admin.EventByID(ctx, db.Pool, 8); !errors.Is(err, admin.ErrUnknownEvent) {
+	if _, err := admin.GetEvent(ctx, db.Pool, 8); !errors.Is(err, admin.ErrUnknownEvent) {
 		t.Errorf("got %v, want ErrUnknownEvent", err)
 	}
 }
@@ -217,7 +221,7 @@ func TestPayloadsThatAreNoJSONB(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if ids := pages(t, db, admin.EventFilter{Payload: json.RawMessage(`{"n": 1}`)}, admin.Page{}); len(ids) != 1 {
+	if ids := pages(t, db, admin.EventFilter{Payload: json.RawMessage(`{"n": 1}`)}, false, admin.ListOptions{}); len(ids) != 1 {
 		t.Errorf("found events %v, want one", ids)
 	}
 	m, _ := enginetest.Member(t, db, enginetest.Subscribe(t, db, "a"))

@@ -75,10 +75,10 @@ join cursors c on c.subscription_id = s.id
 left join outbox.deliveries d on d.subscription_id = s.id and d.event_id = $1
 order by s.name`
 
-// EventByID returns an event, and what became of it in every subscription. It returns ErrUnknownEvent where there is none, and
+// GetEvent returns an event, and what became of it in every subscription. It returns ErrUnknownEvent where there is none, and
 // outbox.ErrRowSecurity where this role is shown a part of the outbox only.
 // Safe for concurrent use as far as db is.
-func EventByID(ctx context.Context, db outbox.DB, id int64) (*EventRow, error) {
+func GetEvent(ctx context.Context, db outbox.DB, id int64) (*EventRow, error) {
 	var (
 		row     = &EventRow{Fates: []EventFate{}}
 		e       = &row.Event
@@ -149,9 +149,12 @@ func EventByID(ctx context.Context, db outbox.DB, id int64) (*EventRow, error) {
 // deliveryOf returns the delivery of an event, or nil if it has none any more.
 func deliveryOf(ctx context.Context, db outbox.DB, subscription string, id int64) (*DeliveryRow, error) {
 	f := DeliveryFilter{Subscription: subscription, States: []outbox.State{outbox.Retrying, outbox.Running, outbox.Dead, outbox.Skipped}, IDs: []int64{id}}
-	list, err := ListDeliveries(ctx, db, f, id-1, 1)
-	if err != nil || len(list) == 0 {
+	list, err := ListDeliveries(ctx, db, f, ListOptions{Limit: 1})
+	if errors.Is(err, outbox.ErrUnknownSubscription) { // it was deleted meanwhile
+		return nil, nil
+	}
+	if err != nil || len(list.Items) == 0 {
 		return nil, err
 	}
-	return &list[0], nil
+	return &list.Items[0], nil
 }

@@ -13,7 +13,8 @@ import (
 // A LaneRow says who owns a lane of a subscription, and how far it is.
 type LaneRow struct {
 	Lane    int16  `json:"lane"`
-	Owner   string `json:"owner"` // name of the worker; "" where none that lives owns it
+	OwnerID int64  `json:"owner_id"` // of the worker; 0 where none that lives owns it
+	Owner   string `json:"owner"`    // its name, which others may have as well
 	AfterID int64  `json:"after_id"`
 	Behind  int64  `json:"behind"` // ids between its cursor and the end of the log, those of other lanes and topics included
 }
@@ -22,18 +23,21 @@ const laneRowsSQL = `
 with cursors as materialized (` + engine.CursorsSQL + `
     where l.subscription_id = (select s.id from outbox.subscriptions s where s.name = $1)
 )
-select c.lane, coalesce(w.name, ''), c.after_id, greatest(h.id - c.after_id, 0)
+select c.lane, coalesce(w.id, 0), coalesce(w.name, ''), c.after_id, greatest(h.id - c.after_id, 0)
 from cursors c
 cross join (select ` + engine.HeadSQL + ` as id) h
 join outbox.lanes l on l.subscription_id = c.subscription_id and l.lane = c.lane
 left join outbox.workers w on w.id = l.owner and ` + engine.LiveSQL + `
 order by c.lane`
 
-// LaneRows returns the lanes of a subscription in their order, and none where there is no subscription of that name. Safe for
-// concurrent use as far as db is.
-func LaneRows(ctx context.Context, db outbox.DB, name string) ([]LaneRow, error) {
+// ListLanes returns the 64 lanes of a subscription in their order, or ErrUnknownSubscription. Safe for concurrent use as far as db
+// is.
+func ListLanes(ctx context.Context, db outbox.DB, name string) ([]LaneRow, error) {
 	rows, _ := db.Query(ctx, laneRowsSQL, name)
 	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[LaneRow])
+	if err == nil && len(list) == 0 {
+		err = outbox.ErrUnknownSubscription
+	}
 	if err != nil {
 		return nil, fmt.Errorf("list lanes of %q: %w", name, err)
 	}

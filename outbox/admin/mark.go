@@ -24,8 +24,8 @@ select clock_timestamp(), ` + engine.HeadSQL + `,
        array(select h.name from handled h order by h.id),
        array(select h.handled from handled h order by h.id)`
 
-// ReadMark returns the mark of this moment. It reads no event. Safe for concurrent use as far as db is.
-func ReadMark(ctx context.Context, db outbox.DB) (Mark, error) {
+// GetMark returns the mark of this moment. It reads no event. Safe for concurrent use as far as db is.
+func GetMark(ctx context.Context, db outbox.DB) (Mark, error) {
 	var (
 		m       Mark
 		names   []string

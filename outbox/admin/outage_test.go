@@ -36,13 +36,13 @@ func TestLastWorkerDies(t *testing.T) {
 
 			glance := func() *admin.Status {
 				t.Helper()
-				status, err := admin.Glance(ctx, db.Pool)
+				status, err := admin.GetBoundedStatus(ctx, db.Pool)
 				if err != nil {
 					t.Fatal(err)
 				}
 				return status
 			}
-			if status := glance(); !status.Workers[0].Live || len(status.Concerns) != 0 || status.Subscriptions[0].Lanes["last"] != engine.Lanes {
+			if status := glance(); !status.Workers[0].Live || len(status.Concerns) != 0 || status.Subscriptions[0].Lanes[status.Workers[0].ID] != engine.Lanes {
 				t.Errorf("while it lives: %+v", status)
 			}
 			var served *admin.ServedError
@@ -65,17 +65,17 @@ func TestLastWorkerDies(t *testing.T) {
 			if c := status.Concerns; len(c) != 1 || c[0].Kind != admin.ConcernUnserved || c[0].Events != 1 {
 				t.Errorf("concerns: %+v", c)
 			}
-			if lanes := status.Subscriptions[0].Lanes; len(lanes) != 1 || lanes[""] != engine.Lanes {
+			if lanes := status.Subscriptions[0].Lanes; len(lanes) != 1 || lanes[0] != engine.Lanes {
 				t.Errorf("lanes: %v", lanes)
 			}
 			if status.Doorbell != "unattended" {
 				t.Errorf("the doorbell is %s", status.Doorbell)
 			}
-			list, err := admin.Subscriptions(ctx, db.Pool)
+			list, err := admin.ListSubscriptions(ctx, db.Pool)
 			if err != nil || len(list[0].Workers) != 0 || list[0].Owned != 0 {
 				t.Errorf("got %+v, %v", list, err)
 			}
-			lanes, err := admin.LaneRows(ctx, db.Pool, s.Name)
+			lanes, err := admin.ListLanes(ctx, db.Pool, s.Name)
 			if err != nil || slices.ContainsFunc(lanes, func(l admin.LaneRow) bool { return l.Owner != "" }) {
 				t.Errorf("got %+v, %v", lanes, err)
 			}
@@ -101,8 +101,8 @@ func TestRareTopic(t *testing.T) {
 	exec(`insert into outbox.events (topic, payload, published_at) select 'other', '1', now() - interval '3 h' from generate_series(1, 200000)`)
 	exec(`insert into outbox.events (topic, payload, published_at) values ('rare', '1', now() - interval '2 h')`)
 	for name, read := range map[string]func() (*admin.Status, error){
-		"ReadStatus": func() (*admin.Status, error) { return admin.ReadStatus(ctx, db.Pool) },
-		"Glance":     func() (*admin.Status, error) { return admin.Glance(ctx, db.Pool) },
+		"GetStatus":        func() (*admin.Status, error) { return admin.GetStatus(ctx, db.Pool) },
+		"GetBoundedStatus": func() (*admin.Status, error) { return admin.GetBoundedStatus(ctx, db.Pool) },
 	} {
 		status, err := read()
 		if err != nil {
@@ -122,14 +122,14 @@ func TestRareTopic(t *testing.T) {
 	// Whatever the topics of what was passed: nothing waits, and nothing of it was handled.
 	m, _ := enginetest.Member(t, db, s)
 	enginetest.Settle(t, m, 1)
-	status, err := admin.Glance(ctx, db.Pool)
+	status, err := admin.GetBoundedStatus(ctx, db.Pool)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if sub := status.Subscriptions[0]; sub.Lag != (admin.Lag{}) || sub.Oldest != nil || len(status.Concerns) != 0 {
 		t.Errorf("once all is handled: %+v, %+v", sub, status.Concerns)
 	}
-	if mark, err := admin.ReadMark(ctx, db.Pool); err != nil || mark.Handled[s.Name] != 1 {
+	if mark, err := admin.GetMark(ctx, db.Pool); err != nil || mark.Handled[s.Name] != 1 {
 		t.Errorf("handled: %+v, %v", mark, err)
 	}
 }
@@ -144,8 +144,8 @@ func TestEverythingFails(t *testing.T) {
 	kinds := func() (kinds []admin.ConcernKind, oldest *admin.OldestEvent) {
 		t.Helper()
 		for _, read := range []func() (*admin.Status, error){
-			func() (*admin.Status, error) { return admin.ReadStatus(ctx, db.Pool) },
-			func() (*admin.Status, error) { return admin.Glance(ctx, db.Pool) },
+			func() (*admin.Status, error) { return admin.GetStatus(ctx, db.Pool) },
+			func() (*admin.Status, error) { return admin.GetBoundedStatus(ctx, db.Pool) },
 		} {
 			status, err := read()
 			if err != nil {

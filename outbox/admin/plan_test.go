@@ -29,10 +29,10 @@ func TestPlans(t *testing.T) {
 			Pages: 64*8 + 3*lagScan,
 		},
 		{
-			Name: "glance", Setup: engine.ScanSetup, SQL: glanceSQL,
-			Args:  func([]int64) []any { return []any{sub.ID, GlanceMost + 1} },
+			Name: "bounded_status", Setup: engine.ScanSetup, SQL: boundedSQL,
+			Args:  func([]int64) []any { return []any{sub.ID, BoundedCount + 1} },
 			Want:  []string{"deliveries: Index Scan deliveries_decide", "deliveries: Index Scan deliveries_line", "deliveries: Index Scan deliveries_due", "deliveries: Index Scan deliveries_owner"},
-			Pages: 3 * (GlanceMost + 200), // whatever else there is
+			Pages: 3 * (BoundedCount + 200), // whatever else there is
 		},
 	}, func() {
 		_, err := db.Pool.Exec(ctx, `

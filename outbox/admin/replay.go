@@ -12,12 +12,12 @@ import (
 	"github.com/signalbox-go/signalbox/outbox"
 )
 
-// replayChunk is how many events one ReplayEvents takes, at most.
-const replayChunk = 10_000
+// maxReplayChunk is how many events one ReplayChunk takes, at most.
+const maxReplayChunk = 10_000
 
-// CountReplay returns how many events [ReplayEvents] would replay in all, and changes nothing. It looks at no more than
-// 10,000 events and estimates from there. Errors are those of ReplayEvents.
-func CountReplay(ctx context.Context, db outbox.Beginner, name string, f EventFilter) (n Estimate, err error) {
+// CountReplay returns how many events [Replay] would replay, and changes nothing. It looks at no more than 10,000 events and
+// estimates from there. Errors are those of Replay.
+func CountReplay(ctx context.Context, db DB, name string, f EventFilter) (n Estimate, err error) {
 	err = engine.Scanning(ctx, db, func(tx pgx.Tx) error {
 		s, err := engine.FindSubscription(ctx, tx, name)
 		if errors.Is(err, pgx.ErrNoRows) {
@@ -39,25 +39,29 @@ func CountReplay(ctx context.Context, db outbox.Beginner, name string, f EventFi
 	return n, nil
 }
 
-// ReplayEvents lets a subscription handle the events again that match a filter, and returns how many of them it took: up to
-// limit, the first ones with higher ids than after. It takes only events that match the subscription's topics and that it has
-// settled; it has yet to handle the others anyway. Call it again with last as after until done is true, at the pace that suits:
-// last is how far it got, and nothing is lost in between.
+// A Chunk is what one ReplayChunk did.
+type Chunk struct {
+	Events int   // how many it took
+	Next   int64 // the after of the chunk that follows; 0 where there is none
+}
+
+// ReplayChunk is one step of [Replay], for callers with a pace of their own: it takes up to limit of the events that match, the
+// first ones with higher ids than after. Call it again with Next until that is 0; nothing is lost in between. A chunk may be
+// repeated.
 //
-// The events become deliveries, with all their attempts. One that is to be retried or runs already stays as it is, so a chunk
-// may be repeated; one that is dead or skipped is tried again. The events of a key are handled in order, among themselves and with
-// those of the key that are unfinished. Once their worker has noticed, new events of a key wait for them; those of other keys do
-// not. To have everything handled again, [Rewind] is faster.
-//
-// limit is from 1 to 10,000. A call looks at no more than 20,000 events, so n may be less than limit, or 0, without being
-// done. It returns ErrUnknownSubscription where there is no subscription of that name, and ErrInvalidFilter for a filter or a
-// limit that is not possible. Safe for concurrent use as far as db is.
-func ReplayEvents(ctx context.Context, db outbox.Beginner, name string, f EventFilter, after int64, limit int) (n int, last int64, done bool, err error) {
-	if limit < 1 || limit > replayChunk {
-		return 0, after, false, fmt.Errorf("%w: a limit of %d events, from 1 to %d are possible", ErrInvalidFilter, limit, replayChunk)
+// limit is from 1 to 10,000. A call looks at no more than 20,000 events, so it may take fewer than limit, or none, and not be
+// the last. It returns ErrUnknownSubscription for an unknown name, and ErrInvalidFilter for an invalid filter or limit. Safe for
+// concurrent use as far as db is.
+func ReplayChunk(ctx context.Context, db DB, name string, f EventFilter, after int64, limit int) (Chunk, error) {
+	if limit < 1 || limit > maxReplayChunk {
+		return Chunk{}, fmt.Errorf("%w: limit is %d, must be 1 to %d", ErrInvalidFilter, limit, maxReplayChunk)
 	}
+	var (
+		n    int
+		last int64
+	)
 	var scanned bool // all the events that may be looked at
-	err = engine.Scanning(ctx, db, func(tx pgx.Tx) error {
+	err := engine.Scanning(ctx, db, func(tx pgx.Tx) error {
 		// A rewind waits, or is over: it replaces deliveries of events that cursors are yet to pass.
 		var s engine.Subscription
 		err := tx.QueryRow(ctx, `select s.id, s.topics from outbox.subscriptions s where s.name = $1 for no key update`, name).Scan(&s.ID, &s.Topics)
@@ -79,9 +83,12 @@ func ReplayEvents(ctx context.Context, db outbox.Beginner, name string, f EventF
 		return err
 	})
 	if err != nil {
-		return 0, after, false, fmt.Errorf("replay events to %q: %w", name, err)
+		return Chunk{}, fmt.Errorf("replay events to %q: %w", name, err)
 	}
-	return n, max(last, after), n < limit && !scanned, nil
+	if n < limit && !scanned {
+		last = 0
+	}
+	return Chunk{Events: n, Next: last}, nil
 }
 
 // replaySQL takes the first $11 events of a scan that are wanted by the subscription $9 with the topics $10 and settled by

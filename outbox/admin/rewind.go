@@ -19,7 +19,7 @@ type Estimate struct {
 }
 
 // CountRewind returns how many events [Rewind] would replay, and changes nothing. Errors are those of Rewind.
-func CountRewind(ctx context.Context, db outbox.Beginner, name string, to outbox.Position) (n Estimate, err error) {
+func CountRewind(ctx context.Context, db DB, name string, to outbox.Position) (n Estimate, err error) {
 	err = engine.Scanning(ctx, db, func(tx pgx.Tx) error {
 		n, _, err = planRewind(ctx, tx, name, to)
 		return err
@@ -39,8 +39,8 @@ func planRewind(ctx context.Context, tx pgx.Tx, name string, to outbox.Position)
 	case err != nil:
 		return n, 0, err
 	case to.Now():
-		// Events of running transactions would be lost: nobody knows whether the subscription had to have them.
-		return n, 0, fmt.Errorf("%w: a subscription only goes back in the log; to begin at its end, delete it and create it anew", outbox.ErrInvalidPosition)
+		// Events of running transactions would be lost: it is not known whether the subscription had to have them.
+		return n, 0, fmt.Errorf("%w: a subscription only goes back in the log: to begin at its end, delete it and create it anew", outbox.ErrInvalidPosition)
 	}
 	if after, err = engine.AfterPosition(ctx, tx, to); err != nil {
 		return n, 0, err
@@ -53,18 +53,18 @@ func planRewind(ctx context.Context, tx pgx.Tx, name string, to outbox.Position)
 	return n, after, err
 }
 
-// Rewind lets a subscription handle everything again that it has settled from a position on, in order by key, and returns
-// how many events that is. Its cursors go back; those of lanes that have not come that far stay. What is retried, dead or
-// skipped beyond the position begins anew, with all its attempts. Deliveries of events that the log no longer has stay as
-// they are. Handlers must be prepared for it: what they did, they do again.
+// Rewind has a subscription handle everything again that it has settled from a position on, in order by key, and returns how many events
+// that is. Its cursors move back; those of lanes that are not yet past the position stay. What is retrying, dead or skipped beyond the
+// position begins anew, with all its attempts. Deliveries of events that the log no longer has stay as they are. Handlers must
+// tolerate it: what they did, they do again.
 //
-// It makes the request, and waits until the workers have let go of the subscription's lanes, which takes about a second, and
-// until what they run has ended. Nothing is handled meanwhile. If ctx ends first, nothing is lost: the sentinel, or another
-// Rewind, does the rest. Of two requests, the one that goes back further counts. A paused subscription goes back, and stays paused.
+// It makes the request, and waits until the workers have released the subscription's lanes, which takes about a second, and until
+// what they run has ended. Nothing is handled meanwhile. If ctx ends first, the request stays: the sentinel, or another Rewind,
+// completes it. Of two requests, the one further back counts. A paused subscription rewinds, and stays paused.
 //
-// A subscription only goes back: it returns ErrInvalidPosition for FromNow, and for an id beyond the log's end. It returns
-// ErrUnknownSubscription where there is none of that name. Safe for concurrent use as far as db is.
-func Rewind(ctx context.Context, db outbox.Beginner, name string, to outbox.Position) (n Estimate, err error) {
+// A subscription rewinds only: Rewind returns ErrInvalidPosition for FromNow, and for an id beyond the log's end. It returns
+// ErrUnknownSubscription for an unknown name. Safe for concurrent use as far as db is.
+func Rewind(ctx context.Context, db DB, name string, to outbox.Position) (n Estimate, err error) {
 	err = engine.Scanning(ctx, db, func(tx pgx.Tx) error {
 		if err := engine.KeepLog(ctx, tx); err != nil {
 			return err
@@ -97,11 +97,11 @@ func Rewind(ctx context.Context, db outbox.Beginner, name string, to outbox.Posi
 		}
 		select {
 		case <-ctx.Done():
-			return n, fmt.Errorf("rewind %q: its workers have yet to let go of it, it goes back as soon as they do: %w", name, ctx.Err())
+			return n, fmt.Errorf("rewind %q: requested, and done as soon as its workers release its lanes: %w", name, ctx.Err())
 		case <-looks.C:
 		}
 	}
 }
 
-// rewindTick is how often a Rewind looks whether the workers have let go.
+// rewindTick is how often a Rewind looks whether the workers have released the lanes.
 const rewindTick = 50 * time.Millisecond

@@ -17,12 +17,22 @@ import (
 // A Status says how the outbox is doing.
 type Status struct {
 	At            time.Time            `json:"at"`       // when it was read, by the database's clock
-	Concerns      []Concern            `json:"concerns"` // what somebody should look at; none where events flow
+	Concerns      []Concern            `json:"concerns"` // what needs attention; none where events flow
 	Subscriptions []SubscriptionStatus `json:"subscriptions"`
 	Workers       []WorkerStatus       `json:"workers"`
-	Doorbell      string               `json:"doorbell"` // "armed", "polling", or "unattended" when no worker answers it
+	Doorbell      Doorbell             `json:"doorbell"`
 	Log           LogStatus            `json:"log"`
 }
+
+// A Doorbell is the mode that the doorbell is in.
+type Doorbell string
+
+// The modes of the doorbell.
+const (
+	DoorbellArmed      Doorbell = "armed"      // publishers notify the sentinel
+	DoorbellPolling    Doorbell = "polling"    // the sentinel looks by itself
+	DoorbellUnattended Doorbell = "unattended" // no worker is the sentinel
+)
 
 // A LogStatus says how far back the log reaches. What is older than the retention of the workers is deleted once every
 // subscription has settled it.
@@ -35,31 +45,31 @@ type LogStatus struct {
 
 // A SubscriptionStatus says how far a subscription is behind, and why.
 type SubscriptionStatus struct {
-	Name       string           `json:"name"`
-	Topics     []string         `json:"topics"`
-	PausedAt   *time.Time       `json:"paused_at"` // nil while it is not paused
-	Lag        Lag              `json:"lag"`
-	Deliveries map[string]int64 `json:"deliveries"` // by state; those that wait behind an earlier one of their key are Blocked, not retrying
-	Oldest     *OldestEvent     `json:"oldest"`     // the oldest event that is not finished, whatever holds it; nil when all are
-	HandledAt  *time.Time       `json:"handled_at"` // when it last recorded that an event succeeded; nil for never
+	Name       string                 `json:"name"`
+	Topics     []string               `json:"topics"`
+	PausedAt   *time.Time             `json:"paused_at"` // nil while it is not paused
+	Lag        Lag                    `json:"lag"`
+	Deliveries map[outbox.State]int64 `json:"deliveries"` // by state; those that wait behind an earlier one of their key are Blocked, not retrying
+	Oldest     *OldestEvent           `json:"oldest"`     // the oldest event that is not finished, whatever holds it; nil when all are
+	HandledAt  *time.Time             `json:"handled_at"` // when it last recorded that an event succeeded; nil for never
 
 	// FailingSince is when the oldest event that waits for another attempt had its first one, or since when an operator had it retried; nil when
 	// there is none.
 	FailingSince *time.Time `json:"failing_since"`
 
-	Lanes map[string]int `json:"lanes"` // how many lanes by name of their owner; "" for those without one that lives
+	Lanes map[int64]int `json:"lanes"` // how many lanes by id of the worker that owns them; 0 for those without one that lives
 }
 
 // Blocked counts, in a [SubscriptionStatus], the deliveries that wait behind an earlier one of their key.
-const Blocked = "blocked"
+const Blocked outbox.State = "blocked"
 
 // Unread is the state of an [OldestEvent] that no worker has read yet.
-const Unread = "unread"
+const Unread outbox.State = "unread"
 
 // An OldestEvent is the oldest event of a subscription that is not finished: that has neither succeeded, nor was given up.
 type OldestEvent struct {
-	PublishedAt time.Time `json:"published_at"`
-	State       string    `json:"state"` // Unread, "retrying", Blocked or "running"
+	PublishedAt time.Time    `json:"published_at"`
+	State       outbox.State `json:"state"` // Unread, Retrying, Blocked or Running
 }
 
 // Lag is what a subscription has yet to read, and what the log has of its held keys. Deliveries are not part of it.
@@ -80,9 +90,9 @@ type WorkerStatus struct {
 	Subscriptions []string  `json:"subscriptions"`
 }
 
-// ReadStatus collects a Status. It looks at no more than 10,000 events of each subscription, so it is quick however far
-// one is behind; but it counts all deliveries: see [Glance]. Safe for concurrent use as far as db is.
-func ReadStatus(ctx context.Context, db outbox.DB) (*Status, error) {
+// GetStatus returns the status of the outbox. It looks at no more than 10,000 events of each subscription, so it is quick however far one
+// is behind; but it counts all deliveries: see [GetBoundedStatus]. Safe for concurrent use as far as db is.
+func GetStatus(ctx context.Context, db outbox.DB) (*Status, error) {
 	return readStatus(ctx, db, func(id int32, s *SubscriptionStatus) error {
 		if err := countBy(ctx, db, s.Deliveries, statesSQL, id); err != nil {
 			return err
@@ -108,8 +118,8 @@ func (s *SubscriptionStatus) block(n int64) {
 		return
 	}
 	s.Deliveries[Blocked] = n
-	if s.Deliveries[string(outbox.Retrying)] -= n; s.Deliveries[string(outbox.Retrying)] <= 0 {
-		delete(s.Deliveries, string(outbox.Retrying))
+	if s.Deliveries[outbox.Retrying] -= n; s.Deliveries[outbox.Retrying] <= 0 {
+		delete(s.Deliveries, outbox.Retrying)
 	}
 }
 
@@ -288,7 +298,7 @@ func (s *Status) readSubscriptions(ctx context.Context, db outbox.DB, count func
 		return err
 	}
 	for _, sub := range list {
-		status := SubscriptionStatus{Name: sub.Name, Topics: sub.Topics, PausedAt: sub.Paused, HandledAt: sub.Handled, Deliveries: map[string]int64{}, Lanes: map[string]int{}}
+		status := SubscriptionStatus{Name: sub.Name, Topics: sub.Topics, PausedAt: sub.Paused, HandledAt: sub.Handled, Deliveries: map[outbox.State]int64{}, Lanes: map[int64]int{}}
 		var (
 			scanned, wanted, beyond int64
 			oldest, unread          *time.Time
@@ -312,9 +322,9 @@ func (s *Status) readSubscriptions(ctx context.Context, db outbox.DB, count func
 			return err
 		}
 		if err := countBy(ctx, db, status.Lanes, `
-			select coalesce(w.name, ''), count(*)
+			select coalesce(w.id, 0), count(*)
 			from outbox.lanes l left join outbox.workers w on w.id = l.owner and `+engine.LiveSQL+`
-			where l.subscription_id = $1 group by w.name`, sub.ID); err != nil {
+			where l.subscription_id = $1 group by w.id`, sub.ID); err != nil {
 			return err
 		}
 		s.Subscriptions = append(s.Subscriptions, status)
@@ -322,10 +332,10 @@ func (s *Status) readSubscriptions(ctx context.Context, db outbox.DB, count func
 	return nil
 }
 
-func countBy[N int | int64](ctx context.Context, db outbox.DB, counts map[string]N, sql string, args ...any) error {
+func countBy[K ~string | int64, N int | int64](ctx context.Context, db outbox.DB, counts map[K]N, sql string, args ...any) error {
 	rows, _ := db.Query(ctx, sql, args...)
 	var (
-		name string
+		name K
 		n    N
 	)
 	_, err := pgx.ForEachRow(rows, []any{&name, &n}, func() error {
@@ -364,10 +374,10 @@ func (s *Status) readWorkers(ctx context.Context, db outbox.DB) error {
 		                 and l.mode = 'ExclusiveLock'
 		                 and l.database = (select d.oid from pg_database d where d.datname = current_database()))`,
 		engine.LockBell).Scan(&armed)
-	s.Doorbell = "unattended" // also while a frozen sentinel holds the bell's lock
+	s.Doorbell = DoorbellUnattended // also while a frozen sentinel holds the bell's lock
 	if slices.ContainsFunc(workers, func(w WorkerStatus) bool { return w.Sentinel }) {
-		if s.Doorbell = "polling"; armed {
-			s.Doorbell = "armed"
+		if s.Doorbell = DoorbellPolling; armed {
+			s.Doorbell = DoorbellArmed
 		}
 	}
 	return err

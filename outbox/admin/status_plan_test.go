@@ -75,7 +75,7 @@ func TestStatusPlans(t *testing.T) {
 		plantest.Exec(t, conn, `vacuum analyze outbox.deliveries`)
 		plantest.Exec(t, conn, `vacuum analyze outbox.progress`)
 	}
-	status, err := ReadStatus(ctx, db.Pool)
+	status, err := GetStatus(ctx, db.Pool)
 	if err != nil {
 		t.Fatal(err)
 	}

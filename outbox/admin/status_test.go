@@ -21,7 +21,7 @@ func TestStatus(t *testing.T) {
 	db := pgtest.New(t)
 	read := func() admin.SubscriptionStatus {
 		t.Helper()
-		s, err := admin.ReadStatus(ctx, db.Pool)
+		s, err := admin.GetStatus(ctx, db.Pool)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -31,7 +31,7 @@ func TestStatus(t *testing.T) {
 		return s.Subscriptions[0]
 	}
 	s := enginetest.Subscribe(t, db, "a.>")
-	if got := read(); got.Lag.Events != 0 || got.Lag.Seconds != 0 || got.Lanes[""] != engine.Lanes {
+	if got := read(); got.Lag.Events != 0 || got.Lag.Seconds != 0 || got.Lanes[0] != engine.Lanes {
 		t.Errorf("of an empty log: %+v", got)
 	}
 	for n := range 10 {
@@ -57,10 +57,10 @@ func TestStatus(t *testing.T) {
 	if _, err := outbox.Publish(ctx, tx, outbox.Event{Topic: "a.late", Payload: json.RawMessage(`1`)}); err != nil {
 		t.Fatal(err)
 	}
-	m, _ := enginetest.Member(t, db, s)
+	m, worker := enginetest.Member(t, db, s)
 	enginetest.Publish(t, db.Pool, "")
 	enginetest.Settle(t, m, 5)
-	if got := read(); got.Lag.Events != 0 || got.Lanes[t.Name()] != engine.Lanes {
+	if got := read(); got.Lag.Events != 0 || got.Lanes[worker] != engine.Lanes {
 		t.Errorf("of a settled log: %+v", got)
 	}
 	if err := tx.Commit(ctx); err != nil {
@@ -109,7 +109,7 @@ func TestStatusOfLog(t *testing.T) {
 	last := int64(0)
 	expect := func(id int64, heldBy ...string) {
 		t.Helper()
-		status, err := admin.ReadStatus(ctx, db.Pool)
+		status, err := admin.GetStatus(ctx, db.Pool)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -153,9 +153,9 @@ func TestStatusOfWorkers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	doorbell := func(want string) *admin.Status {
+	doorbell := func(want admin.Doorbell) *admin.Status {
 		t.Helper()
-		status, err := admin.ReadStatus(ctx, db.Pool)
+		status, err := admin.GetStatus(ctx, db.Pool)
 		if err != nil || status.Doorbell != want {
 			t.Fatalf("the doorbell is %q, %v; want %q", status.Doorbell, err, want)
 		}

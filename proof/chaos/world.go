@@ -306,7 +306,7 @@ func (w *world) left(ctx context.Context) (string, error) {
 	if publishing > 0 {
 		left = append(left, fmt.Sprintf("%d publishers", publishing))
 	}
-	status, err := admin.ReadStatus(ctx, w.db)
+	status, err := admin.GetStatus(ctx, w.db)
 	if err != nil {
 		return "", err
 	}

@@ -164,8 +164,8 @@ var bugs = []bug{
 	{
 		name: "rows before their cursor", harm: "records what waits behind a retried event before the cursor passes it: it counts twice after a crash",
 		edits: []edit{
-			{"worker/handletx.go", "r.owed.Window, r.owed.Unfinished = nil, nil", "r.owed.Window = nil"},
-			{"worker/handletx.go", "r.owed.Window, r.owed.Unfinished = window, unfinished", "r.owed.Window, _ = window, unfinished"},
+			{"worker/handletx.go", "r.owed.Window, r.owed.Unfinished, r.owed.Holds = nil, nil, nil", "r.owed.Window = nil"},
+			{"worker/handletx.go", "r.owed.Window, r.owed.Unfinished, r.owed.Holds = window, unfinished, holds", "r.owed.Window, _, _ = window, unfinished, holds"},
 		},
 		pkg: "./worker", run: "TestBehindARetryOnce",
 	},

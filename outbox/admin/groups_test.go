@@ -44,13 +44,13 @@ func TestGlance(t *testing.T) {
 	db := watched(t)
 	read := func() admin.SubscriptionStatus {
 		t.Helper()
-		s, err := admin.Glance(ctx, db.Pool)
+		s, err := admin.GetBoundedStatus(ctx, db.Pool)
 		if err != nil || len(s.Subscriptions) != 2 {
 			t.Fatalf("%+v, %v", s, err)
 		}
 		return s.Subscriptions[1]
 	}
-	exact, err := admin.ReadStatus(ctx, db.Pool)
+	exact, err := admin.GetStatus(ctx, db.Pool)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,16 +73,16 @@ func TestGlance(t *testing.T) {
 	fill(1_000, 26_999, "dead", true)
 	fill(30_000, 33_999, "retrying", false)
 	got := read()
-	if got.Deliveries["dead"] != admin.GlanceMost+1 || got.Deliveries["retrying"] != 2001 || got.Deliveries[admin.Blocked] != 2003 || got.Deliveries["running"] != 2 || got.Deliveries["skipped"] != 1 {
+	if got.Deliveries["dead"] != admin.BoundedCount+1 || got.Deliveries["retrying"] != 2001 || got.Deliveries[admin.Blocked] != 2003 || got.Deliveries["running"] != 2 || got.Deliveries["skipped"] != 1 {
 		t.Errorf("of many that are dead: %v, %d blocked", got.Deliveries, got.Deliveries[admin.Blocked])
 	}
 	fill(40_000, 79_999, "retrying", false)
-	if got := read(); got.Deliveries["retrying"]+got.Deliveries[admin.Blocked] <= admin.GlanceMost || got.Deliveries[admin.Blocked] <= admin.GlanceMost-10 {
+	if got := read(); got.Deliveries["retrying"]+got.Deliveries[admin.Blocked] <= admin.BoundedCount || got.Deliveries[admin.Blocked] <= admin.BoundedCount-10 {
 		t.Errorf("of many that are retrying: %v, %d blocked", got.Deliveries, got.Deliveries[admin.Blocked])
 	}
 }
 
-func TestLookAtDeliveries(t *testing.T) {
+func TestListDeliveryGroups(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	db := watched(t)
@@ -102,21 +102,21 @@ func TestLookAtDeliveries(t *testing.T) {
 		"two states": {admin.DeliveryFilter{States: []outbox.State{outbox.Skipped, outbox.Dead}}, 0, []int64{1, 4, 8, 9}},
 	} {
 		test.filter.Subscription = "s"
-		look, err := admin.LookAtDeliveries(ctx, db.Pool, test.filter, test.after, 10)
-		if err != nil || !slices.Equal(look.IDs, test.want) || look.Count != int64(len(test.want)) || !look.Done {
+		look, err := admin.ListDeliveryGroups(ctx, db.Pool, test.filter, test.after, 10)
+		if err != nil || !slices.Equal(look.IDs, test.want) || look.Count != int64(len(test.want)) || look.Next != 0 {
 			t.Errorf("%s: %+v, %v; want %v", name, look, err, test.want)
 		}
 	}
-	look, err := admin.LookAtDeliveries(ctx, db.Pool, admin.DeliveryFilter{Subscription: "s"}, 0, 2)
+	look, err := admin.ListDeliveryGroups(ctx, db.Pool, admin.DeliveryFilter{Subscription: "s"}, 0, 2)
 	want := []admin.DeliveryGroup{{Error: "refused", Events: 2, First: 1, Last: 9}, {Error: "unknown", Events: 1, First: 4, Last: 4}}
-	if diff := cmp.Diff(want, look.Groups); err != nil || diff != "" || len(look.IDs) != 2 || look.Count != 3 || look.Last != 9 {
+	if diff := cmp.Diff(want, look.Groups); err != nil || diff != "" || len(look.IDs) != 2 || look.Count != 3 || look.Next != 0 {
 		t.Errorf("%+v, %v\n%s", look, err, diff)
 	}
-	if _, err := admin.LookAtDeliveries(ctx, db.Pool, admin.DeliveryFilter{}, 0, 2); !errors.Is(err, admin.ErrInvalidFilter) {
+	if _, err := admin.ListDeliveryGroups(ctx, db.Pool, admin.DeliveryFilter{}, 0, 2); !errors.Is(err, admin.ErrInvalidFilter) {
 		t.Errorf("without a subscription: %v", err)
 	}
 
-	// Where there are more than are looked at, it goes on from Last.
+	// Where there are more than are looked at, it goes on from Next.
 	if _, err := db.Pool.Exec(ctx, `
 		insert into outbox.deliveries (subscription_id, event_id, lane, topic, payload, headers, published_at, state, due_at, errors)
 		select 1, 100 + n, 7, 'a.x', '{}', '{}', now(), 'dead', now(), jsonb_build_array(jsonb_build_object('error', case when n = 20100 then 'rare' else 'usual' end))
@@ -124,15 +124,15 @@ func TestLookAtDeliveries(t *testing.T) {
 		t.Fatal(err)
 	}
 	rare := admin.DeliveryFilter{Subscription: "s", Error: "rare"}
-	first, err := admin.LookAtDeliveries(ctx, db.Pool, rare, 0, 2)
-	if err != nil || first.Done || len(first.IDs) != 0 || first.Count != 0 {
+	first, err := admin.ListDeliveryGroups(ctx, db.Pool, rare, 0, 2)
+	if err != nil || first.Next == 0 || len(first.IDs) != 0 || first.Count != 0 {
 		t.Fatalf("%+v, %v", first, err)
 	}
-	if rest, err := admin.LookAtDeliveries(ctx, db.Pool, rare, first.Last, 2); err != nil || !rest.Done || !slices.Equal(rest.IDs, []int64{20200}) {
+	if rest, err := admin.ListDeliveryGroups(ctx, db.Pool, rare, first.Next, 2); err != nil || rest.Next != 0 || !slices.Equal(rest.IDs, []int64{20200}) {
 		t.Errorf("%+v, %v", rest, err)
 	}
 	for most, want := range map[int64]int64{10: 10, 50000: 20103} {
-		if n, err := admin.CountDeliveriesTo(ctx, db.Pool, admin.DeliveryFilter{Subscription: "s"}, most); err != nil || n != want {
+		if n, err := admin.CountDeliveriesUpTo(ctx, db.Pool, admin.DeliveryFilter{Subscription: "s"}, most); err != nil || n != want {
 			t.Errorf("up to %d: %d, %v", most, n, err)
 		}
 	}
@@ -141,7 +141,7 @@ func TestLookAtDeliveries(t *testing.T) {
 func TestBlockedKeys(t *testing.T) {
 	t.Parallel()
 	db := watched(t)
-	list, err := admin.BlockedKeys(t.Context(), db.Pool, "s", 10)
+	list, err := admin.ListBlockedKeys(t.Context(), db.Pool, "s", 10)
 	if err != nil || len(list) != 2 {
 		t.Fatalf("%+v, %v", list, err)
 	}
@@ -151,7 +151,7 @@ func TestBlockedKeys(t *testing.T) {
 	if c := list[1]; c.Key != "c" || c.Head != 5 || c.State != outbox.Running || c.Waiting != 1 {
 		t.Errorf("then comes %+v", c)
 	}
-	if one, err := admin.BlockedKeys(t.Context(), db.Pool, "s", 1); err != nil || len(one) != 1 {
+	if one, err := admin.ListBlockedKeys(t.Context(), db.Pool, "s", 1); err != nil || len(one) != 1 {
 		t.Errorf("%+v, %v", one, err)
 	}
 }
@@ -160,7 +160,7 @@ func TestMarks(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	db := pgtest.New(t)
-	empty, err := admin.ReadMark(ctx, db.Pool)
+	empty, err := admin.GetMark(ctx, db.Pool)
 	if err != nil || empty.Last != 0 || len(empty.Handled) != 0 || time.Since(empty.At).Abs() > time.Hour {
 		t.Errorf("of nothing: %+v, %v", empty, err)
 	}
@@ -171,31 +171,28 @@ func TestMarks(t *testing.T) {
 	for range 64 {
 		enginetest.Publish(t, db.Pool, "")
 	}
-	before, err := admin.ReadMark(ctx, db.Pool)
+	before, err := admin.GetMark(ctx, db.Pool)
 	if err != nil || before.Last != 64 || before.Handled["s"] != 0 {
 		t.Errorf("of what is to be read: %+v, %v", before, err)
 	}
 	m, worker := enginetest.Member(t, db, s)
 	enginetest.Settle(t, m, 64)
-	after, err := admin.ReadMark(ctx, db.Pool)
+	after, err := admin.GetMark(ctx, db.Pool)
 	if err != nil || after.Last != 64 || after.Handled["s"] != 64 || !after.At.After(before.At) {
 		t.Errorf("of what was read: %+v, %v", after, err)
 	}
 	enginetest.Publish(t, db.Pool, "")
-	lanes, err := admin.LaneRows(ctx, db.Pool, "s")
+	lanes, err := admin.ListLanes(ctx, db.Pool, "s")
 	if err != nil || len(lanes) != engine.Lanes {
 		t.Fatalf("%d lanes, %v", len(lanes), err)
 	}
-	if want := (admin.LaneRow{Lane: 5, Owner: t.Name(), AfterID: 64, Behind: 1}); lanes[5] != want {
+	if want := (admin.LaneRow{Lane: 5, OwnerID: worker, Owner: t.Name(), AfterID: 64, Behind: 1}); lanes[5] != want {
 		t.Errorf("%+v, want %+v", lanes[5], want)
 	}
 	if evicted, err := engine.Evict(ctx, db.Conn(t), worker, "test"); err != nil || !evicted {
 		t.Fatal(evicted, err)
 	}
-	if left, err := admin.ReadMark(ctx, db.Pool); err != nil || left.Handled["s"] != 64 {
+	if left, err := admin.GetMark(ctx, db.Pool); err != nil || left.Handled["s"] != 64 {
 		t.Errorf("after the eviction: %+v, %v", left, err)
-	}
-	if none, err := admin.LaneRows(ctx, db.Pool, "unknown"); err != nil || len(none) != 0 {
-		t.Errorf("of an unknown one: %v, %v", none, err)
 	}
 }

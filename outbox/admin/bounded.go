@@ -11,29 +11,25 @@ import (
 	"github.com/signalbox-go/signalbox/outbox"
 )
 
-// GlanceMost is where a [Glance] stops counting the deliveries of a subscription in one state.
-const GlanceMost = 10_000
+// BoundedCount is where [GetBoundedStatus] stops counting the deliveries of a subscription in one state.
+const BoundedCount = 10_000
 
-// Glance is [ReadStatus] for those who look again and again: it costs about the same however many deliveries there are. Of the
-// deliveries in a state, it counts GlanceMost exactly; a higher number says that there are at least so many, retrying and [Blocked] together. Then, Oldest is the
-// oldest of those that it looked at. Safe for concurrent use as far as db is.
-func Glance(ctx context.Context, db interface {
-	outbox.DB
-	outbox.Beginner
-},
-) (*Status, error) {
+// GetBoundedStatus is [GetStatus] for callers that ask again and again: it costs about the same however many deliveries there are. It counts
+// the deliveries in a state up to BoundedCount; a higher number is a lower bound, retrying and [Blocked] together. Oldest is then the
+// oldest of those that it counted. Safe for concurrent use as far as db is.
+func GetBoundedStatus(ctx context.Context, db DB) (*Status, error) {
 	return readStatus(ctx, db, func(id int32, s *SubscriptionStatus) error {
 		return engine.Scanning(ctx, db, func(tx pgx.Tx) error {
-			rows, _ := tx.Query(ctx, glanceSQL, id, GlanceMost+1)
+			rows, _ := tx.Query(ctx, boundedSQL, id, BoundedCount+1)
 			var (
-				state     string
+				state     outbox.State
 				n         int64
 				published time.Time
 				failing   *time.Time
 			)
 			_, err := pgx.ForEachRow(rows, []any{&state, &n, &published, &failing}, func() error {
 				s.Deliveries[state] = n
-				if state != string(outbox.Dead) && state != string(outbox.Skipped) {
+				if state != outbox.Dead && state != outbox.Skipped {
 					s.holds(OldestEvent{PublishedAt: published, State: state})
 				}
 				if failing != nil && (s.FailingSince == nil || failing.Before(*s.FailingSince)) {
@@ -50,7 +46,7 @@ func Glance(ctx context.Context, db interface {
 // deliveries_line those with a key, deliveries_due those without, and deliveries_owner what runs. deliveries_line has a key's
 // line in order: all but its head are blocked. What is not retrying there is walked past; there is little of that, heads that run or
 // stop their keys.
-const glanceSQL = `
+const boundedSQL = `
 select d.state, count(*), min(d.published_at), min(d.failed)
 from ((select d.state, d.published_at, null::timestamptz as failed
        from outbox.deliveries d where d.subscription_id = $1 and d.state = 'dead' order by d.event_id limit $2)
@@ -71,17 +67,20 @@ from ((select d.state, d.published_at, null::timestamptz as failed
       select d.state, d.published_at, ` + failedSQL + ` from outbox.deliveries d where d.owner is not null and d.subscription_id + 0 = $1) d
 group by d.state`
 
-// CountDeliveriesTo is [CountDeliveries] for those who only want to know whether there are more than so many: it stops at most.
-func CountDeliveriesTo(ctx context.Context, db outbox.DB, f DeliveryFilter, most int64) (int64, error) {
-	args, err := f.args(most)
+// CountDeliveriesUpTo counts the deliveries that match, and stops at limit. Otherwise it is like [CountDeliveries].
+func CountDeliveriesUpTo(ctx context.Context, db outbox.DB, f DeliveryFilter, limit int64) (int64, error) {
+	args, err := f.args(limit)
 	if err != nil {
 		return 0, err
 	}
 	var n int64
 	err = db.QueryRow(ctx, `
 		select count(*) from (select from outbox.deliveries d where `+filterSQL+` limit $9) d`, args...).Scan(&n)
+	if err == nil && n == 0 {
+		err = checkKnown(ctx, db, f.Subscription)
+	}
 	if err != nil {
-		return 0, fmt.Errorf("count deliveries: %w", err)
+		return 0, fmt.Errorf("count deliveries of %q: %w", f.Subscription, err)
 	}
 	return n, nil
 }

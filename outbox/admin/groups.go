@@ -12,16 +12,12 @@ import (
 	"github.com/signalbox-go/signalbox/outbox"
 )
 
-// LookMost is how many deliveries [LookAtDeliveries] looks at: 20,000.
-const LookMost = scanRows
-
-// A DeliveryLook is what a look at some deliveries found.
-type DeliveryLook struct {
-	IDs    []int64         // of the events of those that match, the first ones by id
+// DeliveryGroups is what a search of some deliveries found.
+type DeliveryGroups struct {
+	Groups []DeliveryGroup // by error, the most frequent ones first
 	Count  int64           // how many match
-	Groups []DeliveryGroup // those by their error, the most frequent ones first
-	Last   int64           // id of the last one that was looked at: where the next look goes on
-	Done   bool            // there are no others to look at
+	IDs    []int64         // of the events of those that match, the first ones by id
+	Next   int64           // the After of what follows; 0 where there is nothing left to search
 }
 
 // A DeliveryGroup is what failed with the same error.
@@ -32,28 +28,37 @@ type DeliveryGroup struct {
 	Last   int64  `json:"last"`   // id of the last event
 }
 
-// LookAtDeliveries looks at no more than LookMost deliveries in the states of a filter that come after an id, and says which
-// of them match: up to limit of their ids, and as many groups. So it takes some milliseconds, however many there are and
-// however few match; only to find those that are retrying, it looks at all deliveries of the subscription. Safe for concurrent use.
-func LookAtDeliveries(ctx context.Context, db outbox.Beginner, f DeliveryFilter, after int64, limit int) (look DeliveryLook, err error) {
-	args, err := f.args(after, LookMost, limit)
+// ListDeliveryGroups searches no more than 20,000 deliveries in the states of a filter, and groups those that match by their error: up
+// to limit groups, and as many of their ids, from 1 on. So it takes some milliseconds, however many there are and however few match;
+// only to find those that are retrying, it passes all deliveries of the subscription. It returns ErrUnknownSubscription for an
+// unknown subscription, and ErrInvalidFilter for an invalid filter. Safe for concurrent use as far as db is.
+func ListDeliveryGroups(ctx context.Context, db DB, f DeliveryFilter, after int64, limit int) (*DeliveryGroups, error) {
+	args, err := f.args(after, scanRows, limit)
 	if err != nil {
-		return look, err
+		return nil, err
 	}
-	var looked int
+	var (
+		found    DeliveryGroups
+		searched int
+	)
 	err = engine.Scanning(ctx, db, func(tx pgx.Tx) error {
-		return tx.QueryRow(ctx, f.lookSQL(), args...).Scan(&looked, &look.Last, &look.Count, &look.IDs, &look.Groups)
+		if err := tx.QueryRow(ctx, f.groupsSQL(), args...).Scan(&searched, &found.Next, &found.Count, &found.IDs, &found.Groups); err != nil || searched > 0 {
+			return err
+		}
+		return checkKnown(ctx, tx, f.Subscription)
 	})
 	if err != nil {
-		return look, fmt.Errorf("look at deliveries: %w", err)
+		return nil, fmt.Errorf("group deliveries of %q: %w", f.Subscription, err)
 	}
-	look.Done = looked < LookMost
-	return look, nil
+	if searched < scanRows {
+		found.Next = 0
+	}
+	return &found, nil
 }
 
-// lookSQL names the states, so that the planner sees which index has them: deliveries_decide those that are dead or skipped,
+// groupsSQL names the states, so that the planner sees which index has them: deliveries_decide those that are dead or skipped,
 // deliveries_owner those that run. Else it is deliveries_pkey.
-func (f DeliveryFilter) lookSQL() string {
+func (f DeliveryFilter) groupsSQL() string {
 	states := []string{quoted(outbox.Dead)}
 	if len(f.States) > 0 {
 		states = nil

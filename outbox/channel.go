@@ -1,4 +1,5 @@
 package outbox
 
-// Channel is where workers of the default outbox listen; see [Outbox.Channel] for another. A notification is a wake-up and nothing more: it says which lanes may have something.
+// Channel is the channel of PostgreSQL on which workers of the default outbox listen; see [Outbox.Channel] for other outboxes. A
+// notification only wakes workers, and says which lanes may have new events.
 const Channel = "new_signals"

@@ -6,6 +6,6 @@
 //	   ──▶ outbox.Publish(ctx, tx, event)      one insert into outbox.events
 //	   ──▶ commit                              both are there, or neither
 //
-// That is all most programs need of this package. Package worker runs handlers for what was published; package admin looks at the
-// outbox and administers it. docs/design.md explains how it works.
+// Most programs need no more of this package. Package worker runs handlers for published events; package admin inspects and
+// administers the outbox. docs/design.md explains how it works.
 package outbox

@@ -6,16 +6,17 @@ import (
 	"strings"
 )
 
-// ErrInvalidSubscription says that a subscription's name or topics are not possible.
+// ErrInvalidSubscription is wrapped by errors about a name or topics that a subscription cannot have.
 var ErrInvalidSubscription = errors.New("invalid subscription")
 
-// ErrUnknownSubscription says that a subscription does not exist and, where it would be created, that no topics were given.
+// ErrUnknownSubscription is wrapped by errors about a subscription that does not exist. A worker creates it if it has Topics.
 var ErrUnknownSubscription = errors.New("unknown subscription")
 
-// A TopicsError says that a subscription exists with other topics than asked for.
+// A TopicsError is returned for a subscription that exists with other topics than those requested. The topics of a subscription cannot
+// change.
 type TopicsError struct {
-	Name       string
-	Have, Want []string
+	Name       string   // of the subscription
+	Have, Want []string // its topics, and those that were requested
 }
 
 func (e *TopicsError) Error() string {
@@ -24,22 +25,25 @@ func (e *TopicsError) Error() string {
 		e.Name, strings.Join(e.Have, " "), strings.Join(e.Want, " "))
 }
 
-// ErrForeignCluster says that the transaction ids in the log are from elsewhere, and that it has not been adopted yet.
+// ErrForeignCluster is returned if the transaction ids in the log are those of another PostgreSQL cluster, for example after a dump was
+// restored, until "outbox migrate" adopts the log.
 var ErrForeignCluster = errors.New("the outbox was restored from a dump, replicated from another server or upgraded by pg_upgrade: " +
 	`stop its producers and run "outbox migrate" to adopt it`)
 
-// ErrLogBehind says that a sequence of the outbox hands out numbers again that were handed out before: what is published would be
-// below the cursors, and no subscription would see it.
+// ErrLogBehind is returned if a sequence of the outbox would hand out numbers for the second time: new events would be below the cursors,
+// and no subscription would see them.
 var ErrLogBehind = errors.New("the outbox's sequences are behind its tables, as after replication, setval or a crash with unlogged tables: " +
 	`stop its producers and run "outbox migrate" to mend it`)
 
-// ErrRowSecurity says that row security hides rows of the outbox from the role that asks: see [RowSecurityError].
+// ErrRowSecurity is returned if row security hides rows of the outbox from the role of the connection. The error is a
+// [*RowSecurityError].
 var ErrRowSecurity = errors.New("row security hides rows of the outbox")
 
-// A RowSecurityError says from which role row security hides rows of the outbox: its cursors would pass events unseen.
+// A RowSecurityError says which tables row security hides from which role. Workers refuse to serve then, because their cursors would pass
+// events unseen.
 type RowSecurityError struct {
 	Role   string
-	Tables []string // with their schema
+	Tables []string // qualified with their schema
 }
 
 func (e *RowSecurityError) Error() string {
@@ -47,5 +51,5 @@ func (e *RowSecurityError) Error() string {
 		strings.Join(e.Tables, ", "), e.Role, e.Role, e.Tables[0])
 }
 
-// Is makes errors.Is(err, ErrRowSecurity) true.
+// Is reports whether target is ErrRowSecurity.
 func (e *RowSecurityError) Is(target error) bool { return target == ErrRowSecurity }

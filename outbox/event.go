@@ -10,9 +10,9 @@ import (
 	"github.com/signalbox-go/signalbox/internal/topic"
 )
 
-// Limits of one event. They are checked before anything is sent, and by the database for publishers in SQL.
+// Limits of an event. [Publish] and [PublishFrom] check them before they send the event; the database checks them for publishers in SQL.
 const (
-	MaxTopicBytes   = 255 // also of a subscription's name
+	MaxTopicBytes   = 255 // also for the name of a subscription
 	MaxKeyBytes     = 1024
 	MaxPayloadBytes = 1 << 20
 	MaxHeadersBytes = 64 << 10 // names and values together
@@ -21,24 +21,25 @@ const (
 // An Event is an immutable fact. To publish one, set Topic and Payload, and Key where order matters. The database sets ID and
 // PublishedAt.
 type Event struct {
-	// ID is the event's place in the log. Set by the database.
+	// ID is the position of the event in the log. Set by the database.
 	ID int64 `json:"id"`
-	// Topic is a name such as "signals.created": tokens between dots, none empty, without *, >, spaces and control characters, of at
-	// most MaxTopicBytes. Required.
+	// Topic is a name such as "signals.created": non-empty tokens separated by dots, without *, >, spaces or control characters. At most
+	// MaxTopicBytes. Required.
 	Topic string `json:"topic"`
-	// Key is what must stay in order, such as an aggregate's id. Events of one key are handled one after the other, in
-	// the order in which they were published. Empty means that the event has none and is never held back.
+	// Key identifies what must stay in order, such as the id of an order. Events with the same key are handled one after the other, in
+	// the order in which they were published. At most MaxKeyBytes. Empty means no key: the event waits for no other. Defaults to
+	// none.
 	Key string `json:"key,omitempty"`
-	// Payload is a JSON value that PostgreSQL's jsonb could hold, too. It is kept as it is, to the byte. Required.
+	// Payload is a JSON value that a jsonb of PostgreSQL can hold. It is stored unchanged, to the byte. At most MaxPayloadBytes. Required.
 	Payload json.RawMessage `json:"payload"`
-	// Headers travel beside the payload: a trace id, a content type. Defaults to none.
+	// Headers are stored beside the payload, for example a trace id. At most MaxHeadersBytes, names and values together. Defaults to none.
 	Headers map[string]string `json:"headers,omitempty"`
 	// PublishedAt is when the publishing statement began, by the database's clock. Set by the database.
 	PublishedAt time.Time `json:"published_at"`
 }
 
-// NewEvent returns an event to publish whose payload is the JSON of payload. An empty key means none. An error is that of encoding
-// payload; whether the event can be stored, [Publish] checks.
+// NewEvent returns an event to publish, with payload encoded as JSON. An empty key means none. It fails only if payload cannot be encoded;
+// [Publish] validates the event.
 func NewEvent(topic, key string, payload any) (Event, error) {
 	raw, err := json.Marshal(payload)
 	if err != nil {
@@ -47,12 +48,13 @@ func NewEvent(topic, key string, payload any) (Event, error) {
 	return Event{Topic: topic, Key: key, Payload: raw}, nil
 }
 
-// ErrInvalidEvent is what every *EventError is.
+// ErrInvalidEvent matches every *EventError with errors.Is.
 var ErrInvalidEvent = errors.New("invalid event")
 
-// An EventError says which of the events to publish was refused, and why. Nothing was sent to the database.
+// An EventError says which event was refused, and why. [Publish] has sent nothing to the database then, so the transaction remains
+// usable; [PublishFrom] has, and the transaction must be rolled back.
 type EventError struct {
-	Index  int    // of the event among those to publish, from 0
+	Index  int    // of the event among the arguments of Publish, or in the sequence of PublishFrom, from 0
 	Field  string // "topic", "key", "payload" or "headers"
 	Reason string
 }
@@ -61,7 +63,7 @@ func (e *EventError) Error() string {
 	return fmt.Sprintf("event %d: %s %s", e.Index, e.Field, e.Reason)
 }
 
-// Is makes errors.Is(err, ErrInvalidEvent) true.
+// Is reports whether target is ErrInvalidEvent.
 func (e *EventError) Is(target error) bool { return target == ErrInvalidEvent }
 
 // check refuses what PostgreSQL would refuse, or readers could not use, while it can still be said which event it is:

@@ -2,42 +2,43 @@ package outbox
 
 import "github.com/signalbox-go/signalbox/internal/naming"
 
-// An Outbox is one of those that a database may have: each has a schema, a log, subscriptions and workers of its own, and shares nothing
-// with the others. Its zero value is the default outbox, whose schema is "outbox", and which the functions of this package are about.
+// An Outbox is one of the outboxes of a database. Each has its own schema, log, subscriptions and workers, and shares nothing with the
+// others. The zero value is the default outbox, whose schema is "outbox"; the functions of this package use it. Safe for concurrent use,
+// except UnmarshalText.
 type Outbox struct{ name naming.Name }
 
-// ErrInvalidOutbox says that an outbox cannot have that name.
+// ErrInvalidOutbox is wrapped by errors about a name that an outbox cannot have.
 var ErrInvalidOutbox = naming.ErrInvalid
 
-// In returns the outbox with a name, which is also its schema's: a lower-case letter, then up to 39 of a to z, 0 to 9 and _; not beginning
-// with pg_, and not "signals" or "new_signals". It returns ErrInvalidOutbox for any other. "outbox" is the default one.
+// In returns the outbox with the given name, which is also the name of its schema. A name is a lower-case letter and up to 39 more of a
+// to z, 0 to 9 and _. It must not begin with pg_, nor be "signals" or "new_signals". In returns an error wrapping ErrInvalidOutbox for
+// other names. "outbox" is the default outbox. In does not check whether the schema exists.
 func In(name string) (Outbox, error) {
 	n, err := naming.Parse(name)
 	return Outbox{n}, err
 }
 
-// String returns the outbox's name.
+// String returns the name of the outbox.
 func (o Outbox) String() string { return o.name.String() }
 
-// Channel is where its workers listen: Channel for the default outbox.
+// Channel returns the channel of PostgreSQL on which workers of the outbox listen; for the default outbox, the constant [Channel].
 func (o Outbox) Channel() string { return o.name.Channel() }
 
-// MarshalText returns the outbox's name.
+// MarshalText returns the name of the outbox.
 func (o Outbox) MarshalText() ([]byte, error) { return []byte(o.String()), nil }
 
-// UnmarshalText is In, for flags and configurations.
+// UnmarshalText sets the outbox to that of [In], for flags and configuration files.
 func (o *Outbox) UnmarshalText(name []byte) (err error) {
 	*o, err = In(string(name))
 	return err
 }
 
-// A Database is a DB that begins transactions.
+// A Database is a DB that can begin transactions.
 type Database interface {
 	DB
 	Beginner
 }
 
-// DB returns what the functions of package admin take, to have them look at this outbox and administer it: a pool, a connection or a
-// transaction of pgx, for which the statements of this project are about this outbox. It is of no use for statements of the
-// application's own. Of the default outbox, it is db itself where that begins transactions with options.
+// DB returns a Database with which the functions of package admin use this outbox. db is a pool, a connection or a transaction of pgx. Do
+// not use the result for statements of the application. For the default outbox, it is db itself if db is a Database.
 func (o Outbox) DB(db DB) Database { return o.name.Database(db) }

@@ -5,8 +5,7 @@ import (
 	"time"
 )
 
-// A Position is a place in the log, at which a new subscription begins or to which one goes back. Its zero value is
-// FromBeginning.
+// A Position is where in the log a new subscription starts, or to where an existing one rewinds. The zero value is FromBeginning.
 type Position struct {
 	now bool
 	id  int64
@@ -14,22 +13,22 @@ type Position struct {
 }
 
 var (
-	// FromBeginning reads everything that the log still has.
+	// FromBeginning reads all events that are in the log.
 	FromBeginning = Position{}
-	// FromNow reads what is committed from now on, including what running transactions have already published.
+	// FromNow reads events that are committed from now on, including those that running transactions have already published.
 	FromNow = Position{now: true}
 )
 
-// FromID reads from the event with this id on. No event needs to have the id, but it may not be higher than the one that the
-// next event gets. What a running transaction has published under a lower id is not read.
+// FromID reads events with this id or a higher one. The id need not exist, but must not exceed the next id to be assigned. Events that
+// running transactions have published with lower ids are not read.
 func FromID(id int64) Position { return Position{id: id} }
 
-// FromTime reads what was published at this time or later: what counts is when the publishing statement began. The ids of
-// statements that run at the same time mix, so some of the first events may be slightly older. If statements with hundreds of
-// thousands of events were running at that time, some events of other statements may be left out: choose an earlier time then.
+// FromTime reads events published at this time or later. An event is published when its publishing statement begins, by the database's
+// clock. The ids of concurrent statements interleave, so some of the first events may be slightly older. If statements with hundreds of
+// thousands of events were running at that time, some events of other statements may be missing: choose an earlier time then.
 func FromTime(at time.Time) Position { return Position{at: at} }
 
-// ErrInvalidPosition says that a position is not in the log, or is not possible there.
+// ErrInvalidPosition is wrapped by errors about a position that the log does not have or cannot have.
 var ErrInvalidPosition = errors.New("invalid position")
 
 // Now reports whether p is FromNow.

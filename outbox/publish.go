@@ -14,7 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// A DB is what this package needs of pgx: a transaction, a connection or a pool.
+// A DB is a transaction, a connection or a pool of pgx.
 type DB interface {
 	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
 	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
@@ -26,7 +26,7 @@ type Beginner interface {
 	BeginTx(ctx context.Context, options pgx.TxOptions) (pgx.Tx, error)
 }
 
-// A Copier is a DB that can copy: a transaction, a connection or a pool of pgx.
+// A Copier is a transaction, a connection or a pool of pgx, which can run COPY.
 type Copier interface {
 	CopyFrom(ctx context.Context, table pgx.Identifier, columns []string, source pgx.CopyFromSource) (int64, error)
 }
@@ -65,19 +65,18 @@ const (
 var errEncoding = errors.New("the session's client_encoding is not UTF8, so what is not ASCII would be stored as other characters: " +
 	"set it to UTF8, for the connection (client_encoding=UTF8 in its URL), the role or the database")
 
-// Publish appends events to the log and returns them with their ids and times, in the same order.
+// Publish appends events to the log and returns them with their ids and times, in the same order. It sends one statement.
 //
-// Given a transaction, the events become visible with everything else that it writes, or not at all: no handler sees an
-// event of a transaction that rolled back, and none that committed is lost. Given a pool, or a connection outside of a
-// transaction, they are published by themselves, all or none. All events travel in one statement.
+// With a transaction, the events commit with everything else that it writes, or not at all: handlers get every event of a transaction that
+// commits, and none of one that rolls back. With a pool, or a connection outside of a transaction, all events are published or none.
 //
-// An event that cannot be stored is reported as an *EventError before anything is sent, so the transaction stays
-// usable. Safe for concurrent use as far as db is. For more events than you want to hold in memory, see [PublishFrom].
+// Publish returns an *EventError if an event cannot be stored. Nothing is sent then, so the transaction remains usable. It is as safe
+// for concurrent use as db is. For more events than should be in memory, see [PublishFrom].
 func Publish(ctx context.Context, db DB, events ...Event) ([]Event, error) {
 	return Outbox{}.Publish(ctx, db, events...)
 }
 
-// Publish is [Publish] for this outbox.
+// Publish is like the function [Publish], for this outbox.
 func (o Outbox) Publish(ctx context.Context, db DB, events ...Event) ([]Event, error) {
 	if len(events) == 0 {
 		return nil, nil
@@ -163,15 +162,17 @@ func (o Outbox) publishAll(ctx context.Context, db DB, events []Event, headers [
 	return err
 }
 
-// PublishFrom copies events to the log as they come and returns how many there were. It holds only a few of them in memory,
-// and is the faster way for thousands. An error of the source, or an event that cannot be stored, ends the copy: nothing
-// of it was stored, and a transaction around it has to be rolled back. The source runs on the caller's goroutine: a panic in it
-// ends the copy and reaches the caller.
+// PublishFrom appends events to the log with COPY, as the sequence yields them, and returns how many there were. It holds only a few in
+// memory, and is faster than [Publish] for thousands of events.
+//
+// An error that the sequence yields ends the copy and is returned; so does an event that cannot be stored, with an *EventError. Nothing is
+// stored then, and the transaction, if there is one, must be rolled back. The sequence runs on the caller's goroutine, and a panic in
+// it reaches the caller. It is as safe for concurrent use as db is.
 func PublishFrom(ctx context.Context, db Copier, events iter.Seq2[Event, error]) (int64, error) {
 	return Outbox{}.PublishFrom(ctx, db, events)
 }
 
-// PublishFrom is [PublishFrom] for this outbox.
+// PublishFrom is like the function [PublishFrom], for this outbox.
 func (o Outbox) PublishFrom(ctx context.Context, db Copier, events iter.Seq2[Event, error]) (int64, error) {
 	if db, ok := db.(DB); ok { // a copy cannot have a condition
 		var fine bool

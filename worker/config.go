@@ -70,11 +70,12 @@ type Subscription struct {
 	Start outbox.Position
 
 	// Concurrency is how many handlers of this worker run at once for events that are read, and how many more for deliveries and parked
-	// events. Events of one key are never handled at once. HandleBatch, HandleTx and HandleBatchTx run one handler at a time. Defaults to Config.Concurrency.
+	// events. Events of one key are never handled at once. HandleBatch, HandleTx and HandleBatchTx run one handler at a time. Defaults to
+	// Config.Concurrency.
 	Concurrency int
 
 	// WindowSize is how many events are read at once, at most. At least one event of each lane is read, of which there are 64. Windows
-	// shrink where handlers are slow, so that a window takes about a second, and where events are large. Defaults to
+	// shrink where handlers are slow, so that a window takes about half a second, and where events are large. Defaults to
 	// Config.WindowSize.
 	WindowSize int
 
@@ -86,22 +87,24 @@ type Subscription struct {
 	// which takes about three days.
 	Retry Retry
 
-	// BreakerAfter is how many attempts in a row the circuit breaker looks at. If nearly all of them have failed, at events of at
-	// least five keys, what the handlers call is taken to be down: little is read and tried again until attempts succeed, and those
-	// that fail meanwhile do not count, so that an outage makes no dead letters. At least 5; Unlimited turns it off. Defaults to 20.
+	// BreakerAfter is how many of this worker's last attempts the circuit breaker looks at. If at least nine in ten of them have failed, at
+	// events of at least five keys, what the handlers call is taken to be down: the worker reads and tries little until attempts
+	// succeed, and those that fail meanwhile do not count, so that an outage makes no dead letters. At least 5; Unlimited turns it
+	// off. Defaults to 20.
 	BreakerAfter int
 
 	// Rate is how many attempts may begin per second, in all workers of the subscription together, for example because what the handlers
 	// call has a limit. Each worker has the share of the lanes that it owns. It is an upper bound of the mean: events of few keys may get
-	// less, and handlers of a frozen worker may come on top until its lanes are taken over. Set the same Rate in all workers. Defaults
-	// to 0: no limit.
+	// less, and handlers of a frozen worker may come on top until its lanes are taken over. Each event of HandleBatch and HandleBatchTx
+	// counts. Set the same Rate in all workers. Defaults to 0: no limit.
 	Rate float64
 
 	// RateBurst is how many attempts may begin at once after a pause, in all workers together. Defaults to Rate, and at least 1.
 	RateBurst int
 
 	// ParkAfter is how long a handler may hold up its window. The handler of a slower event continues; its event becomes a delivery,
-	// and the window is settled without it. It applies to Handle only. May be Unlimited. Defaults to 1s.
+	// and the window is settled without it. Only Handle parks. If ParkAfter is longer than 1s, windows of Handle and HandleTx may take
+	// as long. May be Unlimited. Defaults to 1s.
 	ParkAfter time.Duration
 
 	// Middleware wraps the handler. The first element is the outermost. Defaults to none.

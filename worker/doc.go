@@ -17,8 +17,25 @@
 //	HandleTx         one event, and the transaction in which it is settled: writes in it take effect exactly once
 //	HandleBatchTx    both
 //
-// A handler returns nil if it succeeded. Any error has the event tried again later, as [Retry] says, but for [RetryAfter], [DeadLetter]
-// and [Skip], which say otherwise; [PerEvent] has one error for each event of a slice. docs/guarantees.md has the details.
+// A handler returns nil if it succeeded. Any error has the event tried again later, as [Retry] says, but for [RetryAfter], [Snooze],
+// [PauseFor], [DeadLetter] and [Skip], which say otherwise; [PerEvent] has one error for each event of a slice. docs/guarantees.md has
+// the details.
+//
+// # Flow control
+//
+// With Handle, a key holds up nothing but itself. What is behind a slow or failed event of its key waits, as deliveries and, beyond 100 of
+// them, in the log. Windows go on, and end after about a second, however many events one key has.
+//
+// When nearly all attempts fail, what handlers call is taken to be down: the circuit breaker of Subscription.BreakerAfter opens. Little is
+// read and tried then, and attempts that fail are not counted, so an outage makes no dead letters.
+//
+// To spare what handlers call, there are three means:
+//
+//	Subscription.Rate    attempts per second, in all workers of the subscription together
+//	PauseFor             begin nothing of the subscription for some time: status 429 or 503 with Retry-After
+//	Snooze               handle this event again later
+//
+// None of them uses up attempts. [RetryAfter] does: it is for an event that has failed, and says when to try it again.
 //
 // # Zero and no limit
 //

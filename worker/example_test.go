@@ -110,7 +110,7 @@ func ExampleHandleBatch() {
 
 // What an error says beyond "again, later".
 func ExampleDeadLetter() {
-	errNoSuchCustomer, errRateLimited := errors.New("no such customer"), errors.New("rate limited")
+	errNoSuchCustomer, errMailboxBusy := errors.New("no such customer"), errors.New("mailbox busy")
 	var w *worker.Worker // from worker.New
 	send := func(context.Context, placed) error { return nil }
 	s := worker.Subscription{Name: "mails", Topics: []string{"orders.placed"}, Retry: worker.Retry{MaxAttempts: 5}}
@@ -121,8 +121,8 @@ func ExampleDeadLetter() {
 		switch err := send(ctx, e.Payload); {
 		case errors.Is(err, errNoSuchCustomer):
 			return worker.DeadLetter(err) // trying again would not help
-		case errors.Is(err, errRateLimited):
-			return worker.RetryAfter(time.Minute, err)
+		case errors.Is(err, errMailboxBusy):
+			return worker.RetryAfter(time.Minute, err) // counts as an attempt; see PauseFor and Snooze for what does not
 		default:
 			return err // by the subscription's policy
 		}
@@ -146,10 +146,10 @@ func ExampleMiddleware() {
 
 	// As a worker calls it:
 	handler := func(context.Context, worker.Call) error { return errors.New("no connection") }
-	call := worker.Call{Subscription: "mails", Events: []*outbox.Event{{Topic: "orders.placed"}}, Attempt: 2, MaxAttempts: 20}
+	call := worker.Call{Subscription: "mails", Events: []*outbox.Event{{Topic: "orders.placed"}}, Attempt: 2, MaxAttempts: 100}
 	_ = logged(handler)(context.Background(), call)
 	// Output:
-	// mails: 1 events from orders.placed on, attempt 2 of 20: no connection
+	// mails: 1 events from orders.placed on, attempt 2 of 100: no connection
 }
 
 // Delays of your own, in place of exponential growth: after the fourth failure, the event is a dead letter.

@@ -17,7 +17,8 @@ type Event[T any] struct {
 	// Payload is the event's payload, decoded from JSON. The undecoded bytes are Event.Payload of the embedded outbox.Event.
 	Payload T
 
-	// Attempt is the number of this attempt, from 1. After a crash, an attempt may be repeated under the same number.
+	// Attempt is the number of this attempt, from 1. The same number comes again after a crash, after [Snooze] or [PauseFor], and in an
+	// outage: see Subscription.BreakerAfter.
 	Attempt int
 }
 
@@ -73,7 +74,8 @@ func HandleBatch[T any](w *Worker, s Subscription, handler func(ctx context.Cont
 // outside this database are at least once, as with [Handle].
 //
 // The events of a window share the transaction, one after the other. If one of them fails, its writes are undone; those of the others
-// take effect. Keep handlers short: ParkAfter does not apply.
+// take effect. No event begins when the window has taken a second, or ParkAfter if that is longer: it is handled later. But a handler
+// that runs is never parked, so keep handlers short.
 func HandleTx[T any](w *Worker, s Subscription, handler func(ctx context.Context, tx pgx.Tx, e *Event[T]) error) error {
 	r := registration{Subscription: s, tx: true, solo: true}
 	if handler != nil {
@@ -84,7 +86,7 @@ func HandleTx[T any](w *Worker, s Subscription, handler func(ctx context.Context
 
 // HandleBatchTx is [HandleTx] for all events of a window at once: an insert … select from unnest for thousands of events costs little
 // more than one for a single event. If the handler fails, the events are handled again one by one, each in a slice of its own, so that
-// only those that cannot be handled fail.
+// only those that cannot be handled fail. As with [HandleBatch], a call may last its timeout, and holds up the subscription meanwhile.
 func HandleBatchTx[T any](w *Worker, s Subscription, handler func(ctx context.Context, tx pgx.Tx, events []*Event[T]) error) error {
 	r := registration{Subscription: s, tx: true}
 	if handler != nil {

@@ -27,8 +27,9 @@ type Call struct {
 	// must not be modified.
 	Events []*outbox.Event
 
-	// Attempt is the number of this attempt, from 1, at each of the events: an event that is tried again comes alone. After a crash, an
-	// attempt may be repeated under the same number.
+	// Attempt is the number of this attempt, from 1, at the first of the events. With HandleBatch, those that are tried again come together,
+	// and may have had different numbers of attempts. The same number comes again after a crash, after Snooze or PauseFor, and in an
+	// outage: see Subscription.BreakerAfter.
 	Attempt int
 
 	// MaxAttempts is Retry.MaxAttempts of the subscription. An event becomes a dead letter if the attempt with this number fails. It
@@ -80,7 +81,6 @@ func (r *registration) wrap() error {
 			many(ctx, tx, jobs)
 			return failuresOf(jobs)
 		}
-		// What is tried again comes alone: all have the attempt of the first.
 		spread(func() error { return call(ctx, jobs[0].attempt, handle, events...) }, jobs)
 	}
 	return nil

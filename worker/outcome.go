@@ -41,20 +41,21 @@ func (o *outcome) Error() string {
 func (o *outcome) Unwrap() error { return o.cause }
 
 // RetryAfter returns an error that schedules the next attempt after d, in place of the delay of Subscription.Retry. The attempt counts
-// as a failed one, so the last one makes a dead letter. A negative d is 0. cause is recorded as the reason and may be nil.
+// as a failed one, so the last one makes a dead letter; [Snooze] and [PauseFor] do not count. A negative d is 0. cause is recorded as the reason and may be nil.
 func RetryAfter(d time.Duration, cause error) error {
 	return &outcome{kind: retryAfter, delay: max(0, d), cause: orUnknown(cause)}
 }
 
-// Snooze makes the event be handled again after d. It is neither a failure nor an attempt: the next attempt has the same number, and
-// nothing is logged. Later events of its key wait for it.
+// Snooze returns an error that has the event handled again after d. It is neither a failure nor an attempt: the next attempt has the
+// same number, and nothing is logged. Later events of its key wait for it. A negative d is 0.
 func Snooze(d time.Duration) error {
 	return &outcome{kind: snooze, delay: max(0, d), cause: errors.New("snoozed")}
 }
 
-// PauseFor makes this worker begin no event of the subscription before d has passed: for what answers with status 429 or 503 and a
-// Retry-After. The event is handled again afterwards, and as with [Snooze] this uses up no attempt. Handlers that are running
-// continue. Other workers of the subscription find out for themselves. The cause is logged, and may be nil.
+// PauseFor returns an error after which this worker begins no event of the subscription before d has passed: for services that answer
+// with status 429 or 503 and a Retry-After header. The event is handled again afterwards, and as with [Snooze] this uses up no
+// attempt. Handlers that are running continue. Other workers of the subscription find out for themselves. A negative d is 0. The cause
+// is logged, and may be nil.
 func PauseFor(d time.Duration, cause error) error {
 	return &outcome{kind: pause, delay: max(0, d), cause: orUnknown(cause)}
 }

@@ -55,7 +55,11 @@ func TestPrivileges(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	if _, err := outbox.Publish(t.Context(), connect(urlOf("shop")), outbox.Event{Topic: "signals.by.shop", Payload: json.RawMessage(`1`)}); err != nil {
+	events := []outbox.Event{{Topic: "signals.by.shop", Payload: json.RawMessage(`1`)}, {Topic: "signals.by.shop", Key: "held", Payload: json.RawMessage(`{"name": "slow"}`)}}
+	for range 300 { // of a key that is held while the first of them is slow
+		events = append(events, outbox.Event{Topic: "signals.by.shop", Key: "held", Payload: json.RawMessage(`2`)})
+	}
+	if _, err := outbox.Publish(t.Context(), connect(urlOf("shop")), events...); err != nil {
 		t.Errorf("publish: %v", err)
 	}
 	signals := connect(urlOf("producer"))
@@ -72,6 +76,11 @@ func TestPrivileges(t *testing.T) {
 	args := []string{"--database-url", urlOf("worker"), "--subscription", "s", "--handler", "flaky", "--initial-interval", "10ms", "--retention", "1ms"}
 	first := spawn(t, args...)
 	first.await(t, "serving", 1)
+	eventually(t, time.Minute, "a key is held", func() bool {
+		var held bool
+		err := owner.QueryRow(t.Context(), `select exists (select from outbox.held_keys)`).Scan(&held)
+		return err == nil && held
+	})
 	second := start(t, args...)
 	second.await(t, "serving", 1)
 	first.Signal(syscall.SIGKILL)

@@ -55,14 +55,22 @@ type flags struct {
 	Handler         string            `default:"log" enum:"log,rollup,flaky" help:"What to do with events: log, rollup or flaky."`
 	Concurrency     int               `default:"100" help:"Handlers that run at once; never two of one key."`
 	Timeout         cli.DurationLimit `default:"30s" help:"What one attempt at an event may take, or unlimited."`
-	MaxAttempts     cli.CountLimit    `default:"20" help:"Attempts at an event before it is a dead letter, or unlimited."`
-	InitialInterval time.Duration     `default:"1s" help:"Delay before the second attempt. Later ones double it, up to 5m."`
+	MaxAttempts     cli.CountLimit    `default:"100" help:"Attempts at an event before it is a dead letter, or unlimited."`
+	InitialInterval time.Duration     `default:"1s" help:"Delay before the second attempt. Later ones double it, up to 1h."`
+	BreakerAfter    cli.CountLimit    `default:"20" help:"Of how many attempts nearly all have to fail before little is tried, and no attempt that fails counts until they succeed; at least 5, or unlimited for never."`
+	Rate            float64           `default:"0" help:"Attempts that may begin per second, in all workers of the subscription together; give all of them the same. 0 for no limit."`
 	Retention       cli.DurationLimit `default:"168h" help:"How long handled events stay in the log, such as 168h for a week, or unlimited. Give all workers the same."`
 	ShutdownTimeout cli.DurationLimit `default:"30s" help:"What running handlers may take to finish when the worker is stopped, or unlimited."`
 	ops.Flags
 	cli.Database
 	cli.Logging
 }
+
+// What package worker refuses, too, under names that are no flags'.
+const (
+	leastBreakerAfter = 5
+	mostRate          = 1e9
+)
 
 // check refuses what the library would take for "not set", or refuse under a name that is no flag's.
 func (f *flags) check() error {
@@ -73,6 +81,10 @@ func (f *flags) check() error {
 		return fmt.Errorf("--concurrency is %d, at least 1 is needed", f.Concurrency)
 	case f.InitialInterval <= 0:
 		return fmt.Errorf("--initial-interval is %v, more than 0 is needed", f.InitialInterval)
+	case f.BreakerAfter > 0 && f.BreakerAfter < leastBreakerAfter:
+		return fmt.Errorf("--breaker-after is %d, at least %d or unlimited is needed", f.BreakerAfter, leastBreakerAfter)
+	case !(f.Rate >= 0 && f.Rate <= mostRate): // nor is it NaN
+		return fmt.Errorf("--rate is %v, 0 to %v is needed", f.Rate, mostRate)
 	}
 	return nil
 }
@@ -120,7 +132,8 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	s := worker.Subscription{
 		Name: flags.Subscription, Topics: topics, Concurrency: flags.Concurrency, Timeout: time.Duration(flags.Timeout),
-		Retry: worker.Retry{MaxAttempts: int(flags.MaxAttempts), InitialInterval: flags.InitialInterval},
+		Retry:        worker.Retry{MaxAttempts: int(flags.MaxAttempts), InitialInterval: flags.InitialInterval},
+		BreakerAfter: int(flags.BreakerAfter), Rate: flags.Rate,
 	}
 	switch flags.Handler {
 	case "rollup":

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -276,6 +277,7 @@ func TestRunRefuses(t *testing.T) {
 	for _, flag := range []string{
 		"--concurrency=0", "--concurrency=-1", "--timeout=0", "--timeout=-1s", "--max-attempts=0", "--max-attempts=-1", "--initial-interval=0",
 		"--initial-interval=-1s", "--retention=0", "--retention=-1h", "--shutdown-timeout=0", "--shutdown-timeout=-1s",
+		"--breaker-after=0", "--breaker-after=4", "--rate=-1", "--rate=NaN", "--rate=2e9",
 	} {
 		name, _, _ := strings.Cut(flag, "=")
 		tests[flag] = struct {
@@ -292,6 +294,44 @@ func TestRunRefuses(t *testing.T) {
 			}
 			if err != nil && strings.Contains(err.Error(), "\n") {
 				t.Errorf("the error has several lines: %v", err)
+			}
+		})
+	}
+}
+
+// TestFlowControl gives the flags that spare what handlers call: a rate, and when the circuit breaker opens.
+func TestFlowControl(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name, payload string
+		events        int
+		flags         []string
+		msg           string
+		lines         int
+		least         time.Duration
+	}{
+		{"rate", `1`, 40, []string{"--handler", "log", "--rate", "10"}, "notification received", 40, 2 * time.Second}, // the first 10 at once
+		{
+			"breaker", `{"name": "fail"}`, 10,
+			[]string{"--handler", "flaky", "--max-attempts", "1", "--breaker-after", "5"},
+			"nearly every attempt fails: reading little, and counting no attempt that fails, until they succeed", 1, 0,
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			db := pgtest.New(t)
+			events := make([]outbox.Event, test.events)
+			for i := range events {
+				events[i] = outbox.Event{Topic: "signals.test", Key: fmt.Sprint("key-", i), Payload: json.RawMessage(test.payload)}
+			}
+			if _, err := outbox.Publish(t.Context(), db.Pool, events...); err != nil {
+				t.Fatal(err)
+			}
+			began := time.Now()
+			r := start(t, append([]string{"--database-url", db.URL, "--subscription", "s"}, test.flags...)...)
+			r.await(t, test.msg, test.lines)
+			if took := time.Since(began); took < test.least {
+				t.Errorf("%d events within %v", test.events, took)
 			}
 		})
 	}

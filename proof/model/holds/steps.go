@@ -143,7 +143,7 @@ func (m *model) crash(s state, to func(state)) {
 
 // ---- beside it ----
 
-// replay makes a delivery of an event that is settled: admin.ReplayEvents.
+// replay makes a delivery of an event that is settled: admin.Replay.
 func (m *model) replay(s state, to func(state)) {
 	if s.replayed.count() >= m.size.Replays {
 		return

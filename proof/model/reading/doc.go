@@ -14,6 +14,7 @@
 //   - What was read counts as settled. Who settles it, and that cursors are handed over in step with it, is what package lanes checks.
 //   - Transactions that wait with an id and never end: they do, in every prefix of a run, and these properties hold in each state.
 //
-// Not modelled: late events that do not fit into a window, held lanes, subtransactions, and other databases, whose transactions take ids too: a
-// publisher that has not inserted yet is like one of those.
+// Not modelled: late events that do not fit into a window, with which some lanes catch up while others go on; lanes that are not read because
+// too many of their deliveries are stuck; subtransactions; and other databases, whose transactions take ids too: a publisher that has not
+// inserted yet is like one of those. Held keys have a model of their own: package holds.
 package reading

@@ -66,6 +66,8 @@ type runner struct {
 
 	breaker     breaker
 	outage      atomic.Bool // whether the breaker is open, for those beside the runner
+	recorded    bool        // whether the member's row says that it is open
+	probedAt    time.Time   // when an operator last asked for a probe
 	pacer       pacer
 	pausedUntil atomic.Int64 // in nanoseconds: when something may begin again
 
@@ -88,6 +90,7 @@ func (r *runner) run(drain, ctx context.Context) error {
 		r.lookBeside(ctx)
 		if w.pulse != nil {
 			r.fair = w.fair
+			r.heedProbe(w.probe)
 		}
 		changed, err := r.rebalance(ctx, w.free > 0)
 		if err != nil {
@@ -108,7 +111,9 @@ func (r *runner) run(drain, ctx context.Context) error {
 		}
 		read = read || changed || w.ring&r.mask() != 0 || w.pulse != nil && r.member.Unread(*w.pulse)
 
-		r.judge()
+		if err := r.judge(ctx); err != nil {
+			return err
+		}
 		mayRead := r.mayRead()
 		if (!read || !mayRead) && len(due) == 0 {
 			if r.settleIsDue() {

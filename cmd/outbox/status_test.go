@@ -65,9 +65,9 @@ func TestStatus(t *testing.T) {
 		t.Errorf("it does not begin with %q:\n%s", want, stdout)
 	}
 	for _, want := range [][]string{
-		{"SUBSCRIPTION", "TOPICS", "LAG", "OLDEST UNFINISHED", "DELIVERIES", "LANES"},
-		{"audit", "signals.>", "0", "-", "-", "nobody: 64"},
-		{"log", "signals.>", "30", "", "dead: 2, retrying: 1", "nobody: 40, host:1: 24"},
+		{"SUBSCRIPTION", "TOPICS", "LAG", "OLDEST UNFINISHED", "DELIVERIES", "HELD KEYS", "LANES"},
+		{"audit", "signals.>", "0", "-", "-", "-", "nobody: 64"},
+		{"log", "signals.>", "30", "", "dead: 2, retrying: 1", "-", "nobody: 40, host:1: 24"},
 		{"WORKER", "ID", "SUBSCRIPTIONS", "UP", "SEEN", "ROLE"},
 		{"host:1", "1", "log", "", "", "-"},
 	} {

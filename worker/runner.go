@@ -71,6 +71,8 @@ type runner struct {
 	pacer       pacer
 	pausedUntil atomic.Int64 // in nanoseconds: when something may begin again
 
+	warned, erred digest // lines about attempts that failed, and about dead letters
+
 	stale    bool // somebody has changed deliveries since the backlog was loaded
 	loadedAt time.Time
 	loadTook time.Duration
@@ -79,8 +81,10 @@ type runner struct {
 // run serves until drain is cancelled, then settles and gives its lanes back. The statements and handlers get ctx.
 // An error leaves things as a crash would: whatever is not settled is handled again, by whoever owns the lanes next.
 func (r *runner) run(drain, ctx context.Context) error {
+	defer r.flushFailures(true)
 	read := false
 	for {
+		r.flushFailures(false)
 		if drain.Err() != nil {
 			return r.drain(ctx)
 		}
@@ -266,6 +270,9 @@ func (r *runner) sleep(drain context.Context) {
 	}
 	if !r.owed.Empty() {
 		wait = min(wait, time.Until(r.settleAt))
+	}
+	if next, ok := r.nextFailures(); ok {
+		wait = min(wait, time.Until(next))
 	}
 	if r.stale {
 		wait = min(wait, time.Until(r.loadedAt.Add(r.loadTook)))

@@ -36,11 +36,16 @@ func concerns(o outbox.Outbox, s *admin.Status) []concern {
 	log := concern{What: "No worker can serve", Alarm: true}
 	unserved, failing, dead := concern{What: "Without a worker", Alarm: true}, concern{What: "Failing", Alarm: true}, concern{What: "Dead letters", Alarm: true}
 	blocked, paused, held := concern{What: "Behind a failed event of their key"}, concern{What: "Paused"}, concern{What: "Yet to settle old events"}
+	breaker, keys := concern{What: "Breaker open", Alarm: true}, concern{What: "Held keys"}
 	for _, c := range s.Concerns {
 		name, page := c.Subscription, link("subscription", "name", c.Subscription)
 		switch c.Kind {
 		case admin.ConcernUnserved:
 			unserved.add(name, page, num(c.Events)+" "+plural(c.Events, "waits", "wait"))
+		case admin.ConcernBreaker:
+			breaker.add(name, page, "for "+span(s.At.Sub(*c.Since)))
+		case admin.ConcernHeldKeys:
+			keys.add(name, link("keys", "name", name), num(c.Events)+", the first for "+span(s.At.Sub(*c.Since)))
 		case admin.ConcernFailing:
 			failing.add(name, link("deadletters", "subscription", name, "state", "retrying"), "for "+span(s.At.Sub(*c.Since)))
 		case admin.ConcernDead:
@@ -57,5 +62,5 @@ func concerns(o outbox.Outbox, s *admin.Status) []concern {
 			paused.add(name, page, "for "+span(s.At.Sub(*c.Since)))
 		}
 	}
-	return slices.DeleteFunc([]concern{log, unserved, failing, dead, blocked, held, paused}, func(c concern) bool { return len(c.About) == 0 })
+	return slices.DeleteFunc([]concern{log, unserved, breaker, failing, dead, blocked, keys, held, paused}, func(c concern) bool { return len(c.About) == 0 })
 }

@@ -72,7 +72,11 @@ func legible(t *testing.T, b window) {
 	s.bury(t, long, 1000, 1020, "refused")
 	s.exec(t, `update outbox.deliveries d set state = 'retrying', topic = repeat('topic', 30), key = repeat('K', 300) where d.event_id > 1010`)
 	s.exec(t, `update outbox.subscriptions s set paused_at = now() where s.name = 'mails-07'`)
+	s.exec(t, `insert into outbox.held_keys (subscription_id, lane, key, from_id, held_at)
+		select s.id, d.lane, d.key, 1, now() - interval '1 hour' from outbox.subscriptions s join outbox.deliveries d on d.subscription_id = s.id
+		where s.name = $1 and d.state = 'retrying' and d.event_id > 1015`, long)
 	pages := []string{
+		"keys?name=" + long, "keys?name=mails-01",
 		"", "events", "workers", fmt.Sprintf("event?id=%d", id), "event?id=2", "event?id=99", "subscription?name=" + long, "deadletters?subscription=" + long,
 		"deadletters?state=retrying&subscription=" + long, "deadletters?subscription=mails-01", "confirm?do=retry-all&subscription=" + long,
 		"confirm?do=skip-all&error=E&subscription=" + long, "replay?topic=orders.*&name=" + long,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"slices"
+	"time"
 
 	"github.com/signalbox-go/signalbox/internal/engine"
 	"github.com/signalbox-go/signalbox/outbox"
@@ -35,6 +36,9 @@ type subscriptionLine struct {
 	Failing    bool
 	Deliveries map[outbox.State]int64 // by state, of a bounded status
 	Out        spark
+
+	HeldKeys        int64
+	BreakerOpenedAt *time.Time // nil while it is closed
 }
 
 // Condition says in a word what is up with the subscription.
@@ -48,6 +52,8 @@ func (l subscriptionLine) Condition() string {
 		return "unserved"
 	case l.Owned < engine.Lanes:
 		return "starting"
+	case l.BreakerOpenedAt != nil:
+		return "breaker open"
 	case l.Failing:
 		return "failing"
 	case l.Deliveries[admin.Blocked] > 0:
@@ -101,6 +107,7 @@ func (h *Handler) look(ctx context.Context) (*admin.Status, []admin.Mark, []subs
 		if i := slices.IndexFunc(status.Subscriptions, func(s admin.SubscriptionStatus) bool { return s.Name == row.Name }); i >= 0 {
 			s := status.Subscriptions[i]
 			line.Lag, line.Oldest, line.Deliveries = s.Lag, s.Oldest, s.Deliveries
+			line.HeldKeys, line.BreakerOpenedAt = s.HeldKeys, s.BreakerOpenedAt
 			line.Failing = slices.ContainsFunc(status.Concerns, func(c admin.Concern) bool {
 				return c.Kind == admin.ConcernFailing && c.Subscription == row.Name
 			})

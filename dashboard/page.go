@@ -53,7 +53,7 @@ func parseTemplates() map[string]*template.Template {
 	layout := template.Must(template.New("layout.html").Funcs(functions).ParseFS(files, "templates/layout.html", "templates/parts.html"))
 	pages := map[string]*template.Template{}
 	for _, name := range []string{
-		"overview", "subscription", "events", "event", "deadletters", "workers", "confirm", "replay", "login", "error",
+		"overview", "subscription", "events", "event", "deadletters", "workers", "keys", "confirm", "replay", "login", "error",
 	} {
 		pages[name] = template.Must(template.Must(layout.Clone()).ParseFS(files, "templates/"+name+".html"))
 	}

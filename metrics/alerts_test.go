@@ -48,6 +48,17 @@ func TestAlertsInOutages(t *testing.T) {
 					select $1, i, 0, 'a.x', '1', '{}', now() - interval '10 min', 'retrying', 4, now() from generate_series(1, 10) i`, s.ID)
 			}, []string{"SignalboxFailing", "SignalboxOldestUnfinished"},
 		},
+		"the breaker is open": {
+			func(t *testing.T, db *pgtest.DB, s engine.Subscription, _ *metrics.Metrics, _ func()) {
+				put(t, db, `update outbox.members set breaker_opened_at = now()`)
+				put(t, db, `update outbox.lanes set owner = (select m.worker_id from outbox.members m) where subscription_id = $1`, s.ID)
+			}, []string{"SignalboxBreakerOpen"},
+		},
+		"keys are held": {
+			func(t *testing.T, db *pgtest.DB, s engine.Subscription, _ *metrics.Metrics, _ func()) {
+				put(t, db, `insert into outbox.held_keys (subscription_id, lane, key, from_id) values ($1, 7, 'k', 1)`, s.ID)
+			}, []string{"SignalboxHeldKeys"},
+		},
 		"dead letters are left": {
 			func(t *testing.T, db *pgtest.DB, s engine.Subscription, _ *metrics.Metrics, _ func()) {
 				put(t, db, `

@@ -40,6 +40,10 @@ var (
 	deliveries = prometheus.NewDesc("signalbox_deliveries",
 		"Events with a row of their own: to be tried again (retrying), behind an earlier one of their key (blocked), slow (running), given up "+
 			"(dead), or set aside (skipped). Exact up to 10,000, retrying and blocked together; a higher number is a lower bound.", []string{"subscription", "state"}, nil)
+	heldKeys = prometheus.NewDesc("signalbox_subscription_held_keys",
+		"Keys of the subscription that are held: so many of their events wait that later ones stay in the log for now.", []string{"subscription"}, nil)
+	breakerOpen = prometheus.NewDesc("signalbox_breaker_open",
+		"1 while the circuit breaker of the subscription is open in some worker, because nearly every attempt fails, else 0.", []string{"subscription"}, nil)
 	paused = prometheus.NewDesc("signalbox_subscription_paused",
 		"1 while the subscription is paused, else 0.", []string{"subscription"}, nil)
 	subscriptionWorkers = prometheus.NewDesc("signalbox_subscription_workers",
@@ -75,7 +79,7 @@ type outboxState struct {
 
 func (s *outboxState) Describe(descriptions chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		up, lagEvents, lagSeconds, oldestUnfinished, deliveries, paused, subscriptionWorkers, unownedLanes, workers, sentinels, doorbell, logIDs, logOldest, logHeld,
+		up, lagEvents, lagSeconds, oldestUnfinished, deliveries, heldKeys, breakerOpen, paused, subscriptionWorkers, unownedLanes, workers, sentinels, doorbell, logIDs, logOldest, logHeld,
 	} {
 		descriptions <- d
 	}
@@ -174,6 +178,8 @@ func describe(status *admin.Status, subscriptions []admin.SubscriptionRow) []pro
 		for _, state := range []outbox.State{outbox.Retrying, admin.Blocked, outbox.Running, outbox.Dead, outbox.Skipped} {
 			add(deliveries, float64(s.Deliveries[state]), name, string(state))
 		}
+		add(heldKeys, float64(s.HeldKeys), name)
+		add(breakerOpen, oneIf(s.BreakerOpenedAt != nil), name)
 		add(unownedLanes, float64(s.Lanes[0]), name)
 		add(logHeld, oneIf(slices.Contains(status.Log.HeldBy, s.Name)), name)
 	}

@@ -118,6 +118,13 @@ func (b *breaker) judge(now time.Time) (closes bool) {
 	return closes
 }
 
+// probeNow ends the pauses before the next probes.
+func (b *breaker) probeNow(now time.Time) {
+	for _, p := range []*probe{&b.fresh, &b.again} {
+		p.pause, p.next = probeSoon, now
+	}
+}
+
 // trial describes a job that was tried, and fresh whether it came from a window.
 func (j *job) trial() trial {
 	return trial{key: j.event.Key, id: j.event.ID, lane: j.event.Lane, number: j.attempt, failed: j.failure != nil}
@@ -139,6 +146,7 @@ func (r *runner) noteTrial(ctx context.Context, j *job, fresh bool) {
 	}
 	r.log.Warn("nearly every attempt fails: reading little, and counting no attempt that fails, until they succeed", "error", firstLine(j.failure.text))
 	r.outage.Store(true)
+	r.tellBreaker(ctx, BreakerState{Subscription: r.sub.Name, Open: true, At: r.breaker.since, Cause: j.failure.cause()})
 	for _, t := range r.breaker.last {
 		if t.failed && t.id != j.event.ID {
 			r.giveBack(t)
@@ -171,12 +179,32 @@ func (r *runner) giveBack(t trial) {
 	r.owed.Failed = append(r.owed.Failed, engine.Unfinished{Event: e, State: outbox.Retrying, Attempt: t.number - 1, Delay: probeRest})
 }
 
-// judge paces what is read and tried again while the breaker is open.
-func (r *runner) judge() {
-	since := r.breaker.since
-	if r.breaker.judge(time.Now()) {
-		r.log.Info("attempts succeed again", "after", time.Since(since).Round(time.Millisecond))
+// judge paces what is read and tried again while the breaker is open. It also records when that has opened or closed, since the member's
+// connection is free here: the trials that open it come while the next window is read ahead.
+func (r *runner) judge(ctx context.Context) error {
+	now, since := time.Now(), r.breaker.since
+	if r.breaker.judge(now) {
+		r.log.Info("attempts succeed again", "after", now.Sub(since).Round(time.Millisecond))
 		r.outage.Store(false)
+		r.tellBreaker(ctx, BreakerState{Subscription: r.sub.Name, At: now})
+	}
+	open := r.breaker.open()
+	if open == r.recorded {
+		return nil
+	}
+	r.recorded = open
+	return r.member.RecordBreaker(ctx, open)
+}
+
+// heedProbe probes at once while the breaker is open, if an operator has asked for that since the last time.
+func (r *runner) heedProbe(asked time.Time) {
+	if !asked.After(r.probedAt) {
+		return
+	}
+	r.probedAt = asked
+	if r.breaker.open() {
+		r.log.Info("an operator asked for it: trying at once whether attempts succeed again")
+		r.breaker.probeNow(time.Now())
 	}
 }
 

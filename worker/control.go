@@ -148,7 +148,7 @@ func (s *session) pulse(ctx context.Context, candidate bool) (elected bool, err 
 	for i, r := range s.runners {
 		share := p.Shares[s.subs[i].ID]
 		r.wake.add(func(w *wakeup) {
-			w.pulse, w.fair, w.free = &p, share.Fair, share.Free
+			w.pulse, w.fair, w.free, w.probe = &p, share.Fair, share.Free, p.Probes[s.subs[i].ID]
 			w.reload = w.reload || p.Stuck // what has become of deliveries is not told
 		})
 	}

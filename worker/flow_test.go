@@ -72,8 +72,13 @@ func TestPauseFor(t *testing.T) {
 	tick := time.NewTicker(300 * time.Millisecond)
 	defer tick.Stop()
 	go func() {
-		for range tick.C {
-			left.Store(each)
+		for {
+			select {
+			case <-tick.C:
+				left.Store(each)
+			case <-t.Context().Done():
+				return
+			}
 		}
 	}()
 	start(t, db.Pool, worker.Config{Concurrency: 4}, worker.Subscription{Name: "s", Topics: everything, Retry: worker.Retry{MaxAttempts: 1}},

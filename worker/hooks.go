@@ -25,6 +25,10 @@ type Hooks struct {
 	// EventParked is called when an attempt takes longer than ParkAfter, so that the event becomes a delivery.
 	EventParked func(ctx context.Context, p ParkedEvent)
 
+	// BreakerChanged is called when the circuit breaker of a subscription opens in this worker, because nearly every attempt has failed,
+	// and when it closes. A worker that stops, or loses its connection, while it is open does not say that it closes.
+	BreakerChanged func(ctx context.Context, b BreakerState)
+
 	// WokenUp is called when a notification wakes the worker.
 	WokenUp func(ctx context.Context)
 
@@ -56,6 +60,14 @@ type ParkedEvent struct {
 	Subscription string        // its name
 	Event        *outbox.Event // must not be modified
 	Attempt      int           // number of the attempt, from 1
+}
+
+// A BreakerState describes a circuit breaker that has opened or closed. See Subscription.BreakerAfter.
+type BreakerState struct {
+	Subscription string    // its name
+	Open         bool      // whether it is open now
+	At           time.Time // when it opened or closed, by the worker's clock
+	Cause        error     // why the attempt that opened it failed; nil once it is closed
 }
 
 // An Eviction describes the eviction of a dead worker: its lanes are free for others.
@@ -105,6 +117,15 @@ func (r *runner) tellAttempts(ctx context.Context) {
 		}
 	}
 	clear(list)
+}
+
+// tellBreaker calls the hooks for a breaker that has opened or closed.
+func (r *runner) tellBreaker(ctx context.Context, b BreakerState) {
+	for _, h := range r.cfg.Hooks {
+		if h.BreakerChanged != nil {
+			guard.CallHook(r.log, "BreakerChanged", func() { h.BreakerChanged(ctx, b) })
+		}
+	}
 }
 
 // tellWokenUp calls the hooks for a ring of the doorbell.

@@ -128,20 +128,31 @@ func (r *runner) blocks(u *engine.Unfinished) bool {
 	return u != nil && (u.State == outbox.Retrying || u.StopKey)
 }
 
-// report writes the line for an event that was not delivered.
+// report writes the line for an event that was not delivered. When many fail, it is one a second for them all.
 func (r *runner) report(j *job, u *engine.Unfinished) {
 	if u == nil || u.Failure == nil {
 		return
 	}
-	log := r.log.With("event_id", j.event.ID, "topic", j.event.Topic, "key", j.event.Key, "attempt", j.attempt, "error", firstLine(u.Failure.Error))
-	switch u.State {
+	about := []any{"event_id", j.event.ID, "topic", j.event.Topic, "key", j.event.Key, "attempt", j.attempt, "error", firstLine(u.Failure.Error)}
+	switch now := time.Now(); u.State {
 	case outbox.Dead:
-		log.Error("event is a dead letter: kept until it is retried, skipped or discarded")
+		r.erred.add(now, func(others int) {
+			r.log.Error("event is a dead letter: kept until it is retried, skipped or discarded", withOthers(about, others)...)
+		})
 	case outbox.Skipped:
-		log.Info("event was skipped")
+		r.log.Info("event was skipped", about...)
 	default:
-		log.Warn("event failed and will be tried again", "retry_in", u.Delay.Round(time.Millisecond))
+		about = append(about, "retry_in", u.Delay.Round(time.Millisecond))
+		r.warned.add(now, func(others int) { r.log.Warn("event failed and will be tried again", withOthers(about, others)...) })
 	}
+}
+
+// withOthers says how many other events a line stands for.
+func withOthers(about []any, others int) []any {
+	if others == 0 {
+		return about
+	}
+	return append(about, "others", others)
 }
 
 // unpark records what became of parked jobs whose handlers have returned.

@@ -66,8 +66,12 @@ type runner struct {
 
 	breaker     breaker
 	outage      atomic.Bool // whether the breaker is open, for those beside the runner
+	recorded    bool        // whether the member's row says that it is open
+	probedAt    time.Time   // when an operator last asked for a probe
 	pacer       pacer
 	pausedUntil atomic.Int64 // in nanoseconds: when something may begin again
+
+	warned, erred digest // lines about attempts that failed, and about dead letters
 
 	stale    bool // somebody has changed deliveries since the backlog was loaded
 	loadedAt time.Time
@@ -77,8 +81,10 @@ type runner struct {
 // run serves until drain is cancelled, then settles and gives its lanes back. The statements and handlers get ctx.
 // An error leaves things as a crash would: whatever is not settled is handled again, by whoever owns the lanes next.
 func (r *runner) run(drain, ctx context.Context) error {
+	defer r.flushFailures(true)
 	read := false
 	for {
+		r.flushFailures(false)
 		if drain.Err() != nil {
 			return r.drain(ctx)
 		}
@@ -88,6 +94,7 @@ func (r *runner) run(drain, ctx context.Context) error {
 		r.lookBeside(ctx)
 		if w.pulse != nil {
 			r.fair = w.fair
+			r.heedProbe(w.probe)
 		}
 		changed, err := r.rebalance(ctx, w.free > 0)
 		if err != nil {
@@ -108,7 +115,9 @@ func (r *runner) run(drain, ctx context.Context) error {
 		}
 		read = read || changed || w.ring&r.mask() != 0 || w.pulse != nil && r.member.Unread(*w.pulse)
 
-		r.judge()
+		if err := r.judge(ctx); err != nil {
+			return err
+		}
 		mayRead := r.mayRead()
 		if (!read || !mayRead) && len(due) == 0 {
 			if r.settleIsDue() {
@@ -260,6 +269,9 @@ func (r *runner) sleep(drain context.Context) {
 	}
 	if !r.owed.Empty() {
 		wait = min(wait, time.Until(r.settleAt))
+	}
+	if next, ok := r.nextFailures(); ok {
+		wait = min(wait, time.Until(next))
 	}
 	if r.stale {
 		wait = min(wait, time.Until(r.loadedAt.Add(r.loadTook)))

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"sync"
+	"time"
 
 	"github.com/signalbox-go/signalbox/internal/engine"
 )
@@ -20,6 +21,7 @@ type wakeup struct {
 	pulse    *engine.Pulse // the last heartbeat, to compare cursors with
 	fair     int           // lanes that this worker should own, as of pulse
 	free     int           // lanes without an owner
+	probe    time.Time     // when an operator last asked to try whether an outage is over
 	reload   bool          // deliveries were retried, skipped or discarded
 	unparked []*job        // parked jobs whose handlers have returned
 	ended    []chain       // chains of deliveries that have ended

@@ -21,6 +21,10 @@ func concernsText(n naming.Name, s *admin.Status) []string {
 			say("%s has been paused for %s: outbox subscriptions resume %s", name, age(s.At.Sub(*c.Since)), argument)
 		case admin.ConcernUnserved:
 			say("%s has no worker, and %s: start one, or see outbox subscriptions show %s", name, waits(c.Events), argument)
+		case admin.ConcernBreaker:
+			say("%s has an open breaker for %s, because nearly every attempt fails: outbox deliveries groups -s %s --state retrying; to try now: outbox subscriptions probe %s", name, age(s.At.Sub(*c.Since)), argument, argument)
+		case admin.ConcernHeldKeys:
+			say("%s holds %s, the first for %s: outbox keys list -s %s", name, plural(c.Events, "key", "keys"), age(s.At.Sub(*c.Since)), argument)
 		case admin.ConcernFailing:
 			say("%s has failed for %s: outbox deliveries groups -s %s --state retrying", name, age(s.At.Sub(*c.Since)), argument)
 		case admin.ConcernDead:

@@ -23,7 +23,7 @@ type statusCommand struct {
 func (*statusCommand) Help() string {
 	return `Tells how far each subscription is behind, who works for it, and whether the doorbell is answered. It changes nothing.
 First come, after !, the things to look at: subscriptions that are paused, have no worker or only fail, dead
-letters, and who keeps the log from being deleted.
+letters, keys that are held for long, an open circuit breaker, and who keeps the log from being deleted.
 
 	outbox status
 	outbox status --watch                 # redraws on a terminal; Ctrl-C ends it
@@ -31,7 +31,7 @@ letters, and who keeps the log from being deleted.
 	outbox status --json | jq '.subscriptions[] | select(.lag.seconds > 60) | .name'
 
 Lag counts events that a subscription has yet to read; ~ marks an estimate. Events that failed, or wait behind one that
-did (blocked), are counted apart, as deliveries. The oldest unfinished event is the oldest of all of these. The doorbell is armed while publishers ring it themselves, polling while they are so
+did (blocked), are counted apart, as deliveries. Keys with many of those are held: "outbox keys list". The oldest unfinished event is the oldest of all of these. The doorbell is armed while publishers ring it themselves, polling while they are so
 many that a worker looks for them instead, and unattended when no worker is there to answer it.`
 }
 
@@ -88,8 +88,8 @@ func statusText(n naming.Name, s *admin.Status) string {
 	if len(s.Subscriptions) == 0 {
 		b.WriteString("There is no subscription yet: a worker creates its own when it starts.\n")
 	} else {
-		table(&b, "SUBSCRIPTION\tTOPICS\tLAG\tOLDEST UNFINISHED\tDELIVERIES\tLANES", s.Subscriptions, func(s admin.SubscriptionStatus) []string {
-			return []string{plain.Quote(s.Name), plain.Quote(strings.Join(s.Topics, " ")), lagText(s.Lag), oldestText(s, now), counts(s.Deliveries), lanesText(workers, s.Lanes)}
+		table(&b, "SUBSCRIPTION\tTOPICS\tLAG\tOLDEST UNFINISHED\tDELIVERIES\tHELD KEYS\tLANES", s.Subscriptions, func(s admin.SubscriptionStatus) []string {
+			return []string{plain.Quote(s.Name), plain.Quote(strings.Join(s.Topics, " ")), lagText(s.Lag), oldestText(s, now), counts(s.Deliveries), heldKeysText(s), lanesText(workers, s.Lanes)}
 		})
 	}
 	b.WriteByte('\n')
@@ -122,6 +122,14 @@ func lagText(l admin.Lag) string {
 		return fmt.Sprintf("~%d", l.Events)
 	}
 	return strconv.FormatInt(l.Events, 10)
+}
+
+// heldKeysText is how many keys are held.
+func heldKeysText(s admin.SubscriptionStatus) string {
+	if s.HeldKeys == 0 {
+		return ""
+	}
+	return number(s.HeldKeys)
 }
 
 // oldestText is the age of the oldest unfinished event, and what holds it.

@@ -65,9 +65,9 @@ func TestStatus(t *testing.T) {
 		t.Errorf("it does not begin with %q:\n%s", want, stdout)
 	}
 	for _, want := range [][]string{
-		{"SUBSCRIPTION", "TOPICS", "LAG", "OLDEST UNFINISHED", "DELIVERIES", "LANES"},
-		{"audit", "signals.>", "0", "-", "-", "free: 64"},
-		{"log", "signals.>", "30", "", "dead: 2, retrying: 1", "free: 40, host:1: 24"},
+		{"SUBSCRIPTION", "TOPICS", "LAG", "OLDEST UNFINISHED", "DELIVERIES", "HELD KEYS", "LANES"},
+		{"audit", "signals.>", "0", "-", "-", "-", "free: 64"},
+		{"log", "signals.>", "30", "", "dead: 2, retrying: 1", "-", "free: 40, host:1: 24"},
 		{"WORKER", "ID", "SUBSCRIPTIONS", "UP", "SEEN", "ROLE"},
 		{"host:1", "1", "log", "", "", "-"},
 	} {
@@ -128,7 +128,9 @@ func TestStatusText(t *testing.T) {
 		Concerns: []admin.Concern{
 			{Subscription: "audit", Kind: admin.ConcernDead, Events: 20},
 			{Subscription: "audit", Kind: admin.ConcernBlocked, Events: 1203},
+			{Subscription: "audit", Kind: admin.ConcernHeldKeys, Events: 2, Since: &noon},
 			{Subscription: "idle", Kind: admin.ConcernFailing, Since: &noon},
+			{Subscription: "idle", Kind: admin.ConcernBreaker, Since: &noon},
 			{Subscription: "mails", Kind: admin.ConcernPaused, Since: &noon},
 			{Subscription: "mails", Kind: admin.ConcernDead, Events: 1},
 			{Subscription: "mails", Kind: admin.ConcernHolds, Since: &noon},
@@ -140,6 +142,7 @@ func TestStatusText(t *testing.T) {
 				Name: "audit", Topics: []string{"signals.>", "alarms.*"}, Lag: admin.Lag{Events: 123456, Estimated: true, Seconds: 3725.4},
 				Oldest:     &admin.OldestEvent{PublishedAt: noon, State: admin.Blocked},
 				Deliveries: map[outbox.State]int64{"running": 1, "dead": 20, "retrying": 2, "blocked": 1203}, Lanes: map[int64]int{12: 32, 7: 30, 0: 2},
+				HeldKeys: 2,
 			},
 			{Name: "idle", Topics: []string{">"}, Lanes: map[int64]int{0: 64}},
 			{Name: "mails", Topics: []string{">"}, PausedAt: &noon, Deliveries: map[outbox.State]int64{"dead": 1}, Lanes: map[int64]int{0: 64}},
@@ -155,18 +158,20 @@ func TestStatusText(t *testing.T) {
 	const want = `
 ! audit has 20 dead letters: outbox deliveries groups -s audit
 ! audit has events behind failed ones of their keys, and 1,203 events wait: outbox subscriptions show audit
+! audit holds 2 keys, the first for 2h0m0s: outbox keys list -s audit
 ! idle has failed for 2h0m0s: outbox deliveries groups -s idle --state retrying
+! idle has an open breaker for 2h0m0s, because nearly every attempt fails: outbox deliveries groups -s idle --state retrying; to try now: outbox subscriptions probe idle
 ! mails has been paused for 2h0m0s: outbox subscriptions resume mails
 ! mails has 1 dead letter: outbox deliveries groups -s mails
 ! mails has yet to settle event 17, which is 2h0m0s old: the log is kept for it: outbox subscriptions show mails
 ! "two\nlines" has no worker, and 1 event waits: start one, or see outbox subscriptions show $'two\012lines'
 ! "two\nlines" has yet to settle event 17, which is 2h0m0s old: the log is kept for it: outbox subscriptions show $'two\012lines'
 
-SUBSCRIPTION   TOPICS               LAG       OLDEST UNFINISHED    DELIVERIES            LANES
-audit          signals.> alarms.*   ~123456   2h0m0s, blocked    blocked: 1203, dead: 20, retrying: 2, running: 1  free: 2, a: 30, b: 32
-idle           >                    0         -         -                     free: 64
-mails          >                    0         -         dead: 1               free: 64
-"two\nlines"   >                    1         -     -                     a: 64
+SUBSCRIPTION   TOPICS               LAG       OLDEST UNFINISHED    DELIVERIES            HELD KEYS   LANES
+audit          signals.> alarms.*   ~123456   2h0m0s, blocked    blocked: 1203, dead: 20, retrying: 2, running: 1  2  free: 2, a: 30, b: 32
+idle           >                    0         -         -      -               free: 64
+mails          >                    0         -         dead: 1       -        free: 64
+"two\nlines"   >                    1         -     -     -                a: 64
 
 WORKER   ID   SUBSCRIPTIONS   UP        SEEN        ROLE
 a        7    audit x         26h0m0s   400ms ago   sentinel

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/signalbox-go/signalbox/internal/cli"
 	"github.com/signalbox-go/signalbox/internal/engine"
@@ -20,6 +21,7 @@ type subscriptionsCommands struct {
 	Create subscriptionsCreateCommand `cmd:"" help:"Create a subscription anywhere in the log."`
 	Pause  subscriptionsPauseCommand  `cmd:"" help:"Have its workers stop handling events."`
 	Resume subscriptionsResumeCommand `cmd:"" help:"Have its workers go on."`
+	Probe  subscriptionsProbeCommand  `cmd:"" help:"Have its workers try at once whether an outage is over."`
 	Delete subscriptionsDeleteCommand `cmd:"" help:"Delete a subscription with its cursors and deliveries."`
 }
 
@@ -95,6 +97,10 @@ type subscriptionView struct {
 	Oldest     *admin.OldestEvent     `json:"oldest"`
 	Deliveries map[outbox.State]int64 `json:"deliveries"`
 	Lanes      map[int64]int          `json:"lanes"`
+
+	HeldKeys        int64      `json:"held_keys"`
+	HeldSince       *time.Time `json:"held_since"`
+	BreakerOpenedAt *time.Time `json:"breaker_opened_at"`
 }
 
 func (s *subscriptionsShowCommand) Run(ctx context.Context, c *console) error {
@@ -118,11 +124,17 @@ func (s *subscriptionsShowCommand) Run(ctx context.Context, c *console) error {
 		}
 	}
 	if s.JSON {
-		return c.print(subscriptionView{SubscriptionRow: *row, Lag: now.Lag, Oldest: now.Oldest, Deliveries: now.Deliveries, Lanes: now.Lanes})
+		return c.print(subscriptionView{
+			SubscriptionRow: *row, Lag: now.Lag, Oldest: now.Oldest, Deliveries: now.Deliveries, Lanes: now.Lanes,
+			HeldKeys: now.HeldKeys, HeldSince: now.HeldSince, BreakerOpenedAt: now.BreakerOpenedAt,
+		})
 	}
-	paused := ""
+	paused, breaker := "", ""
 	if row.PausedAt != nil {
 		paused = clock(*row.PausedAt)
+	}
+	if now.BreakerOpenedAt != nil {
+		breaker = "open since " + clock(*now.BreakerOpenedAt)
 	}
 	var b strings.Builder
 	fields(&b,
@@ -137,6 +149,8 @@ func (s *subscriptionsShowCommand) Run(ctx context.Context, c *console) error {
 		field{"Lag", lagText(now.Lag)},
 		field{"Oldest unfinished", oldestText(now, status.At)},
 		field{"Deliveries", counts(now.Deliveries)},
+		field{"Held keys", heldKeysText(now)},
+		field{"Breaker", breaker},
 	)
 	return c.write(b.String())
 }
@@ -220,6 +234,24 @@ func (*subscriptionsResumeCommand) Help() string {
 
 func (s *subscriptionsResumeCommand) Run(ctx context.Context, c *console) error {
 	return administer(ctx, c, s.Database, s.asJSON, s.Name, admin.Resume, "goes on")
+}
+
+type subscriptionsProbeCommand struct {
+	Name string `arg:"" help:"The subscription's name."`
+	asJSON
+	cli.Database
+}
+
+// Help is what "outbox subscriptions probe --help" explains.
+func (*subscriptionsProbeCommand) Help() string {
+	return `Has the workers of a subscription whose circuit breaker is open try at once whether attempts succeed again. They try by themselves
+within 5 seconds; this is for those who do not want to wait. While the breaker is closed, it changes nothing.
+
+	outbox subscriptions probe mails`
+}
+
+func (s *subscriptionsProbeCommand) Run(ctx context.Context, c *console) error {
+	return administer(ctx, c, s.Database, s.asJSON, s.Name, admin.Probe, "is probed, if its breaker is open")
 }
 
 // administer changes a subscription, and says so.

@@ -95,7 +95,7 @@ func TestSubscriptionsListShowPauseResume(t *testing.T) {
 	if row.PausedAt == nil {
 		t.Errorf("pause: %+v", row)
 	}
-	for _, verb := range []string{"show", "pause", "resume"} {
+	for _, verb := range []string{"show", "pause", "resume", "probe"} {
 		refuse(t, db.URL, 3, "unknown subscription", "subscriptions", verb, "nobody")
 	}
 }

@@ -97,6 +97,8 @@ func TestVerbsRefuse(t *testing.T) {
 		{"subscriptions", "create", "s", "--topics", ">"},
 		{"subscriptions", "pause", "s"},
 		{"subscriptions", "resume", "s"},
+		{"subscriptions", "probe", "s"},
+		{"keys", "list", "-s", "s"},
 		{"subscriptions", "delete", "s", "--yes"},
 		{"deliveries", "list", "-s", "s"},
 		{"deliveries", "groups", "-s", "s"},

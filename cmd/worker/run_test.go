@@ -33,6 +33,7 @@ type logLine struct {
 	Topic     string
 	Payload   string
 	Attempt   int
+	Others    int
 	Error     string
 }
 

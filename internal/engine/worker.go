@@ -71,6 +71,8 @@ type Pulse struct {
 	Shares map[int32]Share
 	// Rewinding is true when a subscription waits for its workers to let go of it: see [FinishRewinds].
 	Rewinding bool
+	// Probes has, by subscription, when an operator last asked to try whether an outage is over.
+	Probes map[int32]time.Time
 	// Stuck is true while the server's queue of notifications is, so that none are sent.
 	Stuck bool
 
@@ -102,26 +104,34 @@ select exists (select from beat),
              group by m.subscription_id),
        array(select s.id from outbox.subscriptions s where s.paused_at is not null or s.rewind_to is not null),
        exists (select from outbox.subscriptions s where s.rewind_to is not null),
+       array(select (s.id, s.probe_at) from outbox.subscriptions s where s.probe_at is not null),
        outbox.notifications_stuck()`
 
 // Beat says that the worker lives. With candidate, it also asks to become the sentinel. Call it about once a second.
 func Beat(ctx context.Context, conn naming.Conn, worker int64, candidate bool) (Pulse, error) {
 	var (
-		p      = Pulse{Shares: map[int32]Share{}}
+		p      = Pulse{Shares: map[int32]Share{}, Probes: map[int32]time.Time{}}
 		seen   string
 		shares []struct {
 			Subscription        int32
 			Members, Rank, Free int64
 		}
 		stopped []int32 // subscriptions that nobody should serve
+		probes  []struct {
+			Subscription int32
+			At           time.Time
+		}
 	)
 	err := conn.QueryRow(ctx, beatSQL, worker, candidate, LockSentinel).
-		Scan(&p.Alive, &p.Sentinel, &seen, &p.head, &shares, &stopped, &p.Rewinding, &p.Stuck)
+		Scan(&p.Alive, &p.Sentinel, &seen, &p.head, &shares, &stopped, &p.Rewinding, &probes, &p.Stuck)
 	if err != nil {
 		return Pulse{}, fmt.Errorf("heartbeat: %w", err)
 	}
 	if p.snapshot, err = parseSnapshot(seen); err != nil {
 		return Pulse{}, fmt.Errorf("heartbeat: %w", err)
+	}
+	for _, probe := range probes {
+		p.Probes[probe.Subscription] = probe.At
 	}
 	for _, s := range shares {
 		// The first few own one lane more, so that nobody has to go without.

@@ -6,7 +6,7 @@ import (
 )
 
 // command is the beginning of a command line of the program outbox, in a sentence, which may say already what it is about.
-var command = regexp.MustCompile(`\boutbox (?:migrate|replay|status|(?:events|subscriptions|deliveries) [a-z]+)\b(?: --outbox)?`)
+var command = regexp.MustCompile(`\boutbox (?:migrate|replay|status|(?:events|subscriptions|deliveries|keys) [a-z]+)\b(?: --outbox)?`)
 
 // Advice is what a text for people says where it is about the outbox: tables by their names, and commands with their flag.
 func (n Name) Advice(text string) string {

@@ -110,6 +110,7 @@ create table outbox.members (
     worker_id       bigint  not null references outbox.workers (id) on delete cascade,
     subscription_id integer not null references outbox.subscriptions (id) on delete cascade,
     trying          bigint[] not null default '{}', -- deliveries that it has begun to try for the first time: suspects, should it die
+    breaker_opened_at timestamptz,                  -- when its circuit breaker opened; null while that is closed
     primary key (worker_id, subscription_id)
 ) with (fillfactor = 50);
 

@@ -3,7 +3,8 @@
 alter table outbox.subscriptions
     add column paused_at    timestamptz,                                  -- nobody owns its lanes while this is set
     add column rewind_to    bigint check (rewind_to >= 0),                -- nor this: its cursors are to go back to here
-    add column begins_after bigint not null default 0;                    -- events up to here were not meant for it
+    add column begins_after bigint not null default 0,                    -- events up to here were not meant for it
+    add column probe_at     timestamptz;                                  -- when its workers were last asked to try whether an outage is over
 
 -- How far each lane of the log has been deleted because of its age. A search for the oldest event starts here: below, there
 -- is nothing but index entries that vacuum has yet to remove.
@@ -24,4 +25,4 @@ create index deliveries_decide on outbox.deliveries (subscription_id, state, eve
 drop index outbox.deliveries_decide;
 drop index outbox.deliveries_skipped;
 drop table outbox.trimmed;
-alter table outbox.subscriptions drop column paused_at, drop column rewind_to, drop column begins_after;
+alter table outbox.subscriptions drop column paused_at, drop column rewind_to, drop column begins_after, drop column probe_at;

@@ -11,8 +11,8 @@ import (
 type Concern struct {
 	Subscription string      `json:"subscription"` // "" where it concerns all of them
 	Kind         ConcernKind `json:"kind"`
-	Events       int64       `json:"events"` // how many: those that wait for a worker, are retried, dead or blocked; 0 for others
-	Since        *time.Time  `json:"since"`  // when it was paused, began to fail, or the oldest event that it holds was published; nil for others
+	Events       int64       `json:"events"` // how many: those that wait for a worker, are retried, dead or blocked, or how many keys are held; 0 for others
+	Since        *time.Time  `json:"since"`  // when it was paused, began to fail, its breaker opened, the first of its keys was held, or the oldest event that it holds was published; nil for others
 }
 
 // A ConcernKind is what a [Concern] is about.
@@ -20,11 +20,13 @@ type ConcernKind string
 
 // The kinds of concerns.
 const (
-	ConcernUnserved ConcernKind = "unserved" // events wait, and no live worker serves the subscription
-	ConcernFailing  ConcernKind = "failing"  // attempts fail and nothing succeeds, or an event has failed for longer than FailingTooLong
-	ConcernDead     ConcernKind = "dead"     // it has dead letters
-	ConcernBlocked  ConcernKind = "blocked"  // events wait behind failed ones of their keys
-	ConcernHolds    ConcernKind = "holds"    // it has yet to settle the oldest event, which is older than HeldTooLong: the log is kept for it
+	ConcernUnserved ConcernKind = "unserved"  // events wait, and no live worker serves the subscription
+	ConcernBreaker  ConcernKind = "breaker"   // nearly every attempt fails, so that it reads little and no attempt that fails counts
+	ConcernFailing  ConcernKind = "failing"   // attempts fail and nothing succeeds, or an event has failed for longer than FailingTooLong
+	ConcernDead     ConcernKind = "dead"      // it has dead letters
+	ConcernBlocked  ConcernKind = "blocked"   // events wait behind failed ones of their keys
+	ConcernHeldKeys ConcernKind = "held_keys" // a key has been held for longer than HeldKeysTooLong
+	ConcernHolds    ConcernKind = "holds"     // it has yet to settle the oldest event, which is older than HeldTooLong: the log is kept for it
 	ConcernPaused   ConcernKind = "paused"
 	ConcernForeign  ConcernKind = "foreign" // of no subscription: workers refuse to serve, with outbox.ErrForeignCluster
 	ConcernBehind   ConcernKind = "behind"  // of no subscription: workers refuse to serve, with outbox.ErrLogBehind
@@ -32,6 +34,9 @@ const (
 
 // HeldTooLong is how old the oldest unsettled event may be before a status reports ConcernHolds.
 const HeldTooLong = time.Hour
+
+// HeldKeysTooLong is for how long a key may be held before that is a concern.
+const HeldKeysTooLong = 15 * time.Minute
 
 // FailingTooLong is for how long an event may fail before that is a concern, while others succeed.
 const FailingTooLong = 5 * time.Minute
@@ -62,6 +67,8 @@ func (s *Status) findConcerns() []Concern {
 			add(ConcernPaused, 0, sub.PausedAt)
 		case waiting > 0 && !slices.ContainsFunc(s.Workers, func(w WorkerStatus) bool { return w.Live && slices.Contains(w.Subscriptions, sub.Name) }):
 			add(ConcernUnserved, waiting, nil)
+		case sub.BreakerOpenedAt != nil:
+			add(ConcernBreaker, 0, sub.BreakerOpenedAt)
 		case sub.failing(s.At):
 			add(ConcernFailing, sub.Deliveries[outbox.Retrying], sub.FailingSince)
 		}
@@ -70,6 +77,9 @@ func (s *Status) findConcerns() []Concern {
 		}
 		if blocked := sub.Deliveries[Blocked]; blocked > 0 {
 			add(ConcernBlocked, blocked, nil)
+		}
+		if held := sub.HeldSince; held != nil && s.At.Sub(*held) > HeldKeysTooLong {
+			add(ConcernHeldKeys, sub.HeldKeys, held)
 		}
 		if held := s.Log.OldestAt; held != nil && s.At.Sub(*held) > HeldTooLong && slices.Contains(s.Log.HeldBy, sub.Name) {
 			add(ConcernHolds, 0, held)

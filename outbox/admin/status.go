@@ -57,6 +57,10 @@ type SubscriptionStatus struct {
 	// there is none.
 	FailingSince *time.Time `json:"failing_since"`
 
+	HeldKeys        int64      `json:"held_keys"`         // keys that are held: see [ListHeldKeys]
+	HeldSince       *time.Time `json:"held_since"`        // since when the first of them is; nil when there is none
+	BreakerOpenedAt *time.Time `json:"breaker_opened_at"` // when the circuit breaker opened, of the first worker where it is open; nil while it is closed
+
 	Lanes map[int64]int `json:"lanes"` // how many lanes by id of the worker that owns them; 0 for those without one that lives
 }
 
@@ -283,22 +287,38 @@ from (select count(*) filter (where d.state = 'retrying') as waiting, min(d.even
       where d.subscription_id = $1 and d.key is not null and (d.state in ('retrying', 'running') or d.stops_key)
       group by d.key) k`
 
+// breakerSQL is when the breaker of subscription s opened. A worker without lanes tries nothing, so its breaker stays as it is and says nothing.
+const breakerSQL = `
+select min(m.breaker_opened_at)
+from outbox.members m
+join outbox.workers w on w.id = m.worker_id
+where m.subscription_id = s.id and m.breaker_opened_at is not null and ` + engine.LiveSQL + `
+  and exists (select from outbox.lanes l where l.owner = m.worker_id and l.subscription_id = s.id)`
+
 func (s *Status) readSubscriptions(ctx context.Context, db outbox.DB, count func(id int32, s *SubscriptionStatus) error) error {
-	rows, _ := db.Query(ctx, `select s.id, s.name, s.topics, s.paused_at, h.handled_at
-		from outbox.subscriptions s join (`+engine.HandledSQL+`) h on h.id = s.id order by s.name`)
+	rows, _ := db.Query(ctx, `select s.id, s.name, s.topics, s.paused_at, h.handled_at, k.keys, k.since, (`+breakerSQL+`)
+		from outbox.subscriptions s join (`+engine.HandledSQL+`) h on h.id = s.id
+		cross join lateral (select count(*) as keys, min(k.held_at) as since from outbox.held_keys k where k.subscription_id = s.id) k
+		order by s.name`)
 	type subscription struct {
-		ID      int32
-		Name    string
-		Topics  []string
-		Paused  *time.Time
-		Handled *time.Time
+		ID            int32
+		Name          string
+		Topics        []string
+		Paused        *time.Time
+		Handled       *time.Time
+		HeldKeys      int64
+		HeldSince     *time.Time
+		BreakerOpened *time.Time
 	}
 	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[subscription])
 	if err != nil {
 		return err
 	}
 	for _, sub := range list {
-		status := SubscriptionStatus{Name: sub.Name, Topics: sub.Topics, PausedAt: sub.Paused, HandledAt: sub.Handled, Deliveries: map[outbox.State]int64{}, Lanes: map[int64]int{}}
+		status := SubscriptionStatus{
+			Name: sub.Name, Topics: sub.Topics, PausedAt: sub.Paused, HandledAt: sub.Handled, Deliveries: map[outbox.State]int64{}, Lanes: map[int64]int{},
+			HeldKeys: sub.HeldKeys, HeldSince: sub.HeldSince, BreakerOpenedAt: sub.BreakerOpened,
+		}
 		var (
 			scanned, wanted, beyond int64
 			oldest, unread          *time.Time

@@ -22,7 +22,7 @@ type Hold struct {
 // A heldLine is a hold as the database has it.
 type heldLine struct {
 	Hold
-	Old *bool
+	Old bool
 }
 
 const holdSQL = `
@@ -38,14 +38,23 @@ func (m *Member) queueHolds(batch *pgx.Batch, holds []Hold) {
 	batch.Queue(holdSQL, m.subscription, lanes, keys, from)
 }
 
-// heldSQL has the holds of lanes, by the primary key: one for each key that is stuck. By one probe of events_lane_id for each, it tells
-// which of them keep events in the log that are older than $3.
+// heldSQL has the holds of lanes, by the primary key: one for each key that is stuck. It tells which of them keep events in the log
+// that are older than $3, by a probe of events_lane_id for each lane, and for each hold where something is that old. A probe for each
+// at every look would be slow beside a large transaction that still runs: it walks its rows.
 const heldSQL = `
+with lanes as materialized (
+    select l.lane, (select e.published_at from outbox.events e where e.lane = l.lane and e.id >= l.from_id order by e.id limit 1)
+                   < clock_timestamp() - $3::interval as old
+    from (select h.lane, min(h.from_id) as from_id
+          from outbox.held_keys h
+          where h.subscription_id = $1 and h.lane = any ($2::smallint[])
+          group by h.lane) l
+)
 select h.lane, h.key, h.from_id,
-       (select e.published_at from outbox.events e where e.lane = h.lane and e.id >= h.from_id order by e.id limit 1)
-           < clock_timestamp() - $3::interval as old
-from outbox.held_keys h
-where h.subscription_id = $1 and h.lane = any ($2::smallint[])`
+       l.old is true and coalesce((select e.published_at from outbox.events e where e.lane = h.lane and e.id >= h.from_id order by e.id limit 1)
+                                  < clock_timestamp() - $3::interval, false) as old
+from lanes l
+join outbox.held_keys h on h.subscription_id = $1 and h.lane = l.lane`
 
 // A Want is a held key and how many deliveries its line has room for.
 type Want struct {

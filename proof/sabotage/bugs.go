@@ -157,7 +157,7 @@ var bugs = []bug{
 			{"worker/turn.go", "			r.backlog.atLeast(id, l.Count)\n			continue\n", "			continue\n"},
 			{"worker/turn.go", "max(l.Due, soonest)))\n		r.backlog.atLeast(id, l.Count)\n", "max(l.Due, soonest)))\n"},
 		},
-		pkg:   "./worker", run: "TestUnheardRetry",
+		pkg: "./worker", run: "TestUnheardRetry",
 	},
 	{
 		name: "unnoticed first attempts", harm: "does not make suspects of the first attempts of a dead worker: an event that kills its worker does so for ever",

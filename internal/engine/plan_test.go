@@ -128,7 +128,9 @@ func TestPlans(t *testing.T) {
 			Name: "refill", Setup: refillSetup, SQL: refillSQL,
 			Args: func([]int64) []any {
 				return []any{
-					sub.ID, refilled, []string{"key-1", "key-none", "long"},
+					sub.ID,
+					refilled,
+					[]string{"key-1", "key-none", "long"},
 					[]int32{20, 20, 20},
 					int64(1_000_000), int32(1000), m.topics.Regex(), int64(0), "{}", "{}", int64(0), "1 day",
 				}

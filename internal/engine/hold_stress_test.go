@@ -19,8 +19,8 @@ import (
 // The order in which two members and several publishers do things is drawn at random, one thing after the other, so that a seed repeats
 // it. Lines are short, so that keys are held all the time.
 const (
-	heldRounds  = 4    // in parallel
-	heldSteps   = 1500 // of each
+	heldRounds  = 4   // in parallel
+	heldSteps   = 800 // of each
 	heldKeys    = 4
 	heldWriters = 4
 	holdAbove   = 2
@@ -106,22 +106,29 @@ func (w *heldWorld) tick() int {
 }
 
 func (w *heldWorld) live(steps int) {
-	for range steps {
+	for step := range steps {
+		// Much is published for a while, so that keys are held, and little for another, so that holds come to their end.
+		writes := 45
+		if step/40%2 == 1 {
+			writes = 12
+		}
+		if w.dice.IntN(100) < writes {
+			w.write(w.writers[w.dice.IntN(heldWriters)])
+			continue
+		}
 		who := w.crew[w.dice.IntN(len(w.crew))]
 		switch n := w.dice.IntN(100); {
-		case n < 32:
-			w.write(w.writers[w.dice.IntN(heldWriters)])
-		case n < 50:
+		case n < 26:
 			who.work()
-		case n < 66:
+		case n < 56:
 			who.refill()
-		case n < 88:
+		case n < 86:
 			who.claimDue()
-		case n < 92:
+		case n < 90:
 			w.check(who.settle())
 		case n < 94:
 			w.trim()
-		case n < 98:
+		case n < 97:
 			who.rebalance(w.dice.IntN(engine.Lanes))
 		default:
 			w.die(w.dice.IntN(len(w.crew)))
@@ -148,7 +155,7 @@ func (w *heldWorld) live(steps int) {
 				quiet = 0
 			}
 		}
-		if w.tick() > 1_000_000 {
+		if w.tick() > 100_000 {
 			w.t.Fatal("it comes to no end")
 		}
 	}
@@ -165,7 +172,7 @@ func (w *heldWorld) write(p *heldWriter) {
 		w.end(p)
 		return
 	}
-	n := 1 + w.dice.IntN(4)
+	n := 1 + w.dice.IntN(3)
 	if w.dice.IntN(30) == 0 {
 		n = 20 // more than a window
 	}

@@ -69,9 +69,9 @@ func withHolds(lines []Line, holds []heldLine) []Line {
 	}
 	for _, h := range holds {
 		if i, ok := at[Hold{Lane: h.Lane, Key: h.Key}]; ok {
-			lines[i].From, lines[i].Old = h.From, h.Old != nil && *h.Old
+			lines[i].From, lines[i].Old = h.From, h.Old
 		} else {
-			lines = append(lines, Line{Lane: h.Lane, Key: h.Key, From: h.From, Old: h.Old != nil && *h.Old})
+			lines = append(lines, Line{Lane: h.Lane, Key: h.Key, From: h.From, Old: h.Old})
 		}
 	}
 	return lines

@@ -22,7 +22,7 @@ type Hold struct {
 // A heldLine is a hold as the database has it.
 type heldLine struct {
 	Hold
-	Old *bool
+	Old bool
 }
 
 const holdSQL = `
@@ -38,14 +38,23 @@ func (m *Member) queueHolds(batch *pgx.Batch, holds []Hold) {
 	batch.Queue(holdSQL, m.subscription, lanes, keys, from)
 }
 
-// heldSQL has the holds of lanes, by the primary key: one for each key that is stuck. By one probe of events_lane_id for each, it tells
-// which of them keep events in the log that are older than $3.
+// heldSQL has the holds of lanes, by the primary key: one for each key that is stuck. It tells which of them keep events in the log
+// that are older than $3, by a probe of events_lane_id for each lane, and for each hold where something is that old. A probe for each
+// at every look would be slow beside a large transaction that still runs: it walks its rows.
 const heldSQL = `
+with lanes as materialized (
+    select l.lane, (select e.published_at from outbox.events e where e.lane = l.lane and e.id >= l.from_id order by e.id limit 1)
+                   < clock_timestamp() - $3::interval as old
+    from (select h.lane, min(h.from_id) as from_id
+          from outbox.held_keys h
+          where h.subscription_id = $1 and h.lane = any ($2::smallint[])
+          group by h.lane) l
+)
 select h.lane, h.key, h.from_id,
-       (select e.published_at from outbox.events e where e.lane = h.lane and e.id >= h.from_id order by e.id limit 1)
-           < clock_timestamp() - $3::interval as old
-from outbox.held_keys h
-where h.subscription_id = $1 and h.lane = any ($2::smallint[])`
+       l.old is true and coalesce((select e.published_at from outbox.events e where e.lane = h.lane and e.id >= h.from_id order by e.id limit 1)
+                                  < clock_timestamp() - $3::interval, false) as old
+from lanes l
+join outbox.held_keys h on h.subscription_id = $1 and h.lane = l.lane`
 
 // A Want is a held key and how many deliveries its line has room for.
 type Want struct {
@@ -67,39 +76,45 @@ type Refill struct {
 //
 // It ends at the cursor that is settled, and passes over what that cursor still waits for: those events are found by the read that
 // sees them, and are below the hold by then. What this statement sees and the cursor's read did not is all of that kind.
+//
+// What is taken of a key is the beginning of what is held, also where that is for its age: times of publication are not in the order of
+// ids, and one that was taken before an earlier one would be handled before it, and taken again with it.
 const refillSQL = `
 with held as materialized (
     select h.key, h.from_id, w.rows
     from unnest($3::text[], $4::integer[]) as w (key, rows)
     join outbox.held_keys h on h.subscription_id = $1 and h.lane = $2 and h.key = w.key
 ), walked as materialized (
-    select e.id, e.xid::text::bigint as xid, e.topic, e.key, e.published_at
+    select e.id, e.xid::text::bigint as xid, e.topic, e.key,
+           coalesce(e.published_at < clock_timestamp() - $12::interval, false) as old
     from outbox.events e
     where e.lane = $2 and e.id >= (select min(h.from_id) from held h) and e.id <= $5
     order by e.id
     limit $6
 ), reached as materialized (
-    select case when count(*) < $6 then $5::bigint else max(w.id) end as id, count(*) < $6 as ended from walked w
+    select case when count(*) < $6 then $5::bigint else max(w.id) end as id, count(*) < $6 as ended,
+           coalesce(bool_and(w.old), false) as old
+    from walked w
 ), found as materialized (
-    select w.id, w.key, h.rows, w.published_at < clock_timestamp() - $12::interval as old,
-           row_number() over (partition by w.key order by w.id) as place
+    select w.id, w.key, row_number() over line <= h.rows or bool_and(w.old) over line as taken
     from walked w
     join held h on h.key = w.key and w.id >= h.from_id
     where w.topic ~ $7
       and (w.id <= $8 or not ($9::int8multirange @> w.xid or w.id > $11 and $10::int8multirange @> w.xid))
+    window line as (partition by w.key order by w.id)
 ), added as (
     insert into outbox.deliveries (subscription_id, event_id, lane, topic, key, payload, headers, published_at, state, due_at)
     select $1, e.id, e.lane, e.topic, e.key, e.payload, e.headers, e.published_at, 'retrying', clock_timestamp()
     from found f
     join outbox.events e on e.lane = $2 and e.id = f.id
-    where f.place <= f.rows or f.old
+    where f.taken
     on conflict (subscription_id, event_id) do nothing
 ), refilled as materialized (
     select h.key,
-           count(f.id) filter (where f.place <= f.rows or f.old) as rows,
-           coalesce(min(f.id) filter (where f.place > f.rows and f.old is not true), greatest(max(h.from_id), max(r.id) + 1)) as from_id,
-           bool_and(r.ended) and count(f.id) filter (where f.place > f.rows and f.old is not true) = 0 as over,
-           not bool_and(r.ended) and coalesce(bool_and(f.old), true) as old
+           count(f.id) filter (where f.taken) as rows,
+           coalesce(min(f.id) filter (where not f.taken), greatest(max(h.from_id), max(r.id) + 1)) as from_id,
+           bool_and(r.ended) and count(f.id) filter (where not f.taken) = 0 as over,
+           bool_and(r.old) and not bool_and(r.ended) and count(f.id) filter (where not f.taken) = 0 as old
     from held h
     cross join reached r
     left join found f on f.key = h.key
@@ -114,7 +129,7 @@ with held as materialized (
     from refilled r
     where not r.over and h.subscription_id = $1 and h.lane = $2 and h.key = r.key
 )
-select r.key, r.rows, case when r.over then 0 else r.from_id end, coalesce(r.old, false)
+select r.key, r.rows, case when r.over then 0 else r.from_id end, r.old
 from refilled r`
 
 // refillSetup keeps the planner to indexes on the log; held keys may be many, and are joined by hash.

@@ -33,6 +33,11 @@ func TestPlans(t *testing.T) {
 	if _, err := m.Claim(ctx, Lanes); err != nil {
 		t.Fatal(err)
 	}
+	var refilled int16 // the lane of key-1
+	if err := db.Pool.QueryRow(ctx, `select hashtext('key-1') & 63`).Scan(&refilled); err != nil {
+		t.Fatal(err)
+	}
+	const held = 150           // keys in each lane, beside one with many events
 	some := make([]int64, 512) // ids of deliveries
 	for i := range some {
 		some[i] = -int64(1 + 100*i)
@@ -119,8 +124,46 @@ func TestPlans(t *testing.T) {
 			Want:  []string{"deliveries: Index Scan deliveries_line", "deliveries: Index Scan deliveries_due", "deliveries: Index Scan deliveries_owner"},
 			Pages: 3 * (10 + 65), // whatever else waits
 		},
+		{
+			Name: "refill", Setup: refillSetup, SQL: refillSQL,
+			Args: func([]int64) []any {
+				return []any{
+					sub.ID,
+					refilled,
+					[]string{"key-1", "key-none", "long"},
+					[]int32{20, 20, 20},
+					int64(1_000_000), int32(1000), m.topics.Regex(), int64(0), "{}", "{}", int64(0), "1 day",
+				}
+			},
+			Want:  []string{"events: Index Scan events_lane_id", "held_keys: Index Scan held_keys_pkey"},
+			Pages: 3*4 + 4 + 2*1000, // what it looks at, however much is held, in this lane and of others
+		},
+		{
+			Name: "held", Setup: claimSetup, SQL: heldSQL,
+			Args:  func([]int64) []any { return []any{sub.ID, []int16{refilled, refilled + 1}, "1 day"} },
+			Want:  []string{"events: Index Scan events_lane_id", "held_keys: Index Scan held_keys_pkey"},
+			Pages: 100 + 2*2000, // an event of each lane, behind those of the huge transaction
+		},
+		{
+			Name: "late_lanes", Setup: readSetup, SQL: lateLanesSQL,
+			Args: func(pending []int64) []any {
+				after := make([]int64, len(pending))
+				for i, xid := range pending {
+					after[i] = xid + 1
+				}
+				return []any{append([]int64{}, pending...), after, int64(0), int64(0)}
+			},
+			Want:  []string{"events: Index Scan events_xid_id"},
+			Pages: 50 * 8,
+		},
 	}
 	plantest.Pin(t, db, sub.ID, queries, func() {
+		plantest.Exec(t, db.Conn(t), `
+			insert into outbox.held_keys (subscription_id, lane, key, from_id)
+			select $1::integer, i % 64, 'key-' || i, 100000 + i from generate_series(1, 64 * $2::integer) i
+			union all
+			select $1::integer, $3::smallint, k, 100000 from unnest(array['key-1', 'long']) k
+			on conflict do nothing`, sub.ID, held-2, refilled)
 		for { // pass what is there, so that the open transactions are pending
 			w, err := m.Read(ctx, 100_000)
 			if err != nil {

@@ -104,7 +104,7 @@ func (p *post) run(ctx context.Context) error {
 	number := c.processes
 	c.mu.Unlock()
 	env, err := workerRole.Env(workerConfig{
-		URL: c.url(p.proxy.address()), Process: number, Reports: reportsFile(c.folder), Lease: c.lease, Subscriptions: p.subscriptions,
+		URL: c.url(p.proxy.address()), Process: number, Reports: reportsFile(c.folder), Signs: c.folder, Lease: c.lease, Subscriptions: p.subscriptions,
 	})
 	if err != nil {
 		return err

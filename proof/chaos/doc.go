@@ -43,7 +43,9 @@
 //   - dead letters where no handler fails; workers that crash, or do not end with 0 after SIGTERM;
 //   - the time from the end of the last fault until nothing is left to do.
 //
-// What waits while one connection of a worker passes nothing, and no other fault goes on, is judged: at most the lease and 5 seconds. For
+// What waits while one connection of a worker passes nothing, and no other fault goes on, is judged: at most the lease and 5 seconds. So
+// is what waits while nothing is wrong but with other keys: a burst of one whose handlers are slow, a late transaction of one that has
+// more events than a window, a few that fail all the time. That is at most 4 seconds. For
 // other faults, the longest stall is only measured: how long a fault may last is the schedule's choice. It is the longest time from an
 // acknowledged commit to the first call of a handler, with the faults that were going on. Times are of the machine's monotonic clock,
 // which all processes share.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"syscall"
 	"time"
 
@@ -34,10 +35,21 @@ var kinds = []kind{
 	{name: "snapshot held", least: time.Second, most: 8 * time.Second, run: holdSnapshot},
 	{name: "writer held open", least: time.Second, most: 8 * time.Second, run: holdWriter},
 	{name: "producer killed", most: time.Second, run: killProducer},
+	{name: hotKey, least: 4 * time.Second, most: 5 * time.Second, run: heatKey},
+	{name: lateGiant, least: time.Second, most: 5 * time.Second, run: commitGiant},
+	{name: deadEndpoint, least: 2 * time.Second, most: 5 * time.Second, run: killEndpoint},
+	{name: "outage", least: 9 * time.Second, most: 12 * time.Second, run: outage},
 }
 
 // silentConnection is named by the judge, too: it bounds what this fault alone may hold up.
 const silentConnection = "connection silent for longer than the lease"
+
+// Those that burden a few keys are, too: others must not wait for them.
+const (
+	hotKey       = "hot key"
+	lateGiant    = "late giant"
+	deadEndpoint = "dead endpoint"
+)
 
 // victim chooses a worker's post.
 func (w *world) victim(f *fault) *post { return w.crew.posts[f.choose(len(w.crew.posts))] }
@@ -265,6 +277,65 @@ func holdWriter(ctx context.Context, w *world, f *fault) error {
 		w.say("the writer that was held open was ended: %v", err)
 	}
 	return nil
+}
+
+// heatKey publishes a burst of one key, whose handlers take several seconds for it.
+func heatKey(ctx context.Context, w *world, f *fault) error {
+	w.burden(ctx, 300, laborious, 0)
+	pause(ctx, f.length)
+	return nil
+}
+
+// commitGiant publishes far more events of one key than a window has, in a transaction that commits late.
+func commitGiant(ctx context.Context, w *world, f *fault) error {
+	w.burden(ctx, 2000, bulk, f.length)
+	return nil
+}
+
+// killEndpoint has all events of a few keys fail for a while, more than their lines have room for.
+func killEndpoint(ctx context.Context, w *world, f *fault) error {
+	if err := w.signs.raise(endpointDead); err != nil {
+		return err
+	}
+	for range 3 {
+		w.burden(ctx, 150, refused, 0)
+	}
+	pause(ctx, f.length)
+	return w.signs.lower(endpointDead)
+}
+
+// outageRest is what follows from an outage: how long workers may wait before they try again, and a little more.
+const outageRest = 7 * time.Second
+
+// outage has all handlers fail for a while, but those of the subscription flaky. It is over when workers have had the time to notice.
+func outage(ctx context.Context, w *world, f *fault) error {
+	if err := w.signs.raise(handlersFail); err != nil {
+		return err
+	}
+	pause(ctx, f.length-outageRest)
+	err := w.signs.lower(handlersFail)
+	pause(ctx, outageRest)
+	return err
+}
+
+// burden publishes n events of one key in one transaction, and keeps it open for a while.
+func (w *world) burden(ctx context.Context, n int, does act, open time.Duration) {
+	_, err := w.publish(ctx, func(writing context.Context, tx pgx.Tx, t *transaction, key int32) (int64, error) {
+		plan := slices.Repeat([]planned{{key: key, topic: placed, act: does}}, n)
+		events := make([]outbox.Event, n)
+		for i, number := range t.plan(plan...) {
+			var err error
+			if events[i], err = outbox.NewEvent(placed.String(), t.ledger.keyName(key), payload{Number: number, Act: does}); err != nil {
+				return 0, err
+			}
+		}
+		_, err := outbox.Publish(writing, tx, events...)
+		pause(ctx, open)
+		return 0, err
+	}, true)
+	if err != nil {
+		w.say("%d events of one key could not be published: %v", n, err)
+	}
 }
 
 func killProducer(ctx context.Context, w *world, f *fault) error {

@@ -50,6 +50,7 @@ type findings struct {
 	Calls           int   `json:"calls"`
 	LongestStallMS  int64 `json:"longest_stall_ms"`
 	SilentStalls    int   `json:"silent_stalls"` // events that one silent connection alone has held up for too long
+	BurdenStalls    int   `json:"burden_stalls"` // events that others of another key alone have held up for too long
 
 	stallFrom, stallTo time.Duration
 	stallAfter         string // faults
@@ -282,10 +283,21 @@ func (j *judge) stalls(s int, f *findings) {
 			f.SilentStalls++
 			f.note(s, n, fmt.Sprintf("waited for %v, and nothing but one silent connection was the reason", waited.Round(time.Millisecond)))
 		}
+		if waited := at - e.ended; e.outcome == committed && waited > burdenLimit && !e.act.burdens() {
+			switch kind := j.faultsBetween(e.ended, at); kind {
+			case hotKey, lateGiant, deadEndpoint:
+				f.BurdenStalls++
+				f.note(s, n, fmt.Sprintf("waited for %v, and nothing but other keys was the reason: %s", waited.Round(time.Millisecond), kind))
+			}
+		}
 	}
 	f.LongestStallMS, f.stallFrom, f.stallTo = longest.Milliseconds(), from, to
 	f.stallAfter = j.faultsBetween(from, to)
 }
+
+// burdenLimit is how long an event may wait while only events of other keys are slow, fail, or are many: twice the time of a window, and
+// as much again for a machine that is busy.
+const burdenLimit = 4 * time.Second
 
 // aftermath is how long a fault may still be what somebody waits for: connections have to be made again, and lanes taken
 // over.

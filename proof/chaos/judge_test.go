@@ -270,3 +270,38 @@ func TestSilentStall(t *testing.T) {
 		}
 	}
 }
+
+// TestBurdenStall: what other keys alone may hold up is bounded.
+func TestBurdenStall(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		waits  time.Duration
+		act    act
+		kinds  []string
+		stalls int
+	}{
+		{3 * time.Second, succeed, []string{hotKey}, 0},
+		{5 * time.Second, succeed, []string{hotKey}, 1},
+		{5 * time.Second, succeed, []string{lateGiant}, 1},
+		{5 * time.Second, succeed, []string{deadEndpoint}, 1},
+		{5 * time.Second, laborious, []string{hotKey}, 0},
+		{5 * time.Second, succeed, []string{hotKey, "worker killed"}, 0},
+		{5 * time.Second, succeed, []string{"outage"}, 0},
+	} {
+		e := evidenceOfTen()
+		e.entries[6].act = test.act
+		at := e.entries[6].ended
+		for i := range e.reports {
+			if r := &e.reports[i]; r.number == 7 && r.subscription == orders {
+				r.began = at + test.waits
+			}
+		}
+		e.faults = nil
+		for _, kind := range test.kinds {
+			e.faults = append(e.faults, injected{kind, at, at + test.waits})
+		}
+		if v := reach(*e, fine); v.BurdenStalls != test.stalls || (v.Verdict == "passed") != (test.stalls == 0) {
+			t.Errorf("%+v: %d stalls, %s: %v", test, v.BurdenStalls, v.Verdict, v.Failures)
+		}
+	}
+}

@@ -23,7 +23,8 @@ const description = `Tries to make the outbox lose, repeat or reorder events.
 	go run ./proof/chaos --for 5m --only 'connection silent for longer than the lease'
 
 It starts a PostgreSQL, the producer and worker processes, publishes as fast as --rate, and has faults hit all of them, alone and together:
-kill -9 and SIGSTOP, lost and half-open connections, held snapshots and writers, handlers that kill their process, restarts. The seed decides
+kill -9 and SIGSTOP, lost and half-open connections, held snapshots and writers, handlers that kill their process, hot keys, late giants,
+dead endpoints and outages, restarts. The seed decides
 which faults come when; the story on standard error has them. Clients keep a ledger of what was committed. In the end it is compared to what
 handlers have reported.
 

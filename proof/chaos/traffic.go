@@ -19,7 +19,8 @@ var topicNames = [...]string{"chaos.orders.placed", "chaos.orders.paid", "chaos.
 
 func (t topic) String() string { return topicNames[t] }
 
-// An act is what the handler of the subscription flaky does with an event. It is in the payload.
+// An act is what handlers do with an event: those up to kill, that of the subscription flaky, the others, that of mail. It is in the
+// payload.
 type act uint8
 
 const (
@@ -33,10 +34,17 @@ const (
 	skip
 	fail // until its attempts are used up
 	kill // kills its process, each time
+
+	laborious // takes a while
+	refused   // fails for as long as the endpoint is dead
+	bulk      // one of very many of its transaction
 )
 
 // fatal reports whether no attempt succeeds, so that the event ends as a dead letter, or skipped.
-func (a act) fatal() bool { return a >= giveUp }
+func (a act) fatal() bool { return a >= giveUp && a <= kill }
+
+// burdens reports whether the event is one of those that a fault has burdened a key with: that key may wait, and no other.
+func (a act) burdens() bool { return a >= laborious }
 
 // A payload is that of an event of a publishing client; for those that the producer makes of signals, Value has the number.
 type payload struct {

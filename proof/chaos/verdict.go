@@ -24,6 +24,7 @@ type verdict struct {
 	OrderViolations  int                  `json:"order_violations"`
 	Mismatches       int                  `json:"exactly_once_mismatches"`
 	SilentStalls     int                  `json:"silent_stalls"`
+	BurdenStalls     int                  `json:"burden_stalls"`
 	LongestStallMS   int64                `json:"longest_stall_ms"`
 	LongestStallIn   string               `json:"longest_stall_in"`    // which subscription
 	LongestStallHit  string               `json:"longest_stall_after"` // which faults
@@ -95,6 +96,7 @@ func reach(e evidence, c circumstances) *verdict {
 		v.problems = append(v.problems, f.problems...)
 		v.DuplicatesBound += f.DuplicatesBound
 		v.SilentStalls += f.SilentStalls
+		v.BurdenStalls += f.BurdenStalls
 		if f.LongestStallMS > v.LongestStallMS {
 			v.LongestStallMS, v.LongestStallIn, v.LongestStallHit = f.LongestStallMS, subscriptions[s].name, f.stallAfter
 		}
@@ -114,6 +116,7 @@ func reach(e evidence, c circumstances) *verdict {
 		{v.Phantom, "events were delivered or logged, and not committed"},
 		{v.OrderViolations, "events were handled before an earlier one of their key"},
 		{v.SilentStalls, "events waited for longer than the lease and 5s for one silent connection"},
+		{v.BurdenStalls, "events waited for longer than 4s for events of other keys"},
 		{v.Mismatches, "effects of transactional handlers do not count exactly once"},
 	} {
 		if count.n > 0 {

@@ -28,6 +28,7 @@ type workerConfig struct {
 	URL           string
 	Process       int32
 	Reports       string // file
+	Signs         string // folder
 	Lease         time.Duration
 	Subscriptions []int
 }
@@ -67,12 +68,15 @@ func serve(ctx context.Context) error {
 		return err
 	}
 	for _, s := range cfg.Subscriptions {
-		if err := register(w, s, reporter); err != nil {
+		if err := register(w, s, reporter, cfg.Signs); err != nil {
 			return err
 		}
 	}
 	return w.Run(ctx)
 }
+
+// labour is how long mail takes for an event that is laborious.
+const labour = 10 * time.Millisecond
 
 // Of the flaky subscription.
 const (
@@ -81,21 +85,39 @@ const (
 	flakyTimeout  = 2 * time.Second
 )
 
-func register(w *worker.Worker, s int, out *reporter) error {
+func register(w *worker.Worker, s int, out *reporter, signs string) error {
 	sub := worker.Subscription{Name: subscriptions[s].name, Topics: subscriptions[s].topics, ParkAfter: subscriptions[s].parkAfter}
 	switch s {
 	case mail:
+		sub.Retry.Delay = soon
 		return worker.Handle(w, sub, func(_ context.Context, e *worker.Event[payload]) error {
-			out.write(s, succeeded, now(), e.Payload.number())
+			began, act := now(), e.Payload.Act
+			if handlersFail.up(signs) || act == refused && endpointDead.up(signs) {
+				out.write(s, failed, began, e.Payload.number())
+				return errDown
+			}
+			if act == laborious {
+				time.Sleep(labour)
+			}
+			out.write(s, succeeded, began, e.Payload.number())
 			return nil
 		})
 	case books:
 		sub.Retry.Delay = soon
 		return worker.HandleBatchTx(w, sub, func(ctx context.Context, tx pgx.Tx, events []*worker.Event[payload]) error {
+			if handlersFail.up(signs) {
+				out.write(s, called, now(), numbers(events)...)
+				return errDown
+			}
 			return book(ctx, tx, events, out)
 		})
 	case orders:
+		sub.Retry.Delay = soon
 		return worker.HandleBatch(w, sub, func(_ context.Context, events []*worker.Event[payload]) error {
+			if handlersFail.up(signs) {
+				out.write(s, failed, now(), numbers(events)...)
+				return errDown
+			}
 			out.write(s, succeeded, now(), numbers(events)...)
 			return nil
 		})

@@ -45,6 +45,7 @@ type world struct {
 	proxy      *proxy        // of the publishers
 	ledger     *ledger
 	reports    *reports
+	signs      *signs
 	crew       *crew
 	producer   *producerProcess
 	publishers *publishers
@@ -76,6 +77,7 @@ func run(ctx context.Context, cfg config) (_ *verdict, err error) {
 		}
 		w.say("reports and logs of all processes are in %s", w.folder)
 	}()
+	w.signs = &signs{folder: w.folder, raised: map[sign]int{}}
 	w.say("seed %d: this and the same duration give the same faults again", cfg.seed)
 	if err := w.build(ctx); err != nil {
 		return nil, errors.Join(err, w.tearDown())

@@ -99,7 +99,7 @@ var bugs = []bug{
 		name: "merged pending", harm: "lists the pending transactions of claimed lanes for all lanes: repeats events that are settled",
 		edits: []edit{{
 			"internal/engine/lane.go", "	return lanes, nil\n}\n\n// Release",
-			"	for i := range m.Cursors {\n		for _, c := range m.Cursors {\n			m.Cursors[i].Pending = newXids(append(append(xids(nil), m.Cursors[i].Pending...), c.Pending...)...)\n		}\n	}\n	return lanes, nil\n}\n\n// Release",
+			"	for i := range m.cursors {\n		for _, c := range m.cursors {\n			m.cursors[i].pending = newXids(append(append(xids(nil), m.cursors[i].pending...), c.pending...)...)\n		}\n	}\n	return lanes, nil\n}\n\n// Release",
 		}},
 		pkg: "./internal/engine", run: "TestClaimedPending",
 	},
@@ -153,8 +153,11 @@ var bugs = []bug{
 	},
 	{
 		name: "line taken for shorter", harm: "forgets a line when as many of it are done as the worker has heard of: breaks order by key",
-		edits: []edit{{"worker/turn.go", "		r.backlog.atLeast(id, l.Count)\n", ""}},
-		pkg:   "./worker", run: "TestUnheardRetry",
+		edits: []edit{
+			{"worker/turn.go", "			r.backlog.atLeast(id, l.Count)\n			continue\n", "			continue\n"},
+			{"worker/turn.go", "max(l.Due, soonest)))\n		r.backlog.atLeast(id, l.Count)\n", "max(l.Due, soonest)))\n"},
+		},
+		pkg: "./worker", run: "TestUnheardRetry",
 	},
 	{
 		name: "unnoticed first attempts", harm: "does not make suspects of the first attempts of a dead worker: an event that kills its worker does so for ever",
@@ -213,5 +216,93 @@ var bugs = []bug{
 		name: "deaf to a full queue", harm: "notifies although the server's queue of notifications is half full: once it is full, commits fail",
 		edits: []edit{{schema, "    if not outbox.notifications_stuck() then\n", "    if true then\n"}},
 		pkg:   "./worker", run: "TestNotificationsStuck|TestNotificationQueueFull",
+	},
+	{
+		name: "late left to its hold", harm: "leaves a late event that is below where its key is held to the hold, which never looks there: loses it",
+		edits: []edit{{
+			"worker/held.go", "case l != nil && l.from != 0 && e.ID >= l.from:",
+			"case l != nil && l.from != 0:",
+		}},
+		pkg: "./worker", run: "TestLateOfStuckKey",
+	},
+	{
+		name: "hold begun by a late event", harm: "holds a key from a late event on, although later ones are deliveries already: repeats them",
+		edits: []edit{{
+			"worker/held.go", " && l.count >= holdAbove && r.window.New(e):",
+			" && l.count >= holdAbove:",
+		}},
+		pkg: "./worker", run: "TestLateOfStuckKey",
+	},
+	{
+		name: "refill that skips", harm: "moves a hold past all that a refill has looked at, also what its line had no room for: loses events",
+		edits: []edit{{
+			"internal/engine/hold.go", "coalesce(min(f.id) filter (where not f.taken), greatest(max(h.from_id), max(r.id) + 1)) as from_id",
+			"greatest(max(h.from_id), max(r.id) + 1) as from_id",
+		}},
+		pkg: "./internal/engine", run: "TestRefill|TestHeldKeysLoseNothing",
+	},
+	{
+		name: "refill of what is pending", harm: "takes events of transactions that the cursor waits for, which the next read takes as well: repeats them",
+		edits: []edit{{
+			"internal/engine/hold.go", "$9::int8multirange @> w.xid or",
+			"$9::int8multirange @> w.xid and false or",
+		}},
+		pkg: "./internal/engine", run: "TestRefillPassesPending",
+	},
+	{
+		name: "refill past the cursor", harm: "refills up to the window that was read ahead, and not to the cursor that is settled: repeats that window",
+		edits: []edit{{
+			"internal/engine/hold.go", "		at = ahead.before\n",
+			"		_ = ahead.before\n",
+		}},
+		pkg: "./internal/engine", run: "TestRefill|TestHeldKeysLoseNothing",
+	},
+	{
+		name: "old before young", harm: "takes of a held key what is older than the retention before what is younger and comes first: breaks order by key",
+		edits: []edit{{
+			"internal/engine/hold.go", "or bool_and(w.old) over line as taken",
+			"or w.old as taken",
+		}},
+		pkg: "./internal/engine", run: "TestRefillOfOld",
+	},
+	{
+		name: "held and deleted", harm: "deletes what has expired and is held in the log only: loses events",
+		edits: []edit{{
+			"internal/engine/retention.go", "where h.subscription_id = s.id and h.lane = e.lane and h.key = e.key and h.from_id <= e.id))`",
+			"where false and h.subscription_id = s.id and h.lane = e.lane and h.key = e.key and h.from_id <= e.id))`",
+		}},
+		pkg: "./internal/engine", run: "TestTrimAroundHeld",
+	},
+	{
+		name: "replay within a hold", harm: "replays what a key's hold has yet to hand out: it is handled twice",
+		edits: []edit{{
+			"outbox/admin/scan.go", "not exists (select from outbox.held_keys h where h.subscription_id = $9 and",
+			"not exists (select from outbox.held_keys h where false and h.subscription_id = $9 and",
+		}},
+		pkg: "./internal/engine", run: "TestReplayWithinHold",
+	},
+	{
+		name: "chain not cut", harm: "lets a window last for as long as its longest chain: one key with many events holds up all others",
+		edits: []edit{
+			{"worker/turn.go", "case took >= end:", "case took >= 1000*end:"},
+			{"worker/turn.go", "			chains = true\n", "			chains = false\n"},
+		},
+		pkg: "./worker", run: "TestHotKey",
+	},
+	{
+		name: "breaker that never closes", harm: "does not read more when what handlers call answers again: the lag stays",
+		edits: []edit{{
+			"worker/breaker.go", "case 2*p.succeeded >= tried:",
+			"case 2*p.succeeded > 2*tried:",
+		}},
+		pkg: "./worker", run: "TestOutage",
+	},
+	{
+		name: "breaker that probes what failed", harm: "reads nothing new while the circuit breaker is open: keys that always fail stop all others",
+		edits: []edit{{
+			"worker/breaker.go", "r.breaker.open() && now.Before(r.breaker.fresh.next) ||",
+			"r.breaker.open() ||",
+		}},
+		pkg: "./worker", run: "TestAlwaysFailing",
 	},
 }

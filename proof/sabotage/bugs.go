@@ -284,8 +284,8 @@ var bugs = []bug{
 	{
 		name: "chain not cut", harm: "lets a window last for as long as its longest chain: one key with many events holds up all others",
 		edits: []edit{
-			{"worker/turn.go", "case took >= end:", "case took >= 1000*end:"},
-			{"worker/turn.go", "			chains = true\n", "			chains = false\n"},
+			{"worker/turn.go", "return took >= windowMost*windowTime &&", "return took >= 1000*windowMost*windowTime &&"},
+			{"worker/turn.go", "b.park(0, most-len(found), tailTime)", "b.park(0, most-len(found), 1000*tailTime)"},
 		},
 		pkg: "./worker", run: "TestHotKey",
 	},

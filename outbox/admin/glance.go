@@ -79,7 +79,7 @@ func CountDeliveriesTo(ctx context.Context, db outbox.DB, f DeliveryFilter, most
 	}
 	var n int64
 	err = db.QueryRow(ctx, `
-		select count(*) from (select from outbox.deliveries d where `+filterSQL+` limit $9) d`, args...).Scan(&n)
+		select count(*) from (select from outbox.deliveries d where `+f.where()+` limit $9) d`, args...).Scan(&n)
 	if err != nil {
 		return 0, fmt.Errorf("count deliveries: %w", err)
 	}

@@ -71,7 +71,7 @@ func (t *handlerTx) takeBack(lent *lentTx, jobs []*job) {
 	}
 	for _, j := range jobs {
 		text := fault.Error()
-		if j.failure != nil && !strings.Contains(j.failure.text, text) && !(g.refused.Load() && saysCanceled(j.failure)) {
+		if j.failure != nil && !strings.Contains(j.failure.text, text) && (!g.refused.Load() || !saysCanceled(j.failure)) {
 			text += ": " + j.failure.text
 		}
 		j.failure = &failure{text: shorten(text), err: fault}

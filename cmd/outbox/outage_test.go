@@ -29,8 +29,8 @@ func TestOutagesAreTold(t *testing.T) {
 		"the last worker is killed": {">", []string{
 			`insert into outbox.events (topic, payload, published_at) values ('a.b', '1', now() - interval '2 h')`,
 		}, true, "s has no worker, and 1 event waits", `Subscription "s" is forgotten: no worker serves it, and it has events to handle that are 2h`},
-		"everything fails, and no attempt counts": {">", []string{`
-			insert into outbox.deliveries (subscription_id, event_id, lane, topic, payload, headers, published_at, state, attempt, due_at, created_at, errors)
+		"everything fails, and no attempt counts": {">", []string{
+			`insert into outbox.deliveries (subscription_id, event_id, lane, topic, payload, headers, published_at, state, attempt, due_at, created_at, errors)
 			select 1, n, n % 64, 'a.b', '1', '{}', now() - interval '2 h', 'retrying', 0, now(), now() - interval '2 h',
 			       jsonb_build_array(jsonb_build_object('attempt', 1, 'at', now(), 'worker', 'w', 'error', 'no route to host'))
 			from generate_series(1, 20) n`,

@@ -41,7 +41,7 @@ func TestLanesTakeTurns(t *testing.T) {
 	ctx := t.Context()
 	db := pgtest.New(t)
 	m, _ := enginetest.Member(t, db, enginetest.Subscribe(t, db, ">"))
-	fillLarge(t, db, 4*engine.Lanes, "null")
+	fillLarge(t, db, 3*engine.Lanes, "null")
 	served := map[int16]int{}
 	reads := 0
 	for ; len(served) < engine.Lanes && reads < 20; reads++ {

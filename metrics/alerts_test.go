@@ -59,6 +59,16 @@ func TestAlertsInOutages(t *testing.T) {
 				put(t, db, `insert into outbox.held_keys (subscription_id, lane, key, from_id) values ($1, 7, 'k', 1)`, s.ID)
 			}, []string{"SignalboxHeldKeys"},
 		},
+		"everything fails, little is tried and nothing counted": {
+			func(t *testing.T, db *pgtest.DB, s engine.Subscription, m *metrics.Metrics, _ func()) {
+				for range 3 {
+					m.Hooks().AttemptEnded(t.Context(), metricsAttempt(s.Name, outbox.Retrying))
+				}
+				put(t, db, `
+					insert into outbox.deliveries (subscription_id, event_id, lane, topic, payload, headers, published_at, state, attempt, due_at)
+					select $1, i, 0, 'a.x', '1', '{}', now() - interval '10 min', 'retrying', 0, now() from generate_series(1, 10) i`, s.ID)
+			}, []string{"SignalboxFailing", "SignalboxOldestUnfinished"},
+		},
 		"dead letters are left": {
 			func(t *testing.T, db *pgtest.DB, s engine.Subscription, _ *metrics.Metrics, _ func()) {
 				put(t, db, `

@@ -46,7 +46,7 @@ func TestDecide(t *testing.T) {
 	})
 	count(all, 6)
 	count(admin.DeliveryFilter{Subscription: "s", Key: "a"}, 1)
-	count(admin.DeliveryFilter{Subscription: "s", Key: "a", States: []outbox.State{outbox.Dead, outbox.Retrying}}, 5)
+	count(admin.DeliveryFilter{Subscription: "s", Key: "a", States: []outbox.State{outbox.Dead, admin.Blocked}}, 5)
 	count(admin.DeliveryFilter{Subscription: "s", Error: "is away"}, 6)
 	count(admin.DeliveryFilter{Subscription: "s", Error: "nothing like it"}, 0)
 	count(admin.DeliveryFilter{Subscription: "s", Topic: "test.*"}, 6)

@@ -71,12 +71,16 @@ func (t *handlerTx) takeBack(lent *lentTx, jobs []*job) {
 	}
 	for _, j := range jobs {
 		text := fault.Error()
-		if j.failure != nil && !strings.Contains(j.failure.text, text) {
+		if j.failure != nil && !strings.Contains(j.failure.text, text) && (!g.refused.Load() || !saysCanceled(j.failure)) {
 			text += ": " + j.failure.text
 		}
 		j.failure = &failure{text: shorten(text), err: fault}
 	}
 }
+
+// saysCanceled reports whether a failure is what pgx makes of a statement that was not sent. Its text tells, without a call of the
+// application's code.
+func saysCanceled(f *failure) bool { return strings.Contains(f.text, context.Canceled.Error()) }
 
 // fault names what a statement of the worker found that followed a handler's.
 func fault(err error) error {

@@ -87,7 +87,7 @@ func TestDiscardedUnderWay(t *testing.T) {
 
 func discard(t *testing.T, db *pgtest.DB, key string) {
 	t.Helper()
-	f := admin.DeliveryFilter{Subscription: "s", States: []outbox.State{outbox.Retrying}, Key: key}
+	f := admin.DeliveryFilter{Subscription: "s", States: []outbox.State{outbox.Retrying, admin.Blocked}, Key: key}
 	if n, err := admin.DiscardDeliveries(t.Context(), db.Pool, f); err != nil || n != 1 {
 		t.Fatal(n, err)
 	}

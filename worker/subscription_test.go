@@ -137,10 +137,10 @@ func TestOpenTransaction(t *testing.T) {
 	}
 }
 
-// TestHugeTransaction commits 200,000 events at once, below cursors that have passed them, and checks that the worker
+// TestHugeTransaction commits 100,000 events at once, below cursors that have passed them, and checks that the worker
 // does not hold them in memory, nor handles one twice, though it is stopped in between.
 func TestHugeTransaction(t *testing.T) {
-	const huge = 200_000
+	const huge = 100_000
 	db := pgtest.New(t)
 	var (
 		count, other atomic.Int64
@@ -198,7 +198,7 @@ func TestHugeTransaction(t *testing.T) {
 			t.Fatalf("event %d was handled %d times", n+1, times)
 		}
 	}
-	if t.Logf("the heap grew to %d MiB", peak>>20); peak > 50<<20 {
+	if t.Logf("the heap grew to %d MiB", peak>>20); peak > 25<<20 {
 		t.Error("that is too much: windows are bounded")
 	}
 }

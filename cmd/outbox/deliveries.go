@@ -27,7 +27,7 @@ type deliveriesCommands struct {
 // variables.
 type deliveryFilter struct {
 	Subscription string   `env:"-" short:"s" required:"" placeholder:"NAME" help:"Of this subscription."`
-	State        []string `env:"-" default:"dead" enum:"retrying,blocked,running,dead,skipped,all" placeholder:"STATE" help:"In this state: retrying, blocked (of those, what waits behind an earlier one of its key), running, dead (default), skipped or all; repeat for several."`
+	State        []string `env:"-" default:"dead" enum:"retrying,blocked,running,dead,skipped,all" placeholder:"STATE" help:"In this state: retrying, blocked (it waits behind an earlier one of its key), running, dead (default), skipped or all; repeat for several."`
 	Topic        string   `env:"-" placeholder:"PATTERN" help:"Only this topic; * stands for one token, > for the rest."`
 	Key          string   `env:"-" placeholder:"KEY" help:"Only events of this key."`
 	Error        string   `env:"-" placeholder:"TEXT" help:"Only those whose last error has this in it."`
@@ -37,9 +37,10 @@ type deliveryFilter struct {
 }
 
 var (
-	everyState = []outbox.State{outbox.Retrying, outbox.Running, outbox.Dead, outbox.Skipped}
-	// What runs is its worker's: nobody else can decide about it.
-	decidable = []outbox.State{outbox.Retrying, outbox.Dead, outbox.Skipped}
+	everyState = []outbox.State{outbox.Retrying, admin.Blocked, outbox.Running, outbox.Dead, outbox.Skipped}
+	// What runs is its worker's: nobody else can decide about it. What is blocked cannot be tried before the first one of its key.
+	decidable = []outbox.State{outbox.Retrying, admin.Blocked, outbox.Dead, outbox.Skipped}
+	retryable = []outbox.State{outbox.Retrying, outbox.Dead, outbox.Skipped}
 )
 
 // filter is what the flags mean to the library. all are the states that all of them stand for.
@@ -205,7 +206,7 @@ func (*deliveriesRetryCommand) Help() string {
 
 func (r *deliveriesRetryCommand) Run(ctx context.Context, c *console) error {
 	return decision{
-		verb: "Retry", done: "will be tried again", json: "retried", certain: len(r.ID) > 0, do: admin.RetryDeliveries,
+		verb: "Retry", done: "will be tried again", json: "retried", all: retryable, certain: len(r.ID) > 0, do: admin.RetryDeliveries,
 	}.run(ctx, c, r.Database, &r.deliveryFilter, r.confirmation, r.asJSON)
 }
 
@@ -235,7 +236,7 @@ func (s *deliveriesSkipCommand) Run(ctx context.Context, c *console) error {
 		return admin.SkipDeliveries(ctx, db, f, s.Reason)
 	}
 	return decision{
-		verb: "Skip", done: "set aside", json: "skipped", certain: len(s.ID) > 0, do: skip,
+		verb: "Skip", done: "set aside", json: "skipped", all: decidable, certain: len(s.ID) > 0, do: skip,
 	}.run(ctx, c, s.Database, &s.deliveryFilter, s.confirmation, s.asJSON)
 }
 
@@ -257,7 +258,7 @@ func (*deliveriesDiscardCommand) Help() string {
 
 func (d *deliveriesDiscardCommand) Run(ctx context.Context, c *console) error {
 	return decision{
-		verb: "Discard", done: "discarded", json: "discarded", do: admin.DiscardDeliveries,
+		verb: "Discard", done: "discarded", json: "discarded", all: decidable, do: admin.DiscardDeliveries,
 	}.run(ctx, c, d.Database, &d.deliveryFilter, d.confirmation, d.asJSON)
 }
 
@@ -265,7 +266,8 @@ func (d *deliveriesDiscardCommand) Run(ctx context.Context, c *console) error {
 type decision struct {
 	verb, done string // for people
 	json       string // its count in JSON
-	certain    bool   // does not ask
+	all        []outbox.State
+	certain    bool // does not ask
 	do         admin.Decision
 }
 
@@ -278,7 +280,7 @@ func (d decision) run(ctx context.Context, c *console, database cli.Database, ch
 		return err
 	}
 	defer pool.Close()
-	f := chosen.filter(decidable)
+	f := chosen.filter(d.all)
 	n, err := admin.CountDeliveries(ctx, pool, f)
 	if err != nil {
 		return err

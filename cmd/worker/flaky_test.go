@@ -16,7 +16,7 @@ import (
 func left(t *testing.T, db *pgtest.DB) map[string]admin.DeliveryRow {
 	t.Helper()
 	list, err := admin.ListDeliveries(t.Context(), db.Pool, admin.DeliveryFilter{
-		Subscription: "s", States: []outbox.State{outbox.Retrying, outbox.Running, outbox.Dead, outbox.Skipped},
+		Subscription: "s", States: []outbox.State{outbox.Retrying, admin.Blocked, outbox.Running, outbox.Dead, outbox.Skipped},
 	}, admin.ListOptions{})
 	if err != nil {
 		t.Fatal(err)

@@ -35,6 +35,37 @@ func eventBytes(events []engine.Event) (n int) {
 	return n
 }
 
+// TestLanesTakeTurns has more events of 1 MB in each lane than a few windows can have: no lane waits until others are empty.
+func TestLanesTakeTurns(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	db := pgtest.New(t)
+	m, _ := enginetest.Member(t, db, enginetest.Subscribe(t, db, ">"))
+	fillLarge(t, db, 3*engine.Lanes, "null")
+	served := map[int16]int{}
+	reads := 0
+	for ; len(served) < engine.Lanes && reads < 20; reads++ {
+		w, err := m.Read(ctx, 5120)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := eventBytes(w.Events); n > most {
+			t.Fatalf("a window has %d events of %d bytes", len(w.Events), n)
+		}
+		for _, e := range w.Events {
+			served[e.Lane]++
+		}
+	}
+	if reads > 6 { // 4 windows, and one that finds only that events are long
+		t.Errorf("%d lanes were served in %d reads: %v", len(served), reads, served)
+	}
+	for lane, n := range served {
+		if n > 2 {
+			t.Errorf("lane %d was served %d times before each had its turn", lane, n)
+		}
+	}
+}
+
 // TestClaimsAreBounded retries 200 events of 1 MB, of three keys and of none: each claim takes about a window's bytes, each key
 // stays in order, and all of them are handled.
 func TestClaimsAreBounded(t *testing.T) {

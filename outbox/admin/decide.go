@@ -19,7 +19,7 @@ import (
 // A DeliveryFilter chooses deliveries. Its fields narrow it down; those left out match everything.
 type DeliveryFilter struct {
 	Subscription string         // its name. Required
-	States       []outbox.State // Defaults to Dead. Blocked stands for those of Retrying that wait behind an earlier one of their key
+	States       []outbox.State // Defaults to Dead. What waits behind an earlier one of its key is Blocked, and not Retrying
 	IDs          []int64        // of the events
 	Topic        string         // a pattern
 	Key          string         // of the events
@@ -41,20 +41,50 @@ type DeliveryRow struct {
 // ErrInvalidFilter says that a filter, or the limit that came with it, is not possible.
 var ErrInvalidFilter = errors.New("invalid filter")
 
-// filterSQL is the condition of a DeliveryFilter, in terms of its first eight parameters.
+// filterSQL is the condition of a DeliveryFilter, in terms of its first eight parameters, but for what tells blocked ones from others.
 const filterSQL = `
     d.subscription_id = (select s.id from outbox.subscriptions s where s.name = $1)
-and (d.state = any ($2::text[])
-     or 'blocked' = any ($2::text[]) and d.state = 'retrying' and d.key is not null
-        and exists (select from outbox.deliveries h
-                    where h.subscription_id = d.subscription_id and h.lane = d.lane and h.key = d.key and h.event_id < d.event_id
-                      and h.key is not null and (h.state in ('retrying', 'running') or h.stops_key)))
+and d.state = any ($2::text[])
 and ($3::bigint[] is null or d.event_id = any ($3::bigint[]))
 and ($4 = '' or d.topic ~ $4)
 and ($5 = '' or d.key = $5)
 and ($6 = '' or position($6 in d.errors -> -1 ->> 'error') > 0)
 and ($7::timestamptz is null or d.created_at >= $7)
 and ($8::timestamptz is null or d.created_at < $8)`
+
+// behindSQL is whether a delivery d waits behind an earlier one of its key: one probe of index deliveries_line.
+const behindSQL = `exists (
+    select from outbox.deliveries h
+    where h.subscription_id = d.subscription_id and h.lane = d.lane and h.key = d.key and h.event_id < d.event_id
+      and h.key is not null and (h.state in ('retrying', 'running') or h.stops_key))`
+
+// where is the condition of the filter, in terms of its first eight parameters. Only what has state retrying is probed, and only where
+// that has to be told from what is blocked: an "or" keeps the planner from a join.
+func (f DeliveryFilter) where() string {
+	switch retrying, blocked := slices.Contains(f.States, outbox.Retrying), slices.Contains(f.States, Blocked); {
+	case retrying && !blocked:
+		return filterSQL + ` and (d.state <> 'retrying' or not ` + behindSQL + `)`
+	case blocked && !retrying:
+		return filterSQL + ` and (d.state <> 'retrying' or ` + behindSQL + `)`
+	default:
+		return filterSQL
+	}
+}
+
+// stored are the filter's states as table deliveries has them.
+func (f DeliveryFilter) stored() []string {
+	if len(f.States) == 0 {
+		return []string{string(outbox.Dead)}
+	}
+	var states []string
+	for _, state := range f.States {
+		if state == Blocked {
+			state = outbox.Retrying
+		}
+		states = append(states, string(state))
+	}
+	return states
+}
 
 // check refuses what chooses nothing, or what the server would refuse without saying which field it means.
 func (f DeliveryFilter) check() error {
@@ -84,23 +114,16 @@ func (f DeliveryFilter) check() error {
 	return nil
 }
 
-// args are the parameters of filterSQL, followed by more.
+// args are the parameters of where, followed by more.
 func (f DeliveryFilter) args(more ...any) ([]any, error) {
 	if err := f.check(); err != nil {
 		return nil, err
-	}
-	states := []string{string(outbox.Dead)}
-	if len(f.States) > 0 {
-		states = nil
-		for _, state := range f.States {
-			states = append(states, string(state))
-		}
 	}
 	regex := ""
 	if f.Topic != "" {
 		regex = topic.Patterns{f.Topic}.Regex()
 	}
-	return append([]any{f.Subscription, states, f.IDs, regex, f.Key, f.Error, optional(f.Since), optional(f.Until)}, more...), nil
+	return append([]any{f.Subscription, f.stored(), f.IDs, regex, f.Key, f.Error, optional(f.Since), optional(f.Until)}, more...), nil
 }
 
 // ListDeliveries returns a page of the deliveries that match, by rising id of their events. It returns ErrUnknownSubscription for
@@ -122,7 +145,7 @@ func ListDeliveries(ctx context.Context, db outbox.DB, f DeliveryFilter, o ListO
 			from (
 				select d.*
 				from outbox.deliveries d
-				where `+filterSQL+` and d.event_id > $9
+				where `+f.where()+` and d.event_id > $9
 				order by d.event_id
 				limit $10) d) d
 		where coalesce(d.before, 0) < $11
@@ -160,7 +183,7 @@ func CountDeliveries(ctx context.Context, db outbox.DB, f DeliveryFilter) (int64
 		n     int64
 		known bool
 	)
-	err = db.QueryRow(ctx, `select count(*), `+knownSQL+` from outbox.deliveries d where `+filterSQL, args...).Scan(&n, &known)
+	err = db.QueryRow(ctx, `select count(*), `+knownSQL+` from outbox.deliveries d where `+f.where(), args...).Scan(&n, &known)
 	if err == nil && !known {
 		err = outbox.ErrUnknownSubscription
 	}
@@ -210,7 +233,7 @@ func decide(ctx context.Context, db outbox.DB, f DeliveryFilter, what, sql strin
 	if err != nil {
 		return 0, err
 	}
-	chosen := filterSQL + ` and d.state <> 'running'`
+	chosen := f.where() + ` and d.state <> 'running'`
 	if slices.Contains(f.States, outbox.Retrying) || slices.Contains(f.States, Blocked) {
 		// But for those that are just being settled or begun: whoever does that may wait for others of these, and be the one
 		// whom PostgreSQL ends for the deadlock.

@@ -93,6 +93,39 @@ func TestBlockedFilter(t *testing.T) {
 	if status, err := admin.GetStatus(ctx, db); err != nil || status.Subscriptions[0].Deliveries[admin.Blocked] != 2 {
 		t.Errorf("status: %+v, %v", status, err)
 	}
+	// What is blocked is not retrying, whatever reads or decides.
+	for states, want := range map[*[]outbox.State]string{
+		{outbox.Retrying}:                               "[1 6 7 8]",
+		{outbox.Retrying, outbox.Dead}:                  "[1 3 5 6 7 8]",
+		{admin.Blocked, outbox.Dead}:                    "[2 3 4 5]",
+		{outbox.Retrying, admin.Blocked}:                "[1 2 4 6 7 8]",
+		{outbox.Retrying, admin.Blocked, outbox.Dead}:   "[1 2 3 4 5 6 7 8]",
+		{outbox.Dead, outbox.Running, outbox.Skipped}:   "[3 5]",
+		{outbox.Running, admin.Blocked, outbox.Skipped}: "[2 4]",
+	} {
+		f := admin.DeliveryFilter{Subscription: "mails", States: *states}
+		list, err := admin.ListDeliveries(ctx, db, f, admin.ListOptions{Limit: 10})
+		ids := []int64{}
+		for _, d := range list.Items {
+			ids = append(ids, d.Event.ID)
+		}
+		if fmt.Sprint(ids) != want || err != nil {
+			t.Errorf("%v: listed %v, %v; want %s", *states, ids, err, want)
+		}
+		if look, err := admin.ListDeliveryGroups(ctx, db, f, 0, 10); fmt.Sprint(look.IDs) != want || err != nil {
+			t.Errorf("%v: looked at %v, %v; want %s", *states, look.IDs, err, want)
+		}
+		if n, err := admin.CountDeliveries(ctx, db, f); int(n) != len(ids) || err != nil {
+			t.Errorf("%v: counted %d, %v", *states, n, err)
+		}
+		if n, err := admin.CountDeliveriesUpTo(ctx, db, f, 3); int(n) != min(len(ids), 3) || err != nil {
+			t.Errorf("%v: counted %d to 3, %v", *states, n, err)
+		}
+	}
+	retrying := admin.DeliveryFilter{Subscription: "mails", States: []outbox.State{outbox.Retrying}}
+	if n, err := admin.RetryDeliveries(ctx, db, retrying); n != 4 || err != nil {
+		t.Errorf("retried %d that are retrying, %v", n, err)
+	}
 	if n, err := admin.RetryDeliveries(ctx, db, f); n != 0 || !errors.Is(err, admin.ErrInvalidFilter) {
 		t.Errorf("retried %d, %v", n, err)
 	}

@@ -148,7 +148,7 @@ func GetEvent(ctx context.Context, db outbox.DB, id int64) (*EventRow, error) {
 
 // deliveryOf returns the delivery of an event, or nil if it has none any more.
 func deliveryOf(ctx context.Context, db outbox.DB, subscription string, id int64) (*DeliveryRow, error) {
-	f := DeliveryFilter{Subscription: subscription, States: []outbox.State{outbox.Retrying, outbox.Running, outbox.Dead, outbox.Skipped}, IDs: []int64{id}}
+	f := DeliveryFilter{Subscription: subscription, States: []outbox.State{outbox.Retrying, Blocked, outbox.Running, outbox.Dead, outbox.Skipped}, IDs: []int64{id}}
 	list, err := ListDeliveries(ctx, db, f, ListOptions{Limit: 1})
 	if errors.Is(err, outbox.ErrUnknownSubscription) { // it was deleted meanwhile
 		return nil, nil

@@ -30,7 +30,7 @@ type DeliveryGroup struct {
 
 // ListDeliveryGroups searches no more than 20,000 deliveries in the states of a filter, and groups those that match by their error: up
 // to limit groups, and as many of their ids, from 1 on. So it takes some milliseconds, however many there are and however few match;
-// only to find those that are retrying, it passes all deliveries of the subscription. It returns ErrUnknownSubscription for an
+// only to find those that are retrying or blocked, it passes all deliveries of the subscription. It returns ErrUnknownSubscription for an
 // unknown subscription, and ErrInvalidFilter for an invalid filter. Safe for concurrent use as far as db is.
 func ListDeliveryGroups(ctx context.Context, db DB, f DeliveryFilter, after int64, limit int) (*DeliveryGroups, error) {
 	args, err := f.args(after, scanRows, limit)
@@ -59,26 +59,16 @@ func ListDeliveryGroups(ctx context.Context, db DB, f DeliveryFilter, after int6
 // groupsSQL names the states, so that the planner sees which index has them: deliveries_decide those that are dead or skipped,
 // deliveries_owner those that run. Else it is deliveries_pkey.
 func (f DeliveryFilter) groupsSQL() string {
-	states := []string{quoted(outbox.Dead)}
-	if len(f.States) > 0 {
-		states = nil
-		for _, state := range f.States {
-			if state == Blocked {
-				state = outbox.Retrying
-			}
-			states = append(states, quoted(state))
-		}
-	}
 	scope := "d.subscription_id"
 	if slices.Equal(f.States, []outbox.State{outbox.Running}) {
 		scope = "d.owner is not null and d.subscription_id + 0" // + 0: not by deliveries_pkey
 	}
 	return `
 with looked as materialized (
-    select d.event_id, ` + filterSQL + ` as wanted, coalesce(split_part(d.errors -> -1 ->> 'error', E'\n', 1), '') as error
+    select d.event_id, ` + f.where() + ` as wanted, coalesce(split_part(d.errors -> -1 ->> 'error', E'\n', 1), '') as error
     from outbox.deliveries d
     where ` + scope + ` = (select s.id from outbox.subscriptions s where s.name = $1)
-      and d.state in (` + strings.Join(states, ", ") + `) and d.event_id > $9
+      and d.state in ('` + strings.Join(f.stored(), "', '") + `') and d.event_id > $9
     order by d.event_id
     limit $10
 )
@@ -92,6 +82,3 @@ select (select count(*) from looked), (select coalesce(max(l.event_id), $9) from
               order by 2 desc, 1
               limit $11) g)`
 }
-
-// quoted is a state as SQL has it.
-func quoted(s outbox.State) string { return "'" + string(s) + "'" }

@@ -34,6 +34,8 @@ func TestPlans(t *testing.T) {
 			Want:  []string{"deliveries: Index Scan deliveries_decide", "deliveries: Index Scan deliveries_line", "deliveries: Index Scan deliveries_due", "deliveries: Index Scan deliveries_owner"},
 			Pages: 3 * (BoundedCount + 200), // whatever else there is
 		},
+		lookPlan(t, sub, "retrying", outbox.Retrying),
+		lookPlan(t, sub, "blocked", Blocked),
 	}, func() {
 		_, err := db.Pool.Exec(ctx, `
 			update outbox.lanes l
@@ -44,4 +46,20 @@ func TestPlans(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
+}
+
+// lookPlan is a look at deliveries in a state that has to be told from another: each is probed, and none walks its line.
+func lookPlan(t *testing.T, sub engine.Subscription, name string, state outbox.State) plantest.Query {
+	t.Helper()
+	f := DeliveryFilter{Subscription: sub.Name, States: []outbox.State{state}}
+	args, err := f.args(int64(-1<<60), scanRows, 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return plantest.Query{
+		Name: name, Setup: engine.ScanSetup, SQL: f.groupsSQL(),
+		Args:  func([]int64) []any { return args },
+		Want:  []string{"deliveries: Index Scan deliveries_pkey", "deliveries: Index Scan deliveries_line"},
+		Pages: 12 * scanRows,
+	}
 }

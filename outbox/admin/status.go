@@ -134,8 +134,11 @@ func (s *SubscriptionStatus) holds(e OldestEvent) {
 	}
 }
 
-// failedSQL is since when a delivery d has failed, or null. What an operator has retried has another beginning.
-const failedSQL = `case when d.state = 'retrying' and d.attempt > 0 or d.state = 'running' and d.attempt > 1 then greatest(d.created_at, d.decided_at) end`
+// failedSQL is since when a delivery d has failed, or null. What an operator has retried has another beginning. Attempts that failed while
+// a worker's circuit breaker was open are not counted: only the history has them.
+const failedSQL = `case when (d.state = 'retrying' and d.attempt > 0 or d.state = 'running' and d.attempt > 1
+           or d.state in ('retrying', 'running') and (d.errors -> -1 ->> 'at')::timestamptz > coalesce(d.decided_at, '-infinity'))
+     then greatest(d.created_at, d.decided_at) end`
 
 // unfinishedFrom are the deliveries of a subscription that are neither dead nor skipped. Each arm has an index that leads to its rows, past
 // dead letters: deliveries_line, deliveries_due, and deliveries_owner for what runs.

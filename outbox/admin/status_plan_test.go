@@ -41,7 +41,10 @@ func TestStatusPlans(t *testing.T) {
 		from generate_series(1, 200320) i`, sub.ID, worker)
 	plantest.Exec(t, conn, `
 		insert into outbox.progress (subscription_id, owner, lanes, after_ids, pending, late, late_after_id, handled, handled_at)
-		select $1, case when i = 1 then $3::bigint else $2 end, '{1}', array[i], '{}', '{}', 0, i, now() from generate_series(1, 100000) i`, sub.ID, worker, idle)
+		select $1, case when i = 1 then $3::bigint else $2 end, case when i = 1 then '{2,3}'::smallint[] else '{1}' end, array[i, i], '{}', '{}', 0, i, now()
+		from generate_series(1, 100000) i`, sub.ID, worker, idle)
+	// Lane 4 is the idle one's since a moment ago: no row lists it.
+	plantest.Exec(t, conn, `update outbox.lanes set owner = case when lane = 1 then $1::bigint else $2 end where lane in (1, 2, 3, 4)`, worker, idle)
 	for _, when := range []string{"before there are statistics", "with statistics"} {
 		for _, q := range []struct {
 			name, sql string
@@ -54,6 +57,7 @@ func TestStatusPlans(t *testing.T) {
 			{"unfinished", unfinishedSQL, []any{sub.ID}, 1000},
 			{"handled", engine.HandledSQL, nil, 100},
 			{"mark", markSQL, nil, 100},
+			{"cursors", engine.CursorsSQL, nil, 100},
 		} {
 			if when != "with statistics" && q.name == "states" {
 				continue // dead letters that vacuum has not seen are counted one by one

@@ -100,7 +100,9 @@ func burstCase(s scale, form string) *keyCase {
 	n := s.count(burstEvents, 50)
 	return &keyCase{
 		name: "(a) a burst, " + form, form: form, keys: 1, events: n, rows: 200, lasts: time.Duration(n) * burstWork,
-		publish: func(ctx context.Context, d *stage.Database, topic string) error { return publishSpecial(ctx, d, topic, n) },
+		publish: func(ctx context.Context, d *stage.Database, topic string) error {
+			return publishSpecial(ctx, d, topic, n)
+		},
 		handler: func() func(context.Context, int64) error {
 			return func(ctx context.Context, _ int64) error { return sleep(ctx, burstWork) }
 		},
@@ -112,7 +114,9 @@ func slowHeadCase(s scale) *keyCase {
 	return &keyCase{
 		name: "(b) a slow head, " + single, form: single, keys: 1, events: n, rows: 200, lasts: head,
 		subscription: worker.Subscription{Timeout: head + head/2 + time.Second},
-		publish:      func(ctx context.Context, d *stage.Database, topic string) error { return publishSpecial(ctx, d, topic, n) },
+		publish: func(ctx context.Context, d *stage.Database, topic string) error {
+			return publishSpecial(ctx, d, topic, n)
+		},
 		handler: func() func(context.Context, int64) error {
 			return func(ctx context.Context, n int64) error {
 				if n == 0 {
@@ -150,8 +154,10 @@ func failingHeadCase(s scale) *keyCase {
 	return &keyCase{
 		name: "(c) a failing head, " + single, form: single, keys: 1, events: n, rows: 200, lasts: lasts,
 		subscription: worker.Subscription{Retry: retries(s)},
-		publish:      func(ctx context.Context, d *stage.Database, topic string) error { return publishSpecial(ctx, d, topic, n) },
-		handler:      failing(lasts, func(n int64) bool { return n == 0 }),
+		publish: func(ctx context.Context, d *stage.Database, topic string) error {
+			return publishSpecial(ctx, d, topic, n)
+		},
+		handler: failing(lasts, func(n int64) bool { return n == 0 }),
 	}
 }
 

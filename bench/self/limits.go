@@ -43,7 +43,7 @@ func limits(s scale) stage.Scenario {
 			Title:  "A limit of what handlers call",
 			Method: `Handlers call an API that answers ten calls a second, and others with status 429 and "Retry-After: 1", which they tell their worker by
 PauseFor; with Rate, the subscription has the rate of the API. There are 1,000 events of 200 keys. The ideal time is that in which the API can answer as
-many calls. Lines are those of the logs of all workers.`,
+many calls, ten of them at once. Lines are those of the logs of all workers.`,
 			Columns: []report.Column{
 				{Key: "part", Title: "of the ideal time"},
 				{Key: "took", Title: "took s"},
@@ -133,7 +133,7 @@ func (c *limitCase) run(ctx context.Context, e *stage.Env, m *stage.Measurement,
 	}
 	took := time.Since(time.Unix(0, first.Load())).Seconds()
 	m.Set("took", took)
-	m.Set("part", took/(float64(n)/limitRate))
+	m.Set("part", took/(float64(n-limitRate)/limitRate))
 	m.Set("refused", float64(refused.Load()))
 	m.Set("lines", float64(log.most()))
 	dead, err := leftovers(ctx, d)
@@ -150,9 +150,11 @@ type lineCounter struct {
 
 func newLineCounter() lineCounter { return lineCounter{&sync.Mutex{}, map[int64]int{}} }
 
-func (c lineCounter) Enabled(_ context.Context, level slog.Level) bool { return level >= slog.LevelInfo }
-func (c lineCounter) WithAttrs([]slog.Attr) slog.Handler               { return c }
-func (c lineCounter) WithGroup(string) slog.Handler                    { return c }
+func (c lineCounter) Enabled(_ context.Context, level slog.Level) bool {
+	return level >= slog.LevelInfo
+}
+func (c lineCounter) WithAttrs([]slog.Attr) slog.Handler { return c }
+func (c lineCounter) WithGroup(string) slog.Handler      { return c }
 
 func (c lineCounter) Handle(_ context.Context, record slog.Record) error {
 	c.mu.Lock()

@@ -52,7 +52,9 @@ is one of the handler, and is compared with those of a run without that outage.`
 				cells = append(cells, cell(outagePrefix+form, func(ctx context.Context, m *stage.Measurement) error { return outage(ctx, e, m, s, form, 0) }))
 			}
 			return append(cells,
-				cell(flakyCase, func(ctx context.Context, m *stage.Measurement) error { return outage(ctx, e, m, s, single, answersOfTwenty) }),
+				cell(flakyCase, func(ctx context.Context, m *stage.Measurement) error {
+					return outage(ctx, e, m, s, single, answersOfTwenty)
+				}),
 				cell(batchCallsCase, func(ctx context.Context, m *stage.Measurement) error { return batchCalls(ctx, e, m) }))
 		},
 	}

@@ -51,9 +51,10 @@ func Handle[T any](w *Worker, s Subscription, handler func(ctx context.Context, 
 // cheaper together, such as a bulk insert into another system. Like [Handle], it is at least once, and returns the same errors.
 //
 // An error applies to each event of the slice, unless it is from [PerEvent]. If the handler reports that an event failed and that a
-// later one of the same key succeeded, it has handled them out of order, and the worker does not correct that. Events that are tried
-// again come in a slice of their own each, so that an event that cannot be handled does not make others fail. The timeout applies to
-// the whole call; ParkAfter does not apply. Each worker runs one call per subscription at a time.
+// later one of the same key succeeded, it has handled them out of order, and the worker does not correct that. Events that failed in
+// one call are tried again together and, if they fail again, in smaller slices, so that an event that cannot be handled does not make
+// others fail for long. The timeout applies to the whole call; ParkAfter does not apply. Each worker runs one call per subscription at
+// a time.
 func HandleBatch[T any](w *Worker, s Subscription, handler func(ctx context.Context, events []*Event[T]) error) error {
 	r := registration{Subscription: s}
 	if handler != nil {

@@ -136,7 +136,7 @@ func (r *runner) dueLines() []engine.Line {
 	if !r.mayClaim() || !r.mayTry() {
 		return nil
 	}
-	return r.backlog.dueLines(time.Now(), dueLines)
+	return r.backlog.dueLines(time.Now(), max(dueLines, r.dueTogether()))
 }
 
 // mask has a bit for each lane that the member owns.

@@ -19,6 +19,7 @@ const (
 	outagePrefix    = "an outage, "
 	batchEvents     = 10_000
 	batchOutage     = 5 * time.Second
+	batchWork       = 500 * time.Microsecond // of a call, for each event
 	answersOfTwenty = 20
 )
 
@@ -210,8 +211,11 @@ func countCalls(ctx context.Context, e *stage.Env, m *stage.Measurement, away ti
 	var a agency
 	a.away.Store(away > 0)
 	seen := stage.NewDistinct(n)
-	err = worker.HandleBatch(w, worker.Subscription{Name: systems.DefaultSubscription, Topics: []string{systems.Topic}}, func(_ context.Context, events []*effectEvent) error {
+	err = worker.HandleBatch(w, worker.Subscription{Name: systems.DefaultSubscription, Topics: []string{systems.Topic}}, func(ctx context.Context, events []*effectEvent) error {
 		if err := a.call(); err != nil {
+			return err
+		}
+		if err := sleep(ctx, time.Duration(len(events))*batchWork); err != nil {
 			return err
 		}
 		for _, event := range events {

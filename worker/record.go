@@ -132,6 +132,9 @@ func (r *runner) blocks(u *engine.Unfinished) bool {
 	return u != nil && (u.State == outbox.Retrying || u.StopKey)
 }
 
+// fewFailures is how many attempts that failed have a line of the log each. Where there are more, one a second has.
+const fewFailures = 10
+
 // report writes the line for an event that was not delivered.
 func (r *runner) report(j *job, u *engine.Unfinished) {
 	if u == nil || u.Failure == nil {
@@ -144,6 +147,14 @@ func (r *runner) report(j *job, u *engine.Unfinished) {
 	case outbox.Skipped:
 		log.Info("event was skipped")
 	default:
+		if !r.failureLines.Allow() {
+			r.failuresNotLogged++
+			return
+		}
+		if n := r.failuresNotLogged; n > 0 {
+			log = log.With("failures_not_logged", n)
+			r.failuresNotLogged = 0
+		}
 		log.Warn("event failed and will be tried again", "retry_in", u.Delay.Round(time.Millisecond))
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/signalbox-go/signalbox/internal/engine"
 )
 
@@ -47,6 +49,9 @@ type runner struct {
 	lookedAt time.Time      // at those
 	window   *engine.Window // the one of this turn
 	attempts []Attempt      // that have ended, and of which the hook has yet to be told
+
+	failureLines      *rate.Limiter // of the log
+	failuresNotLogged int           // since the last of them
 
 	reading chan struct{} // of all runners of the worker: has a token while one of them looks for what is new
 	atEnd   bool          // whether the last read found all there was

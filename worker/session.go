@@ -10,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/sourcegraph/conc"
+	"golang.org/x/time/rate"
 
 	"github.com/signalbox-go/signalbox/internal/engine"
 	"github.com/signalbox-go/signalbox/internal/naming"
@@ -220,7 +221,7 @@ func (s *session) serve(parent context.Context) error {
 		r := &runner{
 			log: log.With("subscription", sub.Name), worker: s.w.cfg.Name, cfg: s.w.cfg,
 			sub: s.w.subscriptions[i], reading: reading, member: engine.NewMember(s.conns[i], s.id, sub), wake: newWakeups(),
-			backlog: newBacklog(), pacer: newPacer(s.w.subscriptions[i].Rate, s.w.subscriptions[i].RateBurst), breaker: breaker{last: make([]trial, s.w.subscriptions[i].BreakerAfter)}, parked: map[int64]*job{}, loadedAt: time.Now(), limit: s.w.subscriptions[i].firstWindow(), own: s.lent[i],
+			backlog: newBacklog(), pacer: newPacer(s.w.subscriptions[i].Rate, s.w.subscriptions[i].RateBurst), breaker: breaker{last: make([]trial, s.w.subscriptions[i].BreakerAfter)}, parked: map[int64]*job{}, failureLines: rate.NewLimiter(1, fewFailures), loadedAt: time.Now(), limit: s.w.subscriptions[i].firstWindow(), own: s.lent[i],
 		}
 		if r.own == nil && r.sub.tx {
 			r.pool = pool

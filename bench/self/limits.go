@@ -34,8 +34,10 @@ type limitCase struct {
 
 func limits(s scale) stage.Scenario {
 	cases := []limitCase{
-		{"PauseFor, one worker", false, 1}, {"PauseFor, three workers", false, 3},
-		{"Rate, one worker", true, 1}, {"Rate, three workers", true, 3},
+		{"PauseFor, one worker", false, 1},
+		{"PauseFor, three workers", false, 3},
+		{"Rate, one worker", true, 1},
+		{"Rate, three workers", true, 3},
 	}
 	sc := stage.Scenario{
 		Scenario: report.Scenario{

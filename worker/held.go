@@ -61,6 +61,9 @@ func (r *runner) refill(ctx context.Context) error {
 		for _, f := range refills {
 			r.backlog.refilled(lineID{lane, f.Key}, f, now)
 		}
+		if time.Since(now) >= dueTime {
+			break // those that are left are short in the next turn, too: new events do not wait for dozens of lanes
+		}
 	}
 	return nil
 }

@@ -41,7 +41,7 @@ bench-full: ## Compare everything with everybody, as published: three to four ho
 	cd bench && $(GO) run ./compare
 
 .PHONY: bench-self
-bench-self: ## Measure Signalbox alone, against its own targets: operating it, takeovers, pages.
+bench-self: ## Measure Signalbox alone, against its own targets: operating it, takeovers, pages, busy keys, outages.
 	cd bench && $(GO) run ./self --out results/self
 
 .PHONY: microbench

@@ -27,6 +27,7 @@ type line struct {
 	count int       // its deliveries; a held key may have none
 	stuck int       // those that failed or wait behind one that did; not those that somebody has had tried again
 	due   time.Time // when the head, or the first without a key, may be tried
+	fails bool      // whether the head has failed last time: it is claimed alone
 
 	from       int64 // where the key is held from: later events are in the log only. 0 when it is not held
 	old        bool  // whether some of those are old enough to be deleted
@@ -76,6 +77,7 @@ func (b *backlog) atLeast(id lineID, n int) {
 // failed notes that one of a line's deliveries was tried in vain.
 func (b *backlog) failed(id lineID) {
 	if l := b.lines[id]; l != nil {
+		l.fails = true
 		b.stuck(id, l.stuck+1)
 	}
 }
@@ -109,6 +111,7 @@ func (b *backlog) done(id lineID, n int) {
 	if l == nil {
 		return
 	}
+	l.fails = false
 	l.count -= min(n, l.count)
 	b.stuck(id, min(l.stuck, l.count)) // those that are tried again are older, and done first
 	if l.count == 0 && l.from == 0 {
@@ -169,7 +172,7 @@ func (b *backlog) dueLines(now time.Time, limit int) []engine.Line {
 			continue // held, and soon refilled
 		}
 		if !l.due.After(now) && len(due) < limit {
-			due = append(due, engine.Line{Lane: id.lane, Key: id.key})
+			due = append(due, engine.Line{Lane: id.lane, Key: id.key, Alone: l.fails && id.key != ""})
 			continue
 		}
 		if l.due.Before(next) {

@@ -66,9 +66,9 @@ func (f *failure) timedOut() *failure {
 
 // delay is how long an event waits after so many failed attempts. A Retry.Delay that panics is no reason to lose the attempt's own
 // reason: it is noted behind that, and the event waits as it would without one.
-func (f *failure) delay(r Retry, failed int) (time.Duration, *failure) {
+func (f *failure) delay(r Retry, failed int, chance float64) (time.Duration, *failure) {
 	if r.Delay == nil {
-		return r.after(failed), f
+		return r.after(failed, chance), f
 	}
 	var delay time.Duration
 	err := guard.Call(func() { delay = r.Delay(failed) })
@@ -78,5 +78,5 @@ func (f *failure) delay(r Retry, failed int) (time.Duration, *failure) {
 	noted := *f
 	noted.text = shorten(fmt.Sprintf("%s\nRetry.Delay: %v", f.text, err))
 	r.Delay = nil
-	return r.after(failed), &noted
+	return r.after(failed, chance), &noted
 }

@@ -110,7 +110,7 @@ func (t *handlerTx) endEvent(ctx context.Context, savepoint pgx.Tx) error {
 // handleTx calls the handler in the transaction that settles what it did. Events go together; if one fails, that is undone, and
 // they are handled one by one, each behind a savepoint. Those that are tried again go one by one at once, and before the others.
 func (r *runner) handleTx(ctx context.Context, jobs []job) error {
-	r.begun = time.Now()
+	r.begun, r.waitedFrom = time.Now(), time.Time{}
 	var again, fresh, waited []*job
 	for i := range jobs {
 		switch j := &jobs[i]; {
@@ -122,7 +122,7 @@ func (r *runner) handleTx(ctx context.Context, jobs []job) error {
 			fresh = append(fresh, j)
 		}
 	}
-	fresh = append(fresh, waited...) // they get what the window leaves of its time; their keys are others
+	fresh = append(fresh, waited...) // their keys are others
 	if len(again) > 0 {
 		// The window is not handled yet. What waits in it must not have its row before the cursor passes it: after a crash it would
 		// be handled as a delivery, and as an event once more.
@@ -150,6 +150,20 @@ func (r *runner) handleTx(ctx context.Context, jobs []job) error {
 // outOfTime reports whether the window has had its time: no further event of it begins.
 func (r *runner) outOfTime() bool {
 	return r.outlasts(time.Since(r.begun)) || r.paused()
+}
+
+// tooLate reports whether an event does not begin any more: because the window has had its time or, where it waited behind others of its
+// key, because those that did have had theirs. A key with a long line would else have each window last as long as it may.
+func (r *runner) tooLate(j *job) bool {
+	if j.delivery && !j.again() {
+		if r.waitedFrom.IsZero() {
+			r.waitedFrom = time.Now()
+		}
+		if time.Since(r.waitedFrom) >= dueTime {
+			return true
+		}
+	}
+	return r.outOfTime()
 }
 
 // admit waits until n attempts may begin, while the window has time.
@@ -181,7 +195,7 @@ func (r *runner) together(ctx context.Context, t *handlerTx, jobs []*job) bool {
 		size = 1
 	}
 	return guarded(slices.Chunk(jobs, size), func(some []*job) bool {
-		if r.sub.solo && r.outOfTime() || !r.admit(ctx, len(some)) {
+		if r.sub.solo && r.tooLate(some[0]) || !r.admit(ctx, len(some)) {
 			for _, j := range some {
 				j.behind = true
 			}
@@ -275,7 +289,7 @@ func (r *runner) oneByOne(ctx context.Context, jobs []*job) error {
 // isolate handles jobs one by one. The writes of one that fails are undone; those behind it in its key wait for it. One that breaks
 // the transaction is added to broken, and it returns false: all have to be handled again without it.
 func (r *runner) isolate(ctx context.Context, t *handlerTx, jobs []*job, broken map[*job]*failure) bool {
-	r.begun = time.Now() // what is one by one has its own time, or nothing might ever be tried
+	r.begun, r.waitedFrom = time.Now(), time.Time{} // what is one by one has its own time, or nothing might ever be tried
 	stopped := map[string]bool{}
 	passed := 0
 	for _, j := range jobs {
@@ -285,7 +299,7 @@ func (r *runner) isolate(ctx context.Context, t *handlerTx, jobs []*job, broken 
 			stopped[j.event.Key] = stopped[j.event.Key] || r.stopsKey(ctx, j)
 			continue
 		}
-		if putOff || stopped[j.event.Key] || ctx.Err() != nil || r.outOfTime() || !r.admit(ctx, 1) {
+		if putOff || stopped[j.event.Key] || ctx.Err() != nil || r.tooLate(j) || !r.admit(ctx, 1) {
 			j.behind = true
 			continue
 		}

@@ -13,7 +13,7 @@ const (
 	// refillBelow is how many are left of the line of a held key when more are taken from the log.
 	refillBelow = holdAbove / 2
 	// refillMost is how many are taken at once of a key whose line is worked off fast, and refillSoon how fast that is.
-	refillMost = 1000
+	refillMost = 200
 	refillSoon = 250 * time.Millisecond
 	// refillLooks is how many events one refill looks at, of all keys of its lane.
 	refillLooks = 10_000
@@ -60,6 +60,9 @@ func (r *runner) refill(ctx context.Context) error {
 		}
 		for _, f := range refills {
 			r.backlog.refilled(lineID{lane, f.Key}, f, now)
+		}
+		if time.Since(now) >= dueTime {
+			break // those that are left are short in the next turn, too: new events do not wait for dozens of lanes
 		}
 	}
 	return nil

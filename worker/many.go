@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -126,9 +127,9 @@ func (r *runner) call(ctx context.Context, handler manyFunc, jobs []*job) bool {
 	start := time.Now()
 	handler(ctx, nil, jobs)
 	ended := time.Now()
-	succeeded := true
+	succeeded, chance := true, rand.Float64()
 	for _, j := range jobs {
-		j.took, j.ended = ended.Sub(start), ended
+		j.took, j.ended, j.chance = ended.Sub(start), ended, chance
 		succeeded = succeeded && j.failure == nil
 		r.notePause(j)
 	}

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"math/rand/v2"
 	"time"
 
 	"github.com/signalbox-go/signalbox/internal/engine"
@@ -117,7 +118,10 @@ func (r *runner) verdict(ctx context.Context, j *job) *engine.Unfinished {
 	case o != nil:
 		u.Delay = o.delay
 	default:
-		u.Delay, f = f.delay(r.sub.Retry, j.attempt)
+		if j.chance == 0 {
+			j.chance = rand.Float64()
+		}
+		u.Delay, f = f.delay(r.sub.Retry, j.attempt, j.chance)
 	}
 	u.Failure = &outbox.Failure{Attempt: j.attempt, At: time.Now().UTC(), Worker: r.worker, Error: f.text}
 	return u

@@ -2,7 +2,6 @@ package worker
 
 import (
 	"math"
-	"math/rand/v2"
 	"time"
 )
 
@@ -37,8 +36,8 @@ const NoJitter = -1
 // unlimitedAttempts is what is in place of an Unlimited MaxAttempts.
 const unlimitedAttempts = math.MaxInt
 
-// after returns the delay after so many failed attempts, without Delay.
-func (r Retry) after(failed int) time.Duration {
+// after returns the delay after so many failed attempts, without Delay. Which part of the jitter it has is by chance, from 0 to 1.
+func (r Retry) after(failed int, chance float64) time.Duration {
 	delay := min(float64(r.MaxInterval), float64(r.InitialInterval)*math.Pow(r.Multiplier, float64(failed-1)))
-	return time.Duration(delay * (1 - r.Jitter*rand.Float64()))
+	return time.Duration(delay * (1 - r.Jitter*chance))
 }

@@ -51,11 +51,12 @@ type runner struct {
 	reading chan struct{} // of all runners of the worker: has a token while one of them looks for what is new
 	atEnd   bool          // whether the last read found all there was
 
-	fair    int           // lanes that this worker should own
-	limit   int           // events of the next window
-	trusted int           // suspects to begin at once
-	pace    time.Duration // what an event has taken lately
-	begun   time.Time     // when this turn's transactional handlers were
+	fair       int           // lanes that this worker should own
+	limit      int           // events of the next window
+	trusted    int           // suspects to begin at once
+	pace       time.Duration // what an event has taken lately
+	begun      time.Time     // when this turn's transactional handlers were,
+	waitedFrom time.Time     // and the first of those whose events waited
 
 	ahead *ahead // a window that is read while the one before is handled
 
@@ -145,7 +146,7 @@ func (r *runner) dueLines() []engine.Line {
 	if !r.mayClaim() || !r.mayTry() {
 		return nil
 	}
-	return r.backlog.dueLines(time.Now(), dueLines)
+	return r.backlog.dueLines(time.Now(), max(dueLines, r.dueTogether()))
 }
 
 // mask has a bit for each lane that the member owns.

@@ -248,6 +248,15 @@ func (r *runner) watch(j *job, taken time.Duration) {
 	})
 }
 
+// dueTogether is how many deliveries a handler of batches is called with at once: as many as with new events, because what has failed in
+// one call would come back in dozens of them. In a transaction they come one by one.
+func (r *runner) dueTogether() int {
+	if r.sub.many == nil || r.sub.tx {
+		return 0
+	}
+	return r.limit
+}
+
 // fitTried is fit for the jobs that were begun.
 func (r *runner) fitTried(jobs []job, took time.Duration) {
 	tried := len(jobs)
@@ -308,7 +317,7 @@ func (r *runner) claimDue(ctx context.Context, lines []engine.Line) ([]engine.De
 	if err := r.settle(ctx); err != nil { // what the claim looks at must be there
 		return nil, err
 	}
-	most := max(1, r.pacer.room(dueAtOnce))
+	most := max(1, r.pacer.room(max(dueAtOnce, r.dueTogether())))
 	if r.breaker.open() {
 		most = r.breaker.again.size
 		r.breaker.again.next = time.Now().Add(probeRest) // until it is known what became of them

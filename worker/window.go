@@ -19,6 +19,7 @@ type job struct {
 	noted    bool        // its row has the failure already
 	failure  *failure    // nil where it succeeded, or was not called
 	behind   bool        // it was not tried: an earlier one of its key is unfinished, or the worker stops
+	chance   float64     // of its delay's jitter: what failed in one call is tried again in one; 0 until it is known
 	overdue  *time.Timer // of a parked one: reports a handler that ignores its timeout
 
 	state   atomic.Int32

@@ -11,12 +11,12 @@ func TestMain(m *testing.M) { programtest.Main(m, Run) }
 // TestRun measures in every way.
 func TestRun(t *testing.T) {
 	t.Parallel()
-	programtest.Measure(t, Run, []int{8, 11, 12, 13}, "--kills 1")
+	programtest.Measure(t, Run, []int{8, 11, 12, 13, 14, 15, 16, 17}, "--kills 1 --scale 0.0005")
 }
 
 func TestRefuses(t *testing.T) {
 	t.Parallel()
-	programtest.Refuse(t, Run, "--kills 0", "--systems river", "--scenarios 3")
+	programtest.Refuse(t, Run, "--kills 0", "--scale 0", "--scale 2", "--systems river", "--scenarios 3")
 }
 
 func TestHelp(t *testing.T) {
@@ -26,5 +26,5 @@ func TestHelp(t *testing.T) {
 
 func TestNumbers(t *testing.T) {
 	t.Parallel()
-	programtest.Numbers(t, scenarios(1))
+	programtest.Numbers(t, scenarios(1, 1))
 }

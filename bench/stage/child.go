@@ -146,6 +146,9 @@ func (d *Distinct) Add(n int64) bool {
 	return true
 }
 
+// Has returns whether the n-th event was added.
+func (d *Distinct) Has(n int64) bool { return n < int64(len(d.seen)) && d.seen[n].Load() }
+
 // teller writes messages of several goroutines.
 type teller struct {
 	mu  sync.Mutex

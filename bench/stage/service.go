@@ -57,6 +57,9 @@ func (s *Span) Report(m *Measurement) {
 	}
 }
 
+// Milliseconds returns a percentile of the latencies.
+func (s *Span) Milliseconds(percentile float64) float64 { return s.latencies.Milliseconds(percentile) }
+
 // Observe measures a running service for d.
 func (s *Service) Observe(ctx context.Context, d time.Duration) (*Span, error) {
 	return s.ObserveWhile(func() error { return Pause(ctx, d) })

@@ -30,6 +30,7 @@ type Line struct {
 	Due   time.Duration // until the head, or the first without a key, may be tried again
 	From  int64         // where the key is held from; 0 when it is not
 	Old   bool          // whether what is held is old enough to be deleted
+	Alone bool          // whether to claim the head without what is behind it: it has failed, and may again
 }
 
 // Event is an event with the lane that it is in.
@@ -136,7 +137,7 @@ with busy as materialized ( -- keys of which one runs already: it may be behind 
     where d.owner is not null and d.subscription_id + 0 = $2 and d.key is not null -- + 0: by index deliveries_owner, which has only those
 ), runnable as materialized (
     select r.*
-    from unnest($3::smallint[], $4::text[]) as k (lane, key)
+    from unnest($3::smallint[], $4::text[], $12::boolean[]) as k (lane, key, alone)
     cross join lateral (
         select d.event_id, d.attempt, d.suspect, d.size, d.tried_head,
                bool_and(d.state = 'retrying' and d.due_at <= clock_timestamp()
@@ -149,7 +150,7 @@ with busy as materialized ( -- keys of which one runs already: it may be behind 
                     where d.subscription_id = $2 and d.lane = k.lane and d.key between k.key and k.key
                       and (d.state in ('retrying', 'running') or d.stops_key)
                     order by d.key, d.event_id
-                    limit $5) d -- before anything looks at all of them
+                    limit case when k.alone then 1 else $5 end) d -- before anything looks at all of them
               window line as (order by d.key, d.event_id)) d
     ) r
     where k.key <> '' and r.ready
@@ -261,13 +262,13 @@ func (m *Member) ClaimDue(ctx context.Context, lines []Line, limit int, suspects
 	if trying == nil {
 		trying = []int64{}
 	}
-	lanes, keys := make([]int16, len(lines)), make([]string, len(lines))
+	lanes, keys, alone := make([]int16, len(lines)), make([]string, len(lines)), make([]bool, len(lines))
 	for i, l := range lines {
-		lanes[i], keys[i] = l.Lane, l.Key
+		lanes[i], keys[i], alone[i] = l.Lane, l.Key, l.Alone
 	}
 	err = m.inTx(ctx, func(batch *pgx.Batch) {
 		batch.Queue(claimSetup)
-		batch.Queue(claimDueSQL, m.worker, m.subscription, lanes, keys, limit, suspects.Together, suspects.Limit, suspects.Alone, windowBytes, suspectBytes, trying).Query(func(rows pgx.Rows) (err error) {
+		batch.Queue(claimDueSQL, m.worker, m.subscription, lanes, keys, limit, suspects.Together, suspects.Limit, suspects.Alone, windowBytes, suspectBytes, trying, alone).Query(func(rows pgx.Rows) (err error) {
 			due, err = pgx.CollectRows(rows, scanDelivery)
 			return err
 		})

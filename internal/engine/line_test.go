@@ -54,3 +54,18 @@ func TestLockedHead(t *testing.T) {
 		t.Errorf("claimed %+v, %v; want the whole line", due, err)
 	}
 }
+
+// TestHeadAlone claims the head of a line that has failed: what is behind it stays where it is.
+func TestHeadAlone(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	m, events := waitingLine(t, db, 1)
+	line := []engine.Line{{Lane: events[0].Lane, Key: "k", Alone: true}}
+	due, waiting, err := m.ClaimDue(t.Context(), line, 10, engine.Suspects{Alone: true}, nil)
+	if err != nil || len(due) != 1 || due[0].Event.ID != events[0].ID {
+		t.Errorf("claimed %+v, %v; want the head", due, err)
+	}
+	if len(waiting) != 1 || waiting[0].Count != 3 {
+		t.Errorf("waiting: %+v; want the line", waiting)
+	}
+}

@@ -81,7 +81,7 @@ func TestPlans(t *testing.T) {
 		{
 			Name: "claim_due", Setup: claimSetup, SQL: claimDueSQL,
 			Args: func([]int64) []any {
-				return []any{worker, sub.ID, []int16{1, 2, 5}, []string{"key-1", "", "long"}, int32(64), int32(2), int32(64), true, int64(windowBytes), int64(suspectBytes), []int64{}}
+				return []any{worker, sub.ID, []int16{1, 2, 5}, []string{"key-1", "", "long"}, int32(64), int32(2), int32(64), true, int64(windowBytes), int64(suspectBytes), []int64{}, []bool{true, false, false}}
 			},
 			Want:  []string{"deliveries: Index Scan deliveries_line", "deliveries: Index Scan deliveries_due", "deliveries: Index Scan deliveries_pkey", "deliveries: Index Scan deliveries_owner"},
 			Pages: 3*8 + 3*64*8, // whatever waits behind

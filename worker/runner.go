@@ -268,6 +268,9 @@ func (r *runner) sleep(drain context.Context) {
 	if len(r.beside) > 0 {
 		wait = min(wait, lookEvery)
 	}
+	if len(r.backlog.short) > 0 {
+		wait = min(wait, time.Millisecond) // a refill leaves what it has no time for
+	}
 	if !r.owed.Empty() {
 		wait = min(wait, time.Until(r.settleAt))
 	}

@@ -117,7 +117,7 @@ func TestPages(t *testing.T) {
 	name := url.QueryEscape("mails & <more>")
 
 	s.get(t, "").check(t, "overview", 200, "mails &amp; &lt;more&gt;", "1 dead", `href="deadletters?subscription=mails`, "unserved", "Goes back to", "has yet to settle")
-	s.get(t, "subscription?name="+name).check(t, "subscription", 200, "mails &amp; &lt;more&gt;", "orders.*", ">63</i>", "nobody", "Replay", "Pause")
+	s.get(t, "subscription?name="+name).check(t, "subscription", 200, "mails &amp; &lt;more&gt;", "orders.*", ">63</i>", "no worker", "Replay", "Pause")
 	page := s.get(t, "events")
 	page.check(t, "events", 200, "stock.counted", ">71</a>", "!>1</a>", "Older")
 	s.get(t, "events?after=22").check(t, "older", 200, ">21</a>", ">1</a>", "orders.placed", "!>22</a>", "!Older", "Newest")

@@ -119,11 +119,10 @@ cross join lateral (
     limit l.take
 ) e`
 
-// fitsSQL is whether an event e may be sent: $14 is the most that it may be long.
+// fitsSQL is whether an event e may be sent: $14 is the most that it may be long. The length of a text is known without reading it, also
+// of one that is stored elsewhere, or compressed; that of headers has to be found out, and nearly all have none.
 const fitsSQL = `
-       case when pg_column_size(e.payload) + pg_column_size(e.headers) > $14::integer then false
-            when pg_column_compression(e.payload) is null and pg_column_compression(e.headers) is null then true
-            else octet_length(e.payload::text) + octet_length(e.headers::text) <= $14::integer end`
+       octet_length(e.payload::text) + case when pg_column_size(e.headers) < 64 then 0 else octet_length(e.headers::text) end <= $14::integer`
 
 // readArgs are the parameters of readSQL for some of the member's cursors.
 func (m *Member) readArgs(cursors []cursor, limit int) []any {

@@ -97,7 +97,7 @@ func TestEmpty(t *testing.T) {
 	s.subscribe(t, "mails", "orders.*")
 	s.handler.status.forget()
 	s.get(t, "").check(t, "overview", 200, "mails", "unserved", "!No subscription yet")
-	s.get(t, "deadletters").check(t, "dead letters", 200, "No dead letters", "20 by default")
+	s.get(t, "deadletters").check(t, "dead letters", 200, "No dead letters", "failed at every attempt")
 	for state, text := range map[string]string{"retrying": "Nothing to be retried", "running": "Nothing slow", "skipped": "Nothing was skipped"} {
 		s.get(t, "deadletters?state="+state).check(t, state, 200, text)
 	}

@@ -49,7 +49,7 @@ select set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan'
 
 // readSQL returns, in this order: one row about the read itself, late events, new rows.
 //
-// The plan is pinned by TestReadPlan: late events by index events_xid_id, one probe for each ended transaction that was
+// The plan is pinned by TestPlans: late events by index events_xid_id, one probe for each ended transaction that was
 // pending; new rows by index events_lane_id, one scan for each lane that ends at its limit. Two things matter:
 //   - Running transactions are filtered before the probe, or it would walk their invisible rows, a million at times.
 //   - Lanes and ids of late events are compared after the probe. As a join, the planner would scan all below a cursor.

@@ -17,7 +17,7 @@ const PageBytes = 16 << 20
 // the page is short, and Next says where to go on. With a key, only those of its lane are looked at. An unfiltered page takes a
 // few milliseconds, however large the log is.
 //
-// A time range is exact, except for statements that ran for more than a minute: see [FromTime]. An event that is committed later
+// A time range is exact, except for statements that ran for more than a minute: see [outbox.FromTime]. An event that is committed later
 // with a lower id than those that were returned is on no later page. The error for a filter or page that is not possible is
 // ErrInvalidFilter. Safe for concurrent use as far as db is.
 func ListEvents(ctx context.Context, db DB, f EventFilter, o ListOptions) (*Page[outbox.Event], error) {

@@ -15,7 +15,7 @@ import (
 // A Fate is what became of an event in one subscription.
 type Fate string
 
-// The fates of an event. Those of events with a [Delivery] are its [State], or FateBlocked.
+// The fates of an event. Those of events with a [DeliveryRow] are its [outbox.State], or FateBlocked.
 const (
 	FatePending   Fate = "pending"   // the subscription has yet to handle it, or does so right now
 	FateDelivered Fate = "delivered" // it was handled, or discarded

@@ -2,120 +2,83 @@ package admin
 
 import (
 	"context"
-	"errors"
 	"fmt"
-
-	"github.com/jackc/pgx/v5"
-
-	"github.com/signalbox-go/signalbox/internal/engine"
-	"github.com/signalbox-go/signalbox/internal/topic"
-	"github.com/signalbox-go/signalbox/outbox"
+	"time"
 )
 
-// maxReplayChunk is how many events one ReplayChunk takes, at most.
-const maxReplayChunk = 10_000
-
-// CountReplay returns how many events [Replay] would replay, and changes nothing. It looks at no more than 10,000 events and
-// estimates from there. Errors are those of Replay.
-func CountReplay(ctx context.Context, db DB, name string, f EventFilter) (n Estimate, err error) {
-	err = engine.Scanning(ctx, db, func(tx pgx.Tx) error {
-		s, err := engine.FindSubscription(ctx, tx, name)
-		if errors.Is(err, pgx.ErrNoRows) {
-			return outbox.ErrUnknownSubscription
-		}
-		if err != nil {
-			return err
-		}
-		scan, err := newScan(ctx, tx, f)
-		if err != nil {
-			return err
-		}
-		n, err = scan.count(ctx, tx, s)
-		return err
-	})
-	if err != nil {
-		return Estimate{}, fmt.Errorf("count events to replay to %q: %w", name, err)
-	}
-	return n, nil
+// ReplayOptions say where a [Replay] begins, and how fast it is. The zero value is for a new one.
+type ReplayOptions struct {
+	After    int64          // Go on after this event: the Last of a replay that was interrupted
+	Rate     int            // events a second, at most. Defaults to pausing after each chunk for as long as the chunk took
+	Progress func(Replayed) // called after each chunk. Defaults to none
 }
 
-// A Chunk is what one ReplayChunk did.
-type Chunk struct {
-	Events int   // how many it took
-	Next   int64 // the after of the chunk that follows; 0 where there is none
+// Replayed says how far a [Replay] is.
+type Replayed struct {
+	Events int64 // how many it took
+	Last   int64 // id of the last event that it took or looked at: the After that goes on
+	UpTo   int64 // id of the last event that it may take: the MaxID that goes on
 }
 
-// ReplayChunk is one step of [Replay], for callers with a pace of their own: it takes up to limit of the events that match, the
-// first ones with higher ids than after. Call it again with Next until that is 0; nothing is lost in between. A chunk may be
-// repeated.
+// Replay lets a subscription handle the events again that match a filter, up to those that were published when it began: a filter
+// without MaxID gets one. It takes only events that match the subscription's topics and that it has settled; it has yet to handle the
+// others anyway.
 //
-// limit is from 1 to 10,000. A call looks at no more than 20,000 events, so it may take fewer than limit, or none, and not be
-// the last. It returns ErrUnknownSubscription for an unknown name, and ErrInvalidFilter for an invalid filter or limit. Safe for
-// concurrent use as far as db is.
-func ReplayChunk(ctx context.Context, db DB, name string, f EventFilter, after int64, limit int) (Chunk, error) {
-	if limit < 1 || limit > maxReplayChunk {
-		return Chunk{}, fmt.Errorf("%w: limit is %d, must be 1 to %d", ErrInvalidFilter, limit, maxReplayChunk)
+// The events become deliveries, with all their attempts. One that is retrying or running already stays as it is, so repeating a part
+// is harmless; one that is dead or skipped is tried again. The events of a key are handled in order, among themselves and with the
+// unfinished ones of the key. Once their worker has noticed, new events of a key wait for them; those of other keys do not.
+// To have everything handled again, [Rewind] is faster.
+//
+// It goes in chunks, and checks ctx between them: a chunk that has begun is given 5 seconds more. When it returns an error, Replayed
+// says how far it got; what was taken stays taken. It returns ErrUnknownSubscription for an unknown name, and ErrInvalidFilter for
+// an invalid filter or option. Safe for concurrent use as far as db is.
+func Replay(ctx context.Context, db DB, name string, f EventFilter, o ReplayOptions) (Replayed, error) {
+	switch {
+	case o.Rate < 0:
+		return Replayed{}, fmt.Errorf("%w: rate is %d, must be at least 0", ErrInvalidFilter, o.Rate)
+	case o.After < 0:
+		return Replayed{}, fmt.Errorf("%w: after is %d, must be the id of an event", ErrInvalidFilter, o.After)
 	}
-	var (
-		n    int
-		last int64
-	)
-	var scanned bool // all the events that may be looked at
-	err := engine.Scanning(ctx, db, func(tx pgx.Tx) error {
-		// A rewind waits, or is over: it replaces deliveries of events that cursors are yet to pass.
-		var s engine.Subscription
-		err := tx.QueryRow(ctx, `select s.id, s.topics from outbox.subscriptions s where s.name = $1 for no key update`, name).Scan(&s.ID, &s.Topics)
-		if errors.Is(err, pgx.ErrNoRows) {
-			return outbox.ErrUnknownSubscription
-		}
+	r := Replayed{Last: o.After, UpTo: f.MaxID}
+	if f.MaxID == 0 {
+		// Without an end, it would go on for as long as events are published.
+		newest, err := ListNewestEvents(ctx, db, EventFilter{}, ListOptions{Limit: 1})
 		if err != nil {
-			return err
+			return r, fmt.Errorf("replay events to %q: %w", name, err)
 		}
-		scan, err := newScan(ctx, tx, f)
+		r.UpTo = 1 // nothing, of an empty log
+		if len(newest.Items) > 0 {
+			r.UpTo = newest.Items[0].ID
+		}
+		f.MaxID = r.UpTo
+	}
+	p := pace{rate: o.Rate, begun: time.Now()}
+	for {
+		if err := ctx.Err(); err != nil {
+			return r, fmt.Errorf("replay events to %q: %w", name, err)
+		}
+		started := time.Now()
+		chunk, err := wholeChunk(ctx, db, name, f, r.Last, p.limit())
 		if err != nil {
-			return err
+			return r, err
 		}
-		args := scan.args(max(scan.above, after), scan.upTo, scanRows, s.ID, topic.Patterns(s.Topics).Regex(), limit)
-		if err := tx.QueryRow(ctx, scan.replaySQL(), args...).Scan(&n, &last, &scanned); err != nil {
-			return err
+		r.Events += int64(chunk.Events)
+		r.Last = max(r.Last, chunk.Next)
+		if o.Progress != nil {
+			o.Progress(r)
 		}
-		_, err = tx.Exec(ctx, `select outbox.notify('`+engine.DeliveriesPayload+`') where $1`, n > 0)
-		return err
-	})
-	if err != nil {
-		return Chunk{}, fmt.Errorf("replay events to %q: %w", name, err)
+		if chunk.Next == 0 {
+			return r, nil
+		}
+		now := time.Now()
+		if err := wait(ctx, p.pause(now, r.Events, now.Sub(started))); err != nil {
+			return r, fmt.Errorf("replay events to %q: %w", name, err)
+		}
 	}
-	if n < limit && !scanned {
-		last = 0
-	}
-	return Chunk{Events: n, Next: last}, nil
 }
 
-// replaySQL takes the first $11 events of a scan that are wanted by the subscription $9 with the topics $10 and settled by
-// it. It returns how many there were, the id up to which events were taken or looked at, and whether there may be more.
-func (s *scan) replaySQL() string {
-	return `
-with cursors as materialized (` + engine.CursorsSQL + `
-    where l.subscription_id = $9
-), scanned as materialized (
-    select s.*
-    from (select s.*, s.wanted and s.topic ~ $10::text and ` + passedSQL + ` as taken
-          from (` + s.sql(false) + `) s) s
-    where s.taken or s.place = $3::integer
-    order by s.id
-    limit $11
-), replayed as (
-    insert into outbox.deliveries as d (subscription_id, event_id, lane, topic, key, payload, headers, published_at, state, due_at, decided_at)
-    select $9, s.id, s.lane, s.topic, s.key, s.payload, s.headers, s.published_at, 'retrying', clock_timestamp(), clock_timestamp()
-    from scanned s
-    where s.taken
-      -- Not left to the conflict, which would wait for who settles one of those, who may wait for others. And not a join, for
-      -- which PostgreSQL might go through all deliveries for each event.
-      and (select b.state from outbox.deliveries b where b.subscription_id = $9 and b.event_id = s.id) in ('retrying', 'running') is not true
-    on conflict (subscription_id, event_id) do update
-    set state = 'retrying', stops_key = false, suspect = false, attempt = 0, due_at = excluded.due_at, decided_at = excluded.decided_at
-    where d.state in ('dead', 'skipped')
-)
-select count(*) filter (where s.taken), coalesce(max(s.id), 0), coalesce(max(s.place), 0) = $3::integer
-from scanned s`
+func wholeChunk(ctx context.Context, db DB, name string, f EventFilter, after int64, limit int) (Chunk, error) {
+	ctx, cancel := whole(ctx)
+	defer cancel()
+	return ReplayChunk(ctx, db, name, f, after, limit)
 }

@@ -201,7 +201,7 @@ var bugs = []bug{
 	},
 	{
 		name: "no replacement", harm: "does not go on where a handler ended its goroutine with runtime.Goexit: its event runs for ever, and its key waits",
-		edits: []edit{{"worker/window.go", "	h.group.Go(func() { other.work(ctx) })\n", ""}},
+		edits: []edit{{"worker/batch.go", "	h.group.Go(func() { other.work(ctx) })\n", ""}},
 		pkg:   "./worker", run: "TestGuard",
 	},
 	{

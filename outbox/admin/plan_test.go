@@ -25,7 +25,7 @@ func TestPlans(t *testing.T) {
 			Args: func([]int64) []any {
 				return []any{sub.ID, topic.Patterns(sub.Topics).Regex(), int32(lagScan), int32(engine.Lanes)}
 			},
-			Want:  []string{"events: Index Scan events_lane_id", "events: Index Scan events_xid_id"},
+			Want:  []string{"events: Index Scan events_lane_id", "events: Index Scan events_xid_id", "held_keys: Index Scan held_keys_pkey", "held_keys: Bitmap Heap Scan"},
 			Pages: 64*8 + 3*lagScan,
 		},
 		{

@@ -149,7 +149,8 @@ func (r *runner) handleTx(ctx context.Context, jobs []job) error {
 
 // outOfTime reports whether the window has had its time: no further event of it begins.
 func (r *runner) outOfTime() bool {
-	return r.outlasts(time.Since(r.begun)) || r.paused()
+	took := time.Since(r.begun)
+	return took >= txMost*windowTime && took >= r.sub.ParkAfter || r.paused()
 }
 
 // tooLate reports whether an event does not begin any more: because the window has had its time or, where it waited behind others of its

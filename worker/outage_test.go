@@ -44,8 +44,8 @@ func TestOutageIsAConcern(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		i := slices.IndexFunc(status.Concerns, func(c admin.Concern) bool { return c.Kind == admin.ConcernFailing })
-		if i < 0 || status.At.Sub(*status.Concerns[i].Since) < 2*time.Minute || status.Subscriptions[0].Deliveries["dead"] != 0 {
+		i := slices.IndexFunc(status.Concerns, func(c admin.Concern) bool { return c.Kind == admin.ConcernBreaker })
+		if failing := status.Subscriptions[0].FailingSince; i < 0 || failing == nil || status.At.Sub(*failing) < 2*time.Minute || status.Subscriptions[0].Deliveries["dead"] != 0 {
 			t.Errorf("%s: %+v, %+v", name, status.Concerns, status.Subscriptions)
 		}
 	}

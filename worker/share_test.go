@@ -2,6 +2,7 @@ package worker_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"testing"
@@ -30,6 +31,9 @@ func TestLongLineHasAShare(t *testing.T) {
 	err = worker.HandleTx(w, worker.Subscription{Name: "s", Topics: everything}, func(ctx context.Context, tx pgx.Tx, e *worker.Event[payload]) error {
 		if e.Key != "slow" {
 			return nil
+		}
+		if e.Payload.N == 0 && e.Attempt == 1 {
+			return worker.RetryAfter(100*time.Millisecond, errors.New("so that those behind it wait"))
 		}
 		time.Sleep(work)
 		var xid string

@@ -15,6 +15,8 @@ const (
 	windowTime = time.Second
 	// windowPart is which part of that windows are sized for, and windowMost how many times that one may take before it is cut.
 	windowPart, windowMost = 2, 4
+	// txMost is the same for a window whose events run one after the other, in a transaction.
+	txMost = 2
 	// tailTime is how much a chain may have left to do when all others are done or begun.
 	tailTime = 100 * time.Millisecond
 	// dueAtOnce is how many deliveries are claimed for a turn. New events wait for them, a few milliseconds.

@@ -18,9 +18,12 @@ type job struct {
 	suspect  bool        // its last worker died while it ran
 	noted    bool        // its row has the failure already
 	failure  *failure    // nil where it succeeded, or was not called
-	behind   bool        // it was not tried: an earlier one of its key is unfinished, or the worker stops
-	chance   float64     // of its delay's jitter: what failed in one call is tried again in one; 0 until it is known
+	behind   bool        // it was not tried: an earlier one of its key is unfinished, its window is out of time, or nothing may begin
+	chance   float64     // of its delay's jitter, where it shares that with the others of a call: they are tried again in one; else 0
 	overdue  *time.Timer // of a parked one: reports a handler that ignores its timeout
+
+	decided *engine.Unfinished // what becomes of it, after the failure that was
+	cause   *failure           // decided about: see verdict
 
 	state   atomic.Int32
 	started atomic.Int64 // nanoseconds since the batch began
@@ -44,7 +47,7 @@ func (j *job) snoozed() bool {
 // done reports whether the job's event was handled.
 func (j *job) done() bool { return j.failure == nil && !j.behind }
 
-// A batch is the jobs of one turn. They are grouped in chains that run one after the other: those of one key, in their
+// A batch is the jobs of a window, or of a claim. They are grouped in chains that run one after the other: those of one key, in their
 // order. Jobs without a key run alone. Chains are linked by index, because a slice for each key would cost more than
 // handling a small event.
 type batch struct {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/signalbox-go/signalbox/internal/pgtest"
+	"github.com/signalbox-go/signalbox/outbox"
 	"github.com/signalbox-go/signalbox/outbox/admin"
 	"github.com/signalbox-go/signalbox/worker"
 )
@@ -91,5 +92,46 @@ func TestBreakerIsShown(t *testing.T) {
 				t.Errorf("the hook was told %+v", b)
 			}
 		})
+	}
+}
+
+// TestBreakerOpensWithinWindow has the first event of each key fail its only attempt, and the second succeed, all in one window: the breaker
+// opens while what became of them is recorded. What was given up by then stays so. Tried again, it would come after the later event of its key.
+func TestBreakerOpensWithinWindow(t *testing.T) {
+	t.Parallel()
+	const keys = 60
+	db := pgtest.New(t)
+	publishNumbered(t, db, 2*keys, func(i int) string { return fmt.Sprint("key-", i%keys) })
+	var mu sync.Mutex
+	second := map[string]bool{}
+	handled := 0
+	s := worker.Subscription{Name: "s", Topics: everything, Retry: worker.Retry{MaxAttempts: 1, InitialInterval: time.Millisecond}}
+	start(t, db.Pool, worker.Config{Concurrency: 5120}, s, func(_ context.Context, e *worker.Event[payload]) error { // so all are in the first window
+		mu.Lock()
+		defer mu.Unlock()
+		switch {
+		case e.Payload.N >= keys:
+			second[e.Key] = true
+			handled++
+			return nil
+		case second[e.Key]:
+			t.Errorf("%s: its first event came after its second", e.Key)
+			return nil
+		}
+		return errors.New("not this one")
+	})
+	eventually(t, 30*time.Second, "all is settled", func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return handled == keys && settledAll(t, db.Pool)
+	})
+	dead := 0
+	for _, r := range rows(t, db) {
+		if r.State == string(outbox.Dead) {
+			dead++
+		}
+	}
+	if dead != keys {
+		t.Errorf("%d of %d are dead letters", dead, keys)
 	}
 }

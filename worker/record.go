@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"math/rand/v2"
 	"time"
@@ -22,8 +23,8 @@ func (r *runner) record(ctx context.Context, j *job) {
 		return
 	}
 	u := r.verdict(ctx, j)
-	untried := u != nil && u.Failure == nil && !j.snoozed()
-	if j.delivery && !j.counted && untried {
+	idle := u != nil && u.Failure == nil && !j.snoozed() // it was not tried, or told to stop
+	if j.delivery && !j.counted && idle {
 		return // it did not get to run, and its row does not say that it does
 	}
 	if r.sub.many == nil || r.sub.solo { // a batch is one attempt: see call
@@ -46,7 +47,7 @@ func (r *runner) record(ctx context.Context, j *job) {
 	id, now := lineID{j.event.Lane, j.event.Key}, time.Now()
 	r.owes(now)
 	blocks := r.blocks(u)
-	if !j.delivery && untried {
+	if !j.delivery && idle {
 		r.putOff(j.event)
 		return
 	}
@@ -95,14 +96,30 @@ func (r *runner) recordParked(ctx context.Context, j *job) {
 	}
 }
 
-// verdict says what becomes of a job whose handler has returned, or which was not tried: nil when its event is delivered.
+// verdict says what becomes of a job whose handler has returned, or which was not tried: nil when its event is delivered. What becomes of a
+// failure is decided once, since those behind it in its key go on by it or do not: the breaker may open, or the worker stop, before it
+// is recorded.
 func (r *runner) verdict(ctx context.Context, j *job) *engine.Unfinished {
-	if j.done() {
+	switch {
+	case j.done():
 		return nil
+	case j.behind:
+		return untried(j)
+	case j.decided == nil || j.cause != j.failure:
+		j.decided, j.cause = r.decide(ctx, j), j.failure
 	}
-	u := &engine.Unfinished{Event: *j.event, State: outbox.Retrying, Attempt: j.attempt - 1}
-	if j.behind || ctx.Err() != nil {
-		return u // not tried, or told to stop: that is no attempt
+	return j.decided
+}
+
+func untried(j *job) *engine.Unfinished {
+	return &engine.Unfinished{Event: *j.event, State: outbox.Retrying, Attempt: j.attempt - 1}
+}
+
+// decide says what becomes of a job that has failed.
+func (r *runner) decide(ctx context.Context, j *job) *engine.Unfinished {
+	u := untried(j)
+	if ctx.Err() != nil {
+		return u // told to stop: that is no attempt
 	}
 	u.Attempt = j.attempt
 	o, f := j.failure.outcome, j.failure
@@ -118,10 +135,7 @@ func (r *runner) verdict(ctx context.Context, j *job) *engine.Unfinished {
 	case o != nil:
 		u.Delay = o.delay
 	default:
-		if j.chance == 0 {
-			j.chance = rand.Float64()
-		}
-		u.Delay, f = f.delay(r.sub.Retry, j.attempt, j.chance)
+		u.Delay, f = f.delay(r.sub.Retry, j.attempt, cmp.Or(j.chance, rand.Float64()))
 	}
 	u.Failure = &outbox.Failure{Attempt: j.attempt, At: time.Now().UTC(), Worker: r.worker, Error: f.text}
 	return u

@@ -236,7 +236,7 @@ func (r *runner) notePause(j *job) {
 		return
 	}
 	now := time.Now()
-	until := now.Add(j.failure.outcome.delay).UnixNano()
+	until := now.Add(min(j.failure.outcome.delay, never)).UnixNano() // nanoseconds end with the year 2262
 	for {
 		before := r.pausedUntil.Load()
 		if until <= before {

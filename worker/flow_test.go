@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -97,6 +98,22 @@ func TestPauseFor(t *testing.T) {
 	}
 	if n := refused.Load(); n > 10*4 {
 		t.Errorf("%d calls were refused", n)
+	}
+}
+
+// TestPauseForEver has a handler pause for longer than clocks count: nothing else begins, and both events wait.
+func TestPauseForEver(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	publishNumbered(t, db, 2, func(int) string { return "" })
+	var calls atomic.Int64
+	start(t, db.Pool, worker.Config{Concurrency: 1}, worker.Subscription{Name: "s", Topics: everything}, func(context.Context, *worker.Event[payload]) error {
+		calls.Add(1)
+		return worker.PauseFor(math.MaxInt64, nil)
+	})
+	eventually(t, 20*time.Second, "both wait", func() bool { return len(rows(t, db)) == 2 })
+	if n := calls.Load(); n != 1 {
+		t.Errorf("%d calls", n)
 	}
 }
 

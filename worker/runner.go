@@ -119,8 +119,8 @@ func (r *runner) run(drain, ctx context.Context) error {
 		if err := r.judge(ctx); err != nil {
 			return err
 		}
-		mayRead := r.mayRead()
-		if (!read || !mayRead) && len(due) == 0 {
+		reads := read && r.mayRead()
+		if !reads && len(due) == 0 {
 			if r.settleIsDue() {
 				if err := r.settle(ctx); err != nil {
 					return err
@@ -129,15 +129,11 @@ func (r *runner) run(drain, ctx context.Context) error {
 			r.sleep(drain)
 			continue
 		}
-		if !mayRead {
-			if _, err = r.turn(ctx, false, due); err != nil {
-				return err
-			}
-			continue
-		}
-		if read, err = r.turn(ctx, read, due); err != nil {
+		more, err := r.turn(ctx, reads, due)
+		if err != nil {
 			return err
 		}
+		read = more || read && !reads
 	}
 }
 

@@ -45,7 +45,7 @@ func (r *runner) turn(ctx context.Context, read bool, due []engine.Line) (more b
 	if r.breaker.open() {
 		r.putBack() // it was sized for better times
 	}
-	window, ahead := &engine.Window{}, r.ahead != nil
+	window, ahead := &engine.Window{}, read && r.ahead != nil // else it waits: what is handled must be owed
 	switch {
 	case ahead:
 		window = r.ahead.window

@@ -183,7 +183,7 @@ func worst(list []admin.SubscriptionStatus) string {
 }
 
 // load fills in what matches.
-func (p *deadLettersPage) load(ctx context.Context, db admin.DB, q url.Values, after int64) error {
+func (p *deadLettersPage) load(ctx context.Context, db outbox.Database, q url.Values, after int64) error {
 	filter, err := p.filter()
 	if err != nil {
 		return err

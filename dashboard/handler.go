@@ -13,7 +13,6 @@ import (
 
 	"github.com/signalbox-go/signalbox/internal/guard"
 	"github.com/signalbox-go/signalbox/outbox"
-	"github.com/signalbox-go/signalbox/outbox/admin"
 )
 
 // Config holds the options of a Handler. Its zero value works, and lets everybody in: set a Token, or a User and a Password,
@@ -58,7 +57,7 @@ const (
 
 // A Handler serves the dashboard. Safe for concurrent use.
 type Handler struct {
-	db     admin.DB
+	db     outbox.Database
 	config Config
 	access access
 	router http.Handler
@@ -76,7 +75,7 @@ type Handler struct {
 //
 // The streams that keep pages up to date stay open while they are watched: let the server call Close when it shuts
 // down, with server.RegisterOnShutdown(h.Close).
-func NewHandler(db admin.DB, config Config) (*Handler, error) {
+func NewHandler(db outbox.Database, config Config) (*Handler, error) {
 	switch {
 	case config.Token != "" && len(config.Token) < minToken:
 		return nil, fmt.Errorf("%w: Token has %d bytes, at least %d are needed", ErrInvalidConfig, len(config.Token), minToken)

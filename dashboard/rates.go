@@ -128,7 +128,7 @@ type cached struct {
 }
 
 // get returns a Status that is no older than half of the time between two looks. The caller must not change it.
-func (c *cached) get(ctx context.Context, db admin.DB, every time.Duration) (*admin.Status, error) {
+func (c *cached) get(ctx context.Context, db outbox.Database, every time.Duration) (*admin.Status, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.status != nil && time.Since(c.at) < every/2 {

@@ -86,9 +86,17 @@ type deliveryPage struct {
 	Done       bool                `json:"done"`
 }
 
+// checkLimit refuses a --limit that no list has.
+func checkLimit(n int) error {
+	if n < 1 || n > 1000 {
+		return &cli.UsageError{Err: fmt.Errorf("--limit is %d, 1 to 1000 are possible", n)}
+	}
+	return nil
+}
+
 func (l *deliveriesListCommand) Run(ctx context.Context, c *console) error {
-	if l.Limit < 1 || l.Limit > 1000 {
-		return &cli.UsageError{Err: fmt.Errorf("--limit is %d, 1 to 1000 are possible", l.Limit)}
+	if err := checkLimit(l.Limit); err != nil {
+		return err
 	}
 	pool, err := open(ctx, l.Database)
 	if err != nil {

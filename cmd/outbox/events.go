@@ -97,8 +97,8 @@ type eventPage struct {
 // page returns a full page, however many of the library's that takes: each looks at a bounded part of the log. It ends early where its
 // events are long.
 func (l *eventsListCommand) page(ctx context.Context, pool *database) (*eventPage, error) {
-	if l.Limit < 1 || l.Limit > 1000 {
-		return nil, &cli.UsageError{Err: fmt.Errorf("--limit is %d, 1 to 1000 are possible", l.Limit)}
+	if err := checkLimit(l.Limit); err != nil {
+		return nil, err
 	}
 	list := admin.ListEvents
 	if l.Newest {

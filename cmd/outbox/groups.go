@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/signalbox-go/signalbox/internal/cli"
+	"github.com/signalbox-go/signalbox/outbox"
 	"github.com/signalbox-go/signalbox/outbox/admin"
 )
 
@@ -41,8 +42,8 @@ type deliveryGroups struct {
 }
 
 func (g *deliveriesGroupsCommand) Run(ctx context.Context, c *console) error {
-	if g.Limit < 1 || g.Limit > 1000 {
-		return &cli.UsageError{Err: fmt.Errorf("--limit is %d, 1 to 1000 are possible", g.Limit)}
+	if err := checkLimit(g.Limit); err != nil {
+		return err
 	}
 	pool, err := open(ctx, g.Database)
 	if err != nil {
@@ -78,7 +79,7 @@ func (g *deliveriesGroupsCommand) Run(ctx context.Context, c *console) error {
 const mostGroups = 20_000
 
 // groupDeliveries adds up what search after search finds.
-func groupDeliveries(ctx context.Context, db admin.DB, f admin.DeliveryFilter) (deliveryGroups, error) {
+func groupDeliveries(ctx context.Context, db outbox.Database, f admin.DeliveryFilter) (deliveryGroups, error) {
 	var all deliveryGroups
 	byError := map[string]admin.DeliveryGroup{}
 	for after := int64(0); ; {

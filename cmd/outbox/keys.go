@@ -46,8 +46,8 @@ type keyPage struct {
 }
 
 func (l *keysListCommand) Run(ctx context.Context, c *console) error {
-	if l.Limit < 1 || l.Limit > 1000 {
-		return &cli.UsageError{Err: fmt.Errorf("--limit is %d, 1 to 1000 are possible", l.Limit)}
+	if err := checkLimit(l.Limit); err != nil {
+		return err
 	}
 	pool, err := open(ctx, l.Database)
 	if err != nil {

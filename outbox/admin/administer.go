@@ -94,7 +94,7 @@ func (e *ServedError) Error() string {
 // With force, it deletes the subscription even then. Its workers notice with their next settle, and join again: one that names
 // the subscription's topics creates it anew, and one that does not ends with ErrUnknownSubscription. What they were handling
 // meanwhile may or may not have been handled.
-func DeleteSubscription(ctx context.Context, db DB, name string, force bool) error {
+func DeleteSubscription(ctx context.Context, db outbox.Database, name string, force bool) error {
 	err := pgx.BeginTxFunc(ctx, db, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
 		// First the fence, as in an eviction: it waits for settles in flight. They need the subscription's row.
 		if _, err := tx.Exec(ctx, `

@@ -45,7 +45,7 @@ order by l.waiting desc, l.head`
 // ListBlockedKeys returns the keys of a subscription that have unfinished events, those with the longest lines first, up to limit.
 // It looks at no more than 10,000 deliveries, so it has no pages. It returns ErrUnknownSubscription for an unknown name. Safe for
 // concurrent use as far as db is.
-func ListBlockedKeys(ctx context.Context, db DB, name string, limit int) (list []BlockedKey, err error) {
+func ListBlockedKeys(ctx context.Context, db outbox.Database, name string, limit int) (list []BlockedKey, err error) {
 	err = engine.Scanning(ctx, db, func(tx pgx.Tx) error {
 		rows, _ := tx.Query(ctx, blockedKeysSQL, name, BoundedCount, limit)
 		if list, err = pgx.CollectRows(rows, pgx.RowToStructByPos[BlockedKey]); err != nil || len(list) > 0 {

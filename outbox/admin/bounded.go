@@ -17,7 +17,7 @@ const BoundedCount = 10_000
 // GetBoundedStatus is [GetStatus] for callers that ask again and again: it costs about the same however many deliveries there are. It counts
 // the deliveries in a state up to BoundedCount; a higher number is a lower bound, retrying and [Blocked] together. Oldest is then the
 // oldest of those that it counted. Safe for concurrent use as far as db is.
-func GetBoundedStatus(ctx context.Context, db DB) (*Status, error) {
+func GetBoundedStatus(ctx context.Context, db outbox.Database) (*Status, error) {
 	return readStatus(ctx, db, func(id int32, s *SubscriptionStatus) error {
 		return engine.Scanning(ctx, db, func(tx pgx.Tx) error {
 			rows, _ := tx.Query(ctx, boundedSQL, id, BoundedCount+1)

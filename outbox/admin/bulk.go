@@ -8,12 +8,6 @@ import (
 	"github.com/signalbox-go/signalbox/outbox"
 )
 
-// DB is a pool or a connection of pgx. Functions that take an outbox.DB instead also work in a transaction.
-type DB interface {
-	outbox.DB
-	outbox.Beginner
-}
-
 // A Decision decides about the deliveries that match a filter, and returns how many there were: [RetryDeliveries],
 // [DiscardDeliveries], or a function that calls [SkipDeliveries] with a reason.
 type Decision func(ctx context.Context, db outbox.DB, f DeliveryFilter) (int64, error)
@@ -26,7 +20,7 @@ type Decision func(ctx context.Context, db outbox.DB, f DeliveryFilter) (int64, 
 // decided, and the number says how many that is; the same call does the rest. It returns ErrUnknownSubscription for an unknown
 // subscription, and ErrInvalidFilter for an invalid filter. Safe for concurrent use as far as db is. To have all or nothing, call
 // the decision itself.
-func DecideInChunks(ctx context.Context, db DB, f DeliveryFilter, decide Decision) (n int64, err error) {
+func DecideInChunks(ctx context.Context, db outbox.Database, f DeliveryFilter, decide Decision) (n int64, err error) {
 	if err := f.check(); err != nil {
 		return 0, err
 	}
@@ -55,7 +49,7 @@ func DecideInChunks(ctx context.Context, db DB, f DeliveryFilter, decide Decisio
 }
 
 // decideChunk decides about the next deliveries, and returns the after of the next chunk, 0 where there is none.
-func decideChunk(ctx context.Context, db DB, f DeliveryFilter, decide Decision, after int64) (n, next int64, err error) {
+func decideChunk(ctx context.Context, db outbox.Database, f DeliveryFilter, decide Decision, after int64) (n, next int64, err error) {
 	ctx, cancel := whole(ctx)
 	defer cancel()
 	found, err := ListDeliveryGroups(ctx, db, f, after, bulkChunk)

@@ -32,7 +32,7 @@ func TestListsAreBounded(t *testing.T) {
 		}
 		return n
 	}
-	for newest, list := range map[bool]func(context.Context, admin.DB, admin.EventFilter, admin.ListOptions) (*admin.Page[outbox.Event], error){
+	for newest, list := range map[bool]func(context.Context, outbox.Database, admin.EventFilter, admin.ListOptions) (*admin.Page[outbox.Event], error){
 		false: admin.ListEvents, true: admin.ListNewestEvents,
 	} {
 		seen := map[int64]bool{}

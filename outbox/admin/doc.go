@@ -9,7 +9,7 @@
 //   - What operators type: [ParseTime], [ParsePosition].
 //
 // Lists return a [Page] at a time. Functions that name a subscription return [outbox.ErrUnknownSubscription] where there is none of that
-// name, never an empty answer. Functions that take an outbox.DB also work in a transaction; the others take a [DB], a pool or a
+// name, never an empty answer. Functions that take an outbox.DB also work in a transaction; the others take an outbox.Database, a pool or a
 // connection, and begin their own.
 //
 // What a function takes for db is about the default outbox. For another, give it what its DB method returns: see outbox.In.

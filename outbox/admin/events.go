@@ -20,12 +20,12 @@ const PageBytes = 16 << 20
 // A time range is exact, except for statements that ran for more than a minute: see [outbox.FromTime]. An event that is committed later
 // with a lower id than those that were returned is on no later page. The error for a filter or page that is not possible is
 // ErrInvalidFilter. Safe for concurrent use as far as db is.
-func ListEvents(ctx context.Context, db DB, f EventFilter, o ListOptions) (*Page[outbox.Event], error) {
+func ListEvents(ctx context.Context, db outbox.Database, f EventFilter, o ListOptions) (*Page[outbox.Event], error) {
 	return listEvents(ctx, db, f, o, false)
 }
 
 // ListNewestEvents is [ListEvents] with the newest events first: its pages go back in the log.
-func ListNewestEvents(ctx context.Context, db DB, f EventFilter, o ListOptions) (*Page[outbox.Event], error) {
+func ListNewestEvents(ctx context.Context, db outbox.Database, f EventFilter, o ListOptions) (*Page[outbox.Event], error) {
 	return listEvents(ctx, db, f, o, true)
 }
 

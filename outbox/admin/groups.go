@@ -32,7 +32,7 @@ type DeliveryGroup struct {
 // to limit groups, and as many of their ids, from 1 on. So it takes some milliseconds, however many there are and however few match;
 // only to find those that are retrying or blocked, it passes all deliveries of the subscription. It returns ErrUnknownSubscription for an
 // unknown subscription, and ErrInvalidFilter for an invalid filter. Safe for concurrent use as far as db is.
-func ListDeliveryGroups(ctx context.Context, db DB, f DeliveryFilter, after int64, limit int) (*DeliveryGroups, error) {
+func ListDeliveryGroups(ctx context.Context, db outbox.Database, f DeliveryFilter, after int64, limit int) (*DeliveryGroups, error) {
 	args, err := f.args(after, scanRows, limit)
 	if err != nil {
 		return nil, err

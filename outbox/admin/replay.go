@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"github.com/signalbox-go/signalbox/outbox"
 )
 
 // ReplayOptions say where a [Replay] begins, and how fast it is. The zero value is for a new one.
@@ -32,7 +34,7 @@ type Replayed struct {
 // It goes in chunks, and checks ctx between them: a chunk that has begun is given 5 seconds more. When it returns an error, Replayed
 // says how far it got; what was taken stays taken. It returns ErrUnknownSubscription for an unknown name, and ErrInvalidFilter for
 // an invalid filter or option. Safe for concurrent use as far as db is.
-func Replay(ctx context.Context, db DB, name string, f EventFilter, o ReplayOptions) (Replayed, error) {
+func Replay(ctx context.Context, db outbox.Database, name string, f EventFilter, o ReplayOptions) (Replayed, error) {
 	switch {
 	case o.Rate < 0:
 		return Replayed{}, fmt.Errorf("%w: rate is %d, must be at least 0", ErrInvalidFilter, o.Rate)
@@ -77,7 +79,7 @@ func Replay(ctx context.Context, db DB, name string, f EventFilter, o ReplayOpti
 	}
 }
 
-func wholeChunk(ctx context.Context, db DB, name string, f EventFilter, after int64, limit int) (Chunk, error) {
+func wholeChunk(ctx context.Context, db outbox.Database, name string, f EventFilter, after int64, limit int) (Chunk, error) {
 	ctx, cancel := whole(ctx)
 	defer cancel()
 	return ReplayChunk(ctx, db, name, f, after, limit)

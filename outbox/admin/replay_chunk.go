@@ -17,7 +17,7 @@ const maxReplayChunk = 10_000
 
 // CountReplay returns how many events [Replay] would replay, and changes nothing. It looks at no more than 10,000 events and
 // estimates from there. Errors are those of Replay.
-func CountReplay(ctx context.Context, db DB, name string, f EventFilter) (n Estimate, err error) {
+func CountReplay(ctx context.Context, db outbox.Database, name string, f EventFilter) (n Estimate, err error) {
 	err = engine.Scanning(ctx, db, func(tx pgx.Tx) error {
 		s, err := engine.FindSubscription(ctx, tx, name)
 		if errors.Is(err, pgx.ErrNoRows) {
@@ -52,7 +52,7 @@ type Chunk struct {
 // limit is from 1 to 10,000. A call looks at no more than 20,000 events, so it may take fewer than limit, or none, and not be
 // the last. It returns ErrUnknownSubscription for an unknown name, and ErrInvalidFilter for an invalid filter or limit. Safe for
 // concurrent use as far as db is.
-func ReplayChunk(ctx context.Context, db DB, name string, f EventFilter, after int64, limit int) (Chunk, error) {
+func ReplayChunk(ctx context.Context, db outbox.Database, name string, f EventFilter, after int64, limit int) (Chunk, error) {
 	if limit < 1 || limit > maxReplayChunk {
 		return Chunk{}, fmt.Errorf("%w: limit is %d, must be 1 to %d", ErrInvalidFilter, limit, maxReplayChunk)
 	}

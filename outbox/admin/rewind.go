@@ -19,7 +19,7 @@ type Estimate struct {
 }
 
 // CountRewind returns how many events [Rewind] would replay, and changes nothing. Errors are those of Rewind.
-func CountRewind(ctx context.Context, db DB, name string, to outbox.Position) (n Estimate, err error) {
+func CountRewind(ctx context.Context, db outbox.Database, name string, to outbox.Position) (n Estimate, err error) {
 	err = engine.Scanning(ctx, db, func(tx pgx.Tx) error {
 		n, _, err = planRewind(ctx, tx, name, to)
 		return err
@@ -64,7 +64,7 @@ func planRewind(ctx context.Context, tx pgx.Tx, name string, to outbox.Position)
 //
 // A subscription rewinds only: Rewind returns ErrInvalidPosition for FromNow, and for an id beyond the log's end. It returns
 // ErrUnknownSubscription for an unknown name. Safe for concurrent use as far as db is.
-func Rewind(ctx context.Context, db DB, name string, to outbox.Position) (n Estimate, err error) {
+func Rewind(ctx context.Context, db outbox.Database, name string, to outbox.Position) (n Estimate, err error) {
 	err = engine.Scanning(ctx, db, func(tx pgx.Tx) error {
 		if err := engine.KeepLog(ctx, tx); err != nil {
 			return err

@@ -18,7 +18,7 @@ import (
 // Topics are exact names, or patterns with * for one token and > for the rest. It returns ErrInvalidSubscription for an invalid
 // name or topic and for no topics, ErrInvalidPosition for a position beyond the log's end, and a *TopicsError where the
 // subscription exists with other topics. Any number of processes may call it at once.
-func CreateSubscription(ctx context.Context, db DB, name string, topics []string, start outbox.Position) (bool, error) {
+func CreateSubscription(ctx context.Context, db outbox.Database, name string, topics []string, start outbox.Position) (bool, error) {
 	if len(topics) == 0 {
 		return false, fmt.Errorf("create subscription %q: %w: it has no topics", name, outbox.ErrInvalidSubscription)
 	}

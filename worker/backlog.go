@@ -35,12 +35,12 @@ type line struct {
 	refilledAt time.Time
 }
 
-// A lane with more than heldAbove stuck deliveries is not read further until there are fewer than heldBelow: a key is held long before,
+// A lane with more than fullAbove stuck deliveries is not read further until there are fewer than fullBelow: a key is held long before,
 // so these are of many keys, or of none, and their number must have a bound: a million for a subscription. A bulk retry holds no
 // lane: it is worked beside new events, however large.
 const (
-	heldAbove = 1_000_000 / engine.Lanes
-	heldBelow = heldAbove / 2
+	fullAbove = 1_000_000 / engine.Lanes
+	fullBelow = fullAbove / 2
 )
 
 func newBacklog() *backlog { return &backlog{lines: map[lineID]*line{}, short: map[lineID]*line{}} }
@@ -186,15 +186,15 @@ func (b *backlog) dueLines(now time.Time, limit int) []engine.Line {
 // nextDue returns when to look again, or false when there is nothing to wait for.
 func (b *backlog) nextDue() (time.Time, bool) { return b.next, len(b.lines) > 0 }
 
-// hold sets which lanes are not read further, and reports whether some may be again.
-func (b *backlog) hold(held map[int16]bool) bool {
+// full sets which lanes are not read further, and reports whether some may be again.
+func (b *backlog) full(lanes map[int16]bool) bool {
 	freed := false
 	for lane, n := range b.lanes {
 		switch {
-		case n > heldAbove:
-			held[int16(lane)] = true
-		case n < heldBelow && held[int16(lane)]:
-			delete(held, int16(lane))
+		case n > fullAbove:
+			lanes[int16(lane)] = true
+		case n < fullBelow && lanes[int16(lane)]:
+			delete(lanes, int16(lane))
 			freed = true
 		}
 	}

@@ -188,7 +188,7 @@ func (r *runner) rebalance(ctx context.Context, free bool) (bool, error) {
 			return false, err
 		}
 		r.backlog.load(lines)
-		r.backlog.hold(r.member.Held)
+		r.backlog.full(r.member.Full)
 		r.trusted = 1
 		r.log.Info("claimed lanes", "claimed", len(claimed), "owned", owned+len(claimed), "suspect", r.member.Suspect)
 		return true, nil
@@ -208,7 +208,7 @@ func (r *runner) reloadIsDue(busy bool) bool {
 }
 
 // reload looks at the deliveries in its lanes anew, because somebody else has changed some: retried dead letters, or
-// discarded what a key waits for. It reports whether lanes that were held may be read again.
+// discarded what a key waits for. It reports whether lanes that were full may be read again.
 func (r *runner) reload(ctx context.Context) (bool, error) {
 	if err := r.settle(ctx); err != nil {
 		return false, err
@@ -227,7 +227,7 @@ func (r *runner) reload(ctx context.Context) (bool, error) {
 	for j := range r.openJobs() {
 		r.occupy(j)
 	}
-	return r.backlog.hold(r.member.Held), nil
+	return r.backlog.full(r.member.Full), nil
 }
 
 // occupy has the line of a job wait until that has ended, whatever the database says of it: what runs may have been discarded. So it

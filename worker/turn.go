@@ -103,7 +103,7 @@ func (r *runner) turn(ctx context.Context, read bool, due []engine.Line) (more b
 		return false, err
 	}
 	// What was read ahead began before the last wake-up that was taken: only another read may end in sleep.
-	return r.backlog.hold(r.member.Held) || window.More() || ahead, nil
+	return r.backlog.full(r.member.Full) || window.More() || ahead, nil
 }
 
 // jobs lists what is to be handled: deliveries, and the window's events but for those behind an unfinished one of their key,

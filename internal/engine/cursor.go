@@ -106,13 +106,13 @@ func advance(cursors []cursor, r reading) []cursor {
 }
 
 // unread reports whether a read could find anything, given what a later statement saw: also that the head is behind a cursor.
-func unread(cursors []cursor, s snapshot, head int64, held map[int16]bool) bool {
+func unread(cursors []cursor, s snapshot, head int64, full map[int16]bool) bool {
 	for _, c := range cursors {
 		if len(c.late) > 0 || len(c.pending.without(s.unseen(everything))) > 0 {
 			return true
 		}
 		for i, lane := range c.lanes {
-			if head < c.after[i] || head > c.after[i] && !held[lane] {
+			if head < c.after[i] || head > c.after[i] && !full[lane] {
 				return true
 			}
 		}

@@ -211,8 +211,8 @@ func TestFirstAttemptsOfTheDead(t *testing.T) {
 	}
 }
 
-// TestHeldLane holds a lane while others move on: nothing of it is passed, and it comes once the lane is free again.
-func TestHeldLane(t *testing.T) {
+// TestFullLane holds a lane while others move on: nothing of it is passed, and it comes once the lane is free again.
+func TestFullLane(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	db := pgtest.New(t)
@@ -220,16 +220,16 @@ func TestHeldLane(t *testing.T) {
 	m, _ := enginetest.Member(t, db, s)
 	enginetest.Publish(t, db.Pool, "held")
 	held := enginetest.Settle(t, m, 1)[0].Lane
-	m.Held[held] = true
+	m.Full[held] = true
 	enginetest.Publish(t, db.Pool, "held")
 	for range engine.Lanes {
 		enginetest.Publish(t, db.Pool, "") // one for each lane
 	}
 	enginetest.Settle(t, m, engine.Lanes-1)
 	if w, err := m.Read(ctx, 100); err != nil || w.More() {
-		t.Errorf("a held lane keeps its reader busy (%v)", err)
+		t.Errorf("a full lane keeps its reader busy (%v)", err)
 	}
-	delete(m.Held, held)
+	delete(m.Full, held)
 	for _, e := range enginetest.Settle(t, m, 2) {
 		if e.Lane != held {
 			t.Errorf("event %d is of lane %d", e.ID, e.Lane)

@@ -21,8 +21,8 @@ const Lanes = 64
 // All its statements go over one connection. When that breaks, the server may have lost history, so nothing that was
 // read over it may be settled: leave, and join again. A Member is not safe for concurrent use.
 type Member struct {
-	// Held lists lanes that are not read further for now, because they have too many unfinished deliveries.
-	Held map[int16]bool
+	// Full lists lanes that are not read further for now, because they have too many unfinished deliveries.
+	Full map[int16]bool
 
 	// Suspect is set when the last owner of a claimed lane died. The next window, which may kill this one too, must be settled
 	// with all its events as Running before their handlers start; that clears it.
@@ -49,7 +49,7 @@ type Member struct {
 // nothing until it claims. The connection is the member's alone from here on.
 func NewMember(conn naming.Conn, worker int64, s Subscription) *Member {
 	return &Member{
-		Held: map[int16]bool{}, conn: conn, worker: worker, subscription: s.ID, topics: s.Topics, floor: s.floor,
+		Full: map[int16]bool{}, conn: conn, worker: worker, subscription: s.ID, topics: s.Topics, floor: s.floor,
 		hot: map[int16]bool{}, filter: topic.Patterns(s.Topics).Like(),
 	}
 }
@@ -74,7 +74,7 @@ func lanesOf(cursors []cursor) int {
 }
 
 // Unread reports whether a read could find anything, given what a heartbeat saw.
-func (m *Member) Unread(p Pulse) bool { return unread(m.cursors, p.snapshot, p.head, m.Held) }
+func (m *Member) Unread(p Pulse) bool { return unread(m.cursors, p.snapshot, p.head, m.Full) }
 
 // fenceSQL locks the member's row until the transaction ends, against an eviction; without the row, the worker has
 // been evicted, and the statement fails.

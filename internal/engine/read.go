@@ -164,7 +164,7 @@ func (m *Member) readArgs(cursors []cursor, limit int) []any {
 			// and a sudden burst in all lanes stays bounded.
 			n := max(1, limit/total)
 			switch {
-			case catchingUp || m.Held[lane]:
+			case catchingUp || m.Full[lane]:
 				n = 0
 			case m.hot[lane]:
 				n = max(1, limit/hot)

@@ -132,9 +132,9 @@ var bugs = []bug{
 		pkg:   "./internal/engine", run: "TestBell",
 	},
 	{
-		name: "held lane passes", harm: "moves the cursor of a lane that is not read along with the others: loses its events",
+		name: "full lane passes", harm: "moves the cursor of a lane that is not read along with the others: loses its events",
 		edits: []edit{{"internal/engine/collect.go", "			got.stopped[lane] = after[i]\n", ""}},
-		pkg:   "./internal/engine", run: "TestHeldLane",
+		pkg:   "./internal/engine", run: "TestFullLane",
 	},
 	{
 		name: "window not put back", harm: "forgets a window that was read ahead when lanes change hands: loses its events",

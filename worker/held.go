@@ -19,7 +19,7 @@ const (
 	refillLooks = 10_000
 )
 
-// putOff notes that an event of a window waits behind others of its key, or was not begun in time: in a delivery or, where its key has
+// putOff notes that an event of a window waits behind others of its key, or was not begun: in a delivery or, where its key has
 // enough of them, in the log. Only an event that was new to the cursor begins a hold: so nothing of its key that is later was ever
 // settled. One that was late, and is earlier than the hold, becomes a delivery however many there are.
 func (r *runner) putOff(e *engine.Event) {

@@ -242,8 +242,8 @@ func (r *runner) halve(ctx context.Context, jobs []*job) bool {
 	return false
 }
 
-// again reports whether an event has failed before, or its worker died while it ran: then it comes alone, to spare the others. One
-// that only waited behind such an event is treated as those of a window. An event that comes again is the first of its key in a turn.
+// again reports whether an event has failed before, or its worker died while it ran: then it does not come with those of a window, to
+// spare them. One that only waited behind such an event is treated as those of a window. An event that comes again is the first of its key in a turn.
 func (j *job) again() bool { return j.delivery && (j.attempt > 1 || j.suspect) }
 
 // stopsKey reports whether those of its key have to wait for a job that has failed.

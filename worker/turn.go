@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	// windowTime is how long a window may take to handle. A crash repeats about that much.
+	// windowTime is what the time of windows is measured in: how long one should take to handle at most. A crash repeats about that much.
 	windowTime = time.Second
 	// windowPart is which part of that windows are sized for, and windowMost how many times that one may take before it is cut.
 	windowPart, windowMost = 2, 4

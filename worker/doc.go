@@ -24,7 +24,7 @@
 // # Flow control
 //
 // With Handle, a key holds up nothing but itself. What is behind a slow or failed event of its key waits, as deliveries and, beyond 100 of
-// them, in the log. Windows go on, and end after about a second, however many events one key has.
+// them, in the log. Windows go on without a key that would take longer than the others, however many events it has.
 //
 // When nearly all attempts fail, what handlers call is taken to be down: the circuit breaker of Subscription.BreakerAfter opens. Little is
 // read and tried then, and attempts that fail are not counted, so an outage makes no dead letters.

@@ -74,7 +74,7 @@ func HandleBatch[T any](w *Worker, s Subscription, handler func(ctx context.Cont
 // outside this database are at least once, as with [Handle].
 //
 // The events of a window share the transaction, one after the other. If one of them fails, its writes are undone; those of the others
-// take effect. No event begins when the window has taken a second, or ParkAfter if that is longer: it is handled later. But a handler
+// take effect. No event begins when the window has taken 2s, or ParkAfter if that is longer: it is handled later. But a handler
 // that runs is never parked, so keep handlers short.
 func HandleTx[T any](w *Worker, s Subscription, handler func(ctx context.Context, tx pgx.Tx, e *Event[T]) error) error {
 	r := registration{Subscription: s, tx: true, solo: true}

@@ -21,6 +21,7 @@ const (
 	skip
 	snooze
 	pause
+	outage
 )
 
 func (o *outcome) Error() string {
@@ -33,6 +34,8 @@ func (o *outcome) Error() string {
 		return fmt.Sprintf("snoozed for %v", o.delay)
 	case pause:
 		return fmt.Sprintf("pause for %v: %v", o.delay, o.cause)
+	case outage:
+		return fmt.Sprintf("outage: %v", o.cause)
 	default:
 		return fmt.Sprintf("skipped: %v", o.cause)
 	}
@@ -59,6 +62,11 @@ func Snooze(d time.Duration) error {
 func PauseFor(d time.Duration, cause error) error {
 	return &outcome{kind: pause, delay: max(0, d), cause: orUnknown(cause)}
 }
+
+// Outage returns an error that says that what the handler calls is away, or refuses everybody: wrong credentials, an unknown stream. It is
+// not the event's fault: no attempt is used up, and the subscription's breaker opens at once. See Subscription.BreakerAfter. cause is
+// recorded as the reason and may be nil.
+func Outage(cause error) error { return &outcome{kind: outage, cause: orUnknown(cause)} }
 
 // DeadLetter returns an error that makes the event a dead letter at once, without further attempts. It is kept until it is retried,
 // skipped or discarded. cause is recorded as the reason and may be nil.

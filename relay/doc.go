@@ -1,0 +1,2 @@
+// Package relay sends the events of an outbox to message brokers and webhooks.
+package relay

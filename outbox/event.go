@@ -2,7 +2,6 @@ package outbox
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"time"
 
@@ -48,9 +47,6 @@ func NewEvent(topic, key string, payload any) (Event, error) {
 	return Event{Topic: topic, Key: key, Payload: raw}, nil
 }
 
-// ErrInvalidEvent matches every *EventError with errors.Is.
-var ErrInvalidEvent = errors.New("invalid event")
-
 // An EventError says which event was refused, and why. [Publish] has sent nothing to the database then, so the transaction remains
 // usable; [PublishFrom] has, and the transaction must be rolled back.
 type EventError struct {
@@ -62,9 +58,6 @@ type EventError struct {
 func (e *EventError) Error() string {
 	return fmt.Sprintf("event %d: %s %s", e.Index, e.Field, e.Reason)
 }
-
-// Is reports whether target is ErrInvalidEvent.
-func (e *EventError) Is(target error) bool { return target == ErrInvalidEvent }
 
 // check refuses what PostgreSQL would refuse, or readers could not use, while it can still be said which event it is:
 // the error of a statement with a thousand events names none of them, and has already aborted the transaction.

@@ -137,7 +137,7 @@ func (r *runner) decide(ctx context.Context, j *job) *engine.Unfinished {
 	default:
 		u.Delay, f = f.delay(r.sub.Retry, j.attempt, cmp.Or(j.chance, rand.Float64()))
 	}
-	u.Failure = &outbox.Failure{Attempt: j.attempt, At: time.Now().UTC(), Worker: r.worker, Error: f.text}
+	u.Failure = &engine.Failure{Attempt: j.attempt, At: time.Now().UTC(), Worker: r.worker, Error: f.text}
 	return u
 }
 

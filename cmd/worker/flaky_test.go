@@ -84,7 +84,8 @@ func TestFlaky(t *testing.T) {
 		}
 	}
 	failures := 0
-	for _, line := range r.await(t, "event failed and will be tried again", 1) {
+	lines := r.await(t, "event failed and will be tried again", 1)
+	for _, line := range lines {
 		if line.EventID == 0 || line.Topic == "" || line.Attempt == 0 {
 			t.Errorf("the log does not say which event failed: %+v", line)
 		}
@@ -92,7 +93,7 @@ func TestFlaky(t *testing.T) {
 	}
 	// Those of fail, hang and panic that were not the last, and two of fail-twice.
 	if want := 3*(attempts-1) + 2; failures != want {
-		t.Errorf("the log tells of %d attempts that failed, want %d", failures, want)
+		t.Errorf("the log tells of %d attempts that failed, want %d: %+v", failures, want, lines)
 	}
 }
 

@@ -181,7 +181,7 @@ func checkTrigger(ctx context.Context, p *patient) ([]Finding, error) {
 func checkCluster(ctx context.Context, p *patient) ([]Finding, error) {
 	var (
 		err    = engine.CheckLog(ctx, p.conn)
-		hidden *outbox.RowSecurityError
+		hidden *engine.HiddenError
 	)
 	switch {
 	case errors.Is(err, outbox.ErrForeignCluster):

@@ -27,7 +27,7 @@ type Subscription struct {
 // Subscribe returns the subscription of that name and creates it where it is missing. Topics are exact names, or have *
 // for one token and > for the rest. For an existing one they may be left out; others than it has are a *TopicsError.
 // Start matters for a new one only. Any number of processes may call it at once.
-func Subscribe(ctx context.Context, db outbox.Beginner, name string, topics []string, start outbox.Position) (Subscription, error) {
+func Subscribe(ctx context.Context, db outbox.Database, name string, topics []string, start outbox.Position) (Subscription, error) {
 	if fault := nameFault(name); fault != "" {
 		return Subscription{}, fmt.Errorf("%w: name %s", outbox.ErrInvalidSubscription, fault)
 	}

@@ -29,13 +29,13 @@ type DeliveryFilter struct {
 
 // A DeliveryRow is a delivery with its history.
 type DeliveryRow struct {
-	Event     outbox.Event     `json:"event"`
-	State     outbox.State     `json:"state"`
-	StopsKey  bool             `json:"stops_key"` // the events of its key wait for a decision
-	Attempt   int              `json:"attempt"`   // attempts begun
-	DueAt     time.Time        `json:"due_at"`    // when the next one may begin
-	Failures  []outbox.Failure `json:"failures"`  // one for each attempt that ended, the last one last
-	CreatedAt time.Time        `json:"created_at"`
+	Event     outbox.Event `json:"event"`
+	State     outbox.State `json:"state"`
+	StopsKey  bool         `json:"stops_key"` // the events of its key wait for a decision
+	Attempt   int          `json:"attempt"`   // attempts begun
+	DueAt     time.Time    `json:"due_at"`    // when the next one may begin
+	Failures  []Failure    `json:"failures"`  // one for each attempt that ended, the last one last
+	CreatedAt time.Time    `json:"created_at"`
 }
 
 // ErrInvalidFilter says that a filter, or the limit that came with it, is not possible.
@@ -264,4 +264,12 @@ func shortenReason(reason string) string {
 		reason = reason[:most]
 	}
 	return strings.ToValidUTF8(strings.ReplaceAll(reason, "\x00", ""), "")
+}
+
+// A Failure is a failed attempt, which is recorded in its delivery. In an outage, several have the same number: such attempts do not count.
+type Failure struct {
+	Attempt int       `json:"attempt"` // number of the attempt, from 1
+	At      time.Time `json:"at"`      // when it ended, by the worker's clock
+	Worker  string    `json:"worker"`  // Config.Name of the worker
+	Error   string    `json:"error"`
 }

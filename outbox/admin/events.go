@@ -29,7 +29,7 @@ func ListNewestEvents(ctx context.Context, db outbox.Database, f EventFilter, o 
 	return listEvents(ctx, db, f, o, true)
 }
 
-func listEvents(ctx context.Context, db outbox.Beginner, f EventFilter, p ListOptions, newest bool) (*Page[outbox.Event], error) {
+func listEvents(ctx context.Context, db outbox.Database, f EventFilter, p ListOptions, newest bool) (*Page[outbox.Event], error) {
 	if err := p.check(); err != nil {
 		return nil, fmt.Errorf("list events: %w", err)
 	}

@@ -170,14 +170,12 @@ func PublishFrom(ctx context.Context, db Copier, events iter.Seq2[Event, error])
 
 // PublishFrom is like the function [PublishFrom], for this outbox.
 func (o Outbox) PublishFrom(ctx context.Context, db Copier, events iter.Seq2[Event, error]) (int64, error) {
-	if db, ok := db.(DB); ok { // a copy cannot have a condition
-		var fine bool
-		if err := db.QueryRow(ctx, "select "+takesUTF8).Scan(&fine); err != nil {
-			return 0, fmt.Errorf("publish: %w", err)
-		}
-		if !fine {
-			return 0, fmt.Errorf("publish: %w", errEncoding)
-		}
+	var fine bool // a copy cannot have a condition
+	if err := db.QueryRow(ctx, "select "+takesUTF8).Scan(&fine); err != nil {
+		return 0, fmt.Errorf("publish: %w", err)
+	}
+	if !fine {
+		return 0, fmt.Errorf("publish: %w", errEncoding)
 	}
 	c := &copying{rows: make(chan [][]any), ended: make(chan struct{}), fault: errAborted}
 	go func() {

@@ -91,9 +91,10 @@ func TestFlaky(t *testing.T) {
 		}
 		failures += 1 + line.Others
 	}
-	// Those of fail, hang and panic that were not the last, and two of fail-twice.
-	if want := 3*(attempts-1) + 2; failures != want {
-		t.Errorf("the log tells of %d attempts that failed, want %d: %+v", failures, want, lines)
+	// Those of fail, hang and panic that were not the last, and two of fail-twice. A worker that loses its session, as on a machine that is
+	// busy with other tests, repeats what it has not recorded.
+	if want := 3*(attempts-1) + 2; failures < want {
+		t.Errorf("the log tells of %d attempts that failed, want at least %d: %+v", failures, want, lines)
 	}
 }
 

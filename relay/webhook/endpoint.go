@@ -54,15 +54,40 @@ type Endpoint struct {
 	KeyFile  string `yaml:"key_file"`
 }
 
-// A Secret prints as "redacted".
-type Secret string
+// A Secret is text that is printed nowhere: it shows as "redacted", or as an address where package fmt does not ask it.
+type Secret struct {
+	text *string // fmt follows no pointers inside of values, also not in fields that are not exported, or for verbs that do not fit
+}
+
+// NewSecret returns a secret with a text.
+func NewSecret(text string) Secret { return Secret{&text} }
 
 const redacted = "redacted"
 
-func (Secret) String() string               { return redacted }
-func (Secret) GoString() string             { return redacted }
-func (Secret) LogValue() slog.Value         { return slog.StringValue(redacted) }
+func (s Secret) reveal() string {
+	if s.text == nil {
+		return ""
+	}
+	return *s.text
+}
+
+// String returns "redacted".
+func (Secret) String() string { return redacted }
+
+// GoString returns "redacted".
+func (Secret) GoString() string { return redacted }
+
+// LogValue returns "redacted".
+func (Secret) LogValue() slog.Value { return slog.StringValue(redacted) }
+
+// MarshalText returns "redacted".
 func (Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
+
+// UnmarshalText takes the text of the secret.
+func (s *Secret) UnmarshalText(text []byte) error {
+	*s = NewSecret(string(text))
+	return nil
+}
 
 // A target is an endpoint that was found right.
 type target struct {
@@ -125,7 +150,7 @@ func (t *target) compile() error {
 }
 
 func signerOf(secret Secret) (*standardwebhooks.Webhook, error) {
-	encoded, found := strings.CutPrefix(string(secret), secretPrefix)
+	encoded, found := strings.CutPrefix(secret.reveal(), secretPrefix)
 	if !found {
 		return nil, errors.New("it must begin with " + secretPrefix)
 	}

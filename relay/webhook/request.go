@@ -68,7 +68,7 @@ func (t *target) request(ctx context.Context, m *relay.Message, now time.Time) (
 	req.Header.Set("Content-Type", escapeValue(cmp.Or(m.ContentType, "application/json")))
 	req.Header.Set("User-Agent", "Signalbox")
 	for name, value := range t.definition.Headers {
-		req.Header.Set(name, string(value))
+		req.Header.Set(name, escapeValue(value.reveal()))
 	}
 	var signatures []string
 	for _, signer := range t.signers {

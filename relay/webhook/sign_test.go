@@ -54,11 +54,11 @@ func deliver(t *testing.T, e webhook.Endpoint, m *relay.Message) received {
 func TestSignatures(t *testing.T) {
 	t.Parallel()
 	older, newer, other := newSecret(), newSecret(), newSecret()
-	got := deliver(t, webhook.Endpoint{Secrets: []webhook.Secret{newer, older}}, &relay.Message{
+	got := deliver(t, webhook.Endpoint{Secrets: []webhook.Secret{webhook.NewSecret(newer), webhook.NewSecret(older)}}, &relay.Message{
 		ID: "01989e6c-4bb4-7a3d-8f00-000000000001", ContentType: "application/json", Body: []byte(`{"größe": "ÿ  1"}`),
 	})
 	for name, test := range map[string]struct {
-		secret   webhook.Secret
+		secret   string
 		body     string
 		verifies bool
 	}{
@@ -69,7 +69,7 @@ func TestSignatures(t *testing.T) {
 	} {
 		t.Run("Go "+name, func(t *testing.T) {
 			t.Parallel()
-			hook, err := standardwebhooks.NewWebhook(string(test.secret))
+			hook, err := standardwebhooks.NewWebhook(test.secret)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -91,11 +91,11 @@ func TestSignatures(t *testing.T) {
 			needs.Lacks(t, "npm's registry", "let npm reach one: "+lastLine(out))
 		}
 		for _, test := range []struct {
-			secret webhook.Secret
+			secret string
 			body   string
 			want   string
 		}{{newer, got.Body, "verified"}, {older, got.Body, "verified"}, {other, got.Body, "No matching signature found"}, {newer, got.Body + " ", "No matching signature found"}} {
-			input, err := json.Marshal(map[string]any{"secret": string(test.secret), "body": test.body, "headers": got.Headers})
+			input, err := json.Marshal(map[string]any{"secret": test.secret, "body": test.body, "headers": got.Headers})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -115,7 +115,7 @@ func lastLine(out []byte) string {
 
 func TestHeaders(t *testing.T) {
 	t.Parallel()
-	got := deliver(t, webhook.Endpoint{Unsigned: true, Headers: map[string]webhook.Secret{"Authorization": "Bearer x"}}, &relay.Message{
+	got := deliver(t, webhook.Endpoint{Unsigned: true, Headers: map[string]webhook.Secret{"Authorization": webhook.NewSecret("Bearer x")}}, &relay.Message{
 		ID: "1", ContentType: "application/cloudevents+json", Body: nil,
 		Headers: map[string]string{
 			"ce_type": "orders.created", "traceparent": "00-1-2-01", "Tenant": "größe\r\nX-Evil: 1", "a b": "c",
@@ -141,7 +141,9 @@ func TestHeaders(t *testing.T) {
 
 func TestLookupFails(t *testing.T) {
 	t.Parallel()
-	s := open(t, webhook.Config{Endpoints: func(context.Context, string) (webhook.Endpoint, error) { return webhook.Endpoint{}, io.ErrUnexpectedEOF }})
+	s := open(t, webhook.Config{Endpoints: func(context.Context, string) (webhook.Endpoint, error) {
+		return webhook.Endpoint{}, io.ErrUnexpectedEOF
+	}})
 	if err := send(t, s, message("a", "1")); !says(err, `look up endpoint "a": unexpected EOF`) || says(err, "dead letter") {
 		t.Error(err)
 	}

@@ -162,7 +162,7 @@ func (o *options) secrets(unsigned bool) []Secret {
 	}
 	var secrets []Secret
 	for _, secret := range strings.Fields(text) {
-		secrets = append(secrets, Secret(secret))
+		secrets = append(secrets, NewSecret(secret))
 	}
 	if len(secrets) == 0 {
 		o.errs = append(o.errs, fmt.Errorf("there is no secret: set %s or %s, or the option secret_env or secret_file", SecretVariable, SecretFileVariable))

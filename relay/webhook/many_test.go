@@ -164,7 +164,9 @@ func TestThousandEndpoints(t *testing.T) {
 				line = append(line, m)
 				want["/"+name+" "+key] = append(want["/"+name+" "+key], m.ID)
 			}
+			c.mu.Lock()
 			c.left[name] += perLine
+			c.mu.Unlock()
 			c.carry(t, line)
 		}
 	}

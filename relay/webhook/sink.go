@@ -308,7 +308,10 @@ func (s *Sink) finish(c *call, r result) {
 	}
 	s.pump(q)
 	s.forget(q)
-	s.wake()
+	if s.room != nil { // each Send that is blocked looks again
+		close(s.room)
+		s.room = nil
+	}
 	s.mu.Unlock()
 	log()
 	c.answer(answer)
@@ -385,14 +388,6 @@ func (s *Sink) judge(q *queue, c *call, r result) (answer error, log func()) {
 	}
 }
 
-// wake has each Send that is blocked look again.
-func (s *Sink) wake() {
-	if s.room != nil {
-		close(s.room)
-		s.room = nil
-	}
-}
-
 // remove takes a call out of those that wait, and reports whether it was among them.
 func (s *Sink) remove(q *queue, c *call) bool {
 	i := slices.Index(q.waiting, c)
@@ -443,7 +438,6 @@ func (s *Sink) Close() error {
 		}
 		q.waiting = nil
 	}
-	s.wake()
 	s.mu.Unlock()
 	for _, c := range waiting {
 		c.answer(errClosed)

@@ -70,15 +70,15 @@ func (t *target) request(ctx context.Context, m *relay.Message, now time.Time) (
 	for name, value := range t.definition.Headers {
 		req.Header.Set(name, escapeValue(value.reveal()))
 	}
-	var signatures []string
+	id, signatures := escapeValue(m.ID), []string(nil)
 	for _, signer := range t.signers {
-		signature, err := signer.Sign(m.ID, now, body)
+		signature, err := signer.Sign(id, now, body)
 		if err != nil {
 			return nil, fmt.Errorf("sign: %w", err)
 		}
 		signatures = append(signatures, signature)
 	}
-	req.Header.Set(standardwebhooks.HeaderWebhookID, m.ID)
+	req.Header.Set(standardwebhooks.HeaderWebhookID, id)
 	req.Header.Set(standardwebhooks.HeaderWebhookTimestamp, strconv.FormatInt(now.Unix(), 10))
 	if len(signatures) > 0 {
 		req.Header.Set(standardwebhooks.HeaderWebhookSignature, strings.Join(signatures, " "))

@@ -282,7 +282,7 @@ func TestDownAndUp(t *testing.T) {
 			counted++
 		}
 	}
-	if counted != 4 || requests.Load() > 10 {
+	if counted != 4 || requests.Load() > 20 {
 		t.Errorf("%d attempts count, %d requests", counted, requests.Load())
 	}
 	if troubles := s.Status().Troubles; len(troubles) != 1 || troubles[0].State != webhook.Down {

@@ -297,7 +297,7 @@ func (s *Sink) finish(c *call, r result) {
 	q.running--
 	s.running--
 	delete(q.busy, c.key)
-	answer, log := s.judge(q, c, r)
+	log, answer := s.judge(q, c, r)
 	var flushed []*call
 	refusal := q.refuses(time.Now())
 	if refusal != nil {
@@ -317,74 +317,6 @@ func (s *Sink) finish(c *call, r result) {
 	c.answer(answer)
 	for _, c := range flushed {
 		c.answer(refusal)
-	}
-}
-
-// judge tells the endpoint's breaker of a result, and returns the answer, and what is to be logged.
-func (s *Sink) judge(q *queue, c *call, r result) (answer error, log func()) {
-	log = func() {}
-	now := time.Now()
-	name, cause := shown(c.target.name), r.err
-	if cause != nil {
-		r.err = fmt.Errorf("endpoint %s: %w", name, cause)
-	}
-	if q.target != c.target { // the definition has changed meanwhile: this says nothing of the new one
-		q = &queue{target: c.target}
-	}
-	alive := func() {
-		if q.breaker.succeed(c.probe, c.target.concurrency(), now) {
-			log = func() { s.log.Info("webhook endpoint takes messages again", "endpoint", name) }
-		}
-	}
-	down := func(opens bool) {
-		if opens {
-			log = func() { s.log.Warn("webhook endpoint is down: its messages wait", "endpoint", name, "error", cause) }
-		}
-		answer = fmt.Errorf("%w: %w", r.err, worker.Snooze(q.breaker.back(now, c.probe)))
-	}
-	switch r.kind {
-	case takes:
-		alive()
-		return nil, log
-	case refuses:
-		alive()
-		return worker.DeadLetter(r.err), log
-	case gone:
-		q.gone = fmt.Errorf("%w: the endpoint is disabled until it is enabled again", r.err)
-		log = func() {
-			s.log.Warn("webhook endpoint is gone: its messages become dead letters", "endpoint", name, "error", cause)
-		}
-		return worker.DeadLetter(q.gone), log
-	case interrupted:
-		return r.err, log
-	case busy:
-		switch {
-		case s.single:
-			return worker.PauseFor(cmp.Or(r.pause, time.Second), r.err), log
-		case r.pause == 0:
-			down(q.breaker.trip(c.probe, now))
-			return answer, log
-		}
-		if until := now.Add(r.pause); until.After(q.paused) {
-			q.paused = until
-		}
-		return fmt.Errorf("%w: %w", r.err, worker.Snooze(spread(r.pause))), log
-	case unreachable:
-		if s.single {
-			return worker.Outage(r.err), log
-		}
-		down(q.breaker.trip(c.probe, now))
-		return answer, log
-	default: // fails
-		if s.single {
-			return r.err, log
-		}
-		opens := q.breaker.fail(c.id, c.probe, now)
-		if !q.breaker.open() {
-			return r.err, log
-		}
-		down(opens)
-		return answer, log
 	}
 }
 

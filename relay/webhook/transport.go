@@ -54,6 +54,7 @@ func (t *transports) of(files tlsFiles) (*http.Transport, error) {
 		ForceAttemptHTTP2:      true,
 		HTTP2:                  &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 5 * time.Second},
 		DisableCompression:     true,
+		MaxIdleConns:           512,
 		MaxIdleConnsPerHost:    defaultConcurrency,
 		IdleConnTimeout:        90 * time.Second,
 		MaxResponseHeaderBytes: 64 << 10,

@@ -221,7 +221,8 @@ func (s *Sink) queue(t *target) *queue {
 		q = &queue{target: t, busy: map[string]bool{}}
 		s.queues[t.name] = q
 	}
-	if q.stale || !reflect.DeepEqual(q.target.definition, t.definition) {
+	// A target that was looked up before the queue became stale does not renew it.
+	if t != q.target && (q.stale || !reflect.DeepEqual(q.target.definition, t.definition)) {
 		q.target, q.stale, q.breaker, q.paused, q.gone = t, false, breaker{}, time.Time{}, nil
 	}
 	return q
@@ -236,22 +237,28 @@ func (s *Sink) forget(q *queue) {
 
 // watch ends the waiting of a call: with its context, or because others should have its place.
 func (s *Sink) watch(ctx context.Context, q *queue, c *call) {
-	waits, cancel := context.WithCancel(ctx)
+	waits, cancel := ctx, func() {}
 	if !s.single {
 		waits, cancel = context.WithTimeout(ctx, patience)
 	}
 	stop := context.AfterFunc(waits, func() {
-		s.mu.Lock()
-		waited := s.remove(q, c)
-		s.forget(q)
-		s.mu.Unlock()
-		if err := ctx.Err(); waited && err != nil {
-			c.answer(err)
-		} else if waited {
-			c.answer(c.target.later(spread(patience), "has much to do"))
+		if s.giveUp(ctx, q, c) {
+			c.answer(cmp.Or(ctx.Err(), c.target.later(spread(patience), "has much to do")))
 		}
 	})
 	c.leave = func() { stop(); cancel() }
+}
+
+// giveUp ends the waiting of a call, and reports whether it has waited until now.
+func (s *Sink) giveUp(ctx context.Context, q *queue, c *call) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if q.listed && ctx.Err() == nil && slices.Contains(q.waiting, c) {
+		s.watch(ctx, q, c) // it is not its endpoint that it waits for, but all of them
+		return false
+	}
+	defer s.forget(q)
+	return s.remove(q, c)
 }
 
 // pump begins what can begin, in q and wherever else something waits for room, in turns.
@@ -298,14 +305,7 @@ func (s *Sink) finish(c *call, r result) {
 	s.running--
 	delete(q.busy, c.key)
 	log, answer := s.judge(q, c, r)
-	var flushed []*call
-	refusal := q.refuses(time.Now())
-	if refusal != nil {
-		flushed, q.waiting = q.waiting, nil
-		for _, c := range flushed {
-			s.left(c)
-		}
-	}
+	flush := s.flush(q)
 	s.pump(q)
 	s.forget(q)
 	if s.room != nil { // each Send that is blocked looks again
@@ -315,9 +315,24 @@ func (s *Sink) finish(c *call, r result) {
 	s.mu.Unlock()
 	log()
 	c.answer(answer)
-	for _, c := range flushed {
-		c.answer(refusal)
+	for _, answer := range flush {
+		answer()
 	}
+}
+
+// flush ends the waiting for an endpoint that takes nothing any more, and returns what answers the calls.
+func (s *Sink) flush(q *queue) (answers []func()) {
+	now := time.Now()
+	if q.refuses(now) == nil {
+		return nil
+	}
+	for _, c := range q.waiting {
+		s.left(c)
+		refusal := q.refuses(now) // for each its own: they do not come back all at once
+		answers = append(answers, func() { c.answer(refusal) })
+	}
+	q.waiting = nil
+	return answers
 }
 
 // remove takes a call out of those that wait, and reports whether it was among them.

@@ -94,6 +94,7 @@ func TestThousandEndpoints(t *testing.T) {
 	arrived := &ledger{lines: map[string][]string{}}
 	var running, tooMany, refusals atomic.Int64
 	mended := make(chan struct{})
+	mend := sync.OnceFunc(func() { close(mended) })
 	isMended := func() bool {
 		select {
 		case <-mended:
@@ -147,6 +148,7 @@ func TestThousandEndpoints(t *testing.T) {
 	cfg := byName(endpoints)
 	cfg.Concurrency = requests
 	s := open(t, cfg)
+	t.Cleanup(mend) // before the sink is closed, or it waits for the slow ones
 	c := &courier{sink: s, inFlight: make(chan struct{}, inFlight), answers: map[string][]error{}, left: map[string]int{}}
 	want := map[string][]string{}
 	id := 0
@@ -209,7 +211,7 @@ func TestThousandEndpoints(t *testing.T) {
 	risen.Listener = listener
 	risen.Start()
 	t.Cleanup(risen.Close)
-	close(mended)
+	mend()
 	eventually(t, "the others have everything, too", func() bool { return c.delivered(bad) })
 	c.open.Wait()
 	for line, ids := range want {

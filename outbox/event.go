@@ -18,11 +18,15 @@ const (
 	MaxHeadersBytes = 64 << 10 // names and values together
 )
 
-// An Event is an immutable fact. To publish one, set Topic and Payload, and Key where order matters. The database sets ID and
+// An Event is an immutable fact. To publish one, set Topic and Payload, and Key where order matters. The database sets ID, UID and
 // PublishedAt.
 type Event struct {
-	// ID is the position of the event in the log. Set by the database.
+	// ID is the position of the event in the log. An event that is lost with its server, in a failover to an asynchronous standby, may leave
+	// its ID to another one: outside of the database, use UID. Set by the database.
 	ID int64 `json:"id"`
+	// UID identifies the event outside of the database, for example as an idempotency key. It is the text of a UUID (version 7) that follows from ID
+	// and PublishedAt, and stays the same for the life of the event. UIDs sort by time, roughly: do not use one as a cursor. Set by the database.
+	UID string `json:"uid"`
 	// Topic is a name such as "signals.created": non-empty tokens separated by dots, without *, >, spaces or control characters. At most
 	// MaxTopicBytes. Required.
 	Topic string `json:"topic"`

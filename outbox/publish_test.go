@@ -39,9 +39,9 @@ func TestPublish(t *testing.T) {
 				stored = append(stored, published...)
 			}
 			rows, _ := db.Pool.Query(t.Context(), `
-				select id, topic, coalesce(key, '') as key, payload, nullif(headers, '{}') as headers, published_at from outbox.events order by id`)
+				select id, outbox.uid(id, published_at)::text, topic, coalesce(key, '') as key, payload, nullif(headers, '{}') as headers, published_at from outbox.events order by id`)
 			found, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (e outbox.Event, err error) {
-				err = row.Scan(&e.ID, &e.Topic, &e.Key, &e.Payload, &e.Headers, &e.PublishedAt)
+				err = row.Scan(&e.ID, &e.UID, &e.Topic, &e.Key, &e.Payload, &e.Headers, &e.PublishedAt)
 				return e, err
 			})
 			if err != nil {

@@ -145,6 +145,9 @@ func adopt(ctx context.Context, tx pgx.Tx) error {
 	if err := adoptLate(ctx, tx); err != nil {
 		return err
 	}
+	if err := keepTag(ctx, tx); err != nil {
+		return err
+	}
 	_, err = tx.Exec(ctx, `
 		with gone as (
 		    delete from outbox.cluster c returning c.*

@@ -13,6 +13,7 @@ import (
 	"github.com/signalbox-go/signalbox/internal/engine"
 	"github.com/signalbox-go/signalbox/internal/storable"
 	"github.com/signalbox-go/signalbox/internal/topic"
+	"github.com/signalbox-go/signalbox/internal/uid"
 	"github.com/signalbox-go/signalbox/outbox"
 )
 
@@ -138,7 +139,7 @@ func ListDeliveries(ctx context.Context, db outbox.DB, f DeliveryFilter, o ListO
 	}
 	rows, _ := db.Query(ctx, `
 		select d.event_id, d.topic, coalesce(d.key, ''), d.payload, d.headers, d.published_at,
-		       d.state, d.stops_key, d.attempt, d.due_at, d.errors, d.created_at, d.found
+		       d.state, d.stops_key, d.attempt, d.due_at, d.errors, d.created_at, d.found, outbox.tag()
 		from (
 			select d.*, count(*) over () as found, sum(octet_length(d.payload::text) + octet_length(d.headers::text) + octet_length(d.errors::text))
 			            over (order by d.event_id rows between unbounded preceding and 1 preceding) as before
@@ -152,11 +153,15 @@ func ListDeliveries(ctx context.Context, db outbox.DB, f DeliveryFilter, o ListO
 		order by d.event_id`, args...)
 	var found int
 	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (d DeliveryRow, err error) {
-		var headers []byte
+		var (
+			headers []byte
+			tag     uint16
+		)
 		e := &d.Event
 		err = row.Scan(&e.ID, &e.Topic, &e.Key, (*[]byte)(&e.Payload), &headers, &e.PublishedAt,
-			&d.State, &d.StopsKey, &d.Attempt, &d.DueAt, &d.Failures, &d.CreatedAt, &found)
+			&d.State, &d.StopsKey, &d.Attempt, &d.DueAt, &d.Failures, &d.CreatedAt, &found, &tag)
 		e.Headers = engine.ParseHeaders(headers)
+		e.UID = uid.Make(tag, e.ID, e.PublishedAt.UnixMicro())
 		return d, err
 	})
 	if err == nil && len(list) == 0 {

@@ -151,7 +151,7 @@ func (r *runner) report(j *job, u *engine.Unfinished) {
 	if u == nil || u.Failure == nil {
 		return
 	}
-	about := []any{"event_id", j.event.ID, "topic", j.event.Topic, "key", j.event.Key, "attempt", j.attempt, "error", firstLine(u.Failure.Error)}
+	about := []any{"event_id", j.event.ID, "event_uid", j.event.UID, "topic", j.event.Topic, "key", j.event.Key, "attempt", j.attempt, "error", firstLine(u.Failure.Error)}
 	switch now := time.Now(); u.State {
 	case outbox.Dead:
 		r.erred.add(now, func(others int) {
@@ -189,7 +189,7 @@ func (r *runner) unpark(ctx context.Context, jobs []*job) {
 // abandon hands parked events whose handlers do not return to other workers, without burning an attempt.
 func (r *runner) abandon() {
 	for _, j := range r.parked {
-		r.log.Warn("handler ignores its context: its event goes to another worker", "event_id", j.event.ID, "topic", j.event.Topic)
+		r.log.Warn("handler ignores its context: its event goes to another worker", "event_id", j.event.ID, "event_uid", j.event.UID, "topic", j.event.Topic)
 		r.owes(time.Now())
 		r.owed.Failed = append(r.owed.Failed, engine.Unfinished{Event: *j.event, State: outbox.Retrying, Attempt: j.attempt - 1})
 		r.forget(j)

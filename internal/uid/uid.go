@@ -29,13 +29,12 @@ func Append(text []byte, tag uint16, id, micros int64) []byte {
 	millis, rest := uint64(micros)/1000, uint64(micros)%1000
 	binary.BigEndian.PutUint64(b[:8], millis<<16|version|rest*fractions/1000)
 	binary.BigEndian.PutUint64(b[8:], variant|uint64(tag)<<idBits|uint64(id)&idMask)
-	at := 0
-	for i, n := range [...]int{4, 2, 2, 2, 6} {
-		if i > 0 {
+	const digits = "0123456789abcdef"
+	for i, c := range b {
+		if i == 4 || i == 6 || i == 8 || i == 10 {
 			text = append(text, '-')
 		}
-		text = hex.AppendEncode(text, b[at:at+n])
-		at += n
+		text = append(text, digits[c>>4], digits[c&15])
 	}
 	return text
 }

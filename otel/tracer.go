@@ -35,33 +35,32 @@ type Config struct {
 	// Outbox is the one that Publish and PublishFrom publish to, and that is named in spans. Defaults to the default outbox.
 	Outbox outbox.Outbox
 
-	// TracerProvider makes the spans. Defaults to OpenTelemetry's global one at the time of each span.
+	// TracerProvider makes the spans. Defaults to OpenTelemetry's global one, which may be set later.
 	TracerProvider trace.TracerProvider
 }
 
 // A Tracer makes spans for publishing and handling events. It is safe for concurrent use.
 type Tracer struct {
-	outbox   outbox.Outbox
-	provider trace.TracerProvider
+	outbox outbox.Outbox
+	tracer trace.Tracer
 }
 
 // NewTracer returns a Tracer.
 func NewTracer(cfg Config) *Tracer {
-	return &Tracer{outbox: cfg.Outbox, provider: cfg.TracerProvider}
+	provider := cfg.TracerProvider
+	if provider == nil {
+		provider = otel.GetTracerProvider()
+	}
+	return &Tracer{outbox: cfg.Outbox, tracer: provider.Tracer(scope, trace.WithSchemaURL(semconv.SchemaURL))}
 }
 
 // start begins a span for events of a topic, or of several if that is "".
 func (t *Tracer) start(ctx context.Context, operation []attribute.KeyValue, topic string, options ...trace.SpanStartOption) (context.Context, trace.Span) {
-	provider := t.provider
-	if provider == nil {
-		provider = otel.GetTracerProvider()
-	}
 	attributes := append([]attribute.KeyValue{semconv.MessagingSystemKey.String("signalbox"), outboxKey.String(t.outbox.String())}, operation...)
 	if topic != "" {
 		attributes = append(attributes, semconv.MessagingDestinationName(topic))
 	}
-	return provider.Tracer(scope, trace.WithSchemaURL(semconv.SchemaURL)).
-		Start(ctx, nameOf(operation, topic), append(options, trace.WithAttributes(attributes...))...)
+	return t.tracer.Start(ctx, nameOf(operation, topic), append(options, trace.WithAttributes(attributes...))...)
 }
 
 // nameOf returns the name of a span: that of the operation, and of the topic if there is only one.

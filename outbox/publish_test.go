@@ -60,6 +60,29 @@ func TestPublish(t *testing.T) {
 	}
 }
 
+// TestReusedID has an id handed out again, as after a failover that lost an event: the UID is another one.
+func TestReusedID(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	publish := func() outbox.Event {
+		stored, err := outbox.Publish(t.Context(), db.Pool, outbox.Event{Topic: "a", Payload: json.RawMessage(`1`)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return stored[0]
+	}
+	lost := publish()
+	if _, err := db.Pool.Exec(t.Context(), `delete from outbox.events`); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.Pool.Exec(t.Context(), `select setval('outbox.events_id_seq', $1, false)`, lost.ID); err != nil {
+		t.Fatal(err)
+	}
+	if again := publish(); again.ID != lost.ID || again.UID == lost.UID {
+		t.Errorf("published %d as %s, and %d as %s: want the same id and another UID", lost.ID, lost.UID, again.ID, again.UID)
+	}
+}
+
 // TestPublishInSQL sends what a service in any language may: parameters of pgx. A domain is unknown to it, so some need a cast.
 func TestPublishInSQL(t *testing.T) {
 	t.Parallel()

@@ -44,13 +44,14 @@ func (s *Sink) outcome(client jetstream.JetStream, msg *nats.Msg, err error) err
 		return worker.Outage(noStream(msg.Subject))
 	case errors.Is(err, nats.ErrDisconnected):
 		return errors.New("the connection was lost before the answer, so it is not known whether the message has arrived")
-	case errors.Is(err, nats.ErrReconnectBufExceeded), errors.Is(err, nats.ErrConnectionClosed):
+	case errors.Is(err, nats.ErrHeadersNotSupported) && client.Conn().IsConnected():
+		return worker.Outage(errors.New("the server knows no headers: use NATS 2.2 or newer"))
+	case errors.Is(err, nats.ErrReconnectBufExceeded), errors.Is(err, nats.ErrConnectionClosed), errors.Is(err, nats.ErrHeadersNotSupported):
+		// Before the first connection, the client takes the server for one without headers.
 		s.mu.Lock()
 		cause := s.cause
 		s.mu.Unlock()
 		return worker.Outage(s.away(cause))
-	case errors.Is(err, nats.ErrHeadersNotSupported):
-		return worker.Outage(errors.New("the server knows no headers: use NATS 2.2 or newer"))
 	case errors.Is(err, jetstream.ErrInvalidJSAck):
 		return fmt.Errorf("subject %q was answered by something that is no stream: leave it to the stream", msg.Subject)
 	default:
@@ -101,8 +102,10 @@ func (s *Sink) away(cause error) error {
 		hint = ": set the user and password, token or credentials that the server expects"
 	case strings.Contains(text, "unknown authority"):
 		hint = ": set the CA file to the one that signed the certificate of the server"
-	case errors.Is(cause, nats.ErrSecureConnRequired), strings.Contains(text, "certificate required"):
-		hint = ": use tls:// and a client certificate if the server demands one"
+	case errors.Is(cause, nats.ErrSecureConnRequired):
+		hint = ": use tls://"
+	case strings.Contains(text, "tls"):
+		hint = ": if the server demands a client certificate, set one that it trusts"
 	case errors.Is(cause, nats.ErrNoServers), strings.Contains(text, "connection refused"), strings.Contains(text, "timeout"), strings.Contains(text, "no such host"):
 		hint = ": start the server, or correct the address"
 	}

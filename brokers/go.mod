@@ -7,6 +7,7 @@ replace github.com/signalbox-go/signalbox => ../
 require (
 	github.com/nats-io/nats-server/v2 v2.15.2
 	github.com/nats-io/nats.go v1.55.0
+	github.com/rabbitmq/amqp091-go v1.16.0
 	github.com/signalbox-go/signalbox v0.0.0-00010101000000-000000000000
 	go.uber.org/goleak v1.3.0
 )

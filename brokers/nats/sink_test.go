@@ -3,7 +3,6 @@ package nats_test
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -20,7 +19,6 @@ import (
 	broker "github.com/signalbox-go/signalbox/brokers/nats"
 	"github.com/signalbox-go/signalbox/relay"
 	sinks "github.com/signalbox-go/signalbox/relay/nats"
-	"github.com/signalbox-go/signalbox/worker"
 )
 
 func TestMain(m *testing.M) {
@@ -102,34 +100,6 @@ func ids(t *testing.T, s jetstream.Stream) []string {
 	return ids
 }
 
-const (
-	again  = "again"
-	dead   = "dead letter"
-	outage = "outage"
-)
-
-// kind tells what an error asks of the worker, by its text: the worker alone can tell it otherwise.
-func kind(err error) string {
-	switch {
-	case err == nil:
-		return "stored"
-	case strings.HasPrefix(err.Error(), worker.DeadLetter(errors.New("")).Error()):
-		return dead
-	case strings.HasPrefix(err.Error(), worker.Outage(errors.New("")).Error()):
-		return outage
-	default:
-		return again
-	}
-}
-
-// want compares an error with its kind and a part of its text.
-func want(t *testing.T, err error, is, part string) {
-	t.Helper()
-	if kind(err) != is || err != nil && (!strings.Contains(err.Error(), part) || strings.Contains(err.Error(), "\n")) {
-		t.Errorf("ended as %q (%v), want %q with %q in one line", kind(err), err, is, part)
-	}
-}
-
 func TestStores(t *testing.T) {
 	t.Parallel()
 	server := broker.Start(t, "")
@@ -142,9 +112,9 @@ func TestStores(t *testing.T) {
 		ID: "id-1", Destination: "orders.placed", ContentType: "application/json", Body: []byte(`{"total":3}`),
 		Headers: map[string]string{"ce-id": "id-1", "traceparent": "00-1", "Nats-TTL": "1s"},
 	}
-	want(t, drive.Send(t, sink, m), "stored", "")
-	want(t, drive.Send(t, sink, m), "stored", "") // again: the stream knows it
-	want(t, drive.Send(t, sink, &relay.Message{ID: "id-2", Destination: "orders.gone"}), "stored", "")
+	drive.Want(t, drive.Send(t, sink, m), drive.Stored, "")
+	drive.Want(t, drive.Send(t, sink, m), drive.Stored, "") // again: the stream knows it
+	drive.Want(t, drive.Send(t, sink, &relay.Message{ID: "id-2", Destination: "orders.gone"}), drive.Stored, "")
 	got := stored(t, s)
 	if len(got) != 2 || sink.Duplicates() != 1 {
 		t.Fatalf("stored %d, %d duplicates", len(got), sink.Duplicates())
@@ -186,7 +156,7 @@ func TestFrozen(t *testing.T) {
 	server := broker.StartProcess(t, "")
 	s := stream(t, client(t, server.URL()), jetstream.StreamConfig{})
 	sink := newSink(t, sinks.Config{URL: server.URL(), MaxPending: 8, AckTimeout: 500 * time.Millisecond})
-	want(t, drive.Send(t, sink, &relay.Message{ID: "0", Destination: "orders.x"}), "stored", "")
+	drive.Want(t, drive.Send(t, sink, &relay.Message{ID: "0", Destination: "orders.x"}), drive.Stored, "")
 	server.Freeze(t)
 	answers := make(chan error, 100)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -196,7 +166,7 @@ func TestFrozen(t *testing.T) {
 			sink.Send(ctx, &relay.Message{ID: fmt.Sprint(n + 1), Destination: "orders.x"}, func(err error) { answers <- err })
 		})
 	}
-	want(t, <-answers, again, "no answer within 500ms")
+	drive.Want(t, <-answers, drive.Again, "no answer within 500ms")
 	cancel()
 	for range 19 {
 		if err := <-answers; err == nil {
@@ -236,21 +206,21 @@ func TestRefused(t *testing.T) {
 		n++
 		return drive.Send(t, sink, &relay.Message{ID: fmt.Sprint(n), Destination: subject, Body: bytes.Repeat([]byte("x"), size)})
 	}
-	want(t, send("orders.x", 20000), dead, "larger than max_payload of the server, 10000")
-	want(t, send("orders.x", 2000), dead, "raise max_msg_size of the stream")
-	want(t, send("orders.x", 10), "stored", "")
-	want(t, send("orders.*", 10), dead, "it is a wildcard")
-	want(t, send("nowhere", 10), outage, `no stream takes subject "nowhere": create one with nats stream add`)
-	want(t, send("full", 10), "stored", "")
-	want(t, send("full", 10), outage, "maximum messages exceeded")
-	want(t, send("bytes", 500), again, "maximum bytes exceeded")
-	want(t, send("bytes", 10), "stored", "")
-	want(t, send("each.a", 10), "stored", "")
-	want(t, send("each.a", 10), again, "maximum messages per subject exceeded")
-	want(t, send("each.b", 10), "stored", "")
-	want(t, send("plain", 10), again, "something that is no stream")
-	want(t, drive.Send(t, sink, &relay.Message{ID: "h", Destination: "orders.x", Headers: map[string]string{"a:b": "c"}}), dead, "orders.x")
-	want(t, drive.Send(t, sink, &relay.Message{ID: "h", Destination: "huge", Headers: map[string]string{"h": strings.Repeat("x", 9000)}}), "stored", "")
+	drive.Want(t, send("orders.x", 20000), drive.Dead, "larger than max_payload of the server, 10000")
+	drive.Want(t, send("orders.x", 2000), drive.Dead, "raise max_msg_size of the stream")
+	drive.Want(t, send("orders.x", 10), drive.Stored, "")
+	drive.Want(t, send("orders.*", 10), drive.Dead, "it is a wildcard")
+	drive.Want(t, send("nowhere", 10), drive.Outage, `no stream takes subject "nowhere": create one with nats stream add`)
+	drive.Want(t, send("full", 10), drive.Stored, "")
+	drive.Want(t, send("full", 10), drive.Outage, "maximum messages exceeded")
+	drive.Want(t, send("bytes", 500), drive.Again, "maximum bytes exceeded")
+	drive.Want(t, send("bytes", 10), drive.Stored, "")
+	drive.Want(t, send("each.a", 10), drive.Stored, "")
+	drive.Want(t, send("each.a", 10), drive.Again, "maximum messages per subject exceeded")
+	drive.Want(t, send("each.b", 10), drive.Stored, "")
+	drive.Want(t, send("plain", 10), drive.Again, "something that is no stream")
+	drive.Want(t, drive.Send(t, sink, &relay.Message{ID: "h", Destination: "orders.x", Headers: map[string]string{"a:b": "c"}}), drive.Dead, "orders.x")
+	drive.Want(t, drive.Send(t, sink, &relay.Message{ID: "h", Destination: "huge", Headers: map[string]string{"h": strings.Repeat("x", 9000)}}), drive.Stored, "")
 }
 
 // JetStream has no room left: that is nobody's message's fault.
@@ -263,7 +233,7 @@ func TestNoSpace(t *testing.T) {
 	for n := range 100 {
 		err := drive.Send(t, sink, &relay.Message{ID: fmt.Sprint(n), Destination: "orders.x", Body: make([]byte, 300)})
 		if err != nil {
-			want(t, err, outage, "free space")
+			drive.Want(t, err, drive.Outage, "free space")
 			return
 		}
 	}
@@ -287,17 +257,17 @@ func TestPermissions(t *testing.T) {
 	}
 	m := &relay.Message{ID: "1", Destination: "orders.x"}
 
-	want(t, drive.Send(t, as("reader"), m), outage, `the user may not publish to "orders.x": allow it in its permissions`)
-	want(t, drive.Send(t, as("deaf"), m), outage, "allow it to subscribe to _INBOX.>")
-	want(t, as("deaf").Check(t.Context(), []string{"orders.x"}), again, "allow it to subscribe to _INBOX.>")
+	drive.Want(t, drive.Send(t, as("reader"), m), drive.Outage, `the user may not publish to "orders.x": allow it in its permissions`)
+	drive.Want(t, drive.Send(t, as("deaf"), m), drive.Outage, "allow it to subscribe to _INBOX.>")
+	drive.Want(t, as("deaf").Check(t.Context(), []string{"orders.x"}), drive.Again, "allow it to subscribe to _INBOX.>")
 
 	writer := as("writer")
-	want(t, writer.Check(t.Context(), []string{"orders.x"}), "stored", "")
+	drive.Want(t, writer.Check(t.Context(), []string{"orders.x"}), drive.Stored, "")
 	if !strings.Contains(logs.String(), "cannot look at the stream") || !strings.Contains(logs.String(), "$JS.API.STREAM.NAMES") {
 		t.Errorf("logged %s", logs.String())
 	}
-	want(t, drive.Send(t, writer, m), "stored", "")
-	want(t, drive.Send(t, writer, &relay.Message{ID: "1", Destination: "other"}), outage, `the user may not publish to "other"`)
+	drive.Want(t, drive.Send(t, writer, m), drive.Stored, "")
+	drive.Want(t, drive.Send(t, writer, &relay.Message{ID: "1", Destination: "other"}), drive.Outage, `the user may not publish to "other"`)
 }
 
 func TestCheck(t *testing.T) {
@@ -308,17 +278,17 @@ func TestCheck(t *testing.T) {
 	var logs bytes.Buffer
 	c := sinks.Config{URL: server.URL(), User: "all", Password: "secret", Logger: slog.New(slog.NewTextHandler(&logs, nil))}
 	sink := newSink(t, c)
-	want(t, sink.Check(t.Context(), []string{"orders.x"}), "stored", "")
+	drive.Want(t, sink.Check(t.Context(), []string{"orders.x"}), drive.Stored, "")
 	if !strings.Contains(logs.String(), "duplicate_window=1s minimum=2m0s") {
 		t.Errorf("logged %s", logs.String())
 	}
-	want(t, sink.Check(t.Context(), []string{"orders.x", "invoices.x"}), again, `no stream takes subject "invoices.x": create one with`)
-	want(t, sink.Check(t.Context(), []string{"orders..x"}), again, "it has an empty token")
+	drive.Want(t, sink.Check(t.Context(), []string{"orders.x", "invoices.x"}), drive.Again, `no stream takes subject "invoices.x": create one with`)
+	drive.Want(t, sink.Check(t.Context(), []string{"orders..x"}), drive.Again, "it has an empty token")
 
 	c.Password = "wrong-secret"
 	wrong := newSink(t, c)
 	err := wrong.Check(t.Context(), nil)
-	want(t, err, again, "set the user and password")
+	drive.Want(t, err, drive.Again, "set the user and password")
 	if strings.Contains(err.Error(), "secret") {
 		t.Errorf("%v tells the password", err)
 	}
@@ -326,15 +296,15 @@ func TestCheck(t *testing.T) {
 		err = drive.Send(t, wrong, &relay.Message{ID: "1", Destination: "orders.x"})
 		return strings.Contains(err.Error(), "set the user and password")
 	})
-	want(t, err, outage, "Authorization Violation")
+	drive.Want(t, err, drive.Outage, "Authorization Violation")
 }
 
 func TestWithoutJetStream(t *testing.T) {
 	t.Parallel()
 	server := broker.Start(t, "accounts { A { users: [{user: u, password: p}] } }")
 	sink := newSink(t, sinks.Config{URL: server.URL(), User: "u", Password: "p"})
-	want(t, sink.Check(t.Context(), []string{"orders.x"}), again, "enable JetStream for the account")
-	want(t, drive.Send(t, sink, &relay.Message{ID: "1", Destination: "orders.x"}), outage, "no stream takes subject")
+	drive.Want(t, sink.Check(t.Context(), []string{"orders.x"}), drive.Again, "enable JetStream for the account")
+	drive.Want(t, drive.Send(t, sink, &relay.Message{ID: "1", Destination: "orders.x"}), drive.Outage, "no stream takes subject")
 }
 
 func TestTLS(t *testing.T) {
@@ -344,12 +314,12 @@ func TestTLS(t *testing.T) {
 	url := "tls://" + server.Address
 	stream(t, client(t, url, nats.RootCAs(ours.CA), nats.ClientCert(ours.Cert, ours.Key)), jetstream.StreamConfig{})
 	sink := newSink(t, sinks.Config{URL: url, CAFile: ours.CA, CertFile: ours.Cert, KeyFile: ours.Key})
-	want(t, sink.Check(t.Context(), []string{"orders.x"}), "stored", "")
-	want(t, drive.Send(t, sink, &relay.Message{ID: "1", Destination: "orders.x"}), "stored", "")
+	drive.Want(t, sink.Check(t.Context(), []string{"orders.x"}), drive.Stored, "")
+	drive.Want(t, drive.Send(t, sink, &relay.Message{ID: "1", Destination: "orders.x"}), drive.Stored, "")
 	wrong := newSink(t, sinks.Config{URL: url, CAFile: others.CA, CertFile: ours.Cert, KeyFile: ours.Key})
-	want(t, wrong.Check(t.Context(), nil), again, "set the CA file")
+	drive.Want(t, wrong.Check(t.Context(), nil), drive.Again, "set the CA file")
 	anonymous := newSink(t, sinks.Config{URL: url, CAFile: ours.CA})
-	want(t, anonymous.Check(t.Context(), nil), again, "client certificate")
+	drive.Want(t, anonymous.Check(t.Context(), nil), drive.Again, "client certificate")
 }
 
 // A server that is away when the sink begins is connected to when it is there.
@@ -359,9 +329,9 @@ func TestAway(t *testing.T) {
 	stream(t, client(t, server.URL()), jetstream.StreamConfig{})
 	server.Kill()
 	sink := newSink(t, sinks.Config{URL: server.URL()})
-	want(t, sink.Check(t.Context(), nil), again, "start the server, or correct the address")
+	drive.Want(t, sink.Check(t.Context(), nil), drive.Again, "start the server, or correct the address")
 	m := &relay.Message{ID: "1", Destination: "orders.x"}
-	want(t, drive.Send(t, sink, m), outage, "not connected to "+server.URL())
+	drive.Want(t, drive.Send(t, sink, m), drive.Outage, "not connected to "+server.URL())
 	server.Restart(t)
 	drive.Until(t, "it is connected", func() bool { return drive.Send(t, sink, m) == nil })
 }
@@ -372,7 +342,7 @@ func TestClose(t *testing.T) {
 	server := broker.StartProcess(t, "")
 	stream(t, client(t, server.URL()), jetstream.StreamConfig{})
 	sink := newSink(t, sinks.Config{URL: server.URL(), AckTimeout: 3 * time.Second})
-	want(t, drive.Send(t, sink, &relay.Message{ID: "0", Destination: "orders.x"}), "stored", "")
+	drive.Want(t, drive.Send(t, sink, &relay.Message{ID: "0", Destination: "orders.x"}), drive.Stored, "")
 	server.Freeze(t)
 	answers := make(chan error, 100)
 	for n := range 10 {
@@ -382,9 +352,9 @@ func TestClose(t *testing.T) {
 		t.Error(err)
 	}
 	for range 10 {
-		want(t, <-answers, again, "the sink is closed")
+		drive.Want(t, <-answers, drive.Again, "the sink is closed")
 	}
-	want(t, drive.Send(t, sink, &relay.Message{ID: "99", Destination: "orders.x"}), outage, "the sink is closed")
+	drive.Want(t, drive.Send(t, sink, &relay.Message{ID: "99", Destination: "orders.x"}), drive.Outage, "the sink is closed")
 	server.Thaw()
 	if len(answers) != 0 {
 		t.Errorf("%d more answers", len(answers))

@@ -24,6 +24,10 @@ demo: ## Show everything at work: a database, a producer, workers and traffic.
 test: ## Run all tests, and name those that this machine lacks something for. They start a PostgreSQL of their own.
 	@GO='$(GO)' sh .ci/test $(MODULES)
 
+.PHONY: test-brokers
+test-brokers: ## Test the relay with real brokers, and insist that they are there. "make test" uses those that are.
+	@CI=1 GO='$(GO)' sh .ci/test brokers
+
 .PHONY: lint
 lint: ## Check style and common mistakes, formatting included.
 	for module in $(MODULES); do (cd $$module && $(GOLANGCI_LINT) run ./...) || exit 1; done

@@ -26,6 +26,7 @@ type Run struct {
 	done  atomic.Int64
 	fails atomic.Int64
 	twice atomic.Int64 // answers beyond the first
+	last  atomic.Value // the last error
 	ended chan struct{}
 }
 
@@ -69,6 +70,7 @@ func (r *Run) sendKey(ctx context.Context, sink relay.Sink, key int) {
 				break
 			}
 			r.fails.Add(1)
+			r.last.Store(err.Error())
 			select {
 			case <-ctx.Done():
 				return
@@ -93,6 +95,12 @@ func (r *Run) send(ctx context.Context, sink relay.Sink, m *relay.Message) error
 // Done returns how many messages are acknowledged, and how many attempts have failed.
 func (r *Run) Done() (acknowledged, failed int64) { return r.done.Load(), r.fails.Load() }
 
+// LastError returns the text of the last failure.
+func (r *Run) LastError() string {
+	text, _ := r.last.Load().(string)
+	return text
+}
+
 // Wait waits until everything is acknowledged.
 func (r *Run) Wait(t testing.TB) {
 	t.Helper()
@@ -100,7 +108,7 @@ func (r *Run) Wait(t testing.TB) {
 	case <-r.ended:
 	case <-time.After(2 * time.Minute):
 		done, failed := r.Done()
-		t.Fatalf("acknowledged %d of %d, with %d failures", done, r.load.Keys*r.load.PerKey, failed)
+		t.Fatalf("acknowledged %d of %d, with %d failures, the last: %s", done, r.load.Keys*r.load.PerKey, failed, r.LastError())
 	}
 	if got := r.done.Load(); got != int64(r.load.Keys*r.load.PerKey) {
 		t.Fatalf("acknowledged %d of %d", got, r.load.Keys*r.load.PerKey)

@@ -3,6 +3,7 @@
 package nats
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"os"
@@ -131,7 +132,7 @@ func (s *Server) Restart(t testing.TB) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s.process, err = proc.Start(t.Context(), proc.Config{Env: []string{env}, Stderr: t.Output()}); err != nil {
+	if s.process, err = proc.Start(context.WithoutCancel(t.Context()), proc.Config{Env: []string{env}, Stderr: os.Stderr}); err != nil {
 		t.Fatal(err)
 	}
 	s.wait(t)

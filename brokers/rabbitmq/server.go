@@ -4,6 +4,7 @@
 package rabbitmq
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
@@ -91,7 +92,8 @@ func Start(t testing.TB, c Config) *Server {
 		"detached=true", // the script becomes the server instead of waiting for it
 	}
 	s.write(t, c)
-	s.run(t, epmd, "-port", ports[2])
+	names := s.run(t, epmd, "-port", ports[2])
+	t.Cleanup(names.Kill)
 	drive.Until(t, "epmd serves", func() bool { return drive.Listens("127.0.0.1:" + ports[2]) })
 	t.Cleanup(func() { s.Kill() })
 	s.Restart(t)
@@ -172,11 +174,10 @@ func (s *Server) URL() string { return "amqp://" + s.Address + "/" }
 func (s *Server) run(t testing.TB, program string, args ...string) *proc.Process {
 	t.Helper()
 	command := append(append(s.owner[:len(s.owner):len(s.owner)], "--", program), args...)
-	p, err := proc.Start(t.Context(), proc.Config{Program: command[0], Args: command[1:], Env: s.env})
+	p, err := proc.Start(context.WithoutCancel(t.Context()), proc.Config{Program: command[0], Args: command[1:], Env: s.env})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(p.Kill)
 	return p
 }
 

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/url"
 	"os"
 	"strings"
@@ -46,25 +45,6 @@ type Config struct {
 
 	// Logger is told what is no error yet. Defaults to slog.Default().
 	Logger *slog.Logger
-}
-
-// FromURL returns the sink of a URL: nats://host:4222, or tls://host:4222 which insists on TLS. Several servers are separated by commas.
-// The user may be in it, and so may the password; better keep that in a file or in the environment. Parameters, and the variables of the
-// environment that stand in for them, which are those of the command nats:
-//
-//	creds                  NATS_CREDS     a .creds file
-//	nkey                   NATS_NKEY      a file with an NKey's seed
-//	password-file          NATS_PASSWORD  a file with the password (the variable has the password); NATS_USER has the user
-//	token-file             NATS_TOKEN     a file with a token (the variable has the token)
-//	ca                     NATS_CA        Config.CAFile
-//	cert, key              NATS_CERT, NATS_KEY
-//	max-pending, ack-timeout, min-duplicate-window
-func FromURL(u *url.URL) (*Sink, error) {
-	c, err := fromURL(u, getenv)
-	if err != nil {
-		return nil, err
-	}
-	return New(c)
 }
 
 func (c Config) withDefaults() (Config, error) {
@@ -165,15 +145,4 @@ func (c Config) tryFiles(options []nats.Option) error {
 	return nil
 }
 
-const (
-	connectTimeout = 3 * time.Second
-	defaultPort    = "4222"
-)
-
-// withPort adds the default port to a host that has none.
-func withPort(host string) string {
-	if _, _, err := net.SplitHostPort(host); err == nil {
-		return host
-	}
-	return net.JoinHostPort(strings.Trim(host, "[]"), defaultPort)
-}
+const connectTimeout = 3 * time.Second

@@ -24,7 +24,7 @@ func TestFromURL(t *testing.T) {
 	for raw, want := range map[string]Config{
 		"nats://localhost":                            {URL: "nats://localhost:4222"},
 		"tls://a,b:1":                                 {URL: "tls://a:4222,tls://b:1"},
-		"nats://u:p@h:1/":                             {URL: "nats://h:1", User: "u", Password: "p"},
+		"nats://u@h:1/":                               {URL: "nats://h:1", User: "u"},
 		"nats://u@h:1?password-file=" + password:      {URL: "nats://h:1", User: "u", Password: "from a file"},
 		"nats://h:1?creds=/c":                         {URL: "nats://h:1", CredentialsFile: "/c"},
 		"nats://h:1?nkey=/n&ca=/a&cert=/b&key=/k":     {URL: "nats://h:1", NKeyFile: "/n", CAFile: "/a", CertFile: "/b", KeyFile: "/k"},
@@ -61,30 +61,34 @@ func TestEnvironment(t *testing.T) {
 func TestInvalid(t *testing.T) {
 	t.Parallel()
 	for raw, want := range map[string]string{
-		"http://h":                          "must be nats: or tls:",
-		"nats://":                           "the URL has no host",
-		"nats://h/subject":                  "the URL has a path",
-		"nats://h?max-pendig=1":             `there is no parameter "max-pendig"`,
-		"nats://:secret@h":                  "there is a Password, and no User",
-		"nats://u:secret@h?creds=/c":        "exclude each other",
-		"nats://u:secret@h?cert=/c":         "CertFile and KeyFile belong together",
-		"nats://u:secret@h?ca=/none":        "no such file",
-		"nats://h?creds=/none":              "no such file",
-		"nats://h?nkey=/none":               "no such file",
-		"nats://u@h?password-file=/none":    "no such file",
-		"nats://u:secret@h?cert=/c&key=/no": "no such file",
+		"http://h":                       `the scheme is "http"`,
+		"nats://":                        "it has no host",
+		"nats://h/subject":               "it has a path",
+		"nats://h?max-pendig=1":          `there is no parameter "max-pendig"`,
+		"nats://u:secret@h":              "it has a password: put it into the environment variable NATS_PASSWORD",
+		"nats://u@h?creds=/c":            "exclude each other",
+		"nats://h?cert=/c":               "CertFile and KeyFile belong together",
+		"nats://h?ca=/none":              "no such file",
+		"nats://h?creds=/none":           "no such file",
+		"nats://h?nkey=/none":            "no such file",
+		"nats://u@h?password-file=/none": "no such file",
+		"nats://h?cert=/c&key=/no":       "no such file",
 	} {
 		u, err := url.Parse(raw)
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, err = FromURL(u)
+		c, err := FromURL(u)
+		if err == nil {
+			_, err = New(c)
+		}
 		if !errors.Is(err, ErrInvalidConfig) || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "secret") || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%s: %v, want %s", raw, err, want)
 		}
 	}
 	for want, c := range map[string]Config{
 		"URL is empty":         {},
+		"there is a Password":  {URL: "nats://h", Password: "secret"},
 		"URL must list":        {URL: "localhost"},
 		"URL has a user":       {URL: "nats://u:secret@h"},
 		"must not be negative": {URL: "nats://h", MaxPending: -1},

@@ -1,6 +1,7 @@
 package rabbitmq
 
 import (
+	"errors"
 	"fmt"
 	"net/url"
 	"os"
@@ -8,47 +9,52 @@ import (
 	"github.com/signalbox-go/signalbox/relay/internal/query"
 )
 
-// FromURL returns the sink of a URL: amqp://host:5672/vhost, or amqps:// with TLS. Without a path, the virtual host is "/". The user may be in
-// it, and so may the password; better keep that in a file or in the environment. Parameters, and the variables of the environment that
-// stand in for them:
+// FromURL returns the configuration that a URL stands for:
 //
-//	exchange               -                  Config.Exchange
-//	password-file          RABBITMQ_PASSWORD  a file with the password (the variable has the password); RABBITMQ_USER has the user
-//	ca                     RABBITMQ_CA        Config.CAFile
-//	cert, key              RABBITMQ_CERT, RABBITMQ_KEY
-//	max-pending, ack-timeout
-func FromURL(u *url.URL) (*Sink, error) {
+//	amqp://localhost:5672/?exchange=events
+//	amqps://user@mq.example/shop?exchange=events&password-file=/run/secrets/rabbitmq&ca=/etc/rabbitmq/ca.pem
+//
+// amqps: means TLS. The path is the virtual host; without one, it is "/". What a parameter does not say is taken from a variable of the
+// environment:
+//
+//   - exchange: as in [Config].
+//   - password-file=FILE: the password is in this file; or RABBITMQ_PASSWORD has it. The user is that of the URL, or of RABBITMQ_USER.
+//   - ca=FILE, cert=FILE and key=FILE, or RABBITMQ_CA, RABBITMQ_CERT and RABBITMQ_KEY: [Config.CAFile], CertFile and KeyFile.
+//   - max-pending, ack-timeout: as in [Config].
+//
+// A URL is seen in lists of processes and in logs, so a password in it is refused.
+func FromURL(u *url.URL) (Config, error) {
 	c, err := fromURL(u, os.Getenv)
 	if err != nil {
-		return nil, err
+		return Config{}, fmt.Errorf("%w: URL: %w", ErrInvalidConfig, err)
 	}
-	return New(c)
+	_, err = c.withDefaults()
+	return c, err
 }
 
 func fromURL(u *url.URL, getenv func(string) string) (Config, error) {
-	if u.Scheme != "amqp" && u.Scheme != "amqps" {
-		return Config{}, fmt.Errorf("%w: the URL begins with %s:, must be amqp: or amqps:", ErrInvalidConfig, u.Scheme)
+	_, password := u.User.Password()
+	switch {
+	case u.Scheme != "amqp" && u.Scheme != "amqps":
+		return Config{}, fmt.Errorf("the scheme is %q, must be amqp or amqps", u.Scheme)
+	case password:
+		return Config{}, errors.New("it has a password: put it into the environment variable RABBITMQ_PASSWORD, or into a file that password-file names")
 	}
 	server := url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path, RawPath: u.RawPath}
-	c := Config{URL: server.String(), User: u.User.Username()}
-	c.Password, _ = u.User.Password()
-
 	q := query.Read(u, getenv)
-	c.Exchange = q.String("exchange", "")
-	password := q.Secret("password-file", "RABBITMQ_PASSWORD")
-	c.CAFile = q.String("ca", "RABBITMQ_CA")
-	c.CertFile = q.String("cert", "RABBITMQ_CERT")
-	c.KeyFile = q.String("key", "RABBITMQ_KEY")
-	c.MaxPending = q.Count("max-pending")
-	c.AckTimeout = q.Duration("ack-timeout")
-	if err := q.Err(); err != nil {
-		return Config{}, fmt.Errorf("%w: URL: %w", ErrInvalidConfig, err)
+	c := Config{
+		URL:        server.String(),
+		User:       u.User.Username(),
+		Password:   q.Secret("password-file", "RABBITMQ_PASSWORD"),
+		Exchange:   q.String("exchange", ""),
+		CAFile:     q.String("ca", "RABBITMQ_CA"),
+		CertFile:   q.String("cert", "RABBITMQ_CERT"),
+		KeyFile:    q.String("key", "RABBITMQ_KEY"),
+		MaxPending: q.Count("max-pending"),
+		AckTimeout: q.Duration("ack-timeout"),
 	}
 	if c.User == "" {
 		c.User = getenv("RABBITMQ_USER")
 	}
-	if c.Password == "" {
-		c.Password = password
-	}
-	return c, nil
+	return c, q.Err()
 }

@@ -31,9 +31,13 @@ var (
 
 // lost maps why the channel was closed to what becomes of a message that was in flight. The server closes it for the fault of one
 // message, and does not say of which: only those that it may be about are blamed, and the others are tried again.
-func (m *message) lost(cause *amqp.Error) error {
-	if cause == nil {
-		return errClosed
+// closing is the reason if this sink has closed it.
+func (m *message) lost(cause *amqp.Error, closing error) error {
+	switch {
+	case closing != nil:
+		return closing
+	case cause == nil:
+		return errLost
 	}
 	if size := tooLarge.FindStringSubmatch(cause.Reason); size != nil {
 		if strconv.Itoa(len(m.publishing.Body)) == size[1] {

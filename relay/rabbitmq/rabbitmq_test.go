@@ -128,7 +128,7 @@ func TestLost(t *testing.T) {
 		"PRECONDITION_FAILED - message size 71 is larger than configured max size 50":              {406, errLost},
 		"CONNECTION_FORCED - broker forced connection closure with reason 'shutdown' exchange 'e'": {320, errLost},
 	} {
-		got := m.lost(&amqp.Error{Code: test.code, Reason: reason}).Error()
+		got := m.lost(&amqp.Error{Code: test.code, Reason: reason}, nil).Error()
 		kind, _, _ := strings.Cut(test.want.Error(), ":")
 		if !strings.HasPrefix(got, kind) {
 			t.Errorf("%s: %s, want %s", reason, got, kind)

@@ -29,11 +29,12 @@ type session struct {
 	connClosed    chan *amqp.Error
 	ended         chan struct{} // run has returned
 
-	publishing sync.Mutex // so that it is known which tag a message gets
+	publishing chan struct{} // held for publishing, so that it is known which tag a message gets
 
 	mu      sync.Mutex
 	sent    map[uint64]*message
 	over    bool   // nothing is put into sent any more
+	closing error  // why this sink ends the session, if it does
 	blocked string // why the server takes nothing, if so
 }
 
@@ -51,9 +52,9 @@ func (s *Sink) open(ctx context.Context) (*session, error) {
 		closeConnection(conn)
 		return nil, s.away(err)
 	}
-	// The client drops what cannot be put into these for 5 s. There is one return and one confirmation for each message in flight, so
-	// there is room, also when this process was stopped meanwhile; twice as much for those that were given up and are answered late.
-	room := 2 * s.config.MaxPending
+	// The client drops what cannot be put into these for 5 s, such as when this process was stopped meanwhile. A lost return would make a
+	// message that no queue took one that was stored. So there is room for the return and the confirmation of each message in sent.
+	room := s.config.room()
 	e := &session{
 		sink: s, conn: conn, channel: channel,
 		confirms:      channel.NotifyPublish(make(chan amqp.Confirmation, room)),
@@ -62,6 +63,7 @@ func (s *Sink) open(ctx context.Context) (*session, error) {
 		channelClosed: channel.NotifyClose(make(chan *amqp.Error, 1)),
 		connClosed:    conn.NotifyClose(make(chan *amqp.Error, 1)),
 		ended:         make(chan struct{}),
+		publishing:    make(chan struct{}, 1),
 		sent:          map[uint64]*message{},
 	}
 	go e.run()
@@ -74,21 +76,31 @@ func (e *session) lives() bool {
 	return !e.over && !e.channel.IsClosed()
 }
 
-// close ends the session, and returns when everything is answered.
-func (e *session) close() {
+// close ends the session, for a reason of this sink. What is in flight is answered by run.
+func (e *session) close(reason error) {
+	e.mu.Lock()
+	e.closing = reason
+	e.mu.Unlock()
 	closeConnection(e.conn)
-	<-e.ended
 }
 
 // publish sends a message. The error is its answer; otherwise that comes later.
-func (e *session) publish(m *message) error {
+func (e *session) publish(ctx context.Context, m *message) error {
 	if limit := e.conn.Config.FrameSize; limit > 0 && m.properties() > limit {
 		return worker.DeadLetter(fmt.Errorf("headers of about %d bytes do not fit into a frame of %d: raise frame_max of the server, then retry the dead letter", m.properties(), limit))
 	}
-	e.publishing.Lock()
-	defer e.publishing.Unlock()
+	select {
+	case e.publishing <- struct{}{}:
+	case <-ctx.Done():
+		return fmt.Errorf("not sent: %w", context.Cause(ctx))
+	}
+	defer func() { <-e.publishing }()
 	tag := e.channel.GetNextPublishSeqNo()
 	if err := e.begin(tag, m); err != nil {
+		if errors.Is(err, errUnanswered) {
+			m.flight.Answer(err) // before the end of the connection, which takes a while
+			e.close(err)
+		}
 		return err
 	}
 	confirmation, err := e.channel.PublishWithDeferredConfirm(m.exchange, m.key, true, false, m.publishing)
@@ -111,11 +123,20 @@ func (e *session) begin(tag uint64, m *message) error {
 	case e.blocked != "":
 		return worker.Outage(fmt.Errorf("RabbitMQ takes no messages (%s): free memory or disk on the server, or raise its watermark", e.blocked))
 	}
+	if len(e.sent) == e.sink.config.room() {
+		return errUnanswered
+	}
 	e.sent[tag] = m
 	return nil
 }
 
-var errLost = errors.New("the connection was lost before the confirmation, so it is not known whether the message has arrived")
+// room is how many messages a session may have in sent: those in flight, and as many that were given up and may be answered late.
+func (c Config) room() int { return 2 * c.MaxPending }
+
+var (
+	errLost       = errors.New("the connection was lost before the confirmation, so it is not known whether the message has arrived")
+	errUnanswered = errors.New("RabbitMQ leaves too many messages unconfirmed: the connection was given up, so it is not known whether they have arrived")
+)
 
 // outOfOrder is how often run looks for confirmations that the client keeps back, because those of earlier messages are not there yet. One
 // slow queue would hold up the answers of all others.
@@ -222,11 +243,11 @@ func (e *session) end() {
 	e.takeReturns()
 	e.mu.Lock()
 	e.over = true
-	left := e.sent
+	left, closing := e.sent, e.closing
 	e.sent = nil
 	e.mu.Unlock()
 	for _, m := range left {
-		m.flight.Answer(m.lost(cause))
+		m.flight.Answer(m.lost(cause, closing))
 	}
 	closeConnection(e.conn) // it lives on when only the channel was closed
 }

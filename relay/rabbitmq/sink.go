@@ -50,7 +50,7 @@ func (s *Sink) Send(ctx context.Context, m *relay.Message, done func(error)) {
 	}
 	session, err := s.connect(ctx)
 	if err == nil {
-		err = session.publish(msg)
+		err = session.publish(ctx, msg)
 	}
 	if err != nil {
 		msg.flight.Answer(err)
@@ -74,14 +74,15 @@ func (s *Sink) connect(ctx context.Context) (*session, error) {
 		return nil, worker.Outage(s.failure)
 	}
 	session, err := s.open(ctx)
-	if ctx.Err() != nil {
-		return session, err
+	switch {
+	case err == nil:
+		s.session = session
+	case ctx.Err() == nil: // else it says nothing about the server
+		s.failure, s.tried = err, time.Now()
 	}
-	s.tried, s.failure = time.Now(), err
 	if err != nil {
 		return nil, worker.Outage(err)
 	}
-	s.session = session
 	return session, nil
 }
 
@@ -91,7 +92,8 @@ func (s *Sink) Close() error {
 	defer func() { <-s.lock }()
 	s.closed = true
 	if s.session != nil {
-		s.session.close()
+		s.session.close(errClosed)
+		<-s.session.ended
 	}
 	return nil
 }

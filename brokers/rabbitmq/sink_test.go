@@ -365,6 +365,24 @@ func TestFaults(t *testing.T) {
 		}
 		server.Thaw()
 	})
+	// Without a limit of its own, a write to a server that stays frozen would never end: the client cannot close a connection meanwhile.
+	t.Run("frozen while it writes", func(t *testing.T) {
+		sink := newSink(t, sinks.Config{URL: server.URL(), Exchange: "faults", AckTimeout: time.Second})
+		drive.Want(t, drive.Send(t, sink, &relay.Message{ID: "0", Destination: "k.1"}), drive.Stored, "")
+		server.Freeze(t)
+		defer server.Thaw()
+		answers, returned := make(chan error, 1), make(chan struct{})
+		go func() {
+			defer close(returned)
+			sink.Send(t.Context(), &relay.Message{ID: "1", Destination: "k.1", Body: make([]byte, 50<<20)}, func(err error) { answers <- err })
+		}()
+		drive.Want(t, <-answers, drive.Again, "no answer within 1s")
+		select {
+		case <-returned:
+		case <-time.After(time.Minute):
+			t.Error("Send does not return")
+		}
+	})
 	// The server has too little memory or disk: it says so, and takes nothing.
 	t.Run("blocked", func(t *testing.T) {
 		server.Kill()

@@ -18,7 +18,7 @@
 //	HandleBatchTx    both
 //
 // A handler returns nil if it succeeded. Any error has the event tried again later, as [Retry] says, but for [RetryAfter], [Snooze],
-// [PauseFor], [DeadLetter] and [Skip], which say otherwise; [PerEvent] has one error for each event of a slice. docs/guarantees.md has
+// [PauseFor], [Outage], [DeadLetter] and [Skip], which say otherwise; [PerEvent] has one error for each event of a slice. docs/guarantees.md has
 // the details.
 //
 // # Flow control
@@ -29,11 +29,12 @@
 // When nearly all attempts fail, what handlers call is taken to be down: the circuit breaker of Subscription.BreakerAfter opens. Little is
 // read and tried then, and attempts that fail are not counted, so an outage makes no dead letters.
 //
-// To spare what handlers call, there are three means:
+// To spare what handlers call, there are four means:
 //
 //	Subscription.Rate    attempts per second, in all workers of the subscription together
 //	PauseFor             begin nothing of the subscription for some time: status 429 or 503 with Retry-After
 //	Snooze               handle this event again later
+//	Outage               what the handler calls is away, or refuses everybody: open the breaker at once
 //
 // None of them uses up attempts. [RetryAfter] does: it is for an event that has failed, and says when to try it again.
 //

@@ -127,6 +127,8 @@ func (r *runner) decide(ctx context.Context, j *job) *engine.Unfinished {
 	case o != nil && (o.kind == snooze || o.kind == pause):
 		u.Attempt, u.Delay = j.attempt-1, o.delay
 		return u
+	case o != nil && o.kind == outage:
+		u.Attempt, u.Delay = j.attempt-1, outageRest
 	case o != nil && o.kind == skip:
 		u.State = outbox.Skipped
 	case o != nil && o.kind == deadLetter, j.attempt >= r.sub.Retry.MaxAttempts && !r.outage.Load():

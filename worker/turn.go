@@ -221,10 +221,10 @@ func (r *runner) executor(ctx context.Context) executor {
 	x := executor{
 		handler: r.sub.each, timeout: r.sub.Timeout,
 		stops: func(j *job) bool {
-			r.notePause(j)
+			r.heed(j)
 			return r.blocks(r.verdict(ctx, j))
 		},
-		paused:   r.paused,
+		paused:   r.halted,
 		unparked: func(j *job) { r.wake.add(func(w *wakeup) { w.unparked = append(w.unparked, j) }) },
 	}
 	if r.pacer.Limiter != nil {

@@ -29,13 +29,15 @@ type Worker struct {
 	serving       atomic.Bool
 }
 
-// registration is a subscription with its handler, which is one of two.
+// registration is a subscription with its handler, which is one of three.
 type registration struct {
 	Subscription
-	each handlerFunc // for single events
-	many manyFunc    // for several at once, or in the settling transaction
-	tx   bool        // whether many is called with that transaction
-	solo bool        // whether many takes single events only
+	each      handlerFunc // for single events
+	begin     beginFunc   // the same, answered later
+	many      manyFunc    // for several at once, or in the settling transaction
+	tx        bool        // whether many is called with that transaction
+	solo      bool        // whether many takes single events only
+	pipelined bool        // whether begin is called for a key while others of it are in flight
 }
 
 // firstWindow is how many events are read before it is known how quickly they are handled.
@@ -74,12 +76,15 @@ func (w *Worker) register(r registration) (err error) {
 	switch {
 	case err != nil:
 		return err
-	case r.each == nil && r.many == nil:
+	case r.each == nil && r.begin == nil && r.many == nil:
 		return fmt.Errorf("%w: subscription %q has no handler", ErrInvalidConfig, r.Name)
 	case w.started.Load():
 		return fmt.Errorf("%w: subscription %q was registered while the worker runs", ErrInvalidConfig, r.Name)
 	case slices.ContainsFunc(w.subscriptions, func(other registration) bool { return other.Name == r.Name }):
 		return fmt.Errorf("%w: subscription %q is registered twice", ErrInvalidConfig, r.Name)
+	}
+	if r.begin != nil {
+		r.ParkAfter = min(r.ParkAfter, r.Timeout) // what is never answered is found among what is parked
 	}
 	if err := r.wrap(); err != nil {
 		return err

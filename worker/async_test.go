@@ -331,3 +331,47 @@ func TestAsyncRefuses(t *testing.T) {
 		}
 	}
 }
+
+// TestAsyncBehind has each event of a key fail once, where two attempts are all there are, and the client fail all that is behind it: only the
+// event's own failure counts.
+func TestAsyncBehind(t *testing.T) {
+	t.Parallel()
+	const all = 6
+	db := pgtest.New(t)
+	publish(t, db.Pool, "key", 0, all)
+	w, err := worker.New(db.Pool, worker.Config{Logger: testLogger(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := worker.Subscription{Name: "s", Topics: everything, BreakerAfter: worker.Unlimited, Retry: worker.Retry{MaxAttempts: 2, Delay: func(int) time.Duration { return time.Millisecond }}}
+	var mu sync.Mutex
+	var flying []func(error)
+	failed := map[int]bool{}
+	err = worker.HandleAsync(w, s, worker.Pipelined, func(_ context.Context, e *worker.Event[payload], done func(error)) {
+		mu.Lock()
+		defer mu.Unlock()
+		if flying = append(flying, done); len(flying) < all-len(failed) && len(failed) == 0 {
+			return // all of them are in flight when the first one fails
+		}
+		first := e.Payload.N - len(flying) + 1
+		if own := !failed[first]; own {
+			failed[first] = true
+			for _, done := range slices.Backward(flying) {
+				done(errors.New("the first of them has failed"))
+			}
+		} else {
+			for _, done := range flying {
+				done(nil)
+			}
+		}
+		flying = nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	runUntilStopped(t, w)
+	eventually(t, 30*time.Second, "all are delivered", func() bool { return settledAll(t, db.Pool) })
+	if list := rows(t, db); len(list) != 0 {
+		t.Errorf("left: %+v", list)
+	}
+}

@@ -304,10 +304,9 @@ var bugs = []bug{
 	},
 	{
 		name: "answer that counts twice", harm: "takes the second answer to an attempt for one to another: settles what was not acknowledged",
-		edits: []edit{{
-			"worker/dispatch.go", "	if !f.answered.CompareAndSwap(false, true) {\n",
-			"	if f.answered.Store(true); j.state.Load() == parked && j.flight.d != d {\n",
-		}},
+		edits: []edit{
+			{"worker/dispatch.go", "	if !f.answered.CompareAndSwap(false, true) {\n		return\n	}\n	defer d.group.Done()\n", "	if f.answered.CompareAndSwap(false, true) {\n		defer d.group.Done()\n	}\n"},
+		},
 		pkg: "./worker", run: "TestAsyncOrder",
 	},
 	{
@@ -324,7 +323,7 @@ var bugs = []bug{
 			"worker/dispatch.go", "	if blocked && j.failure != nil {\n		j.behind = true",
 			"	if blocked && j.failure != nil {\n		j.behind = false",
 		}},
-		pkg: "./worker", run: "TestAsyncOrder",
+		pkg: "./worker", run: "TestAsyncBehind",
 	},
 	{
 		name: "shutdown settles what is in flight", harm: "takes what was not answered when the worker stops for delivered: loses events",

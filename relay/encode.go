@@ -126,7 +126,7 @@ func (e *Encoder) Message(ev *outbox.Event) (*Message, error) {
 		return nil, errors.New("route: the destination is empty")
 	}
 	m := &Message{
-		ID: identify(ev), Destination: route.Destination, Key: route.Key, ContentType: "application/json", Event: ev,
+		ID: ID(ev), Destination: route.Destination, Key: route.Key, ContentType: "application/json", Event: ev,
 		Headers: make(map[string]string, len(ev.Headers)+len(route.Headers)+10),
 	}
 	maps.Copy(m.Headers, ev.Headers)
@@ -155,7 +155,7 @@ func (e *Encoder) Message(ev *outbox.Event) (*Message, error) {
 // cloudEvent returns an event as a CloudEvent.
 func (e *Encoder) cloudEvent(ev *outbox.Event, key string) (*event.Event, error) {
 	c := event.New(event.CloudEventsVersionV1)
-	c.SetID(identify(ev))
+	c.SetID(ID(ev))
 	c.SetSource(e.cfg.Source)
 	c.SetType(ev.Topic)
 	c.SetTime(ev.PublishedAt)
@@ -209,5 +209,5 @@ func (e *Encoder) addAttributes(headers map[string]string, c *event.Event) error
 	return nil
 }
 
-// identify returns what identifies an event for ever.
-func identify(e *outbox.Event) string { return strconv.FormatInt(e.ID, 10) }
+// ID returns what identifies an event for ever, as Message.ID does.
+func ID(e *outbox.Event) string { return strconv.FormatInt(e.ID, 10) }

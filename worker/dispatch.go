@@ -49,9 +49,18 @@ type flight struct {
 
 	// Of those of one chain that were parked together, which belong to the runner:
 	before, after *job
-	blocked       bool // one before it has failed
+	place, next   place // its own, and that of the one behind it once it is recorded
 	returned      bool // it was answered
 }
+
+// A place says what has become of those before a job in its chain.
+type place int
+
+const (
+	behindNone   place = iota
+	behindFailed       // one has failed for good: a client that pipelines may have failed those behind it as well
+	behindWaiting      // one will be tried again, or stops its key: those behind it wait
+)
 
 // A lease is a context that is shared by attempts which began about the same time. It is cancelled when all of them are answered.
 type lease struct {
@@ -310,9 +319,9 @@ func (d *dispatcher) finish(c int32) {
 	if ch := &d.chains[c]; ch.ended || ch.inFlight > 0 || ch.waiting > 0 {
 		return
 	}
-	head, blocked := d.b.heads[c], false
+	head, next := d.b.heads[c], behindNone
 	for at := head; at != none; at = d.b.next[at] {
-		blocked = d.b.jobs[at].blocks(blocked)
+		next = d.b.jobs[at].stand(next)
 	}
 	d.close(c)
 	if d.x.ended != nil {
@@ -329,12 +338,19 @@ func (d *dispatcher) close(c int32) {
 	}
 }
 
-// blocks notes whether a job waits for one before it, and reports whether those behind it do.
-func (j *job) blocks(blocked bool) bool {
-	if blocked && j.failure != nil {
+// stand has a job that failed wait if it may have failed for one before it, and returns the place of the next.
+func (j *job) stand(at place) place {
+	stops := j.flight != nil && j.flight.stops
+	if j.failure != nil && (at == behindWaiting || at == behindFailed && stops) {
 		j.behind = true
 	}
-	return blocked || j.behind || j.flight != nil && j.flight.stops
+	switch {
+	case j.behind || stops:
+		return behindWaiting
+	case j.failure != nil:
+		return max(at, behindFailed)
+	}
+	return at
 }
 
 // park is batch.park. All of a chain that is in flight is parked at once: its answers are about each other.
@@ -360,7 +376,7 @@ func (d *dispatcher) park(limit time.Duration, most int, rest time.Duration) (fo
 // takes its place.
 func (d *dispatcher) parkChain(c int32) (found []*job) {
 	var before *job
-	blocked := false
+	next := behindNone
 	d.leave(d.b.heads[c])
 	for at := d.b.heads[c]; at != none; at = d.b.next[at] {
 		j := &d.b.jobs[at]
@@ -368,7 +384,7 @@ func (d *dispatcher) parkChain(c int32) (found []*job) {
 		case running:
 			j.state.Store(parked)
 			d.free++
-			if j.flight.before, j.flight.blocked = before, blocked; before != nil {
+			if j.flight.before, j.flight.place = before, next; before != nil {
 				before.flight.after = j
 			}
 			before, found = j, append(found, j)
@@ -381,7 +397,7 @@ func (d *dispatcher) parkChain(c int32) (found []*job) {
 			if before != nil && j.failure != nil {
 				j.behind = true // what becomes of the one before it is not known
 			}
-			blocked = j.blocks(blocked)
+			next = j.stand(next)
 		}
 	}
 	d.close(c)

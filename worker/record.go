@@ -204,13 +204,13 @@ func (r *runner) recordAnswered(ctx context.Context, j *job) {
 			}
 			r.forget(j)
 			j.state.Store(finished)
-			j.blocks(f.blocked)
+			f.next = j.stand(f.place)
 			if r.record(ctx, j); j.behind {
 				r.backlog.retry(lineOf(j.event), time.Now())
 			}
 		}
 		if f.after != nil {
-			f.after.flight.blocked = f.after.flight.blocked || f.blocked || j.behind || f.stops
+			f.after.flight.place = max(f.after.flight.place, f.place, f.next)
 		}
 	}
 }

@@ -320,8 +320,8 @@ var bugs = []bug{
 	{
 		name: "failed behind one that failed", harm: "counts the answers of what is behind a failed event of its key as attempts, and goes on after them: breaks order by key, makes dead letters",
 		edits: []edit{{
-			"worker/dispatch.go", "	if blocked && j.failure != nil {\n		j.behind = true",
-			"	if blocked && j.failure != nil {\n		j.behind = false",
+			"worker/dispatch.go", "		j.behind = true\n	}\n	switch {\n",
+			"		j.behind = false\n	}\n	switch {\n",
 		}},
 		pkg: "./worker", run: "TestAsyncBehind",
 	},

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/cloudevents/sdk-go/v2/event"
@@ -102,7 +101,7 @@ func NewEncoder(sink Sink, cfg Config) (*Encoder, error) {
 			return nil, fmt.Errorf("extension %q: the relay sets this attribute itself: name yours otherwise", name)
 		}
 	}
-	probe := outbox.Event{ID: 1, Topic: "a", Key: "a", Payload: json.RawMessage("null")}
+	probe := outbox.Event{ID: 1, UID: "a", Topic: "a", Key: "a", Payload: json.RawMessage("null")}
 	if _, err := e.cloudEvent(&probe, ""); err != nil {
 		return nil, err
 	}
@@ -126,7 +125,7 @@ func (e *Encoder) Message(ev *outbox.Event) (*Message, error) {
 		return nil, errors.New("route: the destination is empty")
 	}
 	m := &Message{
-		ID: ID(ev), Destination: route.Destination, Key: route.Key, ContentType: "application/json", Event: ev,
+		ID: ev.UID, Destination: route.Destination, Key: route.Key, ContentType: "application/json", Event: ev,
 		Headers: make(map[string]string, len(ev.Headers)+len(route.Headers)+10),
 	}
 	maps.Copy(m.Headers, ev.Headers)
@@ -155,7 +154,7 @@ func (e *Encoder) Message(ev *outbox.Event) (*Message, error) {
 // cloudEvent returns an event as a CloudEvent.
 func (e *Encoder) cloudEvent(ev *outbox.Event, key string) (*event.Event, error) {
 	c := event.New(event.CloudEventsVersionV1)
-	c.SetID(ID(ev))
+	c.SetID(ev.UID)
 	c.SetSource(e.cfg.Source)
 	c.SetType(ev.Topic)
 	c.SetTime(ev.PublishedAt)
@@ -208,6 +207,3 @@ func (e *Encoder) addAttributes(headers map[string]string, c *event.Event) error
 	}
 	return nil
 }
-
-// ID returns what identifies an event for ever, as Message.ID does.
-func ID(e *outbox.Event) string { return strconv.FormatInt(e.ID, 10) }

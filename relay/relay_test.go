@@ -23,7 +23,7 @@ func (n nowhere) AttributePrefix() string { return n.prefix }
 
 func event() *outbox.Event {
 	return &outbox.Event{
-		ID: 17, Topic: "orders.placed", Key: "A-17", Payload: json.RawMessage(`{"total": 17}`), PublishedAt: time.Date(2026, 1, 2, 3, 4, 5, 6000, time.UTC),
+		ID: 17, UID: "019b8b8e-4a0e-7c00-8000-000000000011", Topic: "orders.placed", Key: "A-17", Payload: json.RawMessage(`{"total": 17}`), PublishedAt: time.Date(2026, 1, 2, 3, 4, 5, 6000, time.UTC),
 		Headers: map[string]string{"tenant": "a", "traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "CE_type": "forged"},
 	}
 }
@@ -41,7 +41,7 @@ func TestEncode(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if m.Destination != "orders.placed" || m.Key != "A-17" || m.Event != e || m.ID == "" {
+		if m.Destination != "orders.placed" || m.Key != "A-17" || m.Event != e || m.ID != e.UID {
 			t.Errorf("the message is %+v", m)
 		}
 		return m

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 
@@ -24,7 +25,21 @@ type querier interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
 
-// checkRowSecurity returns an *outbox.RowSecurityError when this role may be shown a part of the outbox only.
+// A HiddenError says which tables row security hides from which role. It is an outbox.ErrRowSecurity.
+type HiddenError struct {
+	Role   string
+	Tables []string // qualified with their schema
+}
+
+func (e *HiddenError) Error() string {
+	return fmt.Sprintf(`row security hides rows of %s from role %s: run "alter role %s bypassrls", or "alter table %s disable row level security"`,
+		strings.Join(e.Tables, ", "), e.Role, e.Role, e.Tables[0])
+}
+
+// Is reports whether target is outbox.ErrRowSecurity.
+func (e *HiddenError) Is(target error) bool { return target == outbox.ErrRowSecurity }
+
+// checkRowSecurity returns a *HiddenError when this role may be shown a part of the outbox only.
 func checkRowSecurity(ctx context.Context, db querier) error {
 	var (
 		role   string
@@ -35,7 +50,7 @@ func checkRowSecurity(ctx context.Context, db querier) error {
 		return fmt.Errorf("check row security: %w", err)
 	}
 	if len(hidden) > 0 {
-		return &outbox.RowSecurityError{Role: role, Tables: hidden}
+		return &HiddenError{Role: role, Tables: hidden}
 	}
 	return nil
 }
@@ -145,14 +160,31 @@ func adopt(ctx context.Context, tx pgx.Tx) error {
 	if err := adoptLate(ctx, tx); err != nil {
 		return err
 	}
-	_, err = tx.Exec(ctx, `
+	// Of two rows, the one that is not of here came with the events: they keep their UIDs.
+	var tag int
+	if err := tx.QueryRow(ctx, `
 		with gone as (
 		    delete from outbox.cluster c returning c.*
 		)
-		insert into outbox.cluster (system_identifier, relations, floor, behind_since)
-		select p.system_identifier, array['outbox.events'::regclass::oid, 'outbox.topic'::regtype::oid],
-		       coalesce((select max(e.id) from outbox.events e), 0), (select max(g.behind_since) from gone g)
-		from pg_control_system() p`)
+		insert into outbox.cluster (system_identifier, relations, floor, behind_since, tag)
+		select p.system_identifier, r.here, coalesce((select max(e.id) from outbox.events e), 0), (select max(g.behind_since) from gone g),
+		       coalesce((select g.tag from gone g
+		                 order by g.system_identifier = p.system_identifier and g.relations = r.here, g.origin
+		                 limit 1), outbox.tag())
+		from pg_control_system() p, (select array['outbox.events'::regclass::oid, 'outbox.topic'::regtype::oid] as here) r
+		returning tag`).Scan(&tag); err != nil {
+		return err
+	}
+	return setTag(ctx, tx, tag)
+}
+
+// setTag makes the function outbox.tag anew, if it has another value.
+func setTag(ctx context.Context, tx pgx.Tx, tag int) error {
+	var have int
+	if err := tx.QueryRow(ctx, `select outbox.tag()`).Scan(&have); err != nil || have == tag {
+		return err
+	}
+	_, err := tx.Exec(ctx, fmt.Sprintf(`create or replace function outbox.tag() returns integer language sql stable as 'select %d'`, tag))
 	return err
 }
 

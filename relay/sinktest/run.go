@@ -215,7 +215,7 @@ func (b *bench) check(t *testing.T, once bool) (repeated int) {
 	t.Helper()
 	byID := map[string]*outbox.Event{}
 	for i := range b.published {
-		byID[relay.ID(&b.published[i])] = &b.published[i]
+		byID[b.published[i].UID] = &b.published[i]
 	}
 	seen, last := map[string]bool{}, map[string]int64{}
 	received := b.Received(t, b.destination)

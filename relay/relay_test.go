@@ -174,7 +174,9 @@ func TestMessageDrops(t *testing.T) {
 	for key, check := range map[string]func(*relay.Message, error) bool{
 		"drop":    func(m *relay.Message, err error) bool { return m == nil && err == nil },
 		"nowhere": func(_ *relay.Message, err error) bool { return err != nil },
-		"":        func(m *relay.Message, err error) bool { return err == nil && m.Key == "y" && m.Headers["tenant"] == "b" },
+		"": func(m *relay.Message, err error) bool {
+			return err == nil && m.Key == "y" && m.Headers["tenant"] == "b"
+		},
 	} {
 		e := event()
 		e.Key = key

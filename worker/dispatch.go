@@ -50,16 +50,16 @@ type flight struct {
 	// Of those of one chain that were parked together, which belong to the runner:
 	before, after *job
 	place, next   place // its own, and that of the one behind it once it is recorded
-	returned      bool // it was answered
+	returned      bool  // it was answered
 }
 
 // A place says what has become of those before a job in its chain.
 type place int
 
 const (
-	behindNone   place = iota
-	behindFailed       // one has failed for good: a client that pipelines may have failed those behind it as well
-	behindWaiting      // one will be tried again, or stops its key: those behind it wait
+	behindNone    place = iota
+	behindFailed        // one has failed for good: a client that pipelines may have failed those behind it as well
+	behindWaiting       // one will be tried again, or stops its key: those behind it wait
 )
 
 // A lease is a context that is shared by attempts which began about the same time. It is cancelled when all of them are answered.

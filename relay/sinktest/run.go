@@ -40,6 +40,7 @@ func Run(t *testing.T, target Target) { //nolint:paralleltest // they stop one s
 		{"missing destination is an outage", lacks(target.Missing == "", "Missing"), testMissing},
 		{"outage", lacks(target.Stop == nil, "Stop"), testOutage},
 		{"reconnects under load", lacks(target.Stop == nil, "Stop"), testReconnects},
+		{"hiccups", lacks(target.Hiccup == nil, "Hiccup"), testHiccups},
 		{"frozen system", lacks(target.Freeze == nil, "Freeze"), testFrozen},
 		{"shutdown", "", testShutdown},
 		{"shutdown while frozen", lacks(target.Freeze == nil, "Freeze"), testFrozenShutdown},

@@ -30,6 +30,9 @@ type Target struct {
 	// Freeze has the system keep its connections and answer nothing, and Thaw has it go on. Their tests are skipped if nil.
 	Freeze, Thaw func(t *testing.T)
 
+	// Hiccup has the system fail one of the next messages, which succeeds when it is sent again. The test is skipped if nil.
+	Hiccup func(t *testing.T)
+
 	// TooLarge is how many bytes of payload the system, or the sink, refuses for good. The test is skipped if 0.
 	TooLarge int
 

@@ -232,6 +232,22 @@ func testReconnects(t *testing.T, b *bench) {
 	b.check(t, false)
 }
 
+// testHiccups has single messages fail while others of their key are in flight: they are not overtaken.
+func testHiccups(t *testing.T, b *bench) {
+	b.publish(t, 500, 5)
+	b.start(t, nil)
+	for n := range 10 {
+		b.Hiccup(t)
+		eventually(t, "more are received", func() bool { return len(b.Received(t, b.destination)) > n*50 })
+		b.publish(t, 100, 5)
+	}
+	b.drain(t)
+	if list := b.rows(t); len(list) > 0 {
+		t.Errorf("left: %+v", list)
+	}
+	b.check(t, false)
+}
+
 // testFrozen has the system answer nothing for longer than an attempt may take.
 func testFrozen(t *testing.T, b *bench) {
 	b.publish(t, 100, 10)

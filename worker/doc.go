@@ -10,12 +10,13 @@
 //	                  │
 //	                  └─ in one of all workers, the sentinel: answers the doorbell, evicts dead workers, deletes old events
 //
-// Delivery is at least once, and in order by key. A handler has one of four forms:
+// Delivery is at least once, and in order by key. A handler has one of five forms:
 //
 //	Handle           one event; many at once
 //	HandleBatch      the events of a window, as a slice
 //	HandleTx         one event, and the transaction in which it is settled: writes in it take effect exactly once
 //	HandleBatchTx    both
+//	HandleAsync      one event, which is begun, and answered later: thousands in flight, without a goroutine for each
 //
 // A handler returns nil if it succeeded. Any error has the event tried again later, as [Retry] says, but for [RetryAfter], [Snooze],
 // [PauseFor], [Outage], [DeadLetter] and [Skip], which say otherwise; [PerEvent] has one error for each event of a slice. docs/guarantees.md has

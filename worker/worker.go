@@ -19,8 +19,8 @@ import (
 )
 
 // A Worker serves subscriptions: it reads their events, calls their handlers, and records the results. Any number of workers, in any
-// number of processes, may serve the same or other subscriptions. Register handlers with [Handle], [HandleBatch], [HandleTx] or
-// [HandleBatchTx], from one goroutine, then call Run.
+// number of processes, may serve the same or other subscriptions. Register handlers with [Handle], [HandleBatch], [HandleTx],
+// [HandleBatchTx] or [HandleAsync], from one goroutine, then call Run.
 type Worker struct {
 	cfg           Config
 	connect       *connector
@@ -102,7 +102,7 @@ func (w *Worker) Ready() error {
 }
 
 // Run serves the registered subscriptions until ctx is cancelled. Then it stops reading, waits up to Config.ShutdownTimeout for handlers
-// to finish, records their results, releases its lanes to other workers, and returns nil. A handler of [Handle] that ignores its
+// to finish, records their results, releases its lanes to other workers, and returns nil. A handler of [Handle] or [HandleAsync] that ignores its
 // cancelled context is left running after about 2s; Run waits for handlers of the other forms.
 //
 // Run returns an error if it cannot start: if the database cannot be reached, grants too few connections, or has settings that the

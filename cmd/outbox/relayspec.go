@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"go.yaml.in/yaml/v3"
@@ -194,7 +195,12 @@ func (s relaySpec) router() (relay.Router, error) {
 
 // subscription is what the worker is told.
 func (s relaySpec) subscription() worker.Subscription {
+	breaker := 0
+	if strings.HasPrefix(s.To, "webhook:") {
+		breaker = worker.Unlimited // each endpoint has its own
+	}
 	return worker.Subscription{
+		BreakerAfter: breaker,
 		Name: s.Subscription, Topics: s.Topics, Concurrency: s.Concurrency, Rate: s.Rate, Timeout: s.Timeout, StopKeyOnDead: s.StopKeyOnDead,
 		Retry: worker.Retry{MaxAttempts: s.MaxAttempts},
 	}

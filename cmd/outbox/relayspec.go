@@ -195,15 +195,14 @@ func (s relaySpec) router() (relay.Router, error) {
 
 // subscription is what the worker is told.
 func (s relaySpec) subscription() worker.Subscription {
-	breaker := 0
-	if strings.HasPrefix(s.To, "webhook:") {
-		breaker = worker.Unlimited // each endpoint has its own
-	}
-	return worker.Subscription{
-		BreakerAfter: breaker,
+	sub := worker.Subscription{
 		Name: s.Subscription, Topics: s.Topics, Concurrency: s.Concurrency, Rate: s.Rate, Timeout: s.Timeout, StopKeyOnDead: s.StopKeyOnDead,
 		Retry: worker.Retry{MaxAttempts: s.MaxAttempts},
 	}
+	if strings.HasPrefix(s.To, "webhook:") {
+		sub.BreakerAfter = worker.Unlimited // each endpoint has a breaker of its own
+	}
+	return sub
 }
 
 // destinations lists where messages go, as far as that is known: those of the given ones, and of topics that are no patterns.

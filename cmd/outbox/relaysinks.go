@@ -8,10 +8,26 @@ import (
 	"strings"
 
 	"github.com/signalbox-go/signalbox/relay"
+	"github.com/signalbox-go/signalbox/relay/webhook"
 )
 
 // sinks has what opens a sink, by the scheme of its URL.
-var sinks = map[string]func(*url.URL) (relay.Sink, error){}
+var sinks = map[string]func(*url.URL) (relay.Sink, error){
+	"http":    sinkOf(webhook.FromURL),
+	"https":   sinkOf(webhook.FromURL),
+	"webhook": sinkOf(webhook.FromURL),
+}
+
+// sinkOf gives what opens a sink the type that it has in the list.
+func sinkOf[S relay.Sink](open func(*url.URL) (S, error)) func(*url.URL) (relay.Sink, error) {
+	return func(u *url.URL) (relay.Sink, error) {
+		s, err := open(u)
+		if err != nil {
+			return nil, err
+		}
+		return s, nil
+	}
+}
 
 const sinkHelp = `	kafka://host:9092,other:9092      destinations are topics
 	nats://host:4222                  destinations are subjects of JetStream streams

@@ -57,6 +57,8 @@ const relayExitCodes = `Exit codes: those of all verbs ("outbox --help"), and 5 
 const exitSink = 5
 
 func (r *relayRunCommand) Run(ctx context.Context, c *console) error {
+	logger := r.Logger(c.err)
+	slog.SetDefault(logger) // for net/http, and for sinks
 	relays, err := r.relays(r.Outbox)
 	if err != nil {
 		return err
@@ -70,8 +72,6 @@ func (r *relayRunCommand) Run(ctx context.Context, c *console) error {
 	if r.DryRun {
 		return r.dryRun(ctx, c, pool, relays)
 	}
-	logger := r.Logger(c.err)
-	slog.SetDefault(logger) // for net/http
 	m := metrics.New(metrics.Config{Pool: pool.pool, Outbox: r.Outbox, Logger: logger})
 	cfg := worker.Config{Outbox: r.Outbox, Logger: logger, Retention: time.Duration(r.Retention), ShutdownTimeout: time.Duration(r.ShutdownTimeout)}
 	if r.Admin != "" {

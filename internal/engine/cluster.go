@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 
@@ -160,31 +160,17 @@ func adopt(ctx context.Context, tx pgx.Tx) error {
 	if err := adoptLate(ctx, tx); err != nil {
 		return err
 	}
-	// Of two rows, the one that is not of here came with the events: they keep their UIDs.
-	var tag int
-	if err := tx.QueryRow(ctx, `
+	if err := keepTag(ctx, tx); err != nil {
+		return err
+	}
+	_, err = tx.Exec(ctx, `
 		with gone as (
 		    delete from outbox.cluster c returning c.*
 		)
-		insert into outbox.cluster (system_identifier, relations, floor, behind_since, tag)
-		select p.system_identifier, r.here, coalesce((select max(e.id) from outbox.events e), 0), (select max(g.behind_since) from gone g),
-		       coalesce((select g.tag from gone g
-		                 order by g.system_identifier = p.system_identifier and g.relations = r.here, g.origin
-		                 limit 1), outbox.tag())
-		from pg_control_system() p, (select array['outbox.events'::regclass::oid, 'outbox.topic'::regtype::oid] as here) r
-		returning tag`).Scan(&tag); err != nil {
-		return err
-	}
-	return setTag(ctx, tx, tag)
-}
-
-// setTag makes the function outbox.tag anew, if it has another value.
-func setTag(ctx context.Context, tx pgx.Tx, tag int) error {
-	var have int
-	if err := tx.QueryRow(ctx, `select outbox.tag()`).Scan(&have); err != nil || have == tag {
-		return err
-	}
-	_, err := tx.Exec(ctx, fmt.Sprintf(`create or replace function outbox.tag() returns integer language sql stable as 'select %d'`, tag))
+		insert into outbox.cluster (system_identifier, relations, floor, behind_since)
+		select p.system_identifier, array['outbox.events'::regclass::oid, 'outbox.topic'::regtype::oid],
+		       coalesce((select max(e.id) from outbox.events e), 0), (select max(g.behind_since) from gone g)
+		from pg_control_system() p`)
 	return err
 }
 

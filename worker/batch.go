@@ -25,6 +25,8 @@ type job struct {
 	decided *engine.Unfinished // what becomes of it, after the failure that was
 	cause   *failure           // decided about: see verdict
 
+	flight *flight // of one that is answered later
+
 	state   atomic.Int32
 	started atomic.Int64 // nanoseconds since the batch began
 	took    time.Duration
@@ -36,7 +38,8 @@ const (
 	waiting int32 = iota
 	running
 	finished
-	parked // it took too long for its window: its handler goes on, and the runner is told when it returns
+	parked    // it took too long for its window: its handler goes on, and the runner is told when it returns
+	admitting // it is the next to begin, and waits until it may: see dispatcher
 )
 
 // snoozed reports whether the handler has asked to be called again, without a failure.
@@ -61,9 +64,12 @@ type batch struct {
 	over  atomic.Bool   // nothing new is begun
 	done  chan struct{} // closed when none is left
 
+	dispatcher *dispatcher // begins the jobs of a handler that answers later
+
 	// Of a batch of deliveries, which is not waited for:
-	open  map[int32]struct{} // the heads of chains that are not recorded
-	hands int                // goroutines that it has been given
+	open  map[int32]struct{} // the heads of chains that are not recorded,
+	todo  int                // and how many jobs they have
+	hands int                // how many jobs may run at once
 }
 
 func newBatch(jobs []job) *batch {
@@ -94,10 +100,12 @@ func newBatch(jobs []job) *batch {
 
 // An executor calls a handler for the jobs of a batch.
 type executor struct {
-	handler  handlerFunc
-	timeout  time.Duration
-	stops    func(*job) bool // whether those behind a job, which has not succeeded, have to wait for it
-	unparked func(*job)      // called when a parked job has ended
+	handler   handlerFunc
+	begin     beginFunc // in place of handler, where it answers later
+	pipelined bool      // whether begin is called for a key before it has answered
+	timeout   time.Duration
+	stops     func(*job) bool // whether those behind a job, which has not succeeded, have to wait for it
+	unparked  func(*job)      // called when a parked job has ended
 
 	paused func() bool              // whether nothing may begin
 	admit  func(end time.Time) bool // waits until an attempt may begin; nil where it always may
@@ -106,16 +114,31 @@ type executor struct {
 	ended func(b *batch, head int32) // called when a chain has ended, where that is not waited for
 }
 
-// start begins the batch with so many goroutines, of the given group. They end with the batch, but for those whose job
+// start begins the batch with so many goroutines, of the given group, or so many jobs in flight. They end with the batch, but for those whose job
 // was parked.
 func (b *batch) start(ctx context.Context, group *sync.WaitGroup, x executor, concurrency int) {
+	if x.begin != nil {
+		b.dispatcher = newDispatcher(ctx, b, group, x, concurrency)
+		b.dispatcher.start()
+		return
+	}
 	for range min(concurrency, len(b.heads)) {
 		b.work(ctx, group, x)
 	}
 }
 
-// work adds a goroutine that takes one chain after the other.
+// end has nothing begin any more.
+func (b *batch) end() {
+	if b.over.Store(true); b.dispatcher != nil {
+		b.dispatcher.end()
+	}
+}
+
+// work adds a goroutine that takes one chain after the other, in place of one whose job was parked. A dispatcher has gone on by itself.
 func (b *batch) work(ctx context.Context, group *sync.WaitGroup, x executor) {
+	if b.dispatcher != nil {
+		return
+	}
 	h := &hand{b: b, x: x, group: group, at: none, rest: none}
 	group.Go(func() { h.work(ctx) })
 }
@@ -250,6 +273,9 @@ func (b *batch) has(head int32, j *job) bool {
 // park parks up to most jobs that have been running for longer than the limit, and marks what is behind them. Those are returned. With a
 // rest, it parks only those whose chain would take that long with what is behind them. Only the runner calls it.
 func (b *batch) park(limit time.Duration, most int, rest time.Duration) []*job {
+	if b.dispatcher != nil {
+		return b.dispatcher.park(limit, most, rest)
+	}
 	var found []*job
 	now := int64(time.Since(b.begun))
 	for i := range b.jobs {

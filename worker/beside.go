@@ -31,7 +31,8 @@ func (r *runner) runBeside(ctx context.Context, deliveries []engine.Delivery) {
 	for _, head := range b.heads {
 		b.open[head] = struct{}{}
 	}
-	b.hands = min(r.free(), len(b.heads))
+	b.todo = len(b.jobs)
+	b.hands = min(r.free(), r.besideAtOnce(b))
 	r.beside = append(r.beside, b)
 	b.start(ctx, &r.handlers, r.besideExecutor(ctx), b.hands)
 }
@@ -55,14 +56,22 @@ type chain struct {
 func (r *runner) free() int {
 	n := r.sub.Concurrency - len(r.parked)
 	for _, b := range r.beside {
-		n -= min(b.hands, len(b.open))
+		n -= min(b.hands, r.besideAtOnce(b))
 	}
 	return max(0, n)
 }
 
+// besideAtOnce is how many jobs of a batch may run at once, however many hands there are.
+func (r *runner) besideAtOnce(b *batch) int {
+	if r.sub.pipelined {
+		return b.todo
+	}
+	return len(b.open)
+}
+
 // mayClaim reports whether there are hands for more deliveries. Those of transactions and batches run with the windows.
 func (r *runner) mayClaim() bool {
-	return r.sub.each == nil || r.free() >= max(1, r.sub.Concurrency/claimWith)
+	return r.sub.many != nil || r.free() >= max(1, r.sub.Concurrency/claimWith)
 }
 
 // recordEnded records the chains that have ended.
@@ -81,6 +90,7 @@ func (r *runner) recordChain(ctx context.Context, b *batch, head int32) {
 	}
 	delete(b.open, head)
 	for at := head; at != none; at = b.next[at] {
+		b.todo--
 		r.record(ctx, &b.jobs[at])
 	}
 	if first := &b.jobs[head]; first.behind { // it was not begun, and nothing of its key runs
@@ -121,7 +131,7 @@ func (r *runner) parkBeside(ctx context.Context, b *batch, limit time.Duration, 
 // endBeside parks all that runs beside the windows, and leaves what has not begun to later: its lanes may change hands.
 func (r *runner) endBeside(ctx context.Context) {
 	for _, b := range slices.Clone(r.beside) {
-		b.over.Store(true)
+		b.end()
 		for waiting := true; waiting; {
 			r.parkBeside(ctx, b, 0, len(b.jobs))
 			select {

@@ -16,6 +16,8 @@ const (
 	// then the breaker closes. Where they do not, the next one comes after a pause, which grows from probeSoon to probeRest.
 	probeLeast, probeMost = 5, 320
 	probeSoon, probeRest  = 100 * time.Millisecond, 5 * time.Second
+	// outageRest is how long an event waits after [Outage].
+	outageRest = probeRest
 )
 
 // A breaker tells an outage of what handlers call from events that fail. While it is open, little is read and little is tried again, and
@@ -66,12 +68,17 @@ func (b *breaker) note(t trial, fresh bool) (opens bool) {
 	if b.open() || b.n < len(b.last) || !b.outage() {
 		return false
 	}
+	b.trip()
+	return true
+}
+
+// trip opens the breaker.
+func (b *breaker) trip() {
 	b.since = time.Now()
 	b.fresh, b.again = probe{size: probeLeast}, probe{size: probeLeast}
 	for _, p := range []*probe{&b.fresh, &b.again} {
 		p.pause, p.next = probeSoon, b.since.Add(probeSoon)
 	}
-	return true
 }
 
 func (b *breaker) outage() bool {
@@ -136,7 +143,10 @@ func (j *job) tells() bool {
 	if j.behind || j.ended.IsZero() {
 		return false
 	}
-	return j.failure == nil || j.failure.outcome == nil || j.failure.outcome.kind == retryAfter
+	if j.failure == nil || j.failure.outcome == nil {
+		return true
+	}
+	return j.failure.outcome.kind == retryAfter || j.failure.outcome.kind == outage
 }
 
 // noteTrial tells the breaker of a job that was tried. What opens it is given back its attempts.
@@ -144,14 +154,19 @@ func (r *runner) noteTrial(ctx context.Context, j *job, fresh bool) {
 	if len(r.breaker.last) == 0 || !j.tells() || ctx.Err() != nil || !r.breaker.note(j.trial(), fresh) {
 		return
 	}
-	r.log.Warn("nearly every attempt fails: reading little, and counting no attempt that fails, until they succeed", "error", firstLine(j.failure.text))
-	r.outage.Store(true)
-	r.tellBreaker(ctx, BreakerState{Subscription: r.sub.Name, Open: true, At: r.breaker.since, Cause: j.failure.cause()})
+	r.tellOutage(ctx, "nearly every attempt fails", j.failure)
 	for _, t := range r.breaker.last {
 		if t.failed && t.id != j.event.ID {
 			r.giveBack(t)
 		}
 	}
+}
+
+// tellOutage says that the breaker has opened.
+func (r *runner) tellOutage(ctx context.Context, what string, why *failure) {
+	r.log.Warn(what+": reading little, and counting no attempt that fails, until they succeed", "error", firstLine(why.text))
+	r.outage.Store(true)
+	r.tellBreaker(ctx, BreakerState{Subscription: r.sub.Name, Open: true, At: r.breaker.since, Cause: why.cause()})
 }
 
 // giveBack takes back the count of an attempt that failed, unless its event is running again.
@@ -182,6 +197,10 @@ func (r *runner) giveBack(t trial) {
 // judge paces what is read and tried again while the breaker is open. It also records when that has opened or closed, since the member's
 // connection is free here: the trials that open it come while the next window is read ahead.
 func (r *runner) judge(ctx context.Context) error {
+	if why := r.away.Swap(nil); why != nil && !r.breaker.open() {
+		r.breaker.trip()
+		r.tellOutage(ctx, "what the handler calls is away", why)
+	}
 	now, since := time.Now(), r.breaker.since
 	if r.breaker.judge(now) {
 		r.log.Info("attempts succeed again", "after", now.Sub(since).Round(time.Millisecond))
@@ -230,11 +249,22 @@ func (r *runner) paused() bool {
 	return until != 0 && time.Now().UnixNano() < until
 }
 
-// notePause heeds what a handler has asked for. Safe for concurrent use.
-func (r *runner) notePause(j *job) {
-	if j.failure == nil || j.failure.outcome == nil || j.failure.outcome.kind != pause {
-		return
+// halted reports whether nothing may begin for now: a handler has asked for that, or the breaker is about to open because one has said
+// that what it calls is away.
+func (r *runner) halted() bool { return r.paused() || r.away.Load() != nil }
+
+// heed notes what a handler has asked for that is about all events. Safe for concurrent use.
+func (r *runner) heed(j *job) {
+	switch {
+	case j.failure == nil || j.failure.outcome == nil:
+	case j.failure.outcome.kind == pause:
+		r.notePause(j)
+	case j.failure.outcome.kind == outage && r.sub.BreakerAfter > 0 && !r.outage.Load():
+		r.away.Store(j.failure)
 	}
+}
+
+func (r *runner) notePause(j *job) {
 	now := time.Now()
 	until := now.Add(min(j.failure.outcome.delay, never)).UnixNano() // nanoseconds end with the year 2262
 	for {

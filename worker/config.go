@@ -70,8 +70,8 @@ type Subscription struct {
 	Start outbox.Position
 
 	// Concurrency is how many handlers of this worker run at once for events that are read, and how many more for deliveries and parked
-	// events. Events of one key are never handled at once. HandleBatch, HandleTx and HandleBatchTx run one handler at a time. Defaults to
-	// Config.Concurrency.
+	// events. Events of one key are never handled at once. HandleBatch, HandleTx and HandleBatchTx run one handler at a time. With
+	// HandleAsync, it is how many events are in flight. Defaults to Config.Concurrency, or to 1000 with HandleAsync.
 	Concurrency int
 
 	// WindowSize is how many events are read at once, at most. At least one event of each lane is read, of which there are 64. Windows
@@ -103,7 +103,7 @@ type Subscription struct {
 	RateBurst int
 
 	// ParkAfter is how long a handler may hold up its window. The handler of a slower event continues; its event becomes a delivery,
-	// and the window is settled without it. Only Handle parks. If ParkAfter is longer than 1s, windows of Handle and HandleTx may take
+	// and the window is settled without it. Only Handle and HandleAsync park. If ParkAfter is longer than 1s, windows of Handle and HandleTx may take
 	// as long. May be Unlimited. Defaults to 1s.
 	ParkAfter time.Duration
 

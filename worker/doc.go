@@ -10,15 +10,16 @@
 //	                  │
 //	                  └─ in one of all workers, the sentinel: answers the doorbell, evicts dead workers, deletes old events
 //
-// Delivery is at least once, and in order by key. A handler has one of four forms:
+// Delivery is at least once, and in order by key. A handler has one of five forms:
 //
 //	Handle           one event; many at once
 //	HandleBatch      the events of a window, as a slice
 //	HandleTx         one event, and the transaction in which it is settled: writes in it take effect exactly once
 //	HandleBatchTx    both
+//	HandleAsync      one event, which is begun, and answered later: thousands in flight, without a goroutine for each
 //
 // A handler returns nil if it succeeded. Any error has the event tried again later, as [Retry] says, but for [RetryAfter], [Snooze],
-// [PauseFor], [DeadLetter] and [Skip], which say otherwise; [PerEvent] has one error for each event of a slice. docs/guarantees.md has
+// [PauseFor], [Outage], [DeadLetter] and [Skip], which say otherwise; [PerEvent] has one error for each event of a slice. docs/guarantees.md has
 // the details.
 //
 // # Flow control
@@ -29,11 +30,12 @@
 // When nearly all attempts fail, what handlers call is taken to be down: the circuit breaker of Subscription.BreakerAfter opens. Little is
 // read and tried then, and attempts that fail are not counted, so an outage makes no dead letters.
 //
-// To spare what handlers call, there are three means:
+// To spare what handlers call, there are four means:
 //
 //	Subscription.Rate    attempts per second, in all workers of the subscription together
 //	PauseFor             begin nothing of the subscription for some time: status 429 or 503 with Retry-After
 //	Snooze               handle this event again later
+//	Outage               what the handler calls is away, or refuses everybody: open the breaker at once
 //
 // None of them uses up attempts. [RetryAfter] does: it is for an event that has failed, and says when to try it again.
 //

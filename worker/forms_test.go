@@ -30,6 +30,9 @@ var forms = []form{
 	{"each", false, func(w *worker.Worker, s worker.Subscription, db *pgtest.DB, handle func(context.Context, execer, *worker.Event[payload]) error) error {
 		return worker.Handle(w, s, func(ctx context.Context, e *worker.Event[payload]) error { return handle(ctx, db.Pool, e) })
 	}},
+	{"async", false, func(w *worker.Worker, s worker.Subscription, db *pgtest.DB, handle func(context.Context, execer, *worker.Event[payload]) error) error {
+		return worker.HandleAsync(w, s, worker.Strict, func(ctx context.Context, e *worker.Event[payload], done func(error)) { done(handle(ctx, db.Pool, e)) })
+	}},
 	{"batch", false, func(w *worker.Worker, s worker.Subscription, db *pgtest.DB, handle func(context.Context, execer, *worker.Event[payload]) error) error {
 		return worker.HandleBatch(w, s, func(ctx context.Context, events []*worker.Event[payload]) error {
 			errs := make([]error, len(events))
@@ -52,6 +55,10 @@ var forms = []form{
 			return nil
 		})
 	}},
+}
+
+func formNamed(name string) form {
+	return forms[slices.IndexFunc(forms, func(f form) bool { return f.name == name })]
 }
 
 // TestForms has the same events handled in each form: some fail for a while, some for good, one panics, one takes too long for a
@@ -115,7 +122,7 @@ func TestForms(t *testing.T) {
 					switch n := e.Payload.N; {
 					case n == 7 && e.Attempt < 3:
 						return errors.New("for a while")
-					case n == 8 && e.Attempt == 1 && f.name == "each":
+					case n == 8 && e.Attempt == 1 && (f.name == "each" || f.name == "async"):
 						panic("once")
 					case n == 9:
 						return worker.DeadLetter(errors.New("for good"))

@@ -238,7 +238,7 @@ func TestMiddlewareWraps(t *testing.T) {
 		}
 	}
 	s := worker.Subscription{Name: "s", Topics: everything, Middleware: []worker.Middleware{wrap}, Retry: worker.Retry{InitialInterval: 10 * time.Millisecond}}
-	startForm(t, db, forms[1], s, func(_ context.Context, _ execer, e *worker.Event[payload]) error {
+	startForm(t, db, formNamed("batch"), s, func(_ context.Context, _ execer, e *worker.Event[payload]) error {
 		if calls[e.Payload.N].Add(1) == 1 && e.Payload.N == 4 {
 			return errors.New("once")
 		}

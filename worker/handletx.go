@@ -150,7 +150,7 @@ func (r *runner) handleTx(ctx context.Context, jobs []job) error {
 // outOfTime reports whether the window has had its time: no further event of it begins.
 func (r *runner) outOfTime() bool {
 	took := time.Since(r.begun)
-	return took >= txMost*windowTime && took >= r.sub.ParkAfter || r.paused()
+	return took >= txMost*windowTime && took >= r.sub.ParkAfter || r.halted()
 }
 
 // tooLate reports whether an event does not begin any more: because the window has had its time or, where it waited behind others of its

@@ -25,8 +25,8 @@ type Hooks struct {
 	// EventParked is called when an attempt takes longer than ParkAfter, so that the event becomes a delivery.
 	EventParked func(ctx context.Context, p ParkedEvent)
 
-	// BreakerChanged is called when the circuit breaker of a subscription opens in this worker, because nearly every attempt has failed,
-	// and when it closes. A worker that stops, or loses its connection, while it is open does not say that it closes.
+	// BreakerChanged is called when the circuit breaker of a subscription opens in this worker, because nearly every attempt has
+	// failed or one has returned [Outage], and when it closes. A worker that stops, or loses its connection, while it is open does not say that it closes.
 	BreakerChanged func(ctx context.Context, b BreakerState)
 
 	// WokenUp is called when a notification wakes the worker.

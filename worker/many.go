@@ -131,7 +131,7 @@ func (r *runner) call(ctx context.Context, handler manyFunc, jobs []*job) bool {
 	for _, j := range jobs {
 		j.took, j.ended, j.chance = ended.Sub(start), ended, chance
 		succeeded = succeeded && j.failure == nil
-		r.notePause(j)
+		r.heed(j)
 	}
 	if !r.sub.solo {
 		r.noteCall(ctx, jobs)
@@ -161,7 +161,7 @@ func (r *runner) handleMany(ctx context.Context, jobs []job) {
 		switch j := &jobs[i]; {
 		case j.suspect, j.delivery && j.attempt >= r.sub.Retry.MaxAttempts && j.attempt > 1:
 			// Alone: it may be what kills its workers, and nothing is given up for the fault of others.
-			if stopped[j.event.Key] = r.paused() || ctx.Err() != nil; stopped[j.event.Key] {
+			if stopped[j.event.Key] = r.halted() || ctx.Err() != nil; stopped[j.event.Key] {
 				j.behind = true
 			} else if !r.callAll(ctx, []*job{j}) {
 				stopped[j.event.Key] = r.stopsKey(ctx, j)
@@ -179,7 +179,7 @@ func (r *runner) handleMany(ctx context.Context, jobs []job) {
 		}
 	}
 	fresh = slices.DeleteFunc(fresh, func(j *job) bool {
-		j.behind = stopped[j.event.Key] && j.event.Key != "" || ctx.Err() != nil || r.paused()
+		j.behind = stopped[j.event.Key] && j.event.Key != "" || ctx.Err() != nil || r.halted()
 		return j.behind
 	})
 	if len(fresh) > 0 {
@@ -211,7 +211,7 @@ func (r *runner) tryAgain(ctx context.Context, jobs []*job) {
 	}
 	size := max(1, len(jobs)>>min(30, max(0, attempt-2)))
 	for part := range slices.Chunk(jobs, size) {
-		if ctx.Err() != nil || r.paused() {
+		if ctx.Err() != nil || r.halted() {
 			for _, j := range part {
 				j.behind = true
 			}
@@ -227,7 +227,7 @@ func (r *runner) halve(ctx context.Context, jobs []*job) bool {
 	if r.callAll(ctx, jobs) {
 		return true
 	}
-	for len(jobs) > 1 && ctx.Err() == nil && !r.breaker.open() {
+	for len(jobs) > 1 && ctx.Err() == nil && !r.breaker.open() && !r.halted() {
 		left, right := jobs[:len(jobs)/2], jobs[len(jobs)/2:]
 		l, rr := r.callAll(ctx, left), r.callAll(ctx, right)
 		switch {

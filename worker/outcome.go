@@ -69,7 +69,8 @@ func PauseFor(d time.Duration, cause error) error {
 }
 
 // Outage returns an error that says that what the handler calls is away, or refuses everybody: wrong credentials, an unknown stream. It is
-// not the event's fault: no attempt is used up, and the subscription's breaker opens at once. See Subscription.BreakerAfter. cause is
+// not the event's fault: no attempt is used up, the subscription's breaker opens at once, and the event is handled again within 5s after it
+// closes. Without a breaker, the event is handled again after 5s, and nothing else waits. See Subscription.BreakerAfter. cause is
 // recorded as the reason and may be nil.
 func Outage(cause error) error { return &outcome{kind: outage, cause: orUnknown(cause)} }
 

@@ -127,6 +127,8 @@ func (r *runner) decide(ctx context.Context, j *job) *engine.Unfinished {
 	case o != nil && (o.kind == snooze || o.kind == pause):
 		u.Attempt, u.Delay = j.attempt-1, o.delay
 		return u
+	case o != nil && o.kind == outage:
+		u.Attempt, u.Delay = j.attempt-1, outageRest
 	case o != nil && o.kind == skip:
 		u.State = outbox.Skipped
 	case o != nil && o.kind == deadLetter, j.attempt >= r.sub.Retry.MaxAttempts && !r.outage.Load():
@@ -179,11 +181,48 @@ func (r *runner) unpark(ctx context.Context, jobs []*job) {
 		if r.parked[j.event.ID] != j {
 			continue // it was given up
 		}
+		if j.flight != nil {
+			r.recordAnswered(ctx, j)
+			continue
+		}
 		r.forget(j)
 		j.state.Store(finished)
 		r.record(ctx, j)
 	}
 	r.tellAttempts(ctx)
+}
+
+// recordAnswered records what became of a parked job that was answered, as soon as that is known: one that failed may have failed for one
+// before it in its key. Those that wait for it are recorded after it.
+func (r *runner) recordAnswered(ctx context.Context, j *job) {
+	j.flight.returned = true
+	for ; j != nil; j = j.flight.after {
+		f := j.flight
+		if r.parked[j.event.ID] == j {
+			if !f.returned || j.failure != nil && r.inFlightBefore(j) {
+				return
+			}
+			r.forget(j)
+			j.state.Store(finished)
+			f.next = j.stand(f.place)
+			if r.record(ctx, j); j.behind {
+				r.backlog.retry(lineOf(j.event), time.Now())
+			}
+		}
+		if f.after != nil {
+			f.after.flight.place = max(f.after.flight.place, f.place, f.next)
+		}
+	}
+}
+
+// inFlightBefore reports whether one before a job, of those that were parked with it, was not answered or waits itself.
+func (r *runner) inFlightBefore(j *job) bool {
+	for b := j.flight.before; b != nil; b = b.flight.before {
+		if r.parked[b.event.ID] == b {
+			return true
+		}
+	}
+	return false
 }
 
 // abandon hands parked events whose handlers do not return to other workers, without burning an attempt.
@@ -193,6 +232,9 @@ func (r *runner) abandon() {
 		r.owes(time.Now())
 		r.owed.Failed = append(r.owed.Failed, engine.Unfinished{Event: *j.event, State: outbox.Retrying, Attempt: j.attempt - 1})
 		r.forget(j)
+		if j.flight != nil {
+			j.flight.d.conclude(j, errUnanswered) // so that nothing waits for it
+		}
 	}
 }
 

@@ -66,9 +66,10 @@ type runner struct {
 	settledAt time.Time
 
 	breaker     breaker
-	outage      atomic.Bool // whether the breaker is open, for those beside the runner
-	recorded    bool        // whether the member's row says that it is open
-	probedAt    time.Time   // when an operator last asked for a probe
+	outage      atomic.Bool             // whether the breaker is open, for those beside the runner
+	away        atomic.Pointer[failure] // why what the handler calls is away, until the breaker opens for it
+	recorded    bool                    // whether the member's row says that it is open
+	probedAt    time.Time               // when an operator last asked for a probe
 	pacer       pacer
 	pausedUntil atomic.Int64 // in nanoseconds: when something may begin again
 

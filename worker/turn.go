@@ -38,7 +38,7 @@ func (r *runner) turn(ctx context.Context, read bool, due []engine.Line) (more b
 		return false, err
 	}
 	claimed := len(deliveries)
-	if r.sub.each != nil {
+	if r.sub.many == nil {
 		r.runBeside(ctx, deliveries)
 		deliveries = nil
 	}
@@ -90,7 +90,7 @@ func (r *runner) turn(ctx context.Context, read bool, due []engine.Line) (more b
 	if err == nil && len(jobs)+claimed > 0 {
 		r.tellWindow(ctx, len(window.Events), claimed, time.Since(start))
 	}
-	if r.sub.each == nil {
+	if r.sub.many != nil {
 		r.trust(jobs)
 	}
 	if err == nil {
@@ -196,7 +196,7 @@ func (r *runner) handle(ctx context.Context, jobs []job) {
 			limit, most = 0, len(jobs)
 		}
 		if r.outlasts(time.Since(b.begun)) {
-			b.over.Store(true)
+			b.end()
 			limit = 0
 		}
 		found := b.park(limit, most, 0)
@@ -219,12 +219,12 @@ func (r *runner) outlasts(took time.Duration) bool {
 
 func (r *runner) executor(ctx context.Context) executor {
 	x := executor{
-		handler: r.sub.each, timeout: r.sub.Timeout,
+		handler: r.sub.each, begin: r.sub.begin, pipelined: r.sub.pipelined, timeout: r.sub.Timeout,
 		stops: func(j *job) bool {
-			r.notePause(j)
+			r.heed(j)
 			return r.blocks(r.verdict(ctx, j))
 		},
-		paused:   r.paused,
+		paused:   r.halted,
 		unparked: func(j *job) { r.wake.add(func(w *wakeup) { w.unparked = append(w.unparked, j) }) },
 	}
 	if r.pacer.Limiter != nil {
@@ -239,12 +239,17 @@ func (r *runner) park(b *batch, j *job) {
 	r.watch(j, time.Since(b.begun)-time.Duration(j.started.Load()))
 }
 
-// watch reports a parked job whose handler goes on after its time: nothing can stop it, and it keeps its place and its key.
+// watch reports a parked job whose handler goes on after its time: nothing can stop it, and it keeps its place and its key. Where the
+// handler would answer later, the job has failed.
 func (r *runner) watch(j *job, taken time.Duration) {
 	if r.sub.Timeout == unlimited {
 		return
 	}
 	j.overdue = time.AfterFunc(r.sub.Timeout+r.sub.Timeout/deadlineSpare-taken+abandonAfter, func() {
+		if j.flight != nil {
+			j.flight.d.conclude(j, errUnanswered)
+			return
+		}
 		r.log.Warn("handler ignores that its context has ended: it goes on, and its key waits for it",
 			"event_id", j.event.ID, "event_uid", j.event.UID, "topic", j.event.Topic, "key", j.event.Key, "timeout", r.sub.Timeout)
 	})
@@ -354,7 +359,7 @@ func (r *runner) claimDue(ctx context.Context, lines []engine.Line) ([]engine.De
 		known[id] = true
 		soonest := time.Millisecond
 		switch {
-		case r.sub.each != nil && running[id] && id.key != "":
+		case r.sub.many == nil && running[id] && id.key != "":
 			soonest = never // until its chain ends
 		case !running[id] && (len(r.parked) > 0 || len(deliveries) == 0 && l.Due <= 0):
 			soonest = 100 * time.Millisecond // it may be due, and wait for one of those, or for somebody who decides about it

@@ -19,8 +19,8 @@ import (
 )
 
 // A Worker serves subscriptions: it reads their events, calls their handlers, and records the results. Any number of workers, in any
-// number of processes, may serve the same or other subscriptions. Register handlers with [Handle], [HandleBatch], [HandleTx] or
-// [HandleBatchTx], from one goroutine, then call Run.
+// number of processes, may serve the same or other subscriptions. Register handlers with [Handle], [HandleBatch], [HandleTx],
+// [HandleBatchTx] or [HandleAsync], from one goroutine, then call Run.
 type Worker struct {
 	cfg           Config
 	connect       *connector
@@ -29,13 +29,15 @@ type Worker struct {
 	serving       atomic.Bool
 }
 
-// registration is a subscription with its handler, which is one of two.
+// registration is a subscription with its handler, which is one of three.
 type registration struct {
 	Subscription
-	each handlerFunc // for single events
-	many manyFunc    // for several at once, or in the settling transaction
-	tx   bool        // whether many is called with that transaction
-	solo bool        // whether many takes single events only
+	each      handlerFunc // for single events
+	begin     beginFunc   // the same, answered later
+	many      manyFunc    // for several at once, or in the settling transaction
+	tx        bool        // whether many is called with that transaction
+	solo      bool        // whether many takes single events only
+	pipelined bool        // whether begin is called for a key while others of it are in flight
 }
 
 // firstWindow is how many events are read before it is known how quickly they are handled.
@@ -74,12 +76,15 @@ func (w *Worker) register(r registration) (err error) {
 	switch {
 	case err != nil:
 		return err
-	case r.each == nil && r.many == nil:
+	case r.each == nil && r.begin == nil && r.many == nil:
 		return fmt.Errorf("%w: subscription %q has no handler", ErrInvalidConfig, r.Name)
 	case w.started.Load():
 		return fmt.Errorf("%w: subscription %q was registered while the worker runs", ErrInvalidConfig, r.Name)
 	case slices.ContainsFunc(w.subscriptions, func(other registration) bool { return other.Name == r.Name }):
 		return fmt.Errorf("%w: subscription %q is registered twice", ErrInvalidConfig, r.Name)
+	}
+	if r.begin != nil {
+		r.ParkAfter = min(r.ParkAfter, r.Timeout) // what is never answered is found among what is parked
 	}
 	if err := r.wrap(); err != nil {
 		return err
@@ -97,7 +102,7 @@ func (w *Worker) Ready() error {
 }
 
 // Run serves the registered subscriptions until ctx is cancelled. Then it stops reading, waits up to Config.ShutdownTimeout for handlers
-// to finish, records their results, releases its lanes to other workers, and returns nil. A handler of [Handle] that ignores its
+// to finish, records their results, releases its lanes to other workers, and returns nil. A handler of [Handle] or [HandleAsync] that ignores its
 // cancelled context is left running after about 2s; Run waits for handlers of the other forms.
 //
 // Run returns an error if it cannot start: if the database cannot be reached, grants too few connections, or has settings that the

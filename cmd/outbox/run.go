@@ -44,6 +44,7 @@ type flags struct {
 	Deliveries    deliveriesCommands    `cmd:"" help:"List what failed, and decide: retry, skip or discard."`
 	Keys          keysCommands          `cmd:"" help:"List held keys: what each waits for, and what can be done."`
 	Replay        replayCommand         `cmd:"" help:"Have a subscription handle events again."`
+	Relay         relayCommands         `cmd:"" help:"Send events to Kafka, NATS, RabbitMQ or webhooks."`
 	UI            uiCommand             `cmd:"" name:"ui" help:"Serve the dashboard: what happens, what failed, and what to do about it."`
 	Health        healthCommand         `cmd:"" help:"Ask a producer or worker whether it can serve."`
 	Completion    completionCommand     `cmd:"" help:"Print a script that completes this program's commands in a shell."`

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/signalbox-go/signalbox/internal/ops"
 	"github.com/signalbox-go/signalbox/internal/pgtest"
 	"github.com/signalbox-go/signalbox/outbox"
 	"github.com/signalbox-go/signalbox/worker"
@@ -38,7 +39,7 @@ func TestReadyInOutage(t *testing.T) {
 	}
 	ready := func() int {
 		answer := httptest.NewRecorder()
-		health(w).ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "/readyz", nil))
+		ops.NewHealth(w.Ready).ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "/readyz", nil))
 		return answer.Code
 	}
 	if code := ready(); code != http.StatusServiceUnavailable {

@@ -146,7 +146,7 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	err = flags.WithAdmin(ctx, logger, ops.NewHandler(health(w), m), w.Run)
+	err = flags.WithAdmin(ctx, logger, ops.NewHandler(ops.NewHealth(w.Ready), m), w.Run)
 	logger.Info("stopped")
 	if errors.Is(err, outbox.ErrInvalidSubscription) { // its topics
 		return &cli.UsageError{Err: err}

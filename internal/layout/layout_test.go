@@ -26,6 +26,7 @@ var layers = map[string][]string{
 	"migrations/apply":  {"migrations"},
 	"internal/settings": {},
 	"worker":            {"internal/engine", "internal/guard", "internal/naming", "internal/settings", "internal/topic", "migrations", "outbox"},
+	"relay":             {"internal/topic", "outbox", "worker"},
 	"otel":              {"metrics", "outbox", "worker"},
 	"metrics":           {"internal/engine", "internal/guard", "outbox", "outbox/admin", "worker"},
 	"dashboard":         {"internal/engine", "internal/guard", "internal/humantime", "internal/naming", "outbox", "outbox/admin"},

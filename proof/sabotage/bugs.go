@@ -302,4 +302,35 @@ var bugs = []bug{
 		}},
 		pkg: "./worker", run: "TestAlwaysFailing",
 	},
+	{
+		name: "answer that counts twice", harm: "takes the second answer to an attempt for one to another: settles what was not acknowledged",
+		edits: []edit{
+			{"worker/dispatch.go", "	if !f.answered.CompareAndSwap(false, true) {\n		return\n	}\n	defer d.group.Done()\n", "	if f.answered.CompareAndSwap(false, true) {\n		defer d.group.Done()\n	}\n"},
+		},
+		pkg: "./worker", run: "TestAsyncOrder",
+	},
+	{
+		name: "strict keys in flight twice", harm: "begins an event of a key while another one is in flight, although the client does not keep them in order: breaks order by key",
+		edits: []edit{{
+			"worker/turn.go", "pipelined: r.sub.pipelined,",
+			"pipelined: true,",
+		}},
+		pkg: "./worker", run: "TestAsyncOrder",
+	},
+	{
+		name: "failed behind one that failed", harm: "counts the answers of what is behind a failed event of its key as attempts, and goes on after them: breaks order by key, makes dead letters",
+		edits: []edit{{
+			"worker/dispatch.go", "		j.behind = true\n	}\n	switch {\n",
+			"		j.behind = false\n	}\n	switch {\n",
+		}},
+		pkg: "./worker", run: "TestAsyncBehind",
+	},
+	{
+		name: "shutdown settles what is in flight", harm: "takes what was not answered when the worker stops for delivered: loses events",
+		edits: []edit{{
+			"worker/record.go", "		r.owed.Failed = append(r.owed.Failed, engine.Unfinished{Event: *j.event, State: outbox.Retrying, Attempt: j.attempt - 1})\n		r.forget(j)",
+			"		r.owed.Delivered = append(r.owed.Delivered, j.event.ID)\n		r.forget(j)",
+		}},
+		pkg: "./worker", run: "TestAsyncShutdown",
+	},
 }

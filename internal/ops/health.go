@@ -1,20 +1,18 @@
-package main
+package ops
 
 import (
 	"encoding/json"
 	"net/http"
-
-	"github.com/signalbox-go/signalbox/worker"
 )
 
-// health answers those who look after the process: /healthz says that it lives, /readyz that it serves.
-func health(w *worker.Worker) http.Handler {
+// NewHealth answers those who look after a process: /healthz says that it lives, /readyz that it serves, which ready tells with nil.
+func NewHealth(ready func() error) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(response http.ResponseWriter, _ *http.Request) {
 		answer(response, http.StatusOK, "status", "ok")
 	})
 	mux.HandleFunc("GET /readyz", func(response http.ResponseWriter, _ *http.Request) {
-		if err := w.Ready(); err != nil {
+		if err := ready(); err != nil {
 			answer(response, http.StatusServiceUnavailable, "error", err.Error())
 			return
 		}

@@ -77,8 +77,10 @@ func TestBehind(t *testing.T) {
 			}
 
 			for _, mended := range []engine.Mended{{Raised: true, Published: int64(len(want))}, {}} {
-				if got, err := engine.Mend(ctx, db.Conn(t)); err != nil || got != mended {
-					t.Fatalf("mended %+v, %v; want %+v", got, err, mended)
+				got, err := engine.Mend(ctx, db.Conn(t), "")
+				first := got.FirstID
+				if got.FirstID = 0; err != nil || got != mended || (first > 100) != (got.Published > 0) {
+					t.Fatalf("mended %+v (from %d on), %v; want %+v", got, first, err, mended)
 				}
 			}
 			if err := engine.CheckLog(ctx, db.Pool); err != nil {
@@ -141,7 +143,7 @@ func TestOtherSequencesBehind(t *testing.T) {
 			if err := engine.CheckLog(ctx, db.Pool); !errors.Is(err, outbox.ErrLogBehind) {
 				t.Errorf("got %v, want ErrLogBehind", err)
 			}
-			if got, err := engine.Mend(ctx, db.Conn(t)); err != nil || got != (engine.Mended{Raised: true}) {
+			if got, err := engine.Mend(ctx, db.Conn(t), ""); err != nil || got != (engine.Mended{Raised: true}) {
 				t.Errorf("mended %+v, %v", got, err)
 			}
 			if err := engine.CheckLog(ctx, db.Pool); err != nil {
@@ -173,7 +175,7 @@ func TestForeign(t *testing.T) {
 			if err := engine.CheckLog(ctx, db.Pool); !errors.Is(err, outbox.ErrForeignCluster) {
 				t.Errorf("got %v, want ErrForeignCluster", err)
 			}
-			if got, err := engine.Mend(ctx, db.Conn(t)); err != nil || got != (engine.Mended{Adopted: true}) {
+			if got, err := engine.Mend(ctx, db.Conn(t), engine.Restore); err != nil || got != (engine.Mended{Adopted: true}) {
 				t.Errorf("mended %+v, %v", got, err)
 			}
 			if err := engine.CheckLog(ctx, db.Pool); err != nil {

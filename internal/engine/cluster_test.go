@@ -55,7 +55,7 @@ func TestAdopt(t *testing.T) {
 		t.Fatalf("got %v, want ErrForeignCluster", err)
 	}
 	for _, want := range []bool{true, false} {
-		if mended, err := engine.Mend(ctx, control); err != nil || mended != (engine.Mended{Adopted: want}) {
+		if mended, err := engine.Mend(ctx, control, engine.Restore); err != nil || mended != (engine.Mended{Adopted: want}) {
 			t.Fatalf("mended: %+v, %v; want adopted %v", mended, err, want)
 		}
 	}

@@ -58,7 +58,7 @@ func TestMoved(t *testing.T) {
 		"pg_upgrade": {nil, func(t *testing.T, old *embeddedpg.Server) *embeddedpg.Server {
 			t.Helper()
 			programs(t, old, "pg_upgrade", "pg_dumpall", "psql", "vacuumdb")
-			other := pgtest.Upgrade(t, old)
+			other := pgtest.Upgrade(t, old, "")
 			var same bool
 			if err := connect(t, other).QueryRow(t.Context(), `
 				select c.relations = array['outbox.events'::regclass::oid, 'outbox.topic'::regtype::oid] from outbox.cluster c`).Scan(&same); err != nil || !same {

@@ -138,6 +138,13 @@ type Mended struct {
 // Mend raises sequences that are behind, and gives events that were published meanwhile new ids, in the order of the old ones: else those
 // below the cursors would be lost, or come after later ones of their keys.
 func Mend(ctx context.Context, conn naming.Conn, after Move) (Mended, error) {
+	var standby bool
+	if err := conn.QueryRow(ctx, `select pg_is_in_recovery()`).Scan(&standby); err != nil {
+		return Mended{}, fmt.Errorf("mend the outbox: %w", err)
+	}
+	if standby {
+		return Mended{}, errors.New("the server is a standby: run this at the primary, or promote it")
+	}
 	err := CheckLog(ctx, conn)
 	switch {
 	case errors.Is(err, outbox.ErrForeignCluster) && after == "":

@@ -62,7 +62,7 @@ var retry = worker.Retry{InitialInterval: 300 * time.Millisecond, Multiplier: 1}
 // work makes a worker.
 func (l *ledger) work(t *testing.T, pool *pgxpool.Pool) *worker.Worker {
 	t.Helper()
-	w, err := worker.New(pool, worker.Config{Logger: slog.New(slog.NewTextHandler(t.Output(), nil))})
+	w, err := worker.New(pool, worker.Config{Logger: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelError}))})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -164,7 +164,10 @@ func eventually(t *testing.T, pool *pgxpool.Pool, what, sql string, args ...any)
 	deadline := time.Now().Add(2 * time.Minute)
 	for !query[bool](t, pool, sql, args...) {
 		if time.Now().After(deadline) {
-			t.Fatalf("not within two minutes: %s", what)
+			t.Fatalf("not within two minutes: %s; %s", what, query[string](t, pool, `
+				select format('%s events, cursors from %s to %s, %s held, deliveries %s', (select count(*) from outbox.events),
+				              (select min(l.after_id) from outbox.lanes l), (select max(u.after_id) from outbox.progress p, unnest(p.after_ids) as u (after_id)),
+				              (select count(*) from outbox.held_keys), (select json_object_agg(state, n) from (select d.state, count(*) as n from outbox.deliveries d group by 1) d))`))
 		}
 		time.Sleep(20 * time.Millisecond)
 	}

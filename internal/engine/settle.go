@@ -40,11 +40,11 @@ func (s *Settlement) Empty() bool {
 // Unfinished is what became of an event that was not delivered: when to try it again, if at all, and why.
 type Unfinished struct {
 	Event   Event
-	State   outbox.State    // Defaults to Retrying
-	StopKey bool            // whether the events of its key wait behind it, dead as it is
-	Attempt int             // attempts begun so far
-	Delay   time.Duration   // until the next attempt, by the database's clock
-	Failure *outbox.Failure // of the last attempt; nil where none was made, because an earlier event of the key is unfinished
+	State   outbox.State  // Defaults to Retrying
+	StopKey bool          // whether the events of its key wait behind it, dead as it is
+	Attempt int           // attempts begun so far
+	Delay   time.Duration // until the next attempt, by the database's clock
+	Failure *Failure      // of the last attempt; nil where none was made, because an earlier event of the key is unfinished
 }
 
 const progressSQL = `
@@ -210,7 +210,7 @@ type unfinished struct {
 
 func unfinishedColumns(list []Unfinished) (u unfinished) {
 	for _, item := range list {
-		failures := []outbox.Failure{}
+		failures := []Failure{}
 		if item.Failure != nil {
 			failures = append(failures, *item.Failure)
 		}
@@ -227,4 +227,12 @@ func unfinishedColumns(list []Unfinished) (u unfinished) {
 		u.errors = append(u.errors, string(raw))
 	}
 	return u
+}
+
+// A Failure is a failed attempt, as it is recorded in its delivery: see admin.Failure.
+type Failure struct {
+	Attempt int       `json:"attempt"`
+	At      time.Time `json:"at"`
+	Worker  string    `json:"worker"`
+	Error   string    `json:"error"`
 }

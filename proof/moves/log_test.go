@@ -246,7 +246,7 @@ func inSavepoint(t *testing.T, pool *pgxpool.Pool) {
 // uids returns the ids of all events, by UID.
 func uids(t *testing.T, pool *pgxpool.Pool) map[string]int64 {
 	t.Helper()
-	rows, _ := pool.Query(t.Context(), `select `+uidSQL+`, e.id from outbox.events e`)
+	rows, _ := pool.Query(t.Context(), `select outbox.uid(e.id, e.published_at)::text, e.id from outbox.events e`)
 	ids := map[string]int64{}
 	var (
 		uid string
@@ -281,7 +281,7 @@ func goOn(t *testing.T, pool *pgxpool.Pool, l *ledger, before map[string]int64) 
 	stop()
 
 	rows, _ := pool.Query(t.Context(), `
-		select `+uidSQL+`, coalesce(e.key, '') from outbox.events e
+		select outbox.uid(e.id, e.published_at)::text, coalesce(e.key, '') from outbox.events e
 		where not exists (select from outbox.deliveries d where d.event_id = e.id)`)
 	want := map[string]string{}
 	var uid, key string
@@ -290,7 +290,7 @@ func goOn(t *testing.T, pool *pgxpool.Pool, l *ledger, before map[string]int64) 
 	}
 	times, last := map[string]int{}, map[string]int64{}
 	for i, e := range l.all() {
-		times[uidOf(e)]++
+		times[e.UID]++
 		if i < first || e.Key == "" {
 			continue
 		}

@@ -185,6 +185,54 @@ func TestForeign(t *testing.T) {
 	}
 }
 
+// TestReplicated has rows arrive as by logical replication: sequences follow them, and the log is from elsewhere. What is published here in
+// such a session is not.
+func TestReplicated(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	db := pgtest.New(t)
+	conn := db.Conn(t)
+	exec := func(sql string) {
+		t.Helper()
+		if _, err := conn.Exec(ctx, sql); err != nil {
+			t.Fatalf("%s: %v", sql, err)
+		}
+	}
+	exec(`set session_replication_role = replica`)
+	enginetest.Publish(t, conn, "here")
+	if err := engine.CheckLog(ctx, db.Pool); err != nil {
+		t.Fatalf("after a publisher of here: %v", err)
+	}
+	for _, sql := range []string{
+		`insert into outbox.subscriptions (id, name, topics) overriding system value values (7, 's', '{a}')`,
+		`insert into outbox.workers (id, name, direct, lease) overriding system value values (30, 'w', false, '1 h')`,
+		`insert into outbox.lanes (subscription_id, lane, after_id) values (7, 0, 40), (7, 1, 41)`,
+		`update outbox.lanes set after_id = 44 where lane = 1`,
+		`insert into outbox.progress (seq, subscription_id, owner, lanes, after_ids, pending, late, late_after_id) overriding system value
+		 values (20, 7, 30, '{0, 1}', '{60, 50}', '{}', '{}', 0)`,
+	} {
+		exec(sql)
+	}
+	sequences := func(want string) {
+		t.Helper()
+		var got string
+		if err := db.Pool.QueryRow(ctx, `
+			select concat_ws(' ', pg_sequence_last_value('outbox.events_id_seq'), pg_sequence_last_value('outbox.subscriptions_id_seq'),
+			                 pg_sequence_last_value('outbox.workers_id_seq'), pg_sequence_last_value('outbox.progress_seq_seq'))`).Scan(&got); err != nil || got != want {
+			t.Errorf("sequences are at %s, %v; want %s", got, err, want)
+		}
+	}
+	sequences("60 7 30 20")
+	exec(`insert into outbox.events (xid, id, topic, payload) overriding system value values ('5', 80, 'a', '1'), ('5', 70, 'a', '1')`)
+	sequences("80 7 30 20")
+	if err := engine.CheckLog(ctx, db.Pool); !errors.Is(err, outbox.ErrForeignCluster) {
+		t.Errorf("got %v, want ErrForeignCluster", err)
+	}
+	if moved, err := engine.HowMoved(ctx, db.Pool); err != nil || moved.Likely != engine.Replication {
+		t.Errorf("it looks like %+v, %v", moved, err)
+	}
+}
+
 // The check is of what others can see: a transaction that publishes may ask it.
 func TestCheckLogWhilePublishing(t *testing.T) {
 	t.Parallel()

@@ -215,7 +215,7 @@ func keepGoing(ctx context.Context, conn naming.Conn) error {
 // lockTries times, with room for them in between.
 const (
 	lockPatience = "1s"
-	lockTries    = 20
+	lockTries    = 10
 )
 
 // inLockedLog calls do in a transaction while nothing is published and nothing else mends: every id up to the last one is committed, or

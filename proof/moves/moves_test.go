@@ -1,6 +1,7 @@
 package moves_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -83,6 +84,12 @@ func TestRestore(t *testing.T) {
 			l.refuses(t, pool, outbox.ErrForeignCluster)
 			m.refused(t, `outbox migrate`, `as after a dump was restored: run "outbox migrate --after restore"`)
 			m.refused(t, `outbox migrate --after pg_upgrade`, `this is not what pg_upgrade leaves`)
+			// Publishers may go on, but one that does not end is in the way.
+			slow := open(t, server, "early")
+			m.refused(t, `outbox migrate --after restore`, fmt.Sprintf("transactions that published do not end: pid %d: commit them or roll them back", slow.Conn().PgConn().PID()))
+			if err := slow.Commit(t.Context()); err != nil {
+				t.Fatal(err)
+			}
 			m.do(t, "after restore")
 			if out, err := m.try(t, `outbox doctor`); err != nil {
 				t.Errorf("doctor: %v\n%s", err, out)

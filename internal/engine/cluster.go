@@ -3,8 +3,8 @@ package engine
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strings"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 

@@ -297,29 +297,16 @@ func adopt(ctx context.Context, tx pgx.Tx) error {
 	if err := switchTriggersOn(ctx, tx); err != nil {
 		return err
 	}
-	// What came with the rows of another outbox is what their UIDs have.
-	var tag int
-	if err := tx.QueryRow(ctx, `
+	if err := keepTag(ctx, tx); err != nil {
+		return err
+	}
+	_, err = tx.Exec(ctx, `
 		with gone as (
 		    delete from outbox.cluster c returning c.*
 		)
-		insert into outbox.cluster (system_identifier, relations, floor, behind_since, tag)
+		insert into outbox.cluster (system_identifier, relations, floor, behind_since)
 		select outbox.system_identifier(), array['outbox.events'::regclass::oid, 'outbox.topic'::regtype::oid],
-		       coalesce((select max(e.id) from outbox.events e), 0), (select max(g.behind_since) from gone g),
-		       coalesce((select g.tag from gone g where g.tag <> outbox.tag() order by g.origin limit 1), outbox.tag())
-		returning tag`).Scan(&tag); err != nil {
-		return err
-	}
-	return setTag(ctx, tx, tag)
-}
-
-// setTag makes the function outbox.tag anew, if it has another value.
-func setTag(ctx context.Context, tx pgx.Tx, tag int) error {
-	var have int
-	if err := tx.QueryRow(ctx, `select outbox.tag()`).Scan(&have); err != nil || have == tag {
-		return err
-	}
-	_, err := tx.Exec(ctx, fmt.Sprintf(`create or replace function outbox.tag() returns integer language sql stable as 'select %d'`, tag))
+		       coalesce((select max(e.id) from outbox.events e), 0), (select max(g.behind_since) from gone g)`)
 	return err
 }
 

@@ -29,6 +29,7 @@ var layers = map[string][]string{
 	"otel":              {"metrics", "outbox", "worker"},
 	"metrics":           {"internal/engine", "internal/guard", "outbox", "outbox/admin", "worker"},
 	"dashboard":         {"internal/engine", "internal/guard", "internal/humantime", "internal/naming", "outbox", "outbox/admin"},
+	"relay/webhook":     {"internal/plain", "relay", "worker"},
 	"producer":          {"internal/engine", "internal/guard", "migrations", "outbox"},
 }
 

@@ -26,14 +26,14 @@ func (e *TopicsError) Error() string {
 }
 
 // ErrForeignCluster is returned if the transaction ids in the log are those of another PostgreSQL cluster, for example after a dump was
-// restored, until "outbox migrate" adopts the log.
+// restored, until "outbox migrate --after" adopts the log.
 var ErrForeignCluster = errors.New("the outbox was restored from a dump, replicated from another server or upgraded by pg_upgrade: " +
-	`stop its producers and run "outbox migrate" to adopt it`)
+	`run "outbox migrate", which says how to adopt it`)
 
 // ErrLogBehind is returned if a sequence of the outbox would hand out numbers for the second time: new events would be below the cursors,
 // and no subscription would see them.
 var ErrLogBehind = errors.New("the outbox's sequences are behind its tables, as after replication, setval or a crash with unlogged tables: " +
-	`stop its producers and run "outbox migrate" to mend it`)
+	`run "outbox migrate", which mends it`)
 
 // ErrRowSecurity is wrapped by the error of a worker from whose role row security hides rows of the outbox: its cursors would pass events
 // unseen. The error names the tables and the role.

@@ -452,7 +452,7 @@ func TestAdoptHeld(t *testing.T) {
 	h.commit(below)
 	h.commit(above)
 	h.exec(`update outbox.cluster set system_identifier = 1`)
-	if mended, err := engine.Mend(ctx, h.db.Conn(t)); err != nil || !mended.Adopted {
+	if mended, err := engine.Mend(ctx, h.db.Conn(t), engine.Restore); err != nil || !mended.Adopted {
 		t.Fatal(mended, err)
 	}
 	h.rows("adopted", 1, 4)

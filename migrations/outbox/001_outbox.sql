@@ -95,7 +95,7 @@ alter table outbox.events alter column xid set (n_distinct = -1);
 -- from the copy on: unless the only row is about here, workers refuse to serve until "outbox migrate" has adopted the log.
 create table outbox.cluster (
     origin            uuid        primary key default pg_catalog.gen_random_uuid(),
-    system_identifier bigint      not null,           -- pg_upgrade changes it, too
+    system_identifier bigint,                         -- pg_upgrade changes it, too; null where it may not be asked for
     relations         oid[]       not null,           -- of the table and a type: copies and pg_upgrade keep them, restoring makes others
     floor             bigint      not null default 0, -- events up to this id came from another cluster: their xids say nothing here
     -- Set when the ids of events were found to be behind cursors: what was published later than this has taken its id since, and may
@@ -104,8 +104,18 @@ create table outbox.cluster (
     -- A copy of outbox.tag(), for what brings rows along and no functions: adopting the log takes it from there.
     tag               integer     not null default outbox.tag() check (tag between 0 and 65535)
 );
+
+-- The identifier of this cluster; null where the owner of the schema may not execute pg_control_system(). Then only the other signs count.
+create function outbox.system_identifier() returns bigint language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+    if has_function_privilege('pg_control_system()', 'execute') then
+        return (select s.system_identifier from pg_control_system() s);
+    end if;
+    return null;
+end
+$$;
 insert into outbox.cluster (system_identifier, relations)
-select system_identifier, array['outbox.events'::regclass::oid, 'outbox.topic'::regtype::oid] from pg_catalog.pg_control_system();
+values (outbox.system_identifier(), array['outbox.events'::regclass::oid, 'outbox.topic'::regtype::oid]);
 
 -- A subscription is a durable, named consumer group: each sees every event that matches its topics.
 create table outbox.subscriptions (
@@ -271,12 +281,13 @@ declare
     tops    record;
     highest record;
     head    bigint;
+    this    bigint := outbox.system_identifier();
 begin
     select count(*) as rows, max(c.floor) as floor, max(c.behind_since) as behind_since,
-           coalesce(bool_and(c.system_identifier = p.system_identifier
+           coalesce(bool_and(coalesce(c.system_identifier = this, true)
                              and c.relations = array['outbox.events'::regclass::oid, 'outbox.topic'::regtype::oid]), false) as ours
     into here
-    from outbox.cluster c, pg_control_system() p;
+    from outbox.cluster c;
     if here.rows <> 1 or not here.ours then
         return 'foreign';
     end if;
@@ -330,6 +341,51 @@ begin
 end
 $$;
 
+-- Logical replication copies rows, and no sequences: publishers that go on at the copy would take ids that were taken, below the
+-- cursors. So each row that arrives takes its sequence along. And an event that arrives brings a transaction id from elsewhere, also where
+-- all other signs are of here, as in a physical copy that then follows by logical replication: an additional row of outbox.cluster says
+-- so. The triggers are a replica's: only sessions that apply what was done elsewhere execute them.
+create function outbox.raise_sequence(sequence regclass, number bigint) returns void language plpgsql as $$
+begin
+    if coalesce(pg_catalog.pg_sequence_last_value(sequence), 0) < number then
+        -- Tables are copied side by side. The lock is not the transaction's, which may copy a table for hours.
+        perform pg_catalog.pg_advisory_lock('pg_catalog.pg_sequence'::regclass::oid::integer, sequence::oid::integer);
+        if coalesce(pg_catalog.pg_sequence_last_value(sequence), 0) < number then
+            perform pg_catalog.setval(sequence, number);
+        end if;
+        perform pg_catalog.pg_advisory_unlock('pg_catalog.pg_sequence'::regclass::oid::integer, sequence::oid::integer);
+    end if;
+end
+$$;
+create function outbox.replicated() returns trigger language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+    if tg_table_name = 'events' then
+        perform outbox.raise_sequence('outbox.events_id_seq', new.id);
+        if new.xid <> pg_current_xact_id() then
+            insert into outbox.cluster (origin, relations) values ('00000000-0000-0000-0000-000000000000', '{}') on conflict do nothing;
+        end if;
+    elsif tg_table_name = 'lanes' then
+        perform outbox.raise_sequence('outbox.events_id_seq', new.after_id);
+    elsif tg_table_name = 'progress' then
+        perform outbox.raise_sequence('outbox.progress_seq_seq', new.seq);
+        perform outbox.raise_sequence('outbox.events_id_seq', (select max(u.after_id) from unnest(new.after_ids) as u (after_id)));
+    else
+        perform outbox.raise_sequence(tg_argv[0]::regclass, new.id);
+    end if;
+    return null;
+end
+$$;
+create trigger replicated after insert on outbox.events for each row execute function outbox.replicated();
+create trigger replicated after insert or update on outbox.lanes for each row execute function outbox.replicated();
+create trigger replicated after insert on outbox.progress for each row execute function outbox.replicated();
+create trigger replicated after insert on outbox.workers for each row execute function outbox.replicated('outbox.workers_id_seq');
+create trigger replicated after insert on outbox.subscriptions for each row execute function outbox.replicated('outbox.subscriptions_id_seq');
+alter table outbox.events enable replica trigger replicated;
+alter table outbox.lanes enable replica trigger replicated;
+alter table outbox.progress enable replica trigger replicated;
+alter table outbox.workers enable replica trigger replicated;
+alter table outbox.subscriptions enable replica trigger replicated;
+
 -- "truncate … restart identity" does not begin the ids anew: cursors would pass the next events unseen.
 create function outbox.keep_ids() returns trigger language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
@@ -343,6 +399,9 @@ end
 $$;
 create trigger remember_ids before truncate on outbox.events for each statement execute function outbox.keep_ids();
 create trigger keep_ids after truncate on outbox.events for each statement execute function outbox.keep_ids();
+-- Also for sessions with session_replication_role = replica.
+alter table outbox.events enable always trigger remember_ids;
+alter table outbox.events enable always trigger keep_ids;
 
 -- Cursors have passed what did not match: with other topics, a subscription would take for settled what it never saw.
 create function outbox.keep_topics() returns trigger language plpgsql as $$

@@ -96,6 +96,23 @@ var bugs = []bug{
 		pkg: "./worker", run: "TestMoved",
 	},
 	{
+		name: "sequences left behind", harm: "does not raise sequences as rows are replicated: publishers take ids below the cursors",
+		edits: []edit{{
+			schema, "    if coalesce(pg_catalog.pg_sequence_last_value(sequence), 0) < number then\n        -- Tables", "    if false then\n        -- Tables",
+		}},
+		pkg: "./worker", run: "TestMoved",
+	},
+	{
+		name: "replication unnoticed", harm: "takes events that were replicated into a copy of the files for native: repeats what has the transaction ids of others here",
+		edits: []edit{{schema, "if new.xid <> pg_current_xact_id() then", "if false then"}},
+		pkg:   "./cmd/outbox", run: "TestMigrateAdopts",
+	},
+	{
+		name: "pg_upgrade believed", harm: "goes on after pg_upgrade without a look at transaction ids: those that are yet to come are waited for twice",
+		edits: []edit{{"internal/engine/move.go", "case waited >= next:", "case false:"}},
+		pkg:   "./cmd/outbox", run: "TestMigrateAdopts",
+	},
+	{
 		name: "merged pending", harm: "lists the pending transactions of claimed lanes for all lanes: repeats events that are settled",
 		edits: []edit{{
 			"internal/engine/lane.go", "	return lanes, nil\n}\n\n// Release",

@@ -87,6 +87,18 @@ type Subscription struct {
 	// which takes about three days.
 	Retry Retry
 
+	// SchemaVersion is the version of payloads that the handler decodes. The version of an event is in its header "schema-version"
+	// (outbox.SchemaVersionHeader); without the header, it is 1. Payloads of other versions are brought to this one by Upcasts; those that
+	// cannot be, such as newer ones, do not decode. Handlers of json.RawMessage receive any version, unless SchemaVersion or Upcasts is set.
+	// Defaults to the version after the last of Upcasts, or 1.
+	SchemaVersion int
+
+	// Upcasts are the steps from one version of payloads to the next, by the version that they begin with. Defaults to none.
+	Upcasts map[int]Upcast
+
+	// OnDecodeError says what becomes of events whose payloads do not decode. Defaults to RetryDecodeErrors.
+	OnDecodeError DecodeErrorPolicy
+
 	// BreakerAfter is how many of this worker's last attempts the circuit breaker looks at. If at least nine in ten of them have failed, at
 	// events of at least five keys, what the handlers call is taken to be down: the worker reads and tries little until attempts
 	// succeed, and those that fail meanwhile do not count, so that an outage makes no dead letters. At least 5; Unlimited turns it
@@ -160,6 +172,12 @@ func (s Subscription) withDefaults(c Config) (Subscription, error) {
 		return refuse("RateBurst is negative")
 	case s.BreakerAfter > 0 && s.BreakerAfter < breakerLeast:
 		return refuse(fmt.Sprintf("BreakerAfter is less than %d", breakerLeast))
+	case s.OnDecodeError != RetryDecodeErrors && s.OnDecodeError != DeadLetterDecodeErrors:
+		return refuse("OnDecodeError is neither RetryDecodeErrors nor DeadLetterDecodeErrors")
+	case s.SchemaVersion < 0:
+		return refuse("SchemaVersion is negative")
+	case payloadsOf(&s).gap() != "":
+		return refuse(payloadsOf(&s).gap())
 	case slices.ContainsFunc(s.Middleware, func(m Middleware) bool { return m == nil }):
 		return refuse("Middleware has a nil")
 	}

@@ -183,6 +183,9 @@ func (r *runner) rebalance(ctx context.Context, free bool) (bool, error) {
 			return false, err
 		}
 		r.pacer.share(owned + len(claimed))
+		if err := r.member.TryForOthers(ctx, claimed); err != nil {
+			return false, err
+		}
 		lines, err := r.member.Lines(ctx, claimed, r.cfg.Retention)
 		if err != nil {
 			return false, err

@@ -164,6 +164,7 @@ create table outbox.deliveries (
     owner           bigint      references outbox.workers (id) deferrable initially deferred, -- who runs it
     suspect         boolean     not null default false, -- its worker died while it ran: run it alone
     stops_key       boolean     not null default false, -- dead, and its key waits until somebody decides
+    for_others      boolean     not null default false, -- its worker does not know such payloads: the next one to claim its lane tries it at once
     errors          jsonb       not null default '[]', -- one object an attempt: attempt, at, worker, error
     created_at      timestamptz not null default pg_catalog.statement_timestamp(),
     decided_at      timestamptz,                       -- when somebody last retried, replayed or skipped it
@@ -176,6 +177,7 @@ create index deliveries_line on outbox.deliveries (subscription_id, lane, key, e
 create index deliveries_due on outbox.deliveries (subscription_id, lane, due_at)
     where key is null and state = 'retrying';
 create index deliveries_owner on outbox.deliveries (owner) where owner is not null;
+create index deliveries_for_others on outbox.deliveries (subscription_id, lane) where for_others;
 
 -- A key with many deliveries is held: from this event on, what cursors have passed of it is in the log only. Its owner makes
 -- deliveries of that as the line grows shorter. So one key costs a hundred rows and not one for each of its events.

@@ -12,16 +12,15 @@ var ErrInvalidSubscription = errors.New("invalid subscription")
 // ErrUnknownSubscription is wrapped by errors about a subscription that does not exist. A worker creates it if it has Topics.
 var ErrUnknownSubscription = errors.New("unknown subscription")
 
-// A TopicsError is returned for a subscription that exists with other topics than those requested. The topics of a subscription cannot
-// change.
+// A TopicsError is returned for a subscription that exists with other topics than those requested, and by workers if its topics were
+// changed in its table, behind their cursors.
 type TopicsError struct {
 	Name       string   // of the subscription
 	Have, Want []string // its topics, and those that were requested
 }
 
 func (e *TopicsError) Error() string {
-	return fmt.Sprintf("subscription %q has the topics %s, not %s, and they cannot change: leave them out, or use another subscription, "+
-		"for example one for the added topics only",
+	return fmt.Sprintf(`subscription %q has the topics %s, not %s: change them with "outbox subscriptions set-topics", which loses nothing`,
 		e.Name, strings.Join(e.Have, " "), strings.Join(e.Want, " "))
 }
 

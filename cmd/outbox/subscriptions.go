@@ -68,6 +68,8 @@ func stateText(s admin.SubscriptionRow) string {
 	switch {
 	case s.RewindTo != nil:
 		return fmt.Sprintf("goes back behind event %d", *s.RewindTo)
+	case s.TopicsTo != nil:
+		return "about to have other topics"
 	case s.PausedAt != nil:
 		return "paused"
 	case len(s.Workers) == 0:

@@ -61,9 +61,10 @@ type Subscription struct {
 	// event that matches its topics. Required.
 	Name string
 
-	// Topics are the topics that the subscription receives: exact names, or patterns with * for one token and > for the rest. Required
-	// if the subscription does not exist. The topics of a subscription cannot change: Run returns an *outbox.TopicsError if it exists
-	// with others. Defaults to the topics that it has.
+	// Topics are the topics that the handler knows: exact names, or patterns with * for one token and > for the rest. A new subscription
+	// gets them. One that exists keeps its own, which admin.SetTopics changes: if it has others than these as well, the worker leaves it to
+	// workers that know them all; if it lacks some of these, the worker receives no events of them, and says so. Required if the subscription does not
+	// exist. Defaults to all topics that it has, whatever they are.
 	Topics []string
 
 	// Start is where the subscription starts if Run creates it. Ignored if it exists. Defaults to the beginning of the log.

@@ -90,6 +90,7 @@ var functions = map[string]string{
 	"fence":               "eb4a73746579fdcf5569236aa3ecb416",
 	"headers_bytes":       "cd29e201ff9067c7d0ecd5c46ec33ee0",
 	"keep_claim":          "ed7253997e6f5db8c2b1e0bb6e9ac4e6",
+	"keep_features":       "0fc5b118c8476eacd64d4203b12eb72b",
 	"keep_ids":            "70f6c94200cd51910bd5335dde24d235",
 	"keep_topics":         "edf8e15dd8cc936d6390091116ee445a",
 	"notifications_stuck": "724eb930dea9a3b0e37013429113555d",
@@ -106,6 +107,7 @@ const doorbell = "when (not pg_try_advisory_xact_lock_shared(7446925, 1)) execut
 var guards = []struct{ table, trigger, harm string }{
 	{"outbox.events", "remember_ids", `"truncate … restart identity" would begin the ids anew, below the cursors`},
 	{"outbox.events", "keep_ids", `"truncate … restart identity" would begin the ids anew, below the cursors`},
+	{"outbox.workers", "keep_features", "a worker that is too old for what the outbox uses joins, and loses or repeats events"},
 	{"outbox.subscriptions", "keep_topics", "a subscription whose topics change takes for handled what it never saw"},
 }
 

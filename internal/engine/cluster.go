@@ -16,7 +16,7 @@ import (
 const hiddenSQL = `
 select quote_ident(current_user), array(select t.name from unnest(array[
     'outbox.events', 'outbox.subscriptions', 'outbox.workers', 'outbox.members', 'outbox.lanes', 'outbox.progress', 'outbox.deliveries', 'outbox.held_keys',
-    'outbox.cluster', 'outbox.trimmed', 'outbox.topic_changes']) as t (name) where row_security_active(t.name))`
+    'outbox.cluster', 'outbox.trimmed', 'outbox.topic_changes', 'outbox.features']) as t (name) where row_security_active(t.name))`
 
 // A querier is a connection, a pool or a transaction of pgx.
 type querier interface {

@@ -38,7 +38,7 @@ const LiveSQL = `(w.seen_at >= clock_timestamp() - w.lease and (not w.direct or 
 func Join(ctx context.Context, conn naming.Conn, name string, direct bool, lease time.Duration, subscriptions []int32) (int64, error) {
 	var id int64
 	err := pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
-		err := tx.QueryRow(ctx, `insert into outbox.workers (name, direct, lease) values ($1, $2, $3) returning id`, name, direct, lease).Scan(&id)
+		err := tx.QueryRow(ctx, `insert into outbox.workers (name, direct, lease, knows) values ($1, $2, $3, $4) returning id`, name, direct, lease, Features).Scan(&id)
 		if err != nil {
 			return err
 		}
@@ -53,7 +53,7 @@ func Join(ctx context.Context, conn naming.Conn, name string, direct bool, lease
 		return err
 	})
 	if err != nil {
-		return 0, fmt.Errorf("join: %w", err)
+		return 0, fmt.Errorf("join: %w", unknownFeature(err))
 	}
 	return id, nil
 }

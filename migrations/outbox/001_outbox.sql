@@ -114,9 +114,31 @@ create table outbox.workers (
     name       text        not null,
     direct     boolean     not null,                    -- holds a session lock for its id while it lives
     lease      interval    not null,                    -- how long it lives without being seen
+    knows      text[]      not null default '{}',       -- features; see outbox.features
     started_at timestamptz not null default pg_catalog.clock_timestamp(),
     seen_at    timestamptz not null default pg_catalog.clock_timestamp()
 ) with (fillfactor = 50); -- heartbeats stay on their page
+
+-- What older workers would break. A feature is used once every worker knows it; from then on, those that do not are refused.
+create table outbox.features (
+    name       text        primary key,
+    used_since timestamptz not null default pg_catalog.clock_timestamp()
+);
+-- The lock keeps this apart from whoever begins to use a feature: either sees the other.
+create function outbox.keep_features() returns trigger language plpgsql as $$
+declare
+    unknown text[];
+begin
+    perform pg_catalog.pg_advisory_xact_lock_shared(7446925, 4);
+    select array_agg(f.name order by f.name) into unknown from outbox.features f where f.name <> all (new.knows);
+    if unknown is not null then
+        raise exception 'this outbox uses features that this worker does not know (%): upgrade it, or give them up with "outbox features drop"',
+            array_to_string(unknown, ', ') using errcode = 'OB003';
+    end if;
+    return new;
+end
+$$;
+create trigger keep_features before insert on outbox.workers for each row execute function outbox.keep_features();
 
 -- Who serves what. Settles lock their row against deletion: this is the fence that keeps an evicted worker out.
 create table outbox.members (

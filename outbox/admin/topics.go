@@ -42,7 +42,7 @@ type TopicsChange struct {
 // not know all topics (see worker.Subscription.Topics) leave the lanes to those that do: deploy these first.
 //
 // It returns ErrUnknownSubscription for an unknown name, ErrInvalidSubscription for an invalid topic and for none, and ErrInvalidPosition
-// for a back-fill from now or beyond the log's end. Safe for concurrent use as far as db is.
+// for a back-fill from now or beyond the log's end, and a *FeatureError while there are workers of versions that cannot do this. Safe for concurrent use as far as db is.
 func SetTopics(ctx context.Context, db outbox.Database, name string, topics []string, o TopicsOptions) (TopicsChange, error) {
 	want, err := wantedTopics(topics)
 	change := TopicsChange{Topics: want}
@@ -51,6 +51,9 @@ func SetTopics(ctx context.Context, db outbox.Database, name string, topics []st
 	}
 	err = engine.Scanning(ctx, db, func(tx pgx.Tx) error {
 		after, err := backfillAfter(ctx, tx, o)
+		if err == nil {
+			err = engine.UseFeature(ctx, tx, engine.FeatureTopics)
+		}
 		if err != nil {
 			return err
 		}

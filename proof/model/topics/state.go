@@ -25,7 +25,7 @@ var knows = [workers]topics{first, both}
 type state struct {
 	events  [events]event
 	nextID  uint8
-	topics  topics // outbox.subscriptions.topics
+	topics  topics // of outbox.subscriptions
 	asked   topics // topics_to; none while no change waits
 	owner   int8   // of the lane; -1 is nobody
 	after   uint8  // its cursor
@@ -45,7 +45,7 @@ type event struct {
 }
 
 type worker struct {
-	topics topics // that it reads with: outbox.members.topics; none before it has joined, and where it does not know them all
+	topics topics // that it reads with, by its row in outbox.members; none before it has joined, and where it does not know them all
 	saw    bool   // it is about to claim: its statement's snapshot saw no change waiting, and the topics that it reads with
 }
 

@@ -9,7 +9,8 @@ MODULES := . bench brokers
 BENCH ?= .
 COUNT ?= 1
 
-MINUTES ?= 1
+MINUTES  ?= 1
+VERSIONS ?= 16 17 18
 SEED    ?=
 
 .PHONY: help
@@ -23,6 +24,10 @@ demo: ## Show everything at work: a database, a producer, workers and traffic.
 .PHONY: test
 test: ## Run all tests, and name those that this machine lacks something for. They start a PostgreSQL of their own.
 	@GO='$(GO)' sh .ci/test $(MODULES)
+
+.PHONY: test-versions
+test-versions: ## Run what runs SQL, and a minute of chaos, on other versions of PostgreSQL. VERSIONS='16 17' chooses.
+	@GO='$(GO)' sh .ci/versions $(VERSIONS)
 
 .PHONY: lint
 lint: ## Check style and common mistakes, formatting included.

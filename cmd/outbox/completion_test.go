@@ -60,7 +60,7 @@ echo "${COMPREPLY[@]}"`
 	cmd := exec.CommandContext(t.Context(), bash, "-c", script)
 	cmd.Env = append(cmd.Environ(), "PATH="+filepath.Dir(path)+":"+"/usr/bin:/bin")
 	out, err := cmd.CombinedOutput()
-	if want := "complete -o default -F _outbox outbox\nretrying\ncreate delete list pause probe resume show\n"; err != nil || string(out) != want {
+	if want := "complete -o default -F _outbox outbox\nretrying\ncreate delete list pause probe resume set-topics show\n"; err != nil || string(out) != want {
 		t.Errorf("%v: %s", err, out)
 	}
 }

@@ -277,6 +277,10 @@ func TestWorkersThatKnowLess(t *testing.T) {
 	// Rolled back, with the topics as they are.
 	stopOld := run(l, false, "a")
 	eventually(t, 30*time.Second, "it says what to do", func() bool { return said.has("no worker knows all topics") && said.has("unknown=[b]") })
+	eventually(t, 30*time.Second, "the status says that it is unserved", func() bool {
+		status, err := admin.GetStatus(t.Context(), db.Pool)
+		return err == nil && slices.ContainsFunc(status.Concerns, func(c admin.Concern) bool { return c.Kind == admin.ConcernUnserved && c.Subscription == "s" })
+	})
 	if _, err := admin.RetryDeliveries(t.Context(), db.Pool, admin.DeliveryFilter{Subscription: "s"}); err != nil {
 		t.Fatal(err)
 	}

@@ -19,6 +19,16 @@ type OtherTopics struct {
 	Owner bool     // whether it owns lanes all the same: somebody has changed the topics behind the cursors
 }
 
+// readsSQL tells the other workers only if something has changed: as a rule, a worker has joined with these topics.
+const readsSQL = `
+with changed as (
+    update outbox.members m
+    set topics = $3
+    where m.worker_id = $1 and m.subscription_id = $2 and m.topics is distinct from $3
+    returning 1
+)
+select outbox.notify('` + LanesPayload + `') from changed`
+
 // Rejoin has the member read with the topics that its subscription has now, and returns them, if the worker knows all of them. Otherwise, it
 // claims nothing, and others do not count on it. It must not own a lane.
 func (m *Member) Rejoin(ctx context.Context, knows func(topics []string) bool) (topics []string, known bool, err error) {
@@ -32,8 +42,7 @@ func (m *Member) Rejoin(ctx context.Context, knows func(topics []string) bool) (
 			reads = topics
 		}
 		err = m.inTx(ctx, func(batch *pgx.Batch) {
-			batch.Queue(`update outbox.members m set topics = $3 where m.worker_id = $1 and m.subscription_id = $2`, m.worker, m.subscription, reads)
-			batch.Queue(AnnounceSQL)
+			batch.Queue(readsSQL, m.worker, m.subscription, reads)
 		})
 	}
 	if err != nil {

@@ -93,7 +93,9 @@ with settled as materialized ( -- as in deliveredSQL
 )
 update outbox.deliveries d
 set state = s.state, stops_key = s.stops_key, owner = case when s.state = 'running' then $1::bigint end, suspect = false, attempt = s.attempt,
-    due_at = clock_timestamp() + s.delay, errors = d.errors || s.errors::jsonb, for_others = s.for_others
+    due_at = clock_timestamp() + s.delay, for_others = s.for_others,
+    -- What waits for another worker is tried without an end: of those attempts, the last one's error stays.
+    errors = case when s.for_others and d.for_others then d.errors - -1 else d.errors end || s.errors::jsonb
 from settled s
 where d.subscription_id = any (s.subscription_id) and d.event_id = s.id and (d.owner = $1 or d.owner is null and d.state = 'retrying')`
 

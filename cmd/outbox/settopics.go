@@ -51,12 +51,19 @@ func (s *subscriptionsSetTopicsCommand) Run(ctx context.Context, c *console) err
 	if err := c.confirm(ctx, s.confirmation, question); err != nil {
 		return err
 	}
+	before, err := admin.GetSubscription(ctx, pool, s.Name)
+	if err != nil {
+		return err
+	}
 	change, err := admin.SetTopics(ctx, pool, s.Name, s.Topics, o)
 	if ctx.Err() != nil && err != nil {
 		return s.interrupted(ctx, c, pool, err)
 	}
 	if err != nil {
 		return err
+	}
+	if len(before.Workers) > 0 && !s.served(ctx, pool) {
+		fmt.Fprintf(c.err, "No worker knows all of these topics yet, and nothing of %s is handled until one does: deploy it, or set the topics to what they were.\n", plain.Quote(s.Name))
 	}
 	if s.JSON {
 		return c.print(change)
@@ -69,6 +76,29 @@ func (s *subscriptionsSetTopicsCommand) Run(ctx context.Context, c *console) err
 		text += fmt.Sprintf(" %s back-filled.", plural(change.Backfilled, "event is", "events are"))
 	}
 	return c.write(text + "\n")
+}
+
+// servedWithin is how long workers may take to join with the new topics.
+const servedWithin = 3 * time.Second
+
+// served reports whether a worker knows the topics.
+func (s *subscriptionsSetTopicsCommand) served(ctx context.Context, pool *database) bool {
+	looks := time.NewTicker(servedWithin / 30)
+	defer looks.Stop()
+	for deadline := time.Now().Add(servedWithin); ; {
+		row, err := admin.GetSubscription(ctx, pool, s.Name)
+		if err != nil || len(row.Workers) > 0 { // or it is not known
+			return true
+		}
+		select {
+		case <-ctx.Done():
+			return true
+		case now := <-looks.C:
+			if now.After(deadline) {
+				return false
+			}
+		}
+	}
 }
 
 // question says what would change.

@@ -1,13 +1,43 @@
 package main
 
 import (
+	"context"
+	"encoding/json"
+	"log/slog"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/signalbox-go/signalbox/internal/pgtest"
 	"github.com/signalbox-go/signalbox/outbox/admin"
+	"github.com/signalbox-go/signalbox/worker"
 )
+
+// TestSetTopicsNobodyKnows warns of topics that no worker knows.
+func TestSetTopicsNobodyKnows(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	w, err := worker.New(db.Pool, worker.Config{Logger: slog.New(slog.DiscardHandler), PollInterval: 100 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := worker.Subscription{Name: "mails", Topics: []string{"a", "b"}}
+	if err := worker.Handle(w, s, func(context.Context, *worker.Event[json.RawMessage]) error { return nil }); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- w.Run(ctx) }()
+	defer func() { cancel(); <-ended }()
+	eventually(t, "it serves", func() bool { return w.Ready() == nil })
+	const warning = "No worker knows all of these topics yet"
+	for topics, warned := range map[string]bool{"a": false, "c": true} {
+		if got := execute(t, db.URL, "subscriptions", "set-topics", "mails", topics, "--yes"); got.code != 0 || strings.Contains(got.stderr, warning) != warned {
+			t.Errorf("%s: %+v", topics, got)
+		}
+	}
+}
 
 func TestSubscriptionsSetTopics(t *testing.T) {
 	t.Parallel()

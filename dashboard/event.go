@@ -3,9 +3,13 @@ package dashboard
 import (
 	"cmp"
 	"context"
+	"errors"
+	"fmt"
 	"maps"
 	"net/http"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/signalbox-go/signalbox/outbox"
@@ -41,14 +45,11 @@ type step struct {
 }
 
 func (h *Handler) event(ctx context.Context, r *http.Request) (*view, error) {
-	id, err := parseID("event", r.FormValue("id"))
+	row, err := h.find(ctx, r.FormValue("id"))
 	if err != nil {
 		return nil, err
 	}
-	row, err := admin.GetEvent(ctx, h.db, id)
-	if err != nil {
-		return nil, err
-	}
+	id := row.Event.ID
 	p := &eventPage{EventRow: row, Bytes: len(row.Event.Payload)}
 	p.Payload, p.Cut = highlight(row.Event.Payload)
 	for _, name := range slices.Sorted(maps.Keys(row.Event.Headers)) {
@@ -66,6 +67,20 @@ func (h *Handler) event(ctx context.Context, r *http.Request) (*view, error) {
 		p.Fates = append(p.Fates, line)
 	}
 	return &view{Title: "Event " + num(id), Nav: "events", Template: "event", Data: p, Live: true}, nil
+}
+
+// find returns the event with an id or a UID, as it was typed.
+func (h *Handler) find(ctx context.Context, text string) (*admin.EventRow, error) {
+	text = strings.TrimSpace(text)
+	row, err := admin.GetEventByUID(ctx, h.db, text)
+	if !errors.Is(err, admin.ErrInvalidFilter) {
+		return row, err
+	}
+	id, err := parseID("event", text)
+	if err != nil {
+		return nil, badRequest(fmt.Sprintf("event %q is neither an event's id, which is a number, nor its UID", text))
+	}
+	return admin.GetEvent(ctx, h.db, id)
 }
 
 // attention is more for an event that a subscription did not simply handle.
@@ -113,17 +128,12 @@ func steps(published time.Time, f admin.EventFate) []step {
 func (h *Handler) payload(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), pageTimeout)
 	defer cancel()
-	id, err := parseID("event", r.FormValue("id"))
-	if err != nil {
-		h.fail(w, r, err)
-		return
-	}
-	row, err := admin.GetEvent(ctx, h.db, id)
+	row, err := h.find(ctx, r.FormValue("id"))
 	if err != nil {
 		h.fail(w, r, err)
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Content-Disposition", `attachment; filename="event-`+r.FormValue("id")+`.json"`)
+	w.Header().Set("Content-Disposition", `attachment; filename="event-`+strconv.FormatInt(row.Event.ID, 10)+`.json"`)
 	_, _ = w.Write(row.Event.Payload)
 }

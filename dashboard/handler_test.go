@@ -133,6 +133,13 @@ func TestPages(t *testing.T) {
 	s.get(t, "event?id=1").check(t, "event", 200, "A-17", "!<script>alert", `<span class="number">-1.5e3</span>`, `<span class="word">null</span>`,
 		`<span class="key">&#34;text&#34;</span>`, "Attempt 3 failed", "<summary", "no &lt;such&gt; customer", "stack of it", "Given up", "do=retry")
 	s.get(t, "event?id=2").check(t, "another topic", 200, "unmatched")
+	var byUID, elsewhere string
+	if err := s.Pool.QueryRow(t.Context(), `
+		select outbox.uid(e.id, e.published_at)::text, outbox.uid(e.id, e.published_at + interval '1 us')::text from outbox.events e where e.id = 1`).Scan(&byUID, &elsewhere); err != nil {
+		t.Fatal(err)
+	}
+	s.get(t, "event?id="+byUID).check(t, "by UID", 200, "Event 1", "<dt>UID</dt><dd><code>"+byUID+"</code>", "&amp;do=retry")
+	s.get(t, "event?id="+elsewhere).check(t, "the UID of another event", 404, "There is no such event")
 	raw := s.get(t, "payload?id=1")
 	raw.check(t, "payload", 200, `"<script>alert(1)</script>"`)
 	if got := raw.Header.Get("Content-Disposition"); !strings.HasPrefix(got, "attachment") || raw.Header.Get("Content-Type") != "application/json" {

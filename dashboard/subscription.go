@@ -128,7 +128,7 @@ func (f *replayForm) fix() error {
 		if err != nil {
 			return err
 		}
-		if !p.Time().IsZero() {
+		if !p.At.IsZero() {
 			*text = admin.FormatPosition(p)
 		}
 	}
@@ -148,13 +148,13 @@ func (f replayForm) filter() (admin.EventFilter, error) {
 	switch {
 	case err != nil:
 		return admin.EventFilter{}, err
-	case from.Now():
+	case from == outbox.FromNow:
 		return admin.EventFilter{}, badRequest("from: nothing is published after now that could be replayed")
 	case f.Until != "" && until == outbox.FromBeginning:
 		return admin.EventFilter{}, badRequest("until: nothing was published before the beginning")
 	}
 	// Until now is what a replay does anyway.
-	return admin.EventFilter{Topic: f.Topic, Key: f.Key, Since: from.Time(), MinID: from.ID(), Until: until.Time(), MaxID: until.ID()}, nil
+	return admin.EventFilter{Topic: f.Topic, Key: f.Key, Since: from.At, MinID: from.ID, Until: until.At, MaxID: until.ID}, nil
 }
 
 // replayPage says what a replay would do.

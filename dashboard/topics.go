@@ -28,7 +28,7 @@ func (f topicsForm) options() (admin.TopicsOptions, error) {
 		return admin.TopicsOptions{}, nil
 	}
 	position, err := readPosition("from", f.From)
-	return admin.TopicsOptions{Backfill: true, BackfillFrom: position}, err
+	return admin.TopicsOptions{BackfillFrom: position}, err
 }
 
 // topicsPage says what a change of topics would do.
@@ -59,7 +59,7 @@ func (h *Handler) confirmTopics(ctx context.Context, r *http.Request) (*view, er
 	if p.Count, err = admin.CountBackfill(ctx, h.db, p.Name, p.list(), o.BackfillFrom); err != nil {
 		return nil, err
 	}
-	if at := o.BackfillFrom; !at.Time().IsZero() {
+	if at := o.BackfillFrom; !at.At.IsZero() {
 		p.From = admin.FormatPosition(at) // "2h ago" means now, and not when it is confirmed
 	}
 	return &view{Title: "Topics of " + p.Name, Nav: "overview", Template: "topics", Data: p}, nil

@@ -47,21 +47,6 @@ var ErrForeignCluster = errors.New("the outbox was restored from a dump, replica
 var ErrLogBehind = errors.New("the outbox's sequences are behind its tables, as after replication, setval or a crash with unlogged tables: " +
 	`stop its producers and run "outbox migrate" to mend it`)
 
-// ErrRowSecurity is returned if row security hides rows of the outbox from the role of the connection. The error is a
-// [*RowSecurityError].
+// ErrRowSecurity is wrapped by the error of a worker from whose role row security hides rows of the outbox: its cursors would pass events
+// unseen. The error names the tables and the role.
 var ErrRowSecurity = errors.New("row security hides rows of the outbox")
-
-// A RowSecurityError says which tables row security hides from which role. Workers refuse to serve then, because their cursors would pass
-// events unseen.
-type RowSecurityError struct {
-	Role   string
-	Tables []string // qualified with their schema
-}
-
-func (e *RowSecurityError) Error() string {
-	return fmt.Sprintf(`row security hides rows of %s from role %s: run "alter role %s bypassrls", or "alter table %s disable row level security"`,
-		strings.Join(e.Tables, ", "), e.Role, e.Role, e.Tables[0])
-}
-
-// Is reports whether target is ErrRowSecurity.
-func (e *RowSecurityError) Is(target error) bool { return target == ErrRowSecurity }

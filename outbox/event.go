@@ -2,7 +2,6 @@ package outbox
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"time"
 
@@ -18,11 +17,15 @@ const (
 	MaxHeadersBytes = 64 << 10 // names and values together
 )
 
-// An Event is an immutable fact. To publish one, set Topic and Payload, and Key where order matters. The database sets ID and
+// An Event is an immutable fact. To publish one, set Topic and Payload, and Key where order matters. The database sets ID, UID and
 // PublishedAt.
 type Event struct {
-	// ID is the position of the event in the log. Set by the database.
+	// ID is the position of the event in the log. An event that is lost with its server, in a failover to an asynchronous standby, may leave
+	// its ID to another one: outside of the database, use UID. Set by the database.
 	ID int64 `json:"id"`
+	// UID identifies the event outside of the database, for example as an idempotency key. It is the text of a UUID (version 7) that follows from ID
+	// and PublishedAt, and stays the same for the life of the event. UIDs sort by time, roughly: do not use one as a cursor. Set by the database.
+	UID string `json:"uid"`
 	// Topic is a name such as "signals.created": non-empty tokens separated by dots, without *, >, spaces or control characters. At most
 	// MaxTopicBytes. Required.
 	Topic string `json:"topic"`
@@ -48,9 +51,6 @@ func NewEvent(topic, key string, payload any) (Event, error) {
 	return Event{Topic: topic, Key: key, Payload: raw}, nil
 }
 
-// ErrInvalidEvent matches every *EventError with errors.Is.
-var ErrInvalidEvent = errors.New("invalid event")
-
 // An EventError says which event was refused, and why. [Publish] has sent nothing to the database then, so the transaction remains
 // usable; [PublishFrom] has, and the transaction must be rolled back.
 type EventError struct {
@@ -62,9 +62,6 @@ type EventError struct {
 func (e *EventError) Error() string {
 	return fmt.Sprintf("event %d: %s %s", e.Index, e.Field, e.Reason)
 }
-
-// Is reports whether target is ErrInvalidEvent.
-func (e *EventError) Is(target error) bool { return target == ErrInvalidEvent }
 
 // check refuses what PostgreSQL would refuse, or readers could not use, while it can still be said which event it is:
 // the error of a statement with a thousand events names none of them, and has already aborted the transaction.

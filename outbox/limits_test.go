@@ -84,7 +84,7 @@ func TestLimitsAgree(t *testing.T) {
 				t.Fatal(err)
 			}
 			_, err := outbox.Publish(t.Context(), db.Pool, e)
-			if (err == nil) != (test.refused == "") || err != nil && !errors.Is(err, outbox.ErrInvalidEvent) {
+			if (err == nil) != (test.refused == "") || err != nil && !errors.As(err, new(*outbox.EventError)) {
 				t.Errorf("published by Go: %v", err)
 			}
 			_, err = db.Pool.Exec(t.Context(), `insert into outbox.events (topic, key, payload, headers) values ($1, $2, $3, $4)`,

@@ -1,10 +1,15 @@
 package outbox
 
-import "github.com/signalbox-go/signalbox/internal/naming"
+import (
+	"context"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/signalbox-go/signalbox/internal/naming"
+)
 
 // An Outbox is one of the outboxes of a database. Each has its own schema, log, subscriptions and workers, and shares nothing with the
-// others. The zero value is the default outbox, whose schema is "outbox"; the functions of this package use it. Safe for concurrent use,
-// except UnmarshalText.
+// others. The zero value is the default outbox, whose schema is "outbox"; the functions of this package use it. Safe for concurrent use.
 type Outbox struct{ name naming.Name }
 
 // ErrInvalidOutbox is wrapped by errors about a name that an outbox cannot have.
@@ -21,22 +26,15 @@ func In(name string) (Outbox, error) {
 // String returns the name of the outbox.
 func (o Outbox) String() string { return o.name.String() }
 
-// Channel returns the channel of PostgreSQL on which workers of the outbox listen; for the default outbox, the constant [Channel].
+// Channel returns the channel of PostgreSQL on which workers of the outbox listen: "new_signals" for the default outbox, and
+// "new_signals_" with its name for others. A notification only wakes workers, and says which lanes may have new events.
 func (o Outbox) Channel() string { return o.name.Channel() }
 
-// MarshalText returns the name of the outbox.
-func (o Outbox) MarshalText() ([]byte, error) { return []byte(o.String()), nil }
-
-// UnmarshalText sets the outbox to that of [In], for flags and configuration files.
-func (o *Outbox) UnmarshalText(name []byte) (err error) {
-	*o, err = In(string(name))
-	return err
-}
-
-// A Database is a DB that can begin transactions.
+// A Database is a connection or a pool of pgx, with which the functions of package admin read and administer. [Outbox.DB] makes one of a
+// transaction, too.
 type Database interface {
 	DB
-	Beginner
+	BeginTx(ctx context.Context, options pgx.TxOptions) (pgx.Tx, error)
 }
 
 // DB returns a Database with which the functions of package admin use this outbox. db is a pool, a connection or a transaction of pgx. Do

@@ -12,6 +12,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/signalbox-go/signalbox/internal/uid"
 )
 
 // A DB is a transaction, a connection or a pool of pgx.
@@ -21,13 +23,9 @@ type DB interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
 
-// A Beginner is a connection or a pool of pgx.
-type Beginner interface {
-	BeginTx(ctx context.Context, options pgx.TxOptions) (pgx.Tx, error)
-}
-
 // A Copier is a transaction, a connection or a pool of pgx, which can run COPY.
 type Copier interface {
+	DB
 	CopyFrom(ctx context.Context, table pgx.Identifier, columns []string, source pgx.CopyFromSource) (int64, error)
 }
 
@@ -41,31 +39,32 @@ insert into outbox.events (topic, key, payload, headers)
 select e.topic, nullif(e.key, ''), e.payload::json, e.headers::jsonb
 from unnest($1::text[], $2::text[], $3::text[], $4::text[]) as e (topic, key, payload, headers)
 where $5::boolean or ` + takesUTF8 + `
-returning id, ` + publishedMicros
+returning id, ` + publishedSQL
 
 // The same for a single event, as most transactions have: the arrays and their scan would add half of the insert's cost.
 const publishOneSQL = `
 insert into outbox.events (topic, key, payload, headers)
 values ($1::text, nullif($2::text, ''), $3::text::json, $4::text::jsonb)
-returning id, ` + publishedMicros
+returning id, ` + publishedSQL
 
 // The same for one that is not ASCII.
 const publishOneWideSQL = `
 insert into outbox.events (topic, key, payload, headers)
 select $1::text, nullif($2::text, ''), $3::text::json, $4::text::jsonb
 where ` + takesUTF8 + `
-returning id, ` + publishedMicros
+returning id, ` + publishedSQL
 
 const (
-	takesUTF8       = `pg_catalog.current_setting('client_encoding') = 'UTF8'`
-	publishedMicros = `(extract(epoch from published_at) * 1000000)::bigint`
+	takesUTF8 = `pg_catalog.current_setting('client_encoding') = 'UTF8'`
+	// The tag is a constant by the time that the statement runs.
+	publishedSQL = `(extract(epoch from published_at) * 1000000)::bigint, outbox.tag()`
 )
 
 // errEncoding says that the session would store other characters than were published.
 var errEncoding = errors.New("the session's client_encoding is not UTF8, so what is not ASCII would be stored as other characters: " +
 	"set it to UTF8, for the connection (client_encoding=UTF8 in its URL), the role or the database")
 
-// Publish appends events to the log and returns them with their ids and times, in the same order. It sends one statement.
+// Publish appends events to the log and returns them with their ids, UIDs and times, in the same order. It sends one statement.
 //
 // With a transaction, the events commit with everything else that it writes, or not at all: handlers get every event of a transaction that
 // commits, and none of one that rolls back. With a pool, or a connection outside of a transaction, all events are published or none.
@@ -120,22 +119,30 @@ func isASCII[T string | json.RawMessage](text T) bool {
 	return true
 }
 
-// publishOne sends an event, and sets its id and time.
+// published sets what the database says of an event.
+func (e *Event) published(id, micros int64, tag int32) {
+	e.ID, e.UID, e.PublishedAt = id, uid.Make(uint16(tag), id, micros), time.UnixMicro(micros)
+}
+
+// publishOne sends an event, and sets its id, UID and time.
 func (o Outbox) publishOne(ctx context.Context, db DB, e *Event, headers string, narrow bool) error {
 	sql := publishOneSQL
 	if !narrow {
 		sql = publishOneWideSQL
 	}
-	var micros int64
-	err := db.QueryRow(ctx, o.name.SQL(sql), e.Topic, e.Key, string(e.Payload), headers).Scan(&e.ID, &micros)
+	var (
+		id, micros int64
+		tag        int32
+	)
+	err := db.QueryRow(ctx, o.name.SQL(sql), e.Topic, e.Key, string(e.Payload), headers).Scan(&id, &micros, &tag)
 	if !narrow && errors.Is(err, pgx.ErrNoRows) {
 		return errEncoding
 	}
-	e.PublishedAt = time.UnixMicro(micros)
+	e.published(id, micros, tag)
 	return err
 }
 
-// publishAll sends events in one statement, and sets their ids and times.
+// publishAll sends events in one statement, and sets their ids, UIDs and times.
 func (o Outbox) publishAll(ctx context.Context, db DB, events []Event, headers []string, narrow bool) error {
 	var (
 		topics   = make([]string, len(events))
@@ -149,10 +156,13 @@ func (o Outbox) publishAll(ctx context.Context, db DB, events []Event, headers [
 	if err != nil {
 		return err
 	}
-	var id, micros int64
+	var (
+		id, micros int64
+		tag        int32
+	)
 	i := 0
-	_, err = pgx.ForEachRow(rows, []any{&id, &micros}, func() error {
-		events[i].ID, events[i].PublishedAt = id, time.UnixMicro(micros)
+	_, err = pgx.ForEachRow(rows, []any{&id, &micros, &tag}, func() error {
+		events[i].published(id, micros, tag)
 		i++
 		return nil
 	})
@@ -174,14 +184,12 @@ func PublishFrom(ctx context.Context, db Copier, events iter.Seq2[Event, error])
 
 // PublishFrom is like the function [PublishFrom], for this outbox.
 func (o Outbox) PublishFrom(ctx context.Context, db Copier, events iter.Seq2[Event, error]) (int64, error) {
-	if db, ok := db.(DB); ok { // a copy cannot have a condition
-		var fine bool
-		if err := db.QueryRow(ctx, "select "+takesUTF8).Scan(&fine); err != nil {
-			return 0, fmt.Errorf("publish: %w", err)
-		}
-		if !fine {
-			return 0, fmt.Errorf("publish: %w", errEncoding)
-		}
+	var fine bool // a copy cannot have a condition
+	if err := db.QueryRow(ctx, "select "+takesUTF8).Scan(&fine); err != nil {
+		return 0, fmt.Errorf("publish: %w", err)
+	}
+	if !fine {
+		return 0, fmt.Errorf("publish: %w", errEncoding)
 	}
 	c := &copying{rows: make(chan [][]any), ended: make(chan struct{}), fault: errAborted}
 	go func() {

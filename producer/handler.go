@@ -118,9 +118,10 @@ func (h *Handler) ingest(r *http.Request) (any, error) {
 
 // batchStored is the answer to a batch: counts and ids, because all of it would be twice the request.
 type batchStored struct {
-	Count     int     `json:"count"`
-	SignalIDs []int64 `json:"signal_ids"` // in the order of the request
-	EventIDs  []int64 `json:"event_ids"`
+	Count     int      `json:"count"`
+	SignalIDs []int64  `json:"signal_ids"` // in the order of the request
+	EventIDs  []int64  `json:"event_ids"`
+	EventUIDs []string `json:"event_uids"`
 }
 
 // ingestBatch stores all of the body's signals or none.
@@ -155,6 +156,7 @@ func (h *Handler) ingestBatch(r *http.Request) (any, error) {
 	for _, s := range stored {
 		answer.SignalIDs = append(answer.SignalIDs, s.Signal.ID)
 		answer.EventIDs = append(answer.EventIDs, s.Event.ID)
+		answer.EventUIDs = append(answer.EventUIDs, s.Event.UID)
 	}
 	return answer, nil
 }
@@ -172,7 +174,7 @@ func (h *Handler) store(ctx context.Context, signals ...Signal) ([]Stored, error
 	for _, s := range stored {
 		h.config.Logger.LogAttrs(ctx, slog.LevelDebug, "signal stored",
 			slog.Int64("signal_id", s.Signal.ID), slog.String("name", s.Signal.Name), slog.Float64("value", s.Signal.Value),
-			slog.Time("timestamp", s.Signal.Timestamp), slog.Int64("event_id", s.Event.ID))
+			slog.Time("timestamp", s.Signal.Timestamp), slog.Int64("event_id", s.Event.ID), slog.String("event_uid", s.Event.UID))
 	}
 	return stored, nil
 }

@@ -65,7 +65,7 @@ func TestForeignPool(t *testing.T) {
 	}
 	runUntilStopped(t, w)
 	for n := range 5 { // which only notifications bring
-		for _, channel := range []string{"theirs", outbox.Channel} {
+		for _, channel := range []string{"theirs", outbox.Outbox{}.Channel()} {
 			if _, err := db.Pool.Exec(t.Context(), `select pg_notify($1, 'garbage {')`, channel); err != nil {
 				t.Fatal(err)
 			}

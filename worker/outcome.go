@@ -46,6 +46,11 @@ func (o *outcome) Error() string {
 
 func (o *outcome) Unwrap() error { return o.cause }
 
+// ErrorType names the outcome where errors are told apart by their kind, as by OpenTelemetry's attribute error.type.
+func (o *outcome) ErrorType() string {
+	return [...]string{retryAfter: "retry_after", deadLetter: "dead_letter", skip: "skip", snooze: "snooze", pause: "pause", outage: "outage"}[o.kind]
+}
+
 // RetryAfter returns an error that schedules the next attempt after d, in place of the delay of Subscription.Retry. The attempt counts
 // as a failed one, so the last one makes a dead letter; [Snooze] and [PauseFor] do not count. A negative d is 0. cause is recorded as the reason and may be nil.
 func RetryAfter(d time.Duration, cause error) error {

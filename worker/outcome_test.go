@@ -26,7 +26,7 @@ type row struct {
 	N       int
 	State   string
 	Attempt int
-	Errors  []outbox.Failure
+	Errors  []admin.Failure
 }
 
 func rows(t *testing.T, db *pgtest.DB) []row {
@@ -182,7 +182,7 @@ func TestUndecodable(t *testing.T) {
 	retry := worker.Retry{MaxAttempts: 2, InitialInterval: 10 * time.Millisecond, MaxInterval: 20 * time.Millisecond}
 	start(t, db.Pool, worker.Config{}, worker.Subscription{Name: "retried", Topics: everything, Retry: retry}, never)
 	start(t, db.Pool, worker.Config{}, worker.Subscription{Name: "dead", Topics: everything, OnDecodeError: worker.DeadLetterDecodeErrors}, never)
-	failures := func(subscription, state string, attempt int) (list []outbox.Failure) {
+	failures := func(subscription, state string, attempt int) (list []admin.Failure) {
 		_ = db.Pool.QueryRow(t.Context(), `
 			select d.errors
 			from outbox.deliveries d join outbox.subscriptions s on s.id = d.subscription_id
@@ -190,9 +190,9 @@ func TestUndecodable(t *testing.T) {
 		return list
 	}
 	eventually(t, 20*time.Second, "it is dead", func() bool { return len(failures("dead", "dead", 1)) == 1 })
-	var first []outbox.Failure
+	var first []admin.Failure
 	eventually(t, 20*time.Second, "it is tried", func() bool { first = failures("retried", "retrying", 0); return len(first) == 1 })
-	var later []outbox.Failure
+	var later []admin.Failure
 	eventually(t, 20*time.Second, "it is tried for long, beyond its attempts", func() bool {
 		later = failures("retried", "retrying", 0)
 		return len(later) > 0 && later[0].At.Sub(first[0].At) > time.Second

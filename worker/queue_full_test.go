@@ -106,7 +106,7 @@ func TestNotificationQueueFull(t *testing.T) {
 	}
 	waitArmed(t, pool)
 	listener := dial(t, server)
-	if _, err := listener.Exec(ctx, "listen "+outbox.Channel); err != nil {
+	if _, err := listener.Exec(ctx, "listen "+outbox.Outbox{}.Channel()); err != nil {
 		t.Fatal(err)
 	}
 	next()

@@ -140,7 +140,7 @@ func (r *runner) decide(ctx context.Context, j *job) *engine.Unfinished {
 	default:
 		u.Delay, f = f.delay(r.sub.Retry, j.attempt, cmp.Or(j.chance, rand.Float64()))
 	}
-	u.Failure = &outbox.Failure{Attempt: j.attempt, At: time.Now().UTC(), Worker: r.worker, Error: f.text}
+	u.Failure = &engine.Failure{Attempt: j.attempt, At: time.Now().UTC(), Worker: r.worker, Error: f.text}
 	return u
 }
 
@@ -154,7 +154,7 @@ func (r *runner) report(j *job, u *engine.Unfinished) {
 	if u == nil || u.Failure == nil {
 		return
 	}
-	about := []any{"event_id", j.event.ID, "topic", j.event.Topic, "key", j.event.Key, "attempt", j.attempt, "error", firstLine(u.Failure.Error)}
+	about := []any{"event_id", j.event.ID, "event_uid", j.event.UID, "topic", j.event.Topic, "key", j.event.Key, "attempt", j.attempt, "error", firstLine(u.Failure.Error)}
 	switch now := time.Now(); u.State {
 	case outbox.Dead:
 		r.erred.add(now, func(others int) {
@@ -192,7 +192,7 @@ func (r *runner) unpark(ctx context.Context, jobs []*job) {
 // abandon hands parked events whose handlers do not return to other workers, without burning an attempt.
 func (r *runner) abandon() {
 	for _, j := range r.parked {
-		r.log.Warn("handler ignores its context: its event goes to another worker", "event_id", j.event.ID, "topic", j.event.Topic)
+		r.log.Warn("handler ignores its context: its event goes to another worker", "event_id", j.event.ID, "event_uid", j.event.UID, "topic", j.event.Topic)
 		r.owes(time.Now())
 		r.owed.Failed = append(r.owed.Failed, engine.Unfinished{Event: *j.event, State: outbox.Retrying, Attempt: j.attempt - 1})
 		r.forget(j)

@@ -251,7 +251,7 @@ func TestRewindRefuses(t *testing.T) {
 	if _, err := engine.Subscribe(ctx, db.Pool, "s", everything, outbox.FromID(6)); err != nil {
 		t.Fatal(err)
 	}
-	for _, to := range []outbox.Position{outbox.FromNow, outbox.FromID(12), outbox.FromID(-1)} {
+	for _, to := range []outbox.Position{{}, outbox.FromNow, outbox.FromID(12), outbox.FromID(0), outbox.FromID(-1), outbox.FromTime(time.Time{})} {
 		if _, err := admin.Rewind(ctx, db.Pool, "s", to); !errors.Is(err, outbox.ErrInvalidPosition) {
 			t.Errorf("%+v: got %v, want ErrInvalidPosition", to, err)
 		}

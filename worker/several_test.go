@@ -361,7 +361,7 @@ func TestWakeUps(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if outbox.Channel != (outbox.Outbox{}).Channel() || billing.Channel() != "new_signals_billing" {
+	if (outbox.Outbox{}).Channel() != "new_signals" || billing.Channel() != "new_signals_billing" {
 		t.Errorf("the channels are %s and %s", outbox.Outbox{}.Channel(), billing.Channel())
 	}
 	// The other's bell is held, as by a sentinel: so its publishers ring, and the default's do not.
@@ -422,7 +422,7 @@ func TestWakeUps(t *testing.T) {
 	})
 	l.waitFor(t, 52)
 	stop()
-	if _, err := db.Pool.Exec(t.Context(), "select pg_notify($1, 'the end')", outbox.Channel); err != nil {
+	if _, err := db.Pool.Exec(t.Context(), "select pg_notify($1, 'the end')", outbox.Outbox{}.Channel()); err != nil {
 		t.Fatal(err)
 	}
 	heard := 0
@@ -431,7 +431,7 @@ func TestWakeUps(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if n.Channel == outbox.Channel {
+		if n.Channel == (outbox.Outbox{}).Channel() {
 			if n.Payload != "the end" {
 				t.Errorf("the default outbox's workers hear %q", n.Payload)
 			}

@@ -23,7 +23,7 @@ func TestNotificationsStuck(t *testing.T) {
 		}
 	}
 	listener := db.Conn(t)
-	if _, err := listener.Exec(ctx, "listen "+outbox.Channel); err != nil {
+	if _, err := listener.Exec(ctx, "listen "+outbox.Outbox{}.Channel()); err != nil {
 		t.Fatal(err)
 	}
 	l := newLedger()

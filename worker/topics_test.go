@@ -193,7 +193,7 @@ func TestRollingDeployOfTopics(t *testing.T) {
 		deploy(fmt.Sprintf("new-%d", 3+i), "a", "b")
 	}
 	f.grow(t)
-	change := setTopics(t, db, admin.TopicsOptions{Backfill: true, BackfillFrom: outbox.FromID(back + 1)}, "a", "b")
+	change := setTopics(t, db, admin.TopicsOptions{BackfillFrom: outbox.FromID(back + 1)}, "a", "b")
 	if change.Backfilled == 0 {
 		t.Error("nothing was back-filled")
 	}

@@ -211,7 +211,7 @@ func (r *runner) handle(ctx context.Context, jobs []job) {
 			found = append(found, b.park(0, most-len(found), tailTime)...)
 		}
 		for _, j := range found {
-			r.log.Debug("event takes long: its window goes on without it", "event_id", j.event.ID, "topic", j.event.Topic)
+			r.log.Debug("event takes long: its window goes on without it", "event_id", j.event.ID, "event_uid", j.event.UID, "topic", j.event.Topic)
 			r.park(b, j)
 			b.work(ctx, &r.handlers, x)
 		}
@@ -253,7 +253,7 @@ func (r *runner) watch(j *job, taken time.Duration) {
 	}
 	j.overdue = time.AfterFunc(r.sub.Timeout+r.sub.Timeout/deadlineSpare-taken+abandonAfter, func() {
 		r.log.Warn("handler ignores that its context has ended: it goes on, and its key waits for it",
-			"event_id", j.event.ID, "topic", j.event.Topic, "key", j.event.Key, "timeout", r.sub.Timeout)
+			"event_id", j.event.ID, "event_uid", j.event.UID, "topic", j.event.Topic, "key", j.event.Key, "timeout", r.sub.Timeout)
 	})
 }
 

@@ -43,7 +43,7 @@ type flags struct {
 
 // scenarios returns those of this command, by number.
 func scenarios(held time.Duration) stage.Scenarios {
-	return stage.Scenarios{publishCost(), steadyState(), drain(), bulk(), fanOut(), heldSnapshot(held), idle(), scale(), memory()}
+	return stage.Scenarios{publishCost(), steadyState(), drain(), bulk(), fanOut(), heldSnapshot(held), idle(), scale(), memory(), subscriptions()}
 }
 
 // Run measures, or is a worker process of a measurement.

@@ -10,7 +10,7 @@ import (
 
 func TestMain(m *testing.M) { programtest.Main(m, Run) }
 
-// TestRun measures in every way but scenario 7, which waits for a minute, and 9, which takes longer than all others.
+// TestRun measures in every way but scenario 7, which waits for a minute, and 9 and 18, which take longer than all others.
 func TestRun(t *testing.T) {
 	t.Parallel()
 	var notChosen []string

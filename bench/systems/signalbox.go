@@ -1,6 +1,7 @@
 package systems
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"math"
@@ -48,7 +49,7 @@ func (*signalbox) Publish(ctx context.Context, tx pgx.Tx, events []Event) error 
 	if len(events) >= copyFrom {
 		_, err := outbox.PublishFrom(ctx, tx, func(yield func(outbox.Event, error) bool) {
 			for _, e := range events {
-				if !yield(outbox.Event{Topic: Topic, Key: e.Key, Payload: e.Payload}, nil) {
+				if !yield(outbox.Event{Topic: cmp.Or(e.Topic, Topic), Key: e.Key, Payload: e.Payload}, nil) {
 					return
 				}
 			}
@@ -57,7 +58,7 @@ func (*signalbox) Publish(ctx context.Context, tx pgx.Tx, events []Event) error 
 	}
 	list := make([]outbox.Event, len(events))
 	for i, e := range events {
-		list[i] = outbox.Event{Topic: Topic, Key: e.Key, Payload: e.Payload}
+		list[i] = outbox.Event{Topic: cmp.Or(e.Topic, Topic), Key: e.Key, Payload: e.Payload}
 	}
 	_, err := outbox.Publish(ctx, tx, list...)
 	return err
@@ -69,7 +70,8 @@ func (s *signalbox) Run(ctx context.Context, pool *pgxpool.Pool, subscriptions [
 		return err
 	}
 	for _, name := range subscriptions {
-		err := worker.Handle(w, worker.Subscription{Name: name, Topics: []string{Topic}},
+		name, topic := TopicOf(name)
+		err := worker.Handle(w, worker.Subscription{Name: name, Topics: []string{topic}},
 			func(ctx context.Context, e *worker.Event[json.RawMessage]) error { return handle(ctx, e.Payload) })
 		if err != nil {
 			return err

@@ -2,6 +2,7 @@
 package systems
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -20,8 +21,18 @@ const DefaultSubscription = "bench"
 
 // An Event is what a scenario publishes.
 type Event struct {
+	Topic   string // "" is Topic
 	Key     string
 	Payload json.RawMessage
+}
+
+// WithTopic is the name of a subscription to a topic of its own.
+func WithTopic(name, topic string) string { return name + "=" + topic }
+
+// TopicOf returns a subscription's name, and its topic.
+func TopicOf(subscription string) (name, topic string) {
+	name, topic, _ = strings.Cut(subscription, "=")
+	return name, cmp.Or(topic, Topic)
 }
 
 // A Handler is called with the payload of each event, as JSON. It is safe for concurrent use.
@@ -34,7 +45,7 @@ type System interface {
 	Setup(ctx context.Context, pool *pgxpool.Pool) error
 	// Publish writes events in the caller's transaction. It may be called by many at once.
 	Publish(ctx context.Context, tx pgx.Tx, events []Event) error
-	// Run delivers events to the handler, for each subscription, until ctx is cancelled. It then finishes what it began, and
+	// Run delivers events to the handler, for each subscription, whose topic may be part of its name (see WithTopic), until ctx is cancelled. It then finishes what it began, and
 	// returns nil.
 	Run(ctx context.Context, pool *pgxpool.Pool, subscriptions []string, handle Handler) error
 }

@@ -128,8 +128,8 @@ func (l *deliveriesListCommand) Run(ctx context.Context, c *console) error {
 }
 
 type deliveriesShowCommand struct {
-	ID           int64  `arg:"" help:"The event's id."`
-	Subscription string `env:"-" short:"s" required:"" placeholder:"NAME" help:"Of this subscription."`
+	Event        eventRef `arg:"" name:"id" help:"The event's id or UID."`
+	Subscription string   `env:"-" short:"s" required:"" placeholder:"NAME" help:"Of this subscription."`
 	asJSON
 	cli.Database
 }
@@ -150,13 +150,13 @@ func (s *deliveriesShowCommand) Run(ctx context.Context, c *console) error {
 		return err
 	}
 	defer pool.Close()
-	f := admin.DeliveryFilter{Subscription: s.Subscription, States: everyState, IDs: []int64{s.ID}}
+	f := admin.DeliveryFilter{Subscription: s.Subscription, States: everyState, IDs: []int64{s.Event.id}}
 	list, err := admin.ListDeliveries(ctx, pool, f, admin.ListOptions{Limit: 1})
 	switch {
 	case err != nil:
 		return err
-	case len(list.Items) == 0:
-		return fmt.Errorf("%w of event %d for %q: \"outbox events show %d\" says what became of it", errUnknownDelivery, s.ID, s.Subscription, s.ID)
+	case len(list.Items) == 0 || !s.Event.is(&list.Items[0].Event):
+		return fmt.Errorf("%w of event %s for %q: \"outbox events show %s\" says what became of it", errUnknownDelivery, s.Event, s.Subscription, s.Event)
 	case s.JSON:
 		return c.print(list.Items[0])
 	}

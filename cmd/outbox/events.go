@@ -10,6 +10,7 @@ import (
 
 	"github.com/signalbox-go/signalbox/internal/cli"
 	"github.com/signalbox-go/signalbox/internal/plain"
+	"github.com/signalbox-go/signalbox/internal/uid"
 	"github.com/signalbox-go/signalbox/outbox"
 	"github.com/signalbox-go/signalbox/outbox/admin"
 )
@@ -126,8 +127,47 @@ func (l *eventsListCommand) page(ctx context.Context, pool *database) (*eventPag
 	}
 }
 
+// An eventRef names an event by its id or its UID.
+type eventRef struct {
+	id  int64
+	uid string // "" for a reference by id
+}
+
+// UnmarshalText takes what was typed.
+func (r *eventRef) UnmarshalText(text []byte) error {
+	if id, ok := uid.ID(string(text)); ok {
+		*r = eventRef{id, strings.ToLower(string(text))}
+		return nil
+	}
+	id, err := strconv.ParseInt(string(text), 10, 64)
+	if err != nil {
+		return fmt.Errorf("%q is neither the id nor the UID of an event", text)
+	}
+	*r = eventRef{id: id}
+	return nil
+}
+
+// String returns what was typed.
+func (r eventRef) String() string {
+	if r.uid != "" {
+		return r.uid
+	}
+	return strconv.FormatInt(r.id, 10)
+}
+
+// get returns the event with its fates.
+func (r eventRef) get(ctx context.Context, db outbox.DB) (*admin.EventRow, error) {
+	if r.uid != "" {
+		return admin.GetEventByUID(ctx, db, r.uid)
+	}
+	return admin.GetEvent(ctx, db, r.id)
+}
+
+// is reports whether the reference is to an event, which has its id.
+func (r eventRef) is(e *outbox.Event) bool { return r.uid == "" || r.uid == e.UID }
+
 type eventsShowCommand struct {
-	ID int64 `arg:"" help:"The event's id."`
+	Event eventRef `arg:"" name:"id" help:"The event's id or UID."`
 	asJSON
 	cli.Database
 }
@@ -147,6 +187,7 @@ func (*eventsShowCommand) Help() string {
 	earlier     it is older than where the subscription began
 
 	outbox events show 1234
+	outbox events show 019acb5e-0d4c-7bce-8e2d-4000000004d2
 	outbox events show 1234 --json | jq '.fates[] | select(.fate == "dead") | .subscription'
 
 It exits with 3 where there is no such event: its transaction has not committed, or was rolled back, or it was deleted
@@ -159,7 +200,7 @@ func (s *eventsShowCommand) Run(ctx context.Context, c *console) error {
 		return err
 	}
 	defer pool.Close()
-	row, err := admin.GetEvent(ctx, pool, s.ID)
+	row, err := s.Event.get(ctx, pool)
 	switch {
 	case err != nil:
 		return err
@@ -194,6 +235,7 @@ func eventText(row *admin.EventRow) string {
 func writeEvent(b *strings.Builder, e *outbox.Event) {
 	fields(b,
 		field{"Event", strconv.FormatInt(e.ID, 10)},
+		field{"UID", e.UID},
 		field{"Topic", plain.Quote(e.Topic)},
 		field{"Key", plain.Quote(e.Key)},
 		field{"Published", clock(e.PublishedAt)},

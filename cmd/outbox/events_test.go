@@ -10,8 +10,11 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/signalbox-go/signalbox/internal/engine"
 	"github.com/signalbox-go/signalbox/internal/pgtest"
+	"github.com/signalbox-go/signalbox/internal/uid"
 	"github.com/signalbox-go/signalbox/outbox"
 	"github.com/signalbox-go/signalbox/outbox/admin"
 )
@@ -137,8 +140,16 @@ func TestEventsShow(t *testing.T) {
 		row.Fates[0].Fate != admin.FatePending || row.Fates[1].Fate != admin.FateUnmatched {
 		t.Errorf("%+v", row)
 	}
+	var byUID admin.EventRow
+	decode(t, db, &byUID, "events", "show", strings.ToUpper(row.Event.UID))
+	if diff := cmp.Diff(row, byUID); len(row.Event.UID) != uid.Len || diff != "" {
+		t.Errorf("by the UID %q:\n%s", row.Event.UID, diff)
+	}
+	// The same id at another time is that of another event.
+	other := uid.Make(1, row.Event.ID, row.Event.PublishedAt.UnixMicro()+1)
+	refuse(t, db.URL, 3, "unknown event: "+other, "events", "show", other)
 	text := succeed(t, db, "events", "show", id)
-	for _, want := range []string{"orders.odd", "trace=abc", `"city": 1`, "pending", "unmatched"} {
+	for _, want := range []string{row.Event.UID, "orders.odd", "trace=abc", `"city": 1`, "pending", "unmatched"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the text lacks %q:\n%s", want, text)
 		}

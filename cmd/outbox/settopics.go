@@ -43,7 +43,7 @@ func (s *subscriptionsSetTopicsCommand) Run(ctx context.Context, c *console) err
 		return err
 	}
 	defer pool.Close()
-	o := admin.TopicsOptions{Backfill: s.BackfillFrom.argument != "", BackfillFrom: s.BackfillFrom.position}
+	o := admin.TopicsOptions{BackfillFrom: s.BackfillFrom.position}
 	question, err := s.question(ctx, pool, o)
 	if err != nil {
 		return err
@@ -72,7 +72,7 @@ func (s *subscriptionsSetTopicsCommand) Run(ctx context.Context, c *console) err
 	if change.UpTo > 0 {
 		text += fmt.Sprintf(" Before, it had %s, up to event %d.", plain.Quote(strings.Join(change.Before, " ")), change.UpTo)
 	}
-	if o.Backfill {
+	if s.BackfillFrom.argument != "" {
 		text += fmt.Sprintf(" %s back-filled.", plural(change.Backfilled, "event is", "events are"))
 	}
 	return c.write(text + "\n")
@@ -117,7 +117,7 @@ func (s *subscriptionsSetTopicsCommand) question(ctx context.Context, pool *data
 	if removed := not(row.Topics, s.Topics); removed != "" {
 		parts = append(parts, "take away "+plain.Quote(removed)+", of which nothing more is read")
 	}
-	if o.Backfill {
+	if s.BackfillFrom.argument != "" {
 		n, err := admin.CountBackfill(ctx, pool, s.Name, s.Topics, o.BackfillFrom)
 		if err != nil {
 			return "", err

@@ -7,6 +7,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"github.com/signalbox-go/signalbox/internal/cli"
 	"github.com/signalbox-go/signalbox/internal/pgtest"
 )
 
@@ -14,7 +15,7 @@ import (
 func verbs(t *testing.T) map[string]*kong.Node {
 	t.Helper()
 	var flags flags
-	parser, err := kong.New(&flags, kong.Name("outbox"))
+	parser, err := kong.New(&flags, kong.Name("outbox"), cli.OutboxFlag)
 	if err != nil {
 		t.Fatal(err)
 	}

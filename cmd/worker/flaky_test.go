@@ -84,15 +84,17 @@ func TestFlaky(t *testing.T) {
 		}
 	}
 	failures := 0
-	for _, line := range r.await(t, "event failed and will be tried again", 1) {
+	lines := r.await(t, "event failed and will be tried again", 1)
+	for _, line := range lines {
 		if line.EventID == 0 || line.Topic == "" || line.Attempt == 0 {
 			t.Errorf("the log does not say which event failed: %+v", line)
 		}
 		failures += 1 + line.Others
 	}
-	// Those of fail, hang and panic that were not the last, and two of fail-twice.
-	if want := 3*(attempts-1) + 2; failures != want {
-		t.Errorf("the log tells of %d attempts that failed, want %d", failures, want)
+	// Those of fail, hang and panic that were not the last, and two of fail-twice. A worker that loses its session, as on a machine that is
+	// busy with other tests, repeats what it has not recorded.
+	if want := 3*(attempts-1) + 2; failures < want {
+		t.Errorf("the log tells of %d attempts that failed, want at least %d: %+v", failures, want, lines)
 	}
 }
 

@@ -202,6 +202,7 @@ func TestRollupUnderKills(t *testing.T) {
 	storing.Wait()
 	eventually(t, time.Minute, "all is settled", func() bool { return settled(t, pool) })
 	for _, p := range crew {
+		p.await(t, "serving", 1) // before that, being stopped is a failure
 		if err := p.stop(); err != nil {
 			t.Error(err)
 		}

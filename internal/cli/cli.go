@@ -7,12 +7,14 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"reflect"
 
 	"github.com/alecthomas/kong"
 	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/signalbox-go/signalbox/internal/plain"
+	"github.com/signalbox-go/signalbox/outbox"
 )
 
 // A Command runs until it is done or ctx is cancelled, which means: finish what was begun, then return nil.
@@ -53,6 +55,7 @@ func Parse(name, description string, flags any, args []string, stdout io.Writer,
 		kong.Vars{"version": version(name)},
 		kong.DefaultEnvars("SIGNALBOX"),
 		kong.Writers(stdout, io.Discard),
+		OutboxFlag,
 		kong.ConfigureHelp(kong.HelpOptions{WrapUpperBound: 100}),
 		// Kong exits after printing help or the version. A test must survive that, so it is only noted here.
 		kong.Exit(func(int) { helped = true }),
@@ -72,6 +75,22 @@ func Parse(name, description string, flags any, args []string, stdout io.Writer,
 		return nil, &UsageError{Err: err, See: see}
 	}
 	return parsed, nil
+}
+
+// OutboxFlag reads flags of type outbox.Outbox.
+var OutboxFlag = kong.TypeMapper(reflect.TypeFor[outbox.Outbox](), kong.MapperFunc(readOutbox))
+
+// readOutbox reads a flag that names an outbox.
+func readOutbox(d *kong.DecodeContext, target reflect.Value) error {
+	var name string
+	if err := d.Scan.PopValueInto("name", &name); err != nil {
+		return err
+	}
+	o, err := outbox.In(name)
+	if err == nil {
+		target.Set(reflect.ValueOf(o))
+	}
+	return err
 }
 
 // Main runs a command as the process, with [Context], and exits.

@@ -96,6 +96,7 @@ var functions = map[string]string{
 	"notifications_stuck": "724eb930dea9a3b0e37013429113555d",
 	"notify":              "9f2ca5eb2dabc902fb565d6130c9b36d",
 	"ring":                "5662e2e7981f8866f0bb2041b89f7c55",
+	"uid":                 "e8d98c2764c1f7c5ccd530850ad0c2e1",
 }
 
 const functionRemedy = "Restore it from the migrations of this version (folder migrations/outbox, \"create or replace function outbox.%s\")."
@@ -184,7 +185,7 @@ func checkTrigger(ctx context.Context, p *patient) ([]Finding, error) {
 func checkCluster(ctx context.Context, p *patient) ([]Finding, error) {
 	var (
 		err    = engine.CheckLog(ctx, p.conn)
-		hidden *outbox.RowSecurityError
+		hidden *engine.HiddenError
 	)
 	switch {
 	case errors.Is(err, outbox.ErrForeignCluster):
@@ -202,6 +203,26 @@ func checkCluster(ctx context.Context, p *patient) ([]Finding, error) {
 			fmt.Sprintf("Row security hides rows of %s from role %s: workers that run as it refuse to start.", strings.Join(hidden.Tables, ", "), hidden.Role),
 			fmt.Sprintf("Run: alter role %s bypassrls. Or, for each of the tables: alter table %s disable row level security", hidden.Role, hidden.Tables[0]),
 		}}, nil
+	case err != nil:
+		return nil, err
 	}
-	return nil, err
+	return checkTag(ctx, p)
+}
+
+// checkTag looks for events that would get other UIDs than they had.
+func checkTag(ctx context.Context, p *patient) ([]Finding, error) {
+	var (
+		tag  int
+		body string
+	)
+	err := p.conn.QueryRow(ctx, `
+		select c.tag, coalesce((select p.prosrc from pg_proc p where p.pronamespace = 'outbox'::regnamespace and p.proname = 'tag'), '')
+		from outbox.cluster c`).Scan(&tag, &body)
+	if err != nil || body == fmt.Sprintf("select %d", tag) {
+		return nil, err
+	}
+	return []Finding{{
+		fmt.Sprintf("The function outbox.tag is missing or was changed: UIDs of events have the tag %d.", tag),
+		fmt.Sprintf("Run: create or replace function outbox.tag() returns integer language sql stable as 'select %d'", tag),
+	}}, nil
 }

@@ -70,7 +70,7 @@ func TestBell(t *testing.T) {
 		t.Fatal(err)
 	}
 	listener := db.Conn(t)
-	if _, err := listener.Exec(ctx, "listen "+outbox.Channel); err != nil {
+	if _, err := listener.Exec(ctx, "listen "+outbox.Outbox{}.Channel()); err != nil {
 		t.Fatal(err)
 	}
 	heard := func(want int) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 
@@ -23,7 +24,21 @@ type querier interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
 
-// checkRowSecurity returns an *outbox.RowSecurityError when this role may be shown a part of the outbox only.
+// A HiddenError says which tables row security hides from which role. It is an outbox.ErrRowSecurity.
+type HiddenError struct {
+	Role   string
+	Tables []string // qualified with their schema
+}
+
+func (e *HiddenError) Error() string {
+	return fmt.Sprintf(`row security hides rows of %s from role %s: run "alter role %s bypassrls", or "alter table %s disable row level security"`,
+		strings.Join(e.Tables, ", "), e.Role, e.Role, e.Tables[0])
+}
+
+// Is reports whether target is outbox.ErrRowSecurity.
+func (e *HiddenError) Is(target error) bool { return target == outbox.ErrRowSecurity }
+
+// checkRowSecurity returns a *HiddenError when this role may be shown a part of the outbox only.
 func checkRowSecurity(ctx context.Context, db querier) error {
 	var (
 		role   string
@@ -34,7 +49,7 @@ func checkRowSecurity(ctx context.Context, db querier) error {
 		return fmt.Errorf("check row security: %w", err)
 	}
 	if len(hidden) > 0 {
-		return &outbox.RowSecurityError{Role: role, Tables: hidden}
+		return &HiddenError{Role: role, Tables: hidden}
 	}
 	return nil
 }
@@ -118,6 +133,9 @@ func adopt(ctx context.Context, tx pgx.Tx) error {
 		}
 	}
 	if err := adoptLate(ctx, tx); err != nil {
+		return err
+	}
+	if err := keepTag(ctx, tx); err != nil {
 		return err
 	}
 	_, err = tx.Exec(ctx, `

@@ -9,7 +9,10 @@ import (
 
 	"github.com/signalbox-go/signalbox/internal/engine"
 	"github.com/signalbox-go/signalbox/internal/enginetest"
+	"github.com/signalbox-go/signalbox/internal/naming"
 	"github.com/signalbox-go/signalbox/internal/pgtest"
+	"github.com/signalbox-go/signalbox/migrations"
+	"github.com/signalbox-go/signalbox/migrations/apply"
 	"github.com/signalbox-go/signalbox/outbox"
 )
 
@@ -77,4 +80,40 @@ func TestAdopt(t *testing.T) {
 		t.Errorf("read %d, want %d", events[0].ID, unread)
 	}
 	enginetest.Settle(t, m, 0)
+}
+
+// TestAdoptKeepsUIDs moves rows alone, so to speak, into a schema that was migrated before: events keep the UIDs that they had.
+func TestAdoptKeepsUIDs(t *testing.T) {
+	t.Parallel()
+	for _, n := range []naming.Name{"", "billing"} {
+		t.Run(n.String(), func(t *testing.T) {
+			t.Parallel()
+			ctx := t.Context()
+			db := pgtest.NewEmpty(t)
+			o, err := outbox.In(n.String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := apply.Up(ctx, db.Conn(t), migrations.For(o)); err != nil {
+				t.Fatal(err)
+			}
+			conn := n.Conn(db.Conn(t))
+			var tag, have int
+			if err := conn.QueryRow(ctx, `select outbox.tag()`).Scan(&tag); err != nil {
+				t.Fatal(err)
+			}
+			old := (tag + 1) % 65536
+			if _, err := conn.Exec(ctx, `insert into outbox.cluster (system_identifier, relations, tag) values (1, '{}', $1)`, old); err != nil {
+				t.Fatal(err)
+			}
+			for _, adopted := range []bool{true, false} {
+				if mended, err := engine.Mend(ctx, conn); err != nil || mended.Adopted != adopted {
+					t.Fatalf("mended: %+v, %v; want adopted %v", mended, err, adopted)
+				}
+				if err := conn.QueryRow(ctx, `select outbox.tag() from outbox.cluster c where c.tag = outbox.tag()`).Scan(&have); err != nil || have != old {
+					t.Fatalf("the tag is %d, %v; want that of the events, %d", have, err, old)
+				}
+			}
+		})
+	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/signalbox-go/signalbox/internal/uid"
 	"github.com/signalbox-go/signalbox/outbox"
 )
 
@@ -34,6 +35,7 @@ func (m *Member) collect(rows pgx.Rows, lanes []int16, after []int64, take []int
 	got := &collected{reading: reading{stopped: map[int16]int64{}}, events: make([]Event, 0, m.lastCount)}
 	var (
 		arena  arena
+		text   [uid.Len]byte
 		bytes  int
 		count  int
 		looked int
@@ -89,7 +91,7 @@ func (m *Member) collect(rows pgx.Rows, lanes []int16, after []int64, take []int
 		}
 		published := int64(binary.BigEndian.Uint64(raw[7])) + microsecondsTo2000
 		e := Event{Lane: lane, Event: outbox.Event{
-			ID: id, Topic: topic, Key: arena.text(raw[4]), Payload: arena.bytes(raw[5]), PublishedAt: time.UnixMicro(published).UTC(),
+			ID: id, UID: arena.text(uid.Append(text[:0], m.tag, id, published)), Topic: topic, Key: arena.text(raw[4]), Payload: arena.bytes(raw[5]), PublishedAt: time.UnixMicro(published).UTC(),
 		}}
 		e.Headers = ParseHeaders(raw[6])
 		count++

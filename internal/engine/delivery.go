@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/signalbox-go/signalbox/internal/uid"
 	"github.com/signalbox-go/signalbox/outbox"
 )
 
@@ -269,7 +270,7 @@ func (m *Member) ClaimDue(ctx context.Context, lines []Line, limit int, suspects
 	err = m.inTx(ctx, func(batch *pgx.Batch) {
 		batch.Queue(claimSetup)
 		batch.Queue(claimDueSQL, m.worker, m.subscription, lanes, keys, limit, suspects.Together, suspects.Limit, suspects.Alone, windowBytes, suspectBytes, trying, alone).Query(func(rows pgx.Rows) (err error) {
-			due, err = pgx.CollectRows(rows, scanDelivery)
+			due, err = pgx.CollectRows(rows, m.scanDelivery)
 			return err
 		})
 		batch.Queue(waitingSQL, m.subscription, lanes, keys, m.worker, limit, trying).Query(func(rows pgx.Rows) (err error) {
@@ -287,7 +288,7 @@ func (m *Member) ClaimDue(ctx context.Context, lines []Line, limit int, suspects
 	return due, waiting, nil
 }
 
-func scanDelivery(row pgx.CollectableRow) (Delivery, error) {
+func (m *Member) scanDelivery(row pgx.CollectableRow) (Delivery, error) {
 	var (
 		d       Delivery
 		headers []byte
@@ -295,5 +296,6 @@ func scanDelivery(row pgx.CollectableRow) (Delivery, error) {
 	e := &d.Event
 	err := row.Scan(&e.ID, &e.Lane, &e.Topic, &e.Key, (*[]byte)(&e.Payload), &headers, &e.PublishedAt, &d.Attempt, &d.Suspect, &d.Running)
 	e.Headers = ParseHeaders(headers)
+	e.UID = uid.Make(m.tag, e.ID, e.PublishedAt.UnixMicro())
 	return d, err
 }

@@ -83,7 +83,7 @@ func ListFeatures(ctx context.Context, db outbox.DB) ([]Feature, error) {
 }
 
 // DropFeature has older workers join again: it checks that nothing is left that they do not understand, and drains what can be.
-func DropFeature(ctx context.Context, db outbox.Beginner, name string) error {
+func DropFeature(ctx context.Context, db outbox.Database, name string) error {
 	if !slices.Contains(Features, name) {
 		return fmt.Errorf("%w %q: this version knows %v", outbox.ErrUnknownFeature, name, Features)
 	}

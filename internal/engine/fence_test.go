@@ -106,7 +106,7 @@ func TestLineOfAKey(t *testing.T) {
 	if err != nil || len(w.Events) != 4 {
 		t.Fatal(w, err)
 	}
-	failure := &outbox.Failure{Attempt: 1, At: time.Now(), Worker: "w", Error: "no"}
+	failure := &engine.Failure{Attempt: 1, At: time.Now(), Worker: "w", Error: "no"}
 	var unfinished []engine.Unfinished
 	lines := map[string]engine.Line{}
 	for i, e := range w.Events {

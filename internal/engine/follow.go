@@ -22,7 +22,7 @@ func Follow(ctx context.Context, tx pgx.Tx, topics topic.Patterns, start outbox.
 	for lane := range int16(Lanes) {
 		all.lanes, all.after = append(all.lanes, lane), append(all.after, after)
 	}
-	if err := tx.QueryRow(ctx, `select max(c.floor) from outbox.cluster c`).Scan(&s.floor); err != nil {
+	if err := tx.QueryRow(ctx, `select max(c.floor), outbox.tag() from outbox.cluster c`).Scan(&s.floor, &s.tag); err != nil {
 		return nil, err
 	}
 	m := NewMember(naming.For(tx).Conn(tx.Conn()), 0, s)

@@ -33,6 +33,7 @@ type Member struct {
 	subscription int32
 	topics       topic.Patterns // none while it leaves lanes to others: see Rejoin
 	floor        int64          // events up to here have transaction ids of another cluster
+	tag          uint16         // of the outbox, for UIDs
 
 	cursors    []cursor       // as of the last read
 	caughtUp   bool           // whether the last read was of lanes that catch up with late events
@@ -49,7 +50,7 @@ type Member struct {
 // nothing until it claims. The connection is the member's alone from here on.
 func NewMember(conn naming.Conn, worker int64, s Subscription) *Member {
 	return &Member{
-		Full: map[int16]bool{}, conn: conn, worker: worker, subscription: s.ID, topics: s.Topics, floor: s.floor,
+		Full: map[int16]bool{}, conn: conn, worker: worker, subscription: s.ID, topics: s.Topics, floor: s.floor, tag: s.tag,
 		hot: map[int16]bool{}, filter: topic.Patterns(s.Topics).Like(),
 	}
 }

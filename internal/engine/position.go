@@ -7,12 +7,13 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/signalbox-go/signalbox/internal/position"
 	"github.com/signalbox-go/signalbox/outbox"
 )
 
 // startCursor returns where all lanes of a new subscription stand. The transaction must not have written before.
 func startCursor(ctx context.Context, tx pgx.Tx, p outbox.Position) (after int64, pending xids, err error) {
-	if !p.Now() {
+	if p.Kind != position.Now {
 		after, err = AfterPosition(ctx, tx, p)
 		return after, nil, err
 	}
@@ -35,19 +36,21 @@ func startCursor(ctx context.Context, tx pgx.Tx, p outbox.Position) (after int64
 // AfterPosition returns the last id that is not read from p on. Not for FromNow, which is no single id.
 func AfterPosition(ctx context.Context, tx pgx.Tx, p outbox.Position) (int64, error) {
 	switch {
-	case !p.Time().IsZero():
-		first, err := FirstSince(ctx, tx, p.Time())
+	case p.Kind == position.Time && p.At.IsZero():
+		return 0, fmt.Errorf("%w: the zero time is none: use FromBeginning for the whole log", outbox.ErrInvalidPosition)
+	case p.Kind == position.Time:
+		first, err := FirstSince(ctx, tx, p.At)
 		return first - 1, err
-	case p.ID() == 0:
+	case p.Kind != position.ID:
 		return 0, nil
-	case p.ID() < 0:
-		return 0, fmt.Errorf("%w: id %d is negative", outbox.ErrInvalidPosition, p.ID())
+	case p.ID < 1:
+		return 0, fmt.Errorf("%w: ids begin at 1, and this one is %d: use FromBeginning for the whole log", outbox.ErrInvalidPosition, p.ID)
 	}
 	next, err := NextID(ctx, tx)
-	if err == nil && p.ID() > next {
-		err = fmt.Errorf("%w: id %d is beyond the end of the log, the next event gets id %d", outbox.ErrInvalidPosition, p.ID(), next)
+	if err == nil && p.ID > next {
+		err = fmt.Errorf("%w: id %d is beyond the end of the log, the next event gets id %d", outbox.ErrInvalidPosition, p.ID, next)
 	}
-	return p.ID() - 1, err
+	return p.ID - 1, err
 }
 
 // NextID is the id that the next event gets.

@@ -40,7 +40,7 @@ cross join lateral (
 where ` + expirableSQL
 
 // ExpiredLanes returns the lanes that have events to delete: see [Trim]. thorough is Trim's.
-func ExpiredLanes(ctx context.Context, db outbox.Beginner, keep time.Duration, thorough bool) (lanes []int16, err error) {
+func ExpiredLanes(ctx context.Context, db outbox.Database, keep time.Duration, thorough bool) (lanes []int16, err error) {
 	err = Scanning(ctx, db, func(tx pgx.Tx) error {
 		rows, _ := tx.Query(ctx, ExpiredSQL, keep, thorough)
 		lanes, err = pgx.CollectRows(rows, pgx.RowTo[int16])
@@ -91,7 +91,7 @@ select x.n from expired x`
 //
 // A subscription that is created at the same time reads what is left, and whoever creates one waits for the chunk to be
 // deleted. So limit the chunk to a few thousand. It returns ErrBusy when somebody takes longer than a second to create one.
-func Trim(ctx context.Context, db outbox.Beginner, lane int16, keep time.Duration, limit int, thorough bool) (deleted int, err error) {
+func Trim(ctx context.Context, db outbox.Database, lane int16, keep time.Duration, limit int, thorough bool) (deleted int, err error) {
 	err = Scanning(ctx, db, func(tx pgx.Tx) error {
 		// Nobody looks for a place to begin, and then asks for it, between what is looked at here and what is deleted. The
 		// snapshot that counts is taken after the lock.

@@ -133,9 +133,9 @@ func TestTrim(t *testing.T) {
 }
 
 // within has what begins a transaction begin a savepoint in one.
-type within struct{ tx pgx.Tx }
+type within struct{ pgx.Tx }
 
-func (w within) BeginTx(ctx context.Context, _ pgx.TxOptions) (pgx.Tx, error) { return w.tx.Begin(ctx) }
+func (w within) BeginTx(ctx context.Context, _ pgx.TxOptions) (pgx.Tx, error) { return w.Begin(ctx) }
 
 // TestTrimInChunks deletes from all lanes, a hundred events at a time.
 func TestTrimInChunks(t *testing.T) {

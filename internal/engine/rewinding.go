@@ -13,7 +13,7 @@ import (
 
 // FinishChanges completes rewinds and changes of topics that were asked for and whose subscriptions nobody serves any more. The sentinel
 // calls it: whoever asked may be gone.
-func FinishChanges(ctx context.Context, db outbox.Beginner) error {
+func FinishChanges(ctx context.Context, db outbox.Database) error {
 	var names []string
 	err := pgx.BeginTxFunc(ctx, db, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
 		rows, _ := tx.Query(ctx, `select s.name from outbox.subscriptions s where s.rewind_to is not null or s.topics_to is not null order by s.name`)
@@ -59,7 +59,7 @@ update outbox.lanes l set after_id = $2 where l.subscription_id = $1 and l.after
 
 // FinishRewind moves the cursors of a subscription back, if that was asked for and nobody serves it. It reports whether nothing
 // is left to do.
-func FinishRewind(ctx context.Context, db outbox.Beginner, name string) (done bool, err error) {
+func FinishRewind(ctx context.Context, db outbox.Database, name string) (done bool, err error) {
 	err = Scanning(ctx, db, func(tx pgx.Tx) error {
 		var (
 			id     int32

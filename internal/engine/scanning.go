@@ -16,7 +16,7 @@ select set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan'
        set_config('max_parallel_workers_per_gather', '0', true), set_config('jit', 'off', true), set_config('row_security', 'off', true)`
 
 // Scanning calls do in a transaction for which ScanSetup holds.
-func Scanning(ctx context.Context, db outbox.Beginner, do func(pgx.Tx) error) error {
+func Scanning(ctx context.Context, db outbox.Database, do func(pgx.Tx) error) error {
 	return pgx.BeginTxFunc(ctx, db, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, ScanSetup); err != nil {
 			return err

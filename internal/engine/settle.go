@@ -40,11 +40,11 @@ func (s *Settlement) Empty() bool {
 // Unfinished is what became of an event that was not delivered: when to try it again, if at all, and why.
 type Unfinished struct {
 	Event   Event
-	State   outbox.State    // Defaults to Retrying
-	StopKey bool            // whether the events of its key wait behind it, dead as it is
-	Attempt int             // attempts begun so far
-	Delay   time.Duration   // until the next attempt, by the database's clock
-	Failure *outbox.Failure // of the last attempt; nil where none was made, because an earlier event of the key is unfinished
+	State   outbox.State  // Defaults to Retrying
+	StopKey bool          // whether the events of its key wait behind it, dead as it is
+	Attempt int           // attempts begun so far
+	Delay   time.Duration // until the next attempt, by the database's clock
+	Failure *Failure      // of the last attempt; nil where none was made, because an earlier event of the key is unfinished
 
 	// ForOthers says that this worker does not know such events, and another one may: see Member.TryForOthers.
 	ForOthers bool
@@ -218,7 +218,7 @@ type unfinished struct {
 
 func unfinishedColumns(list []Unfinished) (u unfinished) {
 	for _, item := range list {
-		failures := []outbox.Failure{}
+		failures := []Failure{}
 		if item.Failure != nil {
 			failures = append(failures, *item.Failure)
 		}
@@ -236,4 +236,12 @@ func unfinishedColumns(list []Unfinished) (u unfinished) {
 		u.forOthers = append(u.forOthers, item.ForOthers)
 	}
 	return u
+}
+
+// A Failure is a failed attempt, as it is recorded in its delivery: see admin.Failure.
+type Failure struct {
+	Attempt int       `json:"attempt"`
+	At      time.Time `json:"at"`
+	Worker  string    `json:"worker"`
+	Error   string    `json:"error"`
 }

@@ -21,12 +21,13 @@ type Subscription struct {
 	Created bool // by the call that returned it
 
 	floor int64
+	tag   uint16 // of the outbox, for UIDs
 }
 
 // Subscribe returns the subscription of that name and creates it where it is missing. Topics are exact names, or have *
 // for one token and > for the rest. Topics and start matter for a new one only: one that exists may have others. Any number of processes
 // may call it at once.
-func Subscribe(ctx context.Context, db outbox.Beginner, name string, topics []string, start outbox.Position) (Subscription, error) {
+func Subscribe(ctx context.Context, db outbox.Database, name string, topics []string, start outbox.Position) (Subscription, error) {
 	if fault := nameFault(name); fault != "" {
 		return Subscription{}, fmt.Errorf("%w: name %s", outbox.ErrInvalidSubscription, fault)
 	}
@@ -72,9 +73,9 @@ func nameFault(name string) string {
 // FindSubscription returns the subscription of that name, or pgx.ErrNoRows.
 func FindSubscription(ctx context.Context, tx pgx.Tx, name string) (s Subscription, err error) {
 	err = tx.QueryRow(ctx, `
-		select s.id, s.name, s.topics, (select max(c.floor) from outbox.cluster c)
+		select s.id, s.name, s.topics, (select max(c.floor) from outbox.cluster c), outbox.tag()
 		from outbox.subscriptions s
-		where s.name = $1`, name).Scan(&s.ID, &s.Name, &s.Topics, &s.floor)
+		where s.name = $1`, name).Scan(&s.ID, &s.Name, &s.Topics, &s.floor, &s.tag)
 	return s, err
 }
 

@@ -84,7 +84,7 @@ where d.state in ('dead', 'skipped')`
 
 // FinishTopics changes the topics of a subscription, if that was asked for and nobody owns its lanes: the cursors are in the database
 // then, and everybody who claims a lane joins with the new topics before. It reports whether nothing is left to do. See docs/design.md.
-func FinishTopics(ctx context.Context, db outbox.Beginner, name string) (done bool, err error) {
+func FinishTopics(ctx context.Context, db outbox.Database, name string) (done bool, err error) {
 	err = Scanning(ctx, db, func(tx pgx.Tx) error {
 		done = false
 		if err := KeepLog(ctx, tx); err != nil {

@@ -43,6 +43,24 @@ create domain outbox.headers as jsonb
     constraint headers_strings check (value = '{}' or jsonb_typeof(value) = 'object' and not value @? 'strict $.* ? (@.type() <> "string")')
     -- Their JSON is never shorter than they are: few have to be counted.
     constraint headers_bytes check (octet_length(value::text) <= 65536 or outbox.headers_bytes(value) <= 65536);
+-- An event's UID has its time, in 48 bits of milliseconds and 12 of a fraction.
+create domain outbox.published_at as timestamptz
+    constraint published_at_1970_to_9999 check (value >= '1970-01-01 00:00:00+00' and value < '10000-01-01 00:00:00+00');
+
+-- The tag of this outbox, by which its UIDs differ from those of others. It is a function, and not read from a table, since statements are
+-- planned with its value: so a publisher that asks for it pays nothing, and needs no privilege. It is not immutable: a plan with the
+-- value would outlive a change of it.
+do $$ begin
+    execute pg_catalog.format('create function outbox.tag() returns integer language sql stable as %L',
+                              pg_catalog.format('select %s', pg_catalog.floor(pg_catalog.random() * 65536)));
+end $$;
+
+-- The UID of an event: a UUID of version 7, as package internal/uid makes it.
+create function outbox.uid(id bigint, published_at timestamptz) returns uuid language sql stable as $$
+    select (pg_catalog.lpad(pg_catalog.to_hex((extract(epoch from published_at) * 1000000)::bigint / 1000), 12, '0')
+            || pg_catalog.to_hex(28672 + (extract(epoch from published_at) * 1000000)::bigint % 1000 * 4096 / 1000)
+            || pg_catalog.to_hex((-9223372036854775808)::bigint | (outbox.tag()::bigint << 46) | (id & 70368744177663)))::uuid
+$$;
 
 create table outbox.events (
     -- FIRST: defaults are evaluated in column order, so an event's transaction has its xid before the event has its id.
@@ -58,7 +76,7 @@ create table outbox.events (
     payload      outbox.payload not null,
     headers      outbox.headers not null default '{}',
     -- Not clock_timestamp(): a volatile default would keep COPY from inserting in bulk.
-    published_at timestamptz    not null default pg_catalog.statement_timestamp()
+    published_at outbox.published_at not null default pg_catalog.statement_timestamp()
 ) with (
     -- Rows never change: vacuum only freezes them and sets the visibility map, the earlier the cheaper.
     autovacuum_freeze_min_age = 0,
@@ -82,7 +100,9 @@ create table outbox.cluster (
     floor             bigint      not null default 0, -- events up to this id came from another cluster: their xids say nothing here
     -- Set when the ids of events were found to be behind cursors: what was published later than this has taken its id since, and may
     -- be below cursors that have not seen it.
-    behind_since      timestamptz
+    behind_since      timestamptz,
+    -- A copy of outbox.tag(), for what brings rows along and no functions: adopting the log takes it from there.
+    tag               integer     not null default outbox.tag() check (tag between 0 and 65535)
 );
 insert into outbox.cluster (system_identifier, relations)
 select system_identifier, array['outbox.events'::regclass::oid, 'outbox.topic'::regtype::oid] from pg_catalog.pg_control_system();

@@ -13,6 +13,7 @@ import (
 	"github.com/signalbox-go/signalbox/internal/engine"
 	"github.com/signalbox-go/signalbox/internal/storable"
 	"github.com/signalbox-go/signalbox/internal/topic"
+	"github.com/signalbox-go/signalbox/internal/uid"
 	"github.com/signalbox-go/signalbox/outbox"
 )
 
@@ -29,13 +30,13 @@ type DeliveryFilter struct {
 
 // A DeliveryRow is a delivery with its history.
 type DeliveryRow struct {
-	Event     outbox.Event     `json:"event"`
-	State     outbox.State     `json:"state"`
-	StopsKey  bool             `json:"stops_key"` // the events of its key wait for a decision
-	Attempt   int              `json:"attempt"`   // attempts begun
-	DueAt     time.Time        `json:"due_at"`    // when the next one may begin
-	Failures  []outbox.Failure `json:"failures"`  // one for each attempt that ended, the last one last
-	CreatedAt time.Time        `json:"created_at"`
+	Event     outbox.Event `json:"event"`
+	State     outbox.State `json:"state"`
+	StopsKey  bool         `json:"stops_key"` // the events of its key wait for a decision
+	Attempt   int          `json:"attempt"`   // attempts begun
+	DueAt     time.Time    `json:"due_at"`    // when the next one may begin
+	Failures  []Failure    `json:"failures"`  // one for each attempt that ended, the last one last
+	CreatedAt time.Time    `json:"created_at"`
 }
 
 // ErrInvalidFilter says that a filter, or the limit that came with it, is not possible.
@@ -138,7 +139,7 @@ func ListDeliveries(ctx context.Context, db outbox.DB, f DeliveryFilter, o ListO
 	}
 	rows, _ := db.Query(ctx, `
 		select d.event_id, d.topic, coalesce(d.key, ''), d.payload, d.headers, d.published_at,
-		       d.state, d.stops_key, d.attempt, d.due_at, d.errors, d.created_at, d.found
+		       d.state, d.stops_key, d.attempt, d.due_at, d.errors, d.created_at, d.found, outbox.tag()
 		from (
 			select d.*, count(*) over () as found, sum(octet_length(d.payload::text) + octet_length(d.headers::text) + octet_length(d.errors::text))
 			            over (order by d.event_id rows between unbounded preceding and 1 preceding) as before
@@ -152,11 +153,15 @@ func ListDeliveries(ctx context.Context, db outbox.DB, f DeliveryFilter, o ListO
 		order by d.event_id`, args...)
 	var found int
 	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (d DeliveryRow, err error) {
-		var headers []byte
+		var (
+			headers []byte
+			tag     uint16
+		)
 		e := &d.Event
 		err = row.Scan(&e.ID, &e.Topic, &e.Key, (*[]byte)(&e.Payload), &headers, &e.PublishedAt,
-			&d.State, &d.StopsKey, &d.Attempt, &d.DueAt, &d.Failures, &d.CreatedAt, &found)
+			&d.State, &d.StopsKey, &d.Attempt, &d.DueAt, &d.Failures, &d.CreatedAt, &found, &tag)
 		e.Headers = engine.ParseHeaders(headers)
+		e.UID = uid.Make(tag, e.ID, e.PublishedAt.UnixMicro())
 		return d, err
 	})
 	if err == nil && len(list) == 0 {
@@ -264,4 +269,12 @@ func shortenReason(reason string) string {
 		reason = reason[:most]
 	}
 	return strings.ToValidUTF8(strings.ReplaceAll(reason, "\x00", ""), "")
+}
+
+// A Failure is a failed attempt, which is recorded in its delivery. In an outage, several have the same number: such attempts do not count.
+type Failure struct {
+	Attempt int       `json:"attempt"` // number of the attempt, from 1
+	At      time.Time `json:"at"`      // when it ended, by the worker's clock
+	Worker  string    `json:"worker"`  // Config.Name of the worker
+	Error   string    `json:"error"`
 }

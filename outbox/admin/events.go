@@ -7,6 +7,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/signalbox-go/signalbox/internal/engine"
+	"github.com/signalbox-go/signalbox/internal/uid"
 	"github.com/signalbox-go/signalbox/outbox"
 )
 
@@ -29,7 +30,7 @@ func ListNewestEvents(ctx context.Context, db outbox.Database, f EventFilter, o 
 	return listEvents(ctx, db, f, o, true)
 }
 
-func listEvents(ctx context.Context, db outbox.Beginner, f EventFilter, p ListOptions, newest bool) (*Page[outbox.Event], error) {
+func listEvents(ctx context.Context, db outbox.Database, f EventFilter, p ListOptions, newest bool) (*Page[outbox.Event], error) {
 	if err := p.check(); err != nil {
 		return nil, fmt.Errorf("list events: %w", err)
 	}
@@ -54,13 +55,15 @@ func listEvents(ctx context.Context, db outbox.Beginner, f EventFilter, p ListOp
 			wanted  bool
 			bytes   int
 			headers []byte
+			tag     uint16
 			e       outbox.Event
 		)
-		_, err = pgx.ForEachRow(rows, []any{&e.ID, &place, &wanted, &e.Topic, &e.Key, &e.Payload, &headers, &e.PublishedAt}, func() error {
+		_, err = pgx.ForEachRow(rows, []any{&e.ID, &place, &wanted, &e.Topic, &e.Key, &e.Payload, &headers, &e.PublishedAt, &tag}, func() error {
 			last, more = e.ID, place == scanRows
 			if wanted {
 				next := e
 				next.Headers = engine.ParseHeaders(headers)
+				next.UID = uid.Make(tag, e.ID, e.PublishedAt.UnixMicro())
 				page.Items = append(page.Items, next)
 				bytes += len(e.Payload) + len(headers)
 				more = more || len(page.Items) == p.Limit || bytes >= PageBytes
@@ -86,7 +89,7 @@ func (s *scan) pageSQL(newest bool) string {
 		order = " desc"
 	}
 	return `
-select s.id, s.place, s.wanted, s.topic, coalesce(s.key, ''), s.payload, s.headers, s.published_at
+select s.id, s.place, s.wanted, s.topic, coalesce(s.key, ''), s.payload, s.headers, s.published_at, outbox.tag()
 from (
     select s.*, sum(octet_length(s.payload::text) + octet_length(s.headers::text)) over (order by s.place rows between unbounded preceding and 1 preceding) as before
     from (

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/signalbox-go/signalbox/internal/engine"
 	"github.com/signalbox-go/signalbox/internal/topic"
+	"github.com/signalbox-go/signalbox/internal/uid"
 	"github.com/signalbox-go/signalbox/outbox"
 )
 
@@ -52,7 +54,7 @@ var ErrUnknownEvent = errors.New("unknown event")
 
 // There is no index on id alone, for which publishers would pay: one probe of events_lane_id for each lane.
 const eventSQL = `
-select e.id, e.lane, e.topic, coalesce(e.key, ''), e.payload, e.headers, e.published_at, e.xid::text::bigint
+select e.id, e.lane, e.topic, coalesce(e.key, ''), e.payload, e.headers, e.published_at, e.xid::text::bigint, outbox.tag()
 from generate_series(0, $2::integer - 1) as l (lane)
 cross join lateral (select e.* from outbox.events e where e.lane = l.lane and e.id = $1 limit 1) e`
 
@@ -110,9 +112,11 @@ func GetEvent(ctx context.Context, db outbox.DB, id int64) (*EventRow, error) {
 		e       = &row.Event
 		headers []byte
 		xid     int64
+		tag     uint16
 	)
-	err := db.QueryRow(ctx, eventSQL, id, engine.Lanes).Scan(&e.ID, &row.Lane, &e.Topic, &e.Key, &e.Payload, &headers, &e.PublishedAt, &xid)
+	err := db.QueryRow(ctx, eventSQL, id, engine.Lanes).Scan(&e.ID, &row.Lane, &e.Topic, &e.Key, &e.Payload, &headers, &e.PublishedAt, &xid, &tag)
 	if err == nil {
+		e.UID = uid.Make(tag, e.ID, e.PublishedAt.UnixMicro())
 		e.Headers = engine.ParseHeaders(headers)
 	}
 	if errors.Is(err, pgx.ErrNoRows) {
@@ -161,6 +165,23 @@ func GetEvent(ctx context.Context, db outbox.DB, id int64) (*EventRow, error) {
 	}
 	if row.Event.ID == 0 {
 		return nil, fmt.Errorf("%w: %d", ErrUnknownEvent, id)
+	}
+	return row, nil
+}
+
+// GetEventByUID is like [GetEvent], for an event's UID. It returns ErrUnknownEvent also where an event with the id in the UID has another
+// UID, and ErrInvalidFilter for a text that is no UID.
+func GetEventByUID(ctx context.Context, db outbox.DB, text string) (*EventRow, error) {
+	id, ok := uid.ID(text)
+	if !ok {
+		return nil, fmt.Errorf("%w: %q is not the UID of an event", ErrInvalidFilter, text)
+	}
+	row, err := GetEvent(ctx, db, id)
+	if err != nil {
+		return nil, err
+	}
+	if row.Event.UID != strings.ToLower(text) {
+		return nil, fmt.Errorf("%w: %s; event %d is another one", ErrUnknownEvent, text, id)
 	}
 	return row, nil
 }

@@ -76,7 +76,7 @@ order by h.key`
 
 // ListHeldKeys returns up to limit held keys of a subscription, by key, from those after the given key on; "" is before all of them. It returns
 // ErrUnknownSubscription if there is no subscription of that name. Safe for concurrent use.
-func ListHeldKeys(ctx context.Context, db outbox.Beginner, name, after string, limit int) (list []HeldKey, err error) {
+func ListHeldKeys(ctx context.Context, db outbox.Database, name, after string, limit int) (list []HeldKey, err error) {
 	err = engine.Scanning(ctx, db, func(tx pgx.Tx) error {
 		rows, _ := tx.Query(ctx, heldKeysSQL, name, after, limit, BoundedCount+1)
 		if list, err = pgx.CollectRows(rows, scanHeldKey); err != nil || len(list) > 0 {

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/signalbox-go/signalbox/internal/engine"
+	"github.com/signalbox-go/signalbox/internal/position"
 	"github.com/signalbox-go/signalbox/outbox"
 )
 
@@ -38,7 +39,9 @@ func planRewind(ctx context.Context, tx pgx.Tx, name string, to outbox.Position)
 		return n, 0, outbox.ErrUnknownSubscription
 	case err != nil:
 		return n, 0, err
-	case to.Now():
+	case to.Kind == position.None:
+		return n, 0, fmt.Errorf("%w: no position is given: use FromBeginning for the whole log", outbox.ErrInvalidPosition)
+	case to.Kind == position.Now:
 		// Events of running transactions would be lost: it is not known whether the subscription had to have them.
 		return n, 0, fmt.Errorf("%w: a subscription only goes back in the log: to begin at its end, delete it and create it anew", outbox.ErrInvalidPosition)
 	}
@@ -62,7 +65,7 @@ func planRewind(ctx context.Context, tx pgx.Tx, name string, to outbox.Position)
 // what they run has ended. Nothing is handled meanwhile. If ctx ends first, the request stays: the sentinel, or another Rewind,
 // completes it. Of two requests, the one further back counts. A paused subscription rewinds, and stays paused.
 //
-// A subscription rewinds only: Rewind returns ErrInvalidPosition for FromNow, and for an id beyond the log's end. It returns
+// A subscription rewinds only: Rewind returns ErrInvalidPosition for FromNow, for no position, and for an id beyond the log's end. It returns
 // ErrUnknownSubscription for an unknown name. Safe for concurrent use as far as db is.
 func Rewind(ctx context.Context, db outbox.Database, name string, to outbox.Position) (n Estimate, err error) {
 	err = engine.Scanning(ctx, db, func(tx pgx.Tx) error {

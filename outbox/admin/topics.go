@@ -10,14 +10,14 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/signalbox-go/signalbox/internal/engine"
+	"github.com/signalbox-go/signalbox/internal/position"
 	"github.com/signalbox-go/signalbox/internal/topic"
 	"github.com/signalbox-go/signalbox/outbox"
 )
 
 // TopicsOptions say what [SetTopics] does beside changing topics. The zero value does nothing else.
 type TopicsOptions struct {
-	// Backfill has the subscription handle the events of added topics that were published from BackfillFrom on, too.
-	Backfill     bool
+	// BackfillFrom has the subscription also handle the events of added topics that were published from there on. Defaults to none.
 	BackfillFrom outbox.Position
 }
 
@@ -110,7 +110,7 @@ func CountBackfill(ctx context.Context, db outbox.Database, name string, topics 
 	want, err := wantedTopics(topics)
 	if err == nil {
 		err = engine.Scanning(ctx, db, func(tx pgx.Tx) error {
-			after, err := backfillAfter(ctx, tx, TopicsOptions{Backfill: true, BackfillFrom: from})
+			after, err := backfillAfter(ctx, tx, TopicsOptions{BackfillFrom: from})
 			if err != nil {
 				return err
 			}
@@ -120,6 +120,9 @@ func CountBackfill(ctx context.Context, db outbox.Database, name string, topics 
 			}
 			if err != nil {
 				return err
+			}
+			if after == nil {
+				return nil
 			}
 			scan, err := newScan(ctx, tx, EventFilter{MinID: *after + 1})
 			if err != nil {
@@ -147,10 +150,10 @@ func wantedTopics(topics []string) ([]string, error) {
 
 // backfillAfter returns the id after which to back-fill, or nil.
 func backfillAfter(ctx context.Context, tx pgx.Tx, o TopicsOptions) (*int64, error) {
-	switch {
-	case !o.Backfill:
+	switch o.BackfillFrom.Kind {
+	case position.None:
 		return nil, nil
-	case o.BackfillFrom.Now():
+	case position.Now:
 		return nil, fmt.Errorf("%w: what is published from now on is handled without a back-fill", outbox.ErrInvalidPosition)
 	}
 	if err := engine.KeepLog(ctx, tx); err != nil {

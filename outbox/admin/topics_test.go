@@ -55,7 +55,7 @@ func TestSetTopics(t *testing.T) {
 	if err != nil || n != (admin.Estimate{Events: 1}) {
 		t.Errorf("a back-fill of %+v, %v", n, err)
 	}
-	if change := set(admin.TopicsOptions{Backfill: true, BackfillFrom: from}, "a", "c"); change.Backfilled != 1 {
+	if change := set(admin.TopicsOptions{BackfillFrom: from}, "a", "c"); change.Backfilled != 1 {
 		t.Errorf("%+v", change)
 	}
 	publish() // 7 to 9
@@ -80,8 +80,8 @@ func TestSetTopics(t *testing.T) {
 		"unknown":       {"nobody", []string{"a"}, admin.TopicsOptions{}, outbox.ErrUnknownSubscription},
 		"no topics":     {"s", nil, admin.TopicsOptions{}, outbox.ErrInvalidSubscription},
 		"a bad topic":   {"s", []string{"a..b"}, admin.TopicsOptions{}, outbox.ErrInvalidSubscription},
-		"from now":      {"s", []string{"a", "b"}, admin.TopicsOptions{Backfill: true, BackfillFrom: outbox.FromNow}, outbox.ErrInvalidPosition},
-		"behind it all": {"s", []string{"a", "b"}, admin.TopicsOptions{Backfill: true, BackfillFrom: outbox.FromID(99)}, outbox.ErrInvalidPosition},
+		"from now":      {"s", []string{"a", "b"}, admin.TopicsOptions{BackfillFrom: outbox.FromNow}, outbox.ErrInvalidPosition},
+		"behind it all": {"s", []string{"a", "b"}, admin.TopicsOptions{BackfillFrom: outbox.FromID(99)}, outbox.ErrInvalidPosition},
 	} {
 		if _, err := admin.SetTopics(ctx, db.Pool, test.subscription, test.topics, test.o); !errors.Is(err, test.want) {
 			t.Errorf("%s: %v, want %v", name, err, test.want)

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/signalbox-go/signalbox/internal/position"
 	"github.com/signalbox-go/signalbox/outbox"
 )
 
@@ -91,13 +92,13 @@ func ParsePosition(text string) (outbox.Position, error) {
 
 // FormatPosition writes a position so that [ParsePosition] reads it again, and means the same whenever that is.
 func FormatPosition(p outbox.Position) string {
-	switch {
-	case p.Now():
+	switch p.Kind {
+	case position.Now:
 		return "now"
-	case p.ID() != 0:
-		return strconv.FormatInt(p.ID(), 10)
-	case !p.Time().IsZero():
-		return FormatTime(p.Time())
+	case position.ID:
+		return strconv.FormatInt(p.ID, 10)
+	case position.Time:
+		return FormatTime(p.At)
 	}
 	return "beginning"
 }

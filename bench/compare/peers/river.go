@@ -1,6 +1,7 @@
 package peers
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -66,9 +67,12 @@ func (r *river) Setup(ctx context.Context, pool *pgxpool.Pool) error {
 }
 
 // job is the arguments of a River job: the payload as it is, so that River need not decode it either.
-type job struct{ payload json.RawMessage }
+type job struct {
+	kind    string
+	payload json.RawMessage
+}
 
-func (job) Kind() string                      { return "bench" }
+func (j job) Kind() string                    { return cmp.Or(j.kind, systems.Topic) }
 func (j job) MarshalJSON() ([]byte, error)    { return j.payload, nil }
 func (j *job) UnmarshalJSON(raw []byte) error { j.payload = append(j.payload[:0], raw...); return nil }
 
@@ -78,24 +82,26 @@ func (r *river) Publish(ctx context.Context, tx pgx.Tx, events []systems.Event) 
 		return err
 	}
 	if len(events) == 1 {
-		_, err := client.InsertTx(ctx, tx, job{events[0].Payload}, nil)
+		_, err := client.InsertTx(ctx, tx, job{events[0].Topic, events[0].Payload}, nil)
 		return err
 	}
 	params := make([]riverqueue.InsertManyParams, len(events))
 	for i, e := range events {
-		params[i] = riverqueue.InsertManyParams{Args: job{e.Payload}}
+		params[i] = riverqueue.InsertManyParams{Args: job{e.Topic, e.Payload}}
 	}
 	_, err = client.InsertManyFastTx(ctx, tx, params)
 	return err
 }
 
-func (r *river) Run(ctx context.Context, pool *pgxpool.Pool, _ []string, handle systems.Handler) error {
+func (r *river) Run(ctx context.Context, pool *pgxpool.Pool, subscriptions []string, handle systems.Handler) error {
 	cfg := r.cfg
 	cfg.Logger = systems.Quiet
 	cfg.Workers = riverqueue.NewWorkers()
-	riverqueue.AddWorker(cfg.Workers, riverqueue.WorkFunc(func(ctx context.Context, j *riverqueue.Job[job]) error {
-		return handle(ctx, j.Args.payload)
-	}))
+	work := riverqueue.WorkFunc(func(ctx context.Context, j *riverqueue.Job[job]) error { return handle(ctx, j.Args.payload) })
+	for _, subscription := range subscriptions {
+		_, topic := systems.TopicOf(subscription)
+		riverqueue.AddWorkerArgs(cfg.Workers, job{kind: topic}, work)
+	}
 	client, err := riverqueue.NewClient(riverpgxv5.New(pool), &cfg)
 	if err != nil {
 		return err

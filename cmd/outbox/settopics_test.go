@@ -29,7 +29,12 @@ func TestSetTopicsNobodyKnows(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- w.Run(ctx) }()
-	defer func() { cancel(); <-ended }()
+	defer func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}()
 	eventually(t, "it serves", func() bool { return w.Ready() == nil })
 	const warning = "No worker knows all of these topics yet"
 	for topics, warned := range map[string]bool{"a": false, "c": true} {

@@ -24,14 +24,14 @@ const (
 	thoroughEvery = time.Hour
 )
 
-// housekeeping is part of the sentinel's work: it deletes what has expired, and completes rewinds whose callers are gone.
+// housekeeping is part of the sentinel's work: it deletes what has expired, and completes rewinds and changes of topics whose callers are gone.
 func (s *session) housekeeping(ctx context.Context, log *slog.Logger, works func()) error {
 	conn, _, err := s.w.connect.openOwn(ctx, s.name("housekeeping"))
 	if err != nil {
 		return err
 	}
 	defer shut(conn)
-	h := housekeeper{conn: conn, keep: s.w.cfg.Retention, rewinding: s.rewinding}
+	h := housekeeper{conn: conn, keep: s.w.cfg.Retention, changing: s.changing}
 	var rounds <-chan time.Time
 	if h.keep >= 0 {
 		ticker := time.NewTicker(min(trimEvery, max(s.w.cfg.PollInterval, h.keep/100)))
@@ -68,14 +68,14 @@ func forbidden(err error) bool {
 
 // A housekeeper does the chores, one at a time.
 type housekeeper struct {
-	conn      naming.Conn
-	keep      time.Duration
-	rewinding <-chan struct{} // has a token when a subscription is to go back
-	searched  time.Time       // when a round last looked from the very beginning
-	deleted   int
+	conn     naming.Conn
+	keep     time.Duration
+	changing <-chan struct{} // has a token when a subscription is to go back, or to have other topics
+	searched time.Time       // when a round last looked from the very beginning
+	deleted  int
 }
 
-// rest waits, but for rewinds.
+// rest waits, but for rewinds and changes of topics.
 func (h *housekeeper) rest(ctx context.Context, until <-chan time.Time) error {
 	for {
 		select {
@@ -83,8 +83,8 @@ func (h *housekeeper) rest(ctx context.Context, until <-chan time.Time) error {
 			return ctx.Err()
 		case <-until:
 			return nil
-		case <-h.rewinding:
-			if err := engine.FinishRewinds(ctx, h.conn); err != nil && !forbidden(err) { // the caller of Rewind completes it
+		case <-h.changing:
+			if err := engine.FinishChanges(ctx, h.conn); err != nil && !forbidden(err) { // who asked completes it
 				return err
 			}
 		}

@@ -51,6 +51,8 @@ type runner struct {
 	reading chan struct{} // of all runners of the worker: has a token while one of them looks for what is new
 	atEnd   bool          // whether the last read found all there was
 
+	unknown    []string      // the subscription's topics, if this worker does not know all of them
+	unserved   time.Time     // since when there is no worker that does
 	fair       int           // lanes that this worker should own
 	limit      int           // events of the next window
 	trusted    int           // suspects to begin at once
@@ -84,6 +86,9 @@ type runner struct {
 // An error leaves things as a crash would: whatever is not settled is handled again, by whoever owns the lanes next.
 func (r *runner) run(drain, ctx context.Context) error {
 	defer r.flushFailures(true)
+	if err := r.rejoin(ctx); err != nil {
+		return err
+	}
 	read := false
 	for {
 		r.flushFailures(false)
@@ -95,10 +100,13 @@ func (r *runner) run(drain, ctx context.Context) error {
 		r.recordEnded(ctx, w.ended)
 		r.lookBeside(ctx)
 		if w.pulse != nil {
-			r.fair = w.fair
+			r.fair = w.share.Fair
 			r.heedProbe(w.probe)
+			if err := r.heedTopics(ctx, w.topics, w.share); err != nil {
+				return err
+			}
 		}
-		changed, err := r.rebalance(ctx, w.free > 0)
+		changed, err := r.rebalance(ctx, w.share.Free > 0)
 		if err != nil {
 			return err
 		}
@@ -184,6 +192,9 @@ func (r *runner) rebalance(ctx context.Context, free bool) (bool, error) {
 			return false, err
 		}
 		r.pacer.share(owned + len(claimed))
+		if err := r.member.TryForOthers(ctx, claimed); err != nil {
+			return false, err
+		}
 		lines, err := r.member.Lines(ctx, claimed, r.cfg.Retention)
 		if err != nil {
 			return false, err

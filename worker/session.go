@@ -30,11 +30,11 @@ type session struct {
 	runners    []*runner
 	subs       []engine.Subscription
 
-	trigger   atomic.Int64  // notifications that publishers sent, for the sentinel
-	rang      chan struct{} // has a token when trigger grew
-	ringer    atomic.Uint32 // the backend over which this session rings as the sentinel: it has told its own runners itself
-	rewinding chan struct{} // has a token when a subscription is to go back, for the sentinel
-	stuck     atomic.Bool   // as of the last heartbeat, no notifications are sent: the server's queue of them is stuck
+	trigger  atomic.Int64  // notifications that publishers sent, for the sentinel
+	rang     chan struct{} // has a token when trigger grew
+	ringer   atomic.Uint32 // the backend over which this session rings as the sentinel: it has told its own runners itself
+	changing chan struct{} // has a token when a subscription is to go back or to have other topics, for the sentinel
+	stuck    atomic.Bool   // as of the last heartbeat, no notifications are sent: the server's queue of them is stuck
 }
 
 // departed has the ids of sessions that could not evict themselves, because the database was away.
@@ -61,7 +61,7 @@ func (d *departed) evict(ctx context.Context, conn naming.Conn) error {
 
 // session joins, serves and leaves. It reports whether it came to serve.
 func (w *Worker) session(ctx context.Context, left *departed) (served bool, err error) {
-	s := &session{w: w, rang: make(chan struct{}, 1), rewinding: make(chan struct{}, 1)}
+	s := &session{w: w, rang: make(chan struct{}, 1), changing: make(chan struct{}, 1)}
 	if s.control, s.direct, err = w.connect.openOwn(ctx, "signalbox worker: control"); err != nil {
 		return false, err
 	}

@@ -322,18 +322,6 @@ func TestRunRefuses(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 	})
-	t.Run("other topics", func(t *testing.T) {
-		t.Parallel()
-		db := pgtest.New(t)
-		if _, err := engine.Subscribe(ctx, db.Pool, "s", []string{"a"}, outbox.FromBeginning); err != nil {
-			t.Fatal(err)
-		}
-		err := run(t, db.Pool, worker.Subscription{Name: "s", Topics: everything})
-		var topics *outbox.TopicsError
-		if !errors.As(err, &topics) {
-			t.Errorf("got %v", err)
-		}
-	})
 	t.Run("unknown subscription without topics", func(t *testing.T) {
 		t.Parallel()
 		err := run(t, pgtest.New(t).Pool, worker.Subscription{Name: "s"})

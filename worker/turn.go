@@ -126,12 +126,19 @@ func (r *runner) jobs(deliveries []engine.Delivery, window *engine.Window) []job
 	return jobs[:n]
 }
 
-// deliveryJobs lists the deliveries that are to be handled. One that has had all its attempts is a dead letter.
+// deliveryJobs lists the deliveries that are to be handled. One that has had all its attempts is a dead letter, and one of a topic that this
+// worker does not know waits for another.
 func (r *runner) deliveryJobs(deliveries []engine.Delivery) []job {
 	jobs := make([]job, len(deliveries))
 	n := 0
 	for i := range deliveries {
 		d := &deliveries[i]
+		if f := r.strange(&d.Event); f != nil {
+			strange := job{event: &d.Event, attempt: max(1, d.Attempt), delivery: true, counted: d.Running, failure: f}
+			strange.state.Store(finished)
+			r.record(context.Background(), &strange)
+			continue
+		}
 		if d.Attempt > r.sub.Retry.MaxAttempts {
 			// What became of its last attempt was noted when its worker was evicted.
 			exhausted := job{event: &d.Event, attempt: d.Attempt - 1, delivery: true, counted: true, noted: true}

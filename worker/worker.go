@@ -106,11 +106,12 @@ func (w *Worker) Ready() error {
 // cancelled context is left running after about 2s; Run waits for handlers of the other forms.
 //
 // Run returns an error if it cannot start: if the database cannot be reached, grants too few connections, or has settings that the
-// worker may not change; if the schema is missing or has another version (*migrations.VersionError); if a subscription exists with
-// other topics (*outbox.TopicsError), does not exist and has no Topics (outbox.ErrUnknownSubscription), or cannot be created
-// (outbox.ErrInvalidSubscription, outbox.ErrInvalidPosition). Once it has served, it reconnects after a failure, however long the
-// database is away, with pauses of up to 2s, or up to 30s if connections are short. It returns the errors about subscriptions, and
-// outbox.ErrForeignCluster, outbox.ErrLogBehind or outbox.ErrRowSecurity, at any time; the latter within 5 seconds of when events could
+// worker may not change; if the schema is missing or has another version (*migrations.VersionError); if the outbox uses a feature that
+// the worker does not know (outbox.ErrUnknownFeature); if a subscription does not exist and has no Topics
+// (outbox.ErrUnknownSubscription), or cannot be created (outbox.ErrInvalidSubscription, outbox.ErrInvalidPosition). Once it has served,
+// it reconnects after a failure, however long the database is away, with pauses of up to 2s, or up to 30s if connections are short. It
+// returns the errors about versions, features and subscriptions, outbox.ErrForeignCluster, outbox.ErrLogBehind, outbox.ErrRowSecurity,
+// and *outbox.TopicsError if topics are changed behind the cursors, at any time; the latter four within 5 seconds of when events could
 // be lost.
 //
 // A Worker runs once: a second call of Run returns an error that wraps ErrInvalidConfig.
@@ -173,6 +174,6 @@ func permanent(err error) bool {
 		topics  *outbox.TopicsError
 	)
 	return errors.As(err, &version) || errors.As(err, &topics) ||
-		errors.Is(err, outbox.ErrForeignCluster) || errors.Is(err, outbox.ErrLogBehind) || errors.Is(err, outbox.ErrRowSecurity) ||
+		errors.Is(err, outbox.ErrUnknownFeature) || errors.Is(err, outbox.ErrForeignCluster) || errors.Is(err, outbox.ErrLogBehind) || errors.Is(err, outbox.ErrRowSecurity) ||
 		errors.Is(err, outbox.ErrInvalidSubscription) || errors.Is(err, outbox.ErrUnknownSubscription)
 }

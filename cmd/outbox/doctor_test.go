@@ -106,7 +106,7 @@ func doctorFinds(t *testing.T, n naming.Name) {
 		"forgotten":          {oldEvent + `; ` + subscribed, "subscriptions", `"forgotten" is forgotten`, nil},
 		"not so soon":        {oldEvent + `; ` + subscribed, "", "", []string{"--forgotten", "4h"}},
 		"paused for long":    {oldEvent + `; ` + subscribed + `; update outbox.subscriptions set paused_at = now() - interval '2 hours'`, "subscriptions", "outbox subscriptions resume forgotten", nil},
-		"served and stuck":   {oldEvent + `; ` + subscribed + `; insert into outbox.workers (name, direct, lease) values ('host:1', false, '1 h'); insert into outbox.members select w.id, s.id from outbox.workers w, outbox.subscriptions s`, "subscriptions", "though host:1 serve it", nil},
+		"served and stuck":   {oldEvent + `; ` + subscribed + `; insert into outbox.workers (name, direct, lease) values ('host:1', false, '1 h'); insert into outbox.members (worker_id, subscription_id, topics) select w.id, s.id, s.topics from outbox.workers w, outbox.subscriptions s`, "subscriptions", "though host:1 serve it", nil},
 		"nothing to handle":  {subscribed, "", "", nil},
 		"keeps the log":      {oldEvent + `; ` + subscribed, "subscriptions", "It keeps the log from being deleted", nil},
 		"transaction of now": {`select 1`, "", "", []string{"--old-transaction", "1h"}},

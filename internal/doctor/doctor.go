@@ -43,8 +43,9 @@ type Finding struct {
 
 // A Report is what an examination found.
 type Report struct {
-	Healthy bool    `json:"healthy"` // no findings
-	Checks  []Check `json:"checks"`
+	Healthy  bool      `json:"healthy"` // no findings
+	Checks   []Check   `json:"checks"`
+	Versions *Versions `json:"versions,omitempty"` // nil where the schema is not this program's
 }
 
 // Findings returns how many there are.
@@ -147,6 +148,11 @@ func Examine(ctx context.Context, config *pgx.ConnConfig, cfg Config) (*Report, 
 			known = known && (c.name != "schema" || len(found) == 0)
 		}
 		r.Checks = append(r.Checks, done)
+	}
+	if known {
+		if r.Versions, err = versionsOf(ctx, p); err != nil {
+			return nil, err
+		}
 	}
 	r.Healthy = r.Findings() == 0
 	return r, nil

@@ -332,27 +332,3 @@ func asRole(t *testing.T, url, role string) *pgxpool.Pool {
 	t.Cleanup(pool.Close)
 	return pool
 }
-
-// Topics cannot change, and a subscription for the added ones alone loses nothing.
-func TestTopicsStay(t *testing.T) {
-	t.Parallel()
-	ctx := t.Context()
-	db := pgtest.New(t)
-	s := enginetest.Subscribe(t, db, "a")
-	_, err := db.Pool.Exec(ctx, `update outbox.subscriptions set topics = array['a', 'b'] where name = 's'`)
-	if err == nil || !strings.Contains(err.Error(), "topics of subscription s cannot change") {
-		t.Fatalf("got %v", err)
-	}
-	if err := engine.CheckTopics(ctx, db.Pool, []engine.Subscription{s}); err != nil {
-		t.Error(err)
-	}
-	if _, err := db.Conn(t).PgConn().Exec(ctx, `
-		alter table outbox.subscriptions disable trigger keep_topics;
-		update outbox.subscriptions set topics = array['a', 'b'] where name = 's'`).ReadAll(); err != nil {
-		t.Fatal(err)
-	}
-	var topics *outbox.TopicsError
-	if err := engine.CheckTopics(ctx, db.Pool, []engine.Subscription{s}); !errors.As(err, &topics) || !slices.Equal(topics.Have, []string{"a", "b"}) {
-		t.Errorf("got %v, want a TopicsError", err)
-	}
-}

@@ -3,7 +3,6 @@ package engine
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -16,7 +15,7 @@ import (
 const hiddenSQL = `
 select quote_ident(current_user), array(select t.name from unnest(array[
     'outbox.events', 'outbox.subscriptions', 'outbox.workers', 'outbox.members', 'outbox.lanes', 'outbox.progress', 'outbox.deliveries', 'outbox.held_keys',
-    'outbox.cluster', 'outbox.trimmed']) as t (name) where row_security_active(t.name))`
+    'outbox.cluster', 'outbox.trimmed', 'outbox.topic_changes', 'outbox.features']) as t (name) where row_security_active(t.name))`
 
 // A querier is a connection, a pool or a transaction of pgx.
 type querier interface {
@@ -70,28 +69,4 @@ func CheckLog(ctx context.Context, db querier) error {
 		return naming.For(db).Advised(outbox.ErrForeignCluster)
 	}
 	return naming.For(db).Advised(outbox.ErrLogBehind)
-}
-
-// CheckTopics returns an *outbox.TopicsError when a subscription has other topics than when it was joined: its cursors have
-// passed events by the old ones. A trigger forbids that, but triggers can be disabled.
-func CheckTopics(ctx context.Context, db outbox.DB, subscriptions []Subscription) error {
-	ids := make([]int32, len(subscriptions))
-	for i, s := range subscriptions {
-		ids[i] = s.ID
-	}
-	rows, _ := db.Query(ctx, `select s.id, s.topics from outbox.subscriptions s where s.id = any ($1)`, ids)
-	var (
-		id     int32
-		topics []string
-	)
-	_, err := pgx.ForEachRow(rows, []any{&id, &topics}, func() error {
-		if s := subscriptions[slices.Index(ids, id)]; !slices.Equal(topics, s.Topics) {
-			return &outbox.TopicsError{Name: s.Name, Have: topics, Want: s.Topics}
-		}
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("check topics: %w", err)
-	}
-	return nil
 }

@@ -31,9 +31,9 @@ type Member struct {
 	conn         naming.Conn
 	worker       int64
 	subscription int32
-	topics       topic.Patterns
-	floor        int64  // events up to here have transaction ids of another cluster
-	tag          uint16 // of the outbox, for UIDs
+	topics       topic.Patterns // none while it leaves lanes to others: see Rejoin
+	floor        int64          // events up to here have transaction ids of another cluster
+	tag          uint16         // of the outbox, for UIDs
 
 	cursors    []cursor       // as of the last read
 	caughtUp   bool           // whether the last read was of lanes that catch up with late events

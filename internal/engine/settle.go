@@ -45,6 +45,9 @@ type Unfinished struct {
 	Attempt int           // attempts begun so far
 	Delay   time.Duration // until the next attempt, by the database's clock
 	Failure *Failure      // of the last attempt; nil where none was made, because an earlier event of the key is unfinished
+
+	// ForOthers says that this worker does not know such events, and another one may: see Member.TryForOthers.
+	ForOthers bool
 }
 
 const progressSQL = `
@@ -59,11 +62,12 @@ where p.owner = $1 and p.subscription_id = $2 and p.seq >= $3 and p.seq < $4`
 // The events' bytes are in the database already: index events_lane_id finds them.
 const unfinishedSQL = `
 insert into outbox.deliveries (subscription_id, event_id, lane, topic, key, payload, headers, published_at,
-                               state, stops_key, owner, attempt, due_at, errors)
+                               state, stops_key, owner, attempt, due_at, errors, for_others)
 select $2::integer, e.id, e.lane, e.topic, e.key, e.payload, e.headers, e.published_at,
-       u.state, u.stops_key, case when u.state = 'running' then $1::bigint end, u.attempt, clock_timestamp() + u.delay, u.errors::jsonb
-from unnest($3::bigint[], $4::smallint[], $5::text[], $6::boolean[], $7::integer[], $8::interval[], $9::text[])
-     as u (id, lane, state, stops_key, attempt, delay, errors)
+       u.state, u.stops_key, case when u.state = 'running' then $1::bigint end, u.attempt, clock_timestamp() + u.delay, u.errors::jsonb,
+       u.for_others
+from unnest($3::bigint[], $4::smallint[], $5::text[], $6::boolean[], $7::integer[], $8::interval[], $9::text[], $10::boolean[])
+     as u (id, lane, state, stops_key, attempt, delay, errors, for_others)
 join outbox.events e on e.lane = u.lane and e.id = u.id
 on conflict (subscription_id, event_id) do nothing`
 
@@ -83,13 +87,15 @@ where d.subscription_id = any (s.subscription_id) and d.event_id = s.id and (d.o
 
 const failedSQL = `
 with settled as materialized ( -- as in deliveredSQL
-    select array[$2::integer] as subscription_id, u.id, u.state, u.stops_key, u.attempt, u.delay, u.errors
-    from unnest($3::bigint[], $4::text[], $5::boolean[], $6::integer[], $7::interval[], $8::text[])
-         as u (id, state, stops_key, attempt, delay, errors)
+    select array[$2::integer] as subscription_id, u.id, u.state, u.stops_key, u.attempt, u.delay, u.errors, u.for_others
+    from unnest($3::bigint[], $4::text[], $5::boolean[], $6::integer[], $7::interval[], $8::text[], $9::boolean[])
+         as u (id, state, stops_key, attempt, delay, errors, for_others)
 )
 update outbox.deliveries d
 set state = s.state, stops_key = s.stops_key, owner = case when s.state = 'running' then $1::bigint end, suspect = false, attempt = s.attempt,
-    due_at = clock_timestamp() + s.delay, errors = d.errors || s.errors::jsonb
+    due_at = clock_timestamp() + s.delay, for_others = s.for_others,
+    -- What waits for another worker is tried without an end: of those attempts, the last one's error stays.
+    errors = case when s.for_others and d.for_others then d.errors - -1 else d.errors end || s.errors::jsonb
 from settled s
 where d.subscription_id = any (s.subscription_id) and d.event_id = s.id and (d.owner = $1 or d.owner is null and d.state = 'retrying')`
 
@@ -158,14 +164,14 @@ func (m *Member) queue(batch *pgx.Batch, s *Settlement, next *settledState) {
 	}
 	// In this order: an event may get its row, be parked and end in one settlement.
 	if u := unfinishedColumns(s.Unfinished); len(u.ids) > 0 {
-		batch.Queue(unfinishedSQL, m.worker, m.subscription, u.ids, u.lanes, u.states, u.stops, u.attempts, u.delays, u.errors)
+		batch.Queue(unfinishedSQL, m.worker, m.subscription, u.ids, u.lanes, u.states, u.stops, u.attempts, u.delays, u.errors, u.forOthers)
 	}
 	if len(s.Holds) > 0 {
 		m.queueHolds(batch, s.Holds)
 	}
 	for _, list := range [][]Unfinished{s.Parked, s.Failed} {
 		if u := unfinishedColumns(list); len(u.ids) > 0 {
-			batch.Queue(failedSQL, m.worker, m.subscription, u.ids, u.states, u.stops, u.attempts, u.delays, u.errors)
+			batch.Queue(failedSQL, m.worker, m.subscription, u.ids, u.states, u.stops, u.attempts, u.delays, u.errors, u.forOthers)
 		}
 	}
 	if len(s.Delivered) > 0 {
@@ -206,6 +212,8 @@ type unfinished struct {
 	attempts []int32
 	delays   []time.Duration
 	errors   []string
+
+	forOthers []bool
 }
 
 func unfinishedColumns(list []Unfinished) (u unfinished) {
@@ -225,6 +233,7 @@ func unfinishedColumns(list []Unfinished) (u unfinished) {
 		u.attempts = append(u.attempts, int32(item.Attempt))
 		u.delays = append(u.delays, item.Delay)
 		u.errors = append(u.errors, string(raw))
+		u.forOthers = append(u.forOthers, item.ForOthers)
 	}
 	return u
 }

@@ -122,8 +122,21 @@ create table outbox.subscriptions (
     id         integer     primary key generated always as identity,
     name       text        not null collate "C" unique check (name <> '' and octet_length(name) <= 255),
     topics     text[]      not null check (cardinality(topics) > 0),
-    created_at timestamptz not null default pg_catalog.statement_timestamp()
+    created_at timestamptz not null default pg_catalog.statement_timestamp(),
+    topics_to      text[] check (cardinality(topics_to) > 0), -- its topics are to become these: nobody owns its lanes while this is set
+    backfill_after bigint                                     -- and it is to have what was published of those later than this
 );
+
+-- What its topics were: cursors passed the events up to up_to by these. Of those that were added then, it got what is above backfilled_after.
+create table outbox.topic_changes (
+    subscription_id  integer     not null references outbox.subscriptions (id) on delete cascade,
+    up_to            bigint      not null,
+    topics           text[]      not null,
+    backfilled_after bigint,
+    backfilled       bigint      not null default 0, -- events
+    at               timestamptz not null default pg_catalog.clock_timestamp()
+);
+create index topic_changes_subscription on outbox.topic_changes (subscription_id, up_to);
 
 -- One row per live worker process. Deleting it evicts the worker.
 create table outbox.workers (
@@ -131,15 +144,38 @@ create table outbox.workers (
     name       text        not null,
     direct     boolean     not null,                    -- holds a session lock for its id while it lives
     lease      interval    not null,                    -- how long it lives without being seen
+    knows      text[]      not null default '{}',       -- features; see outbox.features
     started_at timestamptz not null default pg_catalog.clock_timestamp(),
     seen_at    timestamptz not null default pg_catalog.clock_timestamp()
 ) with (fillfactor = 50); -- heartbeats stay on their page
+
+-- What older workers would break. A feature is used once every worker knows it; from then on, those that do not are refused.
+create table outbox.features (
+    name       text        primary key,
+    used_since timestamptz not null default pg_catalog.clock_timestamp()
+);
+-- The lock keeps this apart from whoever begins to use a feature: either sees the other.
+create function outbox.keep_features() returns trigger language plpgsql as $$
+declare
+    unknown text[];
+begin
+    perform pg_catalog.pg_advisory_xact_lock_shared(7446925, 4);
+    select array_agg(f.name order by f.name) into unknown from outbox.features f where f.name <> all (new.knows);
+    if unknown is not null then
+        raise exception 'this outbox uses features that this worker does not know (%): upgrade it, or give them up with "outbox features drop"',
+            array_to_string(unknown, ', ') using errcode = 'OB003';
+    end if;
+    return new;
+end
+$$;
+create trigger keep_features before insert on outbox.workers for each row execute function outbox.keep_features();
 
 -- Who serves what. Settles lock their row against deletion: this is the fence that keeps an evicted worker out.
 create table outbox.members (
     worker_id       bigint  not null references outbox.workers (id) on delete cascade,
     subscription_id integer not null references outbox.subscriptions (id) on delete cascade,
     trying          bigint[] not null default '{}', -- deliveries that it has begun to try for the first time: suspects, should it die
+    topics          text[],                         -- that it reads with; null while it leaves lanes to those who know all of the subscription's
     breaker_opened_at timestamptz,                  -- when its circuit breaker opened; null while that is closed
     primary key (worker_id, subscription_id)
 ) with (fillfactor = 50);
@@ -194,6 +230,7 @@ create table outbox.deliveries (
     owner           bigint      references outbox.workers (id) deferrable initially deferred, -- who runs it
     suspect         boolean     not null default false, -- its worker died while it ran: run it alone
     stops_key       boolean     not null default false, -- dead, and its key waits until somebody decides
+    for_others      boolean     not null default false, -- its worker does not know such payloads: the next one to claim its lane tries it at once
     errors          jsonb       not null default '[]', -- one object an attempt: attempt, at, worker, error
     created_at      timestamptz not null default pg_catalog.statement_timestamp(),
     decided_at      timestamptz,                       -- when somebody last retried, replayed or skipped it
@@ -206,6 +243,7 @@ create index deliveries_line on outbox.deliveries (subscription_id, lane, key, e
 create index deliveries_due on outbox.deliveries (subscription_id, lane, due_at)
     where key is null and state = 'retrying';
 create index deliveries_owner on outbox.deliveries (owner) where owner is not null;
+create index deliveries_for_others on outbox.deliveries (subscription_id, lane) where for_others;
 
 -- A key with many deliveries is held: from this event on, what cursors have passed of it is in the log only. Its owner makes
 -- deliveries of that as the line grows shorter. So one key costs a hundred rows and not one for each of its events.
@@ -403,15 +441,30 @@ create trigger keep_ids after truncate on outbox.events for each statement execu
 alter table outbox.events enable always trigger remember_ids;
 alter table outbox.events enable always trigger keep_ids;
 
--- Cursors have passed what did not match: with other topics, a subscription would take for settled what it never saw.
+-- Cursors have passed what did not match: a worker that reads on with the old topics takes for settled what the new ones ask for. So
+-- topics change only where nobody owns a lane, and as it was asked for.
 create function outbox.keep_topics() returns trigger language plpgsql as $$
 begin
-    raise exception 'the topics of subscription % cannot change: its cursors have passed events of other topics', old.name
-        using hint = 'Use another subscription, for example one for the added topics only.';
+    if new.topics is distinct from old.topics_to
+       or exists (select from outbox.lanes l where l.subscription_id = old.id and l.owner is not null) then
+        raise exception 'the topics of subscription % cannot change like this: its cursors would pass events of the new ones', old.name
+            using hint = 'Run "outbox subscriptions set-topics".';
+    end if;
+    return new;
 end
 $$;
 create trigger keep_topics before update on outbox.subscriptions for each row
     when (old.topics is distinct from new.topics) execute function outbox.keep_topics();
+
+-- What a claim's snapshot saw of the topics may be over: they change while all lanes are locked, so whoever has locked one sees it.
+create function outbox.keep_claim(worker bigint, subscription integer, reads text[]) returns void language plpgsql as $$
+begin
+    if exists (select from outbox.lanes l join outbox.subscriptions s on s.id = l.subscription_id
+               where l.subscription_id = subscription and l.owner = worker and s.topics <> reads) then
+        raise exception 'the topics of subscription % have just changed', subscription using errcode = 'OB002';
+    end if;
+end
+$$;
 
 ---- create above / drop below ----
 

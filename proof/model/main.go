@@ -12,6 +12,7 @@ import (
 	"github.com/signalbox-go/signalbox/proof/model/holds"
 	"github.com/signalbox-go/signalbox/proof/model/lanes"
 	"github.com/signalbox-go/signalbox/proof/model/reading"
+	"github.com/signalbox-go/signalbox/proof/model/topics"
 )
 
 func main() {
@@ -21,7 +22,7 @@ func main() {
 }
 
 func checks() []explore.Check {
-	return slices.Concat(doorbell.Checks(), holds.Checks(), lanes.Checks(), reading.Checks())
+	return slices.Concat(doorbell.Checks(), holds.Checks(), lanes.Checks(), reading.Checks(), topics.Checks())
 }
 
 // report runs all checks and writes what they found, as Markdown. It reports whether each found what it should.

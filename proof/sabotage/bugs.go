@@ -350,4 +350,32 @@ var bugs = []bug{
 		}},
 		pkg: "./worker", run: "TestAsyncShutdown",
 	},
+	{
+		name: "topics change under a reader", harm: "changes topics while workers own lanes: they pass events of the new ones",
+		edits: []edit{
+			{"internal/engine/topics.go", "if free, err := lockLanes(ctx, tx, id); err != nil || !free {", "if free, err := lockLanes(ctx, tx, id); err != nil || free && false {"},
+		},
+		pkg: "./internal/engine", run: "TestTopicsChangeAtTheCursors",
+	},
+	{
+		name: "claim with old topics", harm: "claims lanes by topics that have just changed: events of the new ones are passed",
+		edits: []edit{{
+			"internal/engine/lane.go", "batch.Queue(keepClaimSQL, m.worker, m.subscription, []string(m.topics))", "_ = keepClaimSQL",
+		}},
+		pkg: "./internal/engine", run: "TestClaimSeesTopics",
+	},
+	{
+		name: "back-fill of late events", harm: "back-fills what a cursor still waits for: it is handled twice",
+		edits: []edit{{
+			"internal/engine/topics.go", "and not (e.id > (select max(c.floor)", "and not (false and e.id > (select max(c.floor)",
+		}},
+		pkg: "./internal/engine", run: "TestTopicsChangeAtTheCursors",
+	},
+	{
+		name: "undecoded for an hour", harm: "has events wait that a worker could not decode, although another one serves their lane now",
+		edits: []edit{{
+			"internal/engine/others.go", "and d.for_others and d.state", "and not d.for_others and d.state",
+		}},
+		pkg: "./worker", run: "TestRollingDeployOfPayloads",
+	},
 }

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/signalbox-go/signalbox/internal/embeddedpg"
@@ -278,4 +279,26 @@ func TestSetBack(t *testing.T) {
 		t.Errorf("migrate says %q", out)
 	}
 	goOn(t, pool, l, before)
+
+	// What "truncate" begins anew goes on, also in a session of a replica.
+	last := query[int64](t, pool, `select max(e.id) from outbox.events e`)
+	stop := l.start(t, pool)
+	conn, err := pgx.Connect(t.Context(), old.URL("postgres"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conn.PgConn().Exec(t.Context(), `set session_replication_role = replica; truncate outbox.events restart identity`).ReadAll(); err != nil {
+		t.Fatal(err)
+	}
+	_ = conn.Close(t.Context())
+	known := len(l.all())
+	publish(t, pool, "truncated", 5)
+	if first := query[int64](t, pool, `select min(e.id) from outbox.events e`); first <= last {
+		t.Errorf("after truncate, ids go on with %d after %d", first, last)
+	}
+	eventually(t, pool, "what came after is settled", settled)
+	stop()
+	if n := len(l.all()) - known; n != 5 {
+		t.Errorf("%d of 5 events were handled after truncate", n)
+	}
 }

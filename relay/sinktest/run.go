@@ -23,6 +23,9 @@ import (
 // patience is how long something may take that has to happen.
 const patience = time.Minute
 
+// attemptTimeout is how long an attempt may take.
+const attemptTimeout = 5 * time.Second
+
 const subscription = "relay"
 
 // Run tests a sink.
@@ -112,7 +115,7 @@ func (b *bench) start(t *testing.T, route relay.Router) (stop func()) {
 		}
 	}
 	s := worker.Subscription{
-		Name: subscription, Topics: []string{">"}, Timeout: 5 * time.Second,
+		Name: subscription, Topics: []string{">"}, Timeout: attemptTimeout,
 		Retry: worker.Retry{MaxAttempts: 20, Delay: func(int) time.Duration { return 50 * time.Millisecond }},
 	}
 	if err := relay.Handle(w, s, counted{sink, t}, relay.Config{Route: route, Encoding: relay.Plain}); err != nil {

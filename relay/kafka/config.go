@@ -86,8 +86,8 @@ func (c Config) withDefaults() (Config, error) {
 	return c, nil
 }
 
-// options returns those of the client: the user's, then those that the sink relies on.
-func (s *Sink) options() ([]kgo.Opt, error) {
+// clientOptions returns those of the client: the user's, then those that the sink relies on.
+func (s *Sink) clientOptions() ([]kgo.Opt, error) {
 	c := s.config
 	opts := []kgo.Opt{kgo.ProducerBatchCompression(codecs[c.Compression], kgo.NoCompression())}
 	opts = append(opts, c.Options...)

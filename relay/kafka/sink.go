@@ -17,6 +17,7 @@ import (
 // A Sink sends messages to Kafka. It is safe for concurrent use, but messages of one key have to come one after the other.
 type Sink struct {
 	config  Config
+	options []kgo.Opt
 	client  *kgo.Client
 	admin   *kadm.Client
 	records *semaphore.Weighted // free places for records
@@ -59,11 +60,10 @@ func New(config Config) (*Sink, error) {
 		topics:     map[string]*topic{},
 	}
 	s.moved.L = &s.mu
-	options, err := s.options()
-	if err != nil {
+	if s.options, err = s.clientOptions(); err != nil {
 		return nil, fmt.Errorf("kafka: %w", err)
 	}
-	if s.client, err = kgo.NewClient(options...); err != nil {
+	if s.client, err = kgo.NewClient(s.options...); err != nil {
 		return nil, fmt.Errorf("kafka: %w", err)
 	}
 	if err := refused(s.client); err != nil {
@@ -85,6 +85,9 @@ func (s *Sink) Pipelined() bool { return true }
 func (s *Sink) Close() error {
 	s.stop()
 	s.client.Close()
+	for _, client := range s.renewed() {
+		client.Close()
+	}
 	s.answers.close()
 	s.running.Wait()
 	return nil
@@ -102,7 +105,7 @@ func (s *Sink) Send(ctx context.Context, m *relay.Message, done func(error)) {
 	err := s.admit(ctx, f)
 	if err == nil {
 		if err = s.enter(ctx, f, done); err == nil {
-			s.client.Produce(context.Background(), &f.record, func(_ *kgo.Record, err error) { s.answered(f, err) })
+			f.topic.client.Produce(context.Background(), &f.record, func(_ *kgo.Record, err error) { s.answered(f, err) })
 			return
 		}
 		s.release(f)
@@ -210,7 +213,7 @@ func (s *Sink) answered(f *flight, err error) {
 			s.suspect(f.id)
 		}
 	case gone(err):
-		f.topic.stale = true
+		f.topic.stale, f.topic.gone = true, true
 	}
 	delete(s.flights, f)
 	s.leave(f, outcome)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
 	"golang.org/x/sync/semaphore"
 
 	"github.com/signalbox-go/signalbox/worker"
@@ -30,7 +31,13 @@ type topic struct {
 
 	acknowledged atomic.Int64 // when Kafka last acknowledged a record, in nanoseconds
 
+	// The client that sends to it, which flights may read. A client keeps to what it first learnt of a topic, so when that changes, the
+	// topic gets a client of its own. (It could also forget topics, but begins their sequence numbers anew then, under the same epoch: the broker would
+	// take a new batch for one that it has.)
+	client *kgo.Client
+
 	// Behind Sink.mu.
+	gone  bool // it was deleted, and may be another when it is back
 	stale bool // it has to be asked for before the next message
 	asked time.Time
 	err   error // why it cannot be sent to
@@ -56,23 +63,57 @@ func (s *Sink) topic(ctx context.Context, f *flight) (*topic, error) {
 	if ok {
 		return t, err
 	}
-	// What is in flight was batched by the old limits, and the client forgets it with them.
 	if err := t.flights.Acquire(ctx, everything); err != nil {
 		return nil, s.late(f, err)
 	}
 	defer t.flights.Release(everything)
 	l, err := s.ask(ctx, t.name)
+	if err == nil && s.differs(t, l) {
+		err = s.renew(t)
+	}
 	s.mu.Lock()
-	changed := err == nil && t.maxBytes != l.maxBytes && t.maxBytes != 0
-	if err == nil {
-		t.limits = l
-	}
+	defer s.mu.Unlock()
 	t.err, t.stale, t.asked = err, false, time.Now()
-	s.mu.Unlock()
-	if changed {
-		s.client.PurgeTopicsFromProducing(t.name)
+	if err != nil {
+		return nil, err
 	}
-	return t, err
+	t.limits, t.gone = l, false
+	return t, nil
+}
+
+// differs reports whether a topic is another than its client knows.
+func (s *Sink) differs(t *topic, l limits) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return t.gone || t.maxBytes != 0 && t.maxBytes != l.maxBytes
+}
+
+// renew gives a topic another client. Nothing of the topic is in flight. The client calls batchBytes, so Sink.mu is free.
+func (s *Sink) renew(t *topic) error {
+	client, err := kgo.NewClient(s.options...)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	old := t.client
+	t.client = client
+	s.mu.Unlock()
+	if old != s.client {
+		old.Close()
+	}
+	return nil
+}
+
+// renewed returns the clients that topics have of their own.
+func (s *Sink) renewed() (clients []*kgo.Client) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, t := range s.topics {
+		if t.client != s.client {
+			clients = append(clients, t.client)
+		}
+	}
+	return clients
 }
 
 // known returns what is known of the topic of a flight, and whether that is enough.
@@ -81,7 +122,7 @@ func (s *Sink) known(f *flight) (t *topic, err error, ok bool) { //nolint:revive
 	defer s.mu.Unlock()
 	name := f.record.Topic
 	if t = s.topics[name]; t == nil {
-		t = &topic{name: name, flights: semaphore.NewWeighted(everything), stale: true}
+		t = &topic{name: name, flights: semaphore.NewWeighted(everything), client: s.client, stale: true}
 		s.topics[name] = t
 	}
 	doubtful := t.err != nil || t.limits.refuses(f) != nil

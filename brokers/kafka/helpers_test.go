@@ -55,9 +55,14 @@ func newTopic(t *testing.T, b *broker.Broker, partitions int32, settings ...stri
 		key, value, _ := strings.Cut(setting, "=")
 		configs[key] = &value
 	}
-	if _, err := newAdmin(t, b).CreateTopic(t.Context(), partitions, 1, configs, name); err != nil {
+	admin := newAdmin(t, b)
+	if _, err := admin.CreateTopic(t.Context(), partitions, 1, configs, name); err != nil {
 		t.Fatal(err)
 	}
+	await(t, func() bool { // the broker learns of it from the controller
+		details, err := admin.ListTopics(t.Context(), name)
+		return err == nil && details.Has(name) && details[name].Partitions.NumReplicas() > 0
+	})
 	return name
 }
 
@@ -121,10 +126,11 @@ func read(t *testing.T, b *broker.Broker, topic string) []*kgo.Record {
 	return records
 }
 
-// A small relay: it sends the messages of each key in order, up to 100 at a time, and after a failure waits for what is in flight, and goes on with the first that
-// failed.
+// A small relay: it sends the messages of each key in order, and after a failure waits for what is in flight, and goes on with the first
+// that failed.
 type small struct {
 	sink    *kafka.Sink
+	window  int           // messages of a key in flight
 	timeout time.Duration // of an attempt
 	pause   time.Duration // before what failed is tried again
 
@@ -149,7 +155,7 @@ func (r *small) line(ctx context.Context, todo []*relay.Message) {
 		var mu sync.Mutex
 		var flying sync.WaitGroup
 		failed := false
-		places := make(chan struct{}, 100)
+		places := make(chan struct{}, r.window)
 		settled := map[string]bool{}
 		for _, m := range todo {
 			places <- struct{}{}

@@ -12,6 +12,9 @@ import (
 	"github.com/signalbox-go/signalbox/relay/kafka"
 )
 
+// window is how many messages of a key are in flight.
+const window = 100
+
 func TestRecord(t *testing.T) {
 	t.Parallel()
 	b := broker.Shared(t)
@@ -74,7 +77,7 @@ func TestKilledBroker(t *testing.T) {
 	t.Parallel()
 	b := broker.New(t)
 	topic := newTopic(t, b, 3)
-	r := &small{sink: newSink(t, kafka.Config{Brokers: []string{b.Addr}}), timeout: 5 * time.Second, pause: 200 * time.Millisecond}
+	r := &small{window: window, sink: newSink(t, kafka.Config{Brokers: []string{b.Addr}}), timeout: 5 * time.Second, pause: 200 * time.Millisecond}
 	const keys, each = 20, 3000
 	lines := messages(topic, keys, each, func(_, _ int) []byte { return []byte(`{"some":"payload"}`) })
 	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
@@ -94,7 +97,7 @@ func TestKilledBroker(t *testing.T) {
 	}
 	duplicates := ledger(t, lines, r.dead, read(t, b, topic))
 	t.Logf("%d duplicates of %d; failed attempts: %v", duplicates, keys*each, r.answers)
-	if most := 2 * keys * 100; duplicates > most || len(r.dead) > 0 {
+	if most := 2 * keys * window; duplicates > most || len(r.dead) > 0 {
 		t.Errorf("%d duplicates, at most %d were in flight when the broker was killed; dead letters: %v", duplicates, most, r.dead)
 	}
 	for text := range r.answers {
@@ -135,7 +138,7 @@ func TestTooLarge(t *testing.T) {
 	t.Parallel()
 	b := broker.Shared(t)
 	topic := newTopic(t, b, 1, "max.message.bytes=10000")
-	r := &small{sink: newSink(t, kafka.Config{Brokers: []string{b.Addr}}), timeout: patience}
+	r := &small{window: window, sink: newSink(t, kafka.Config{Brokers: []string{b.Addr}}), timeout: patience}
 	lines := messages(topic, 5, 200, func(key, n int) []byte {
 		if key == 0 && n%50 == 10 {
 			return bytes.Repeat([]byte{byte(n)}, 20_000)
@@ -165,14 +168,14 @@ func TestRefusedByKafka(t *testing.T) {
 	t.Parallel()
 	b := broker.Shared(t)
 	topic := newTopic(t, b, 1)
-	r := &small{sink: newSink(t, kafka.Config{Brokers: []string{b.Addr}, Compression: "none"}), timeout: patience, pause: 10 * time.Millisecond}
+	r := &small{window: 10_000, sink: newSink(t, kafka.Config{Brokers: []string{b.Addr}, Compression: "none"}), timeout: patience, pause: 10 * time.Millisecond}
 	if err := send(t.Context(), r.sink, &relay.Message{ID: "0", Destination: topic, Body: []byte("0"), Headers: map[string]string{"ce_id": "0"}}); err != nil {
 		t.Fatal(err)
 	}
 	setTopic(t, b, topic, "max.message.bytes", "3000")
 	large := map[string]bool{}
-	lines := messages(topic, 8, 2000, func(key, n int) []byte {
-		if n%400 == 100+key {
+	lines := messages(topic, 4, 10_000, func(key, n int) []byte {
+		if n%1000 == 100+key {
 			return bytes.Repeat([]byte("x"), 2_950)
 		}
 		return []byte("small")

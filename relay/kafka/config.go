@@ -10,6 +10,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 )
@@ -89,7 +90,10 @@ func (c Config) withDefaults() (Config, error) {
 // clientOptions returns those of the client: the user's, then those that the sink relies on.
 func (s *Sink) clientOptions() ([]kgo.Opt, error) {
 	c := s.config
-	opts := []kgo.Opt{kgo.ProducerBatchCompression(codecs[c.Compression], kgo.NoCompression())}
+	opts := []kgo.Opt{
+		kgo.ProducerBatchCompression(codecs[c.Compression], kgo.NoCompression()),
+		kgo.MetadataMinAge(time.Second), // how soon a new leader is looked for again
+	}
 	opts = append(opts, c.Options...)
 	opts = append(opts,
 		kgo.SeedBrokers(c.Brokers...),

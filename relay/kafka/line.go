@@ -74,11 +74,3 @@ func (s *Sink) expire() {
 		}
 	}
 }
-
-// suspect has a message go alone when it is tried again. The caller holds s.mu.
-func (s *Sink) suspect(id flightID) {
-	if len(s.suspects) >= manyLines {
-		clear(s.suspects) // of those that never came again; the others are found anew
-	}
-	s.suspects[id] = struct{}{}
-}

@@ -31,7 +31,7 @@ type Sink struct {
 	moved      sync.Cond  // a partition's answered has grown
 	flights    map[*flight]struct{}
 	detached   map[flightID]*flight // those of which no message waits for the answer
-	suspects   map[flightID]struct{}
+	suspects   map[flightID]suspicion
 	lines      map[lineID]*line
 	partitions map[partitionID]*partition
 	topics     map[string]*topic
@@ -54,7 +54,7 @@ func New(config Config) (*Sink, error) {
 		answers:    newAnswers(),
 		flights:    map[*flight]struct{}{},
 		detached:   map[flightID]*flight{},
-		suspects:   map[flightID]struct{}{},
+		suspects:   map[flightID]suspicion{},
 		lines:      map[lineID]*line{},
 		partitions: map[partitionID]*partition{},
 		topics:     map[string]*topic{},
@@ -129,8 +129,6 @@ func (s *Sink) join(ctx context.Context, f *flight, done func(error)) bool {
 	if f.line = s.line(lineID{f.id.topic, string(f.record.Key)}); f.line != nil {
 		f.line.flights++
 	}
-	_, f.alone = s.suspects[f.id]
-	delete(s.suspects, f.id)
 	return false
 }
 
@@ -171,6 +169,7 @@ func (s *Sink) admit(ctx context.Context, f *flight) error {
 	if err := t.refuses(f); err != nil {
 		return refusal{err}
 	}
+	f.alone = s.suspected(f, t)
 	f.topic, f.share, f.weight = t, 1, min(int64(f.size), int64(s.config.MaxBufferedBytes))
 	if f.alone {
 		f.share = everything
@@ -210,7 +209,7 @@ func (s *Sink) answered(f *flight, err error) {
 	case refuses(err):
 		f.topic.stale = true // its limit may be another now
 		if !final(outcome) {
-			s.suspect(f.id)
+			s.suspect(f, err)
 		}
 	case gone(err):
 		f.topic.stale, f.topic.gone = true, true

@@ -149,12 +149,23 @@ func (s *Sink) ask(ctx context.Context, name string) (limits, error) {
 	return s.limits(ctx, name)
 }
 
+// create creates a topic and waits until the brokers know it, which learn of it later.
 func (s *Sink) create(ctx context.Context, name string) error {
 	_, err := s.admin.CreateTopic(ctx, int32(s.config.AutoTopicCreation), -1, nil, name) //nolint:gosec // New has looked at it
-	if errors.Is(err, kerr.TopicAlreadyExists) {
-		return nil
+	if err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
+		return err
 	}
-	return err
+	for {
+		details, err := s.admin.ListTopics(ctx, name)
+		if err != nil || !gone(details[name].Err) && !errors.Is(details[name].Err, kerr.LeaderNotAvailable) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return details[name].Err
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
 }
 
 // limits asks for the topic's settings. They are the defaults where the user may not see them.

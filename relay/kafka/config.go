@@ -105,6 +105,7 @@ func (s *Sink) clientOptions() ([]kgo.Opt, error) {
 		kgo.MaxBufferedBytes(0),
 		kgo.RecordRetries(math.MaxInt),
 		kgo.RecordDeliveryTimeout(0),
+		kgo.DefaultProduceTopic(""),
 		kgo.UnknownTopicRetries(4),
 		kgo.ProducerOnDataLossDetected(s.lost),
 		kgo.WithHooks(s),
@@ -133,7 +134,6 @@ func refused(client *kgo.Client) error {
 		{kgo.StopProducerOnDataLossDetected, "StopProducerOnDataLossDetected would stop the relay until it is restarted"},
 		{kgo.ManualFlushing, "ManualFlushing would send nothing"},
 		{kgo.AllowAutoTopicCreation, "AllowAutoTopicCreation would hide wrong names of topics: use Config.AutoTopicCreation"},
-		{kgo.DefaultProduceTopicAlways, "DefaultProduceTopicAlways would ignore destinations"},
 	} {
 		if set, _ := client.OptValue(option.is).(bool); set {
 			return fmt.Errorf("option kgo.%s: remove it", option.why)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"golang.org/x/sync/semaphore"
 
@@ -211,8 +212,8 @@ func (s *Sink) answered(f *flight, err error) {
 		if !final(outcome) {
 			s.suspect(f, err)
 		}
-	case gone(err):
-		f.topic.stale, f.topic.gone = true, true
+	case gone(err), errors.Is(err, kerr.ClusterAuthorizationFailed): // the topic may be another when it is back; no producer's id is never tried again
+		f.topic.stale, f.topic.outdated = true, true
 	}
 	delete(s.flights, f)
 	s.leave(f, outcome)

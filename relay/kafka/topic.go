@@ -37,10 +37,10 @@ type topic struct {
 	client *kgo.Client
 
 	// Behind Sink.mu.
-	gone  bool // it was deleted, and may be another when it is back
-	stale bool // it has to be asked for before the next message
-	asked time.Time
-	err   error // why it cannot be sent to
+	outdated bool // its client must not send to it any more
+	stale    bool // it has to be asked for before the next message
+	asked    time.Time
+	err      error // why it cannot be sent to
 	limits
 }
 
@@ -77,7 +77,7 @@ func (s *Sink) topic(ctx context.Context, f *flight) (*topic, error) {
 	if err != nil {
 		return nil, err
 	}
-	t.limits, t.gone = l, false
+	t.limits, t.outdated = l, false
 	return t, nil
 }
 
@@ -85,7 +85,7 @@ func (s *Sink) topic(ctx context.Context, f *flight) (*topic, error) {
 func (s *Sink) differs(t *topic, l limits) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return t.gone || t.maxBytes != 0 && t.maxBytes != l.maxBytes
+	return t.outdated || t.maxBytes != 0 && t.maxBytes != l.maxBytes
 }
 
 // renew gives a topic another client. Nothing of the topic is in flight. The client calls batchBytes, so Sink.mu is free.

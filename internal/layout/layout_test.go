@@ -26,6 +26,7 @@ var layers = map[string][]string{
 	"worker":            {"internal/engine", "internal/guard", "internal/naming", "internal/settings", "internal/topic", "migrations", "outbox"},
 	"metrics":           {"internal/engine", "internal/guard", "outbox", "outbox/admin", "worker"},
 	"dashboard":         {"internal/engine", "internal/guard", "internal/humantime", "internal/naming", "outbox", "outbox/admin"},
+	"relay/kafka":       {"relay", "worker"},
 	"producer":          {"internal/engine", "internal/guard", "migrations", "outbox"},
 }
 

@@ -13,8 +13,8 @@ import (
 	"github.com/signalbox-go/signalbox/relay"
 )
 
-// bench is a sink whose client is the test.
-func bench(t *testing.T) *Sink {
+// clientless returns a sink whose client is the test.
+func clientless(t *testing.T) *Sink {
 	t.Helper()
 	s, err := New(Config{Brokers: []string{"a:1"}})
 	if err != nil {
@@ -72,7 +72,7 @@ func TestWaitsForAnswers(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := bench(t)
+			s := clientless(t)
 			first, _ := enters(t, s, "k", "1")
 			taken(first)
 			second, _ := enters(t, s, test.key, "2") // between the failure and the answer
@@ -95,7 +95,7 @@ func TestWaitsForAnswers(t *testing.T) {
 // The answer comes when the message behind has passed the fence, and the client has not taken it yet: what could take it along is barred, too.
 func TestFailsWhileAnotherEnters(t *testing.T) {
 	t.Parallel()
-	s := bench(t)
+	s := clientless(t)
 	first, _ := enters(t, s, "k", "1")
 	taken(first)
 	second, _ := enters(t, s, "k", "2")
@@ -120,7 +120,7 @@ func TestFailsWhileAnotherEnters(t *testing.T) {
 
 func TestLineAfterFailure(t *testing.T) {
 	t.Parallel()
-	s := bench(t)
+	s := clientless(t)
 	first, answer := enters(t, s, "k", "1")
 	taken(first)
 	s.answered(first, errFailed)
@@ -149,7 +149,7 @@ func TestLineAfterFailure(t *testing.T) {
 // A dead letter holds up nothing.
 func TestLineAfterDeadLetter(t *testing.T) {
 	t.Parallel()
-	s := bench(t)
+	s := clientless(t)
 	first, answer := enters(t, s, "k", "1")
 	first.alone = true
 	taken(first)
@@ -163,7 +163,7 @@ func TestLineAfterDeadLetter(t *testing.T) {
 // A message that is tried again while the client has its record waits for that.
 func TestJoinsItsRecord(t *testing.T) {
 	t.Parallel()
-	s := bench(t)
+	s := clientless(t)
 	f := newFlight(s, &relay.Message{ID: "1", Destination: "topic", Key: "k"})
 	ctx, cancel := context.WithCancel(t.Context())
 	answer := make(chan error, 1)

@@ -134,3 +134,14 @@ func TestTLS(t *testing.T) {
 		})
 	}
 }
+
+func TestCheckedSize(t *testing.T) {
+	t.Parallel()
+	b := broker.Shared(t)
+	topic := newTopic(t, b, 1, "max.message.bytes=2000")
+	s := newSink(t, kafka.Config{Brokers: []string{b.Addr}, MaxMessageBytes: 3000})
+	if err := s.Check(t.Context(), []string{topic}); err == nil || !strings.HasPrefix(err.Error(),
+		"the topic TestCheckedSize takes messages of 2000 bytes, and MaxMessageBytes is 3000: raise max.message.bytes there") {
+		t.Errorf("the check says %v", err)
+	}
+}

@@ -51,7 +51,7 @@ func Main(m *testing.M) {
 
 func start(ctx context.Context, t testing.TB) (*Broker, error) {
 	t.Helper()
-	java := needs.Program(t, "apt-get install openjdk-17-jre-headless", "java")
+	java := needs.Program(t, "apt-get install default-jre-headless", "java")
 	maven := needs.Program(t, "apt-get install maven", "mvn")
 	jars, err := install(ctx, maven)
 	if err != nil {

@@ -17,7 +17,7 @@ import (
 const checkFor = 15 * time.Second
 
 // Check tries the connection, the credentials, and for each destination whether the topic exists (it is created if that is asked for), may be
-// written to, has enough replicas, and takes what MaxMessageBytes allows. Each fault is a line of the error.
+// written to, and takes what MaxMessageBytes allows. Each fault is a line of the error.
 func (s *Sink) Check(ctx context.Context, destinations []string) error {
 	ctx, cancel := context.WithTimeout(ctx, checkFor)
 	defer cancel()
@@ -72,9 +72,6 @@ func (s *Sink) checkTopic(ctx context.Context, name string, d kadm.TopicDetail) 
 	}
 	if n, err := strconv.Atoi(settings["max.message.bytes"]); err == nil && n < s.config.MaxMessageBytes {
 		return fmt.Errorf("the topic %s takes messages of %d bytes, and MaxMessageBytes is %d: raise max.message.bytes there, or lower it here", name, n, s.config.MaxMessageBytes)
-	}
-	if n, err := strconv.Atoi(settings["min.insync.replicas"]); err == nil && n > d.Partitions.NumReplicas() {
-		return fmt.Errorf("the topic %s has %d replicas, and its min.insync.replicas is %d, so that it acknowledges nothing: add replicas, or lower it", name, d.Partitions.NumReplicas(), n)
 	}
 	return nil
 }

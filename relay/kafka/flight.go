@@ -112,7 +112,7 @@ type partition struct {
 
 // OnProduceRecordPartitioned is called by the client, with the lock of the record's partition held, when it has taken a record.
 func (s *Sink) OnProduceRecordPartitioned(r *kgo.Record, _ int32) {
-	f := r.Context.(*flight) //nolint:errcheck,forcetypeassert // Send is all that produces
+	f := r.Context.(*flight) // Send is all that produces
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	id := partitionID{r.Topic, r.Partition}

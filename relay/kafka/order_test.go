@@ -154,7 +154,9 @@ func TestLineAfterDeadLetter(t *testing.T) {
 	first.alone = true
 	taken(first)
 	s.answered(first, kerr.InvalidRecord)
-	<-answer
+	if err := <-answer; err == nil {
+		t.Error("the refusal is not told")
+	}
 	if _, answer := enters(t, s, "k", "2"); len(answer) > 0 {
 		t.Errorf("the next one is refused: %v", <-answer)
 	}

@@ -125,7 +125,7 @@ func (s *Sink) known(f *flight) (t *topic, err error, ok bool) { //nolint:revive
 		t = &topic{name: name, flights: semaphore.NewWeighted(everything), client: s.client, stale: true}
 		s.topics[name] = t
 	}
-	doubtful := t.err != nil || t.limits.refuses(f) != nil
+	doubtful := t.err != nil || t.refuses(f) != nil
 	return t, t.err, !t.stale && (!doubtful || time.Since(t.asked) < askAgain)
 }
 

@@ -14,7 +14,7 @@ SEED    ?=
 
 .PHONY: help
 help: ## List these commands.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: ## Show everything at work: a database, a producer, workers and traffic.
@@ -23,6 +23,10 @@ demo: ## Show everything at work: a database, a producer, workers and traffic.
 .PHONY: test
 test: ## Run all tests, and name those that this machine lacks something for. They start a PostgreSQL of their own.
 	@GO='$(GO)' sh .ci/test $(MODULES)
+
+.PHONY: test-brokers
+test-brokers: ## Test the relay with real brokers, and insist that they are there. "make test" uses those that are.
+	@CI=1 GO='$(GO)' sh .ci/test brokers
 
 .PHONY: lint
 lint: ## Check style and common mistakes, formatting included.

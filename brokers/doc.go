@@ -1,3 +1,3 @@
-// Package brokers holds what tries the relay against real brokers: their servers, and the tests that need them. It is a module of its
-// own, so that users of the root module do not get the servers.
+// Package brokers holds what tries the sinks of the relay against real brokers: their servers, in nats and rabbitmq; what sends to them and
+// keeps a ledger, in drive; and certificates. It is a module of its own, so that users of the root module do not get the servers.
 package brokers

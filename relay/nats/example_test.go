@@ -1,0 +1,26 @@
+package nats_test
+
+import (
+	"context"
+	"log"
+
+	"github.com/signalbox-go/signalbox/relay"
+	"github.com/signalbox-go/signalbox/relay/nats"
+)
+
+// A sink by itself: relays do this for each event. A stream that takes "orders.>" has to be there.
+func Example() {
+	sink, err := nats.New(nats.Config{URL: "nats://localhost:4222"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer sink.Close()
+
+	ctx := context.Background()
+	if err := sink.Check(ctx, []string{"orders.placed"}); err != nil {
+		log.Fatal(err)
+	}
+	sink.Send(ctx, &relay.Message{ID: "0197c5f4", Destination: "orders.placed", Body: []byte(`{"total":3}`)}, func(err error) {
+		log.Printf("stored: %v", err == nil)
+	})
+}

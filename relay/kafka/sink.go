@@ -79,6 +79,9 @@ func New(config Config) (*Sink, error) {
 	return s, nil
 }
 
+// AttributePrefix is how headers with attributes of CloudEvents begin in Kafka.
+func (s *Sink) AttributePrefix() string { return "ce_" }
+
 // Pipelined reports that messages of one key may be in flight together.
 func (s *Sink) Pipelined() bool { return true }
 

@@ -35,10 +35,9 @@ type client struct {
 }
 
 type sent struct {
-	e      *worker.Event[payload]
-	name   string
-	done   func(error)
-	failed bool // answered, and behind one that failed
+	e    *worker.Event[payload]
+	name string
+	done func(error)
 }
 
 // send takes a message, and answers it some time.

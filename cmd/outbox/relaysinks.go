@@ -8,14 +8,34 @@ import (
 	"strings"
 
 	"github.com/signalbox-go/signalbox/relay"
+	"github.com/signalbox-go/signalbox/relay/kafka"
+	"github.com/signalbox-go/signalbox/relay/nats"
+	"github.com/signalbox-go/signalbox/relay/rabbitmq"
 	"github.com/signalbox-go/signalbox/relay/webhook"
 )
 
 // sinks has what opens a sink, by the scheme of its URL.
 var sinks = map[string]func(*url.URL) (relay.Sink, error){
+	"kafka":   sinkOf(configured(kafka.FromURL, kafka.New)),
+	"nats":    sinkOf(configured(nats.FromURL, nats.New)),
+	"tls":     sinkOf(configured(nats.FromURL, nats.New)), // of NATS, as its own tools have it
+	"amqp":    sinkOf(configured(rabbitmq.FromURL, rabbitmq.New)),
+	"amqps":   sinkOf(configured(rabbitmq.FromURL, rabbitmq.New)),
 	"http":    sinkOf(webhook.FromURL),
 	"https":   sinkOf(webhook.FromURL),
 	"webhook": sinkOf(webhook.FromURL),
+}
+
+// configured opens a sink with the configuration of a URL.
+func configured[C, S any](read func(*url.URL) (C, error), open func(C) (S, error)) func(*url.URL) (S, error) {
+	return func(u *url.URL) (S, error) {
+		c, err := read(u)
+		if err != nil {
+			var none S
+			return none, err
+		}
+		return open(c)
+	}
 }
 
 // sinkOf gives what opens a sink the type that it has in the list.

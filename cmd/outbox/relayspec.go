@@ -131,7 +131,7 @@ func readSpecs(path string) ([]relaySpec, error) {
 		return nil, fmt.Errorf("--config %s: %s", path, plain.Line(err.Error()))
 	}
 	if len(file.Relays) == 0 {
-		return nil, fmt.Errorf("--config %s: it has no relays: list them under relays:", path)
+		return nil, fmt.Errorf("--config %s: it has no relays: list some under the name relays", path)
 	}
 	for i, s := range file.Relays {
 		if s.Subscription == "" || s.To == "" {

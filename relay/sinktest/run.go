@@ -23,6 +23,9 @@ import (
 // patience is how long something may take that has to happen.
 const patience = time.Minute
 
+// attemptTimeout is how long an attempt may take.
+const attemptTimeout = 5 * time.Second
+
 const subscription = "relay"
 
 // Run tests a sink.
@@ -112,7 +115,7 @@ func (b *bench) start(t *testing.T, route relay.Router) (stop func()) {
 		}
 	}
 	s := worker.Subscription{
-		Name: subscription, Topics: []string{">"}, Timeout: 5 * time.Second,
+		Name: subscription, Topics: []string{">"}, Timeout: attemptTimeout,
 		Retry: worker.Retry{MaxAttempts: 20, Delay: func(int) time.Duration { return 50 * time.Millisecond }},
 	}
 	if err := relay.Handle(w, s, counted{sink, t}, relay.Config{Route: route, Encoding: relay.Plain}); err != nil {
@@ -211,9 +214,10 @@ func (b *bench) probe(t *testing.T) {
 }
 
 // check compares what was published with what was received: nothing is lost, nothing is made up, nothing was changed, and the keys are in order.
-// If once, nothing comes twice. It returns how many came twice.
-func (b *bench) check(t *testing.T, once bool) (repeated int) {
+// If once, nothing comes twice.
+func (b *bench) check(t *testing.T, once bool) {
 	t.Helper()
+	repeated := 0
 	byID := map[string]*outbox.Event{}
 	for i := range b.published {
 		byID[b.published[i].UID] = &b.published[i]
@@ -260,7 +264,6 @@ func (b *bench) check(t *testing.T, once bool) (repeated int) {
 		t.Errorf("%d messages came twice, and nothing had failed", repeated)
 	}
 	t.Logf("%d published, %d received, %d of them again", len(b.published), len(received), repeated)
-	return repeated
 }
 
 func header(headers map[string]string, name string) string {

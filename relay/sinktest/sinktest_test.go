@@ -162,7 +162,8 @@ func (c *client) take(ctx context.Context, i item, n int) error {
 	if c.bug == "no headers" {
 		headers = nil
 	}
-	list := append(c.received[m.Destination], sinktest.Received{ID: m.ID, Key: m.Key, Headers: headers, Body: m.Body})
+	list := c.received[m.Destination]
+	list = append(list, sinktest.Received{ID: m.ID, Key: m.Key, Headers: headers, Body: m.Body})
 	if last := len(list) - 1; c.bug == "overtakes" && last > 20 && n%50 == 0 {
 		list[last], list[last-20] = list[last-20], list[last]
 	}

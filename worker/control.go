@@ -61,6 +61,9 @@ func (s *session) beat(rest, ctx context.Context, log *slog.Logger) error {
 			}
 			looked = time.Now()
 		}
+		if s.direct {
+			s.shared.waiting.tidy(waitIdle)
+		}
 		var err error
 		if look {
 			missing, err = s.evictDead(ctx, log, missing)
@@ -172,10 +175,7 @@ const logEvery = 3 * time.Second
 // checkLog looks whether something has become of the log for which the worker would lose events.
 func (s *session) checkLog(ctx context.Context) error {
 	return s.within(ctx, func(ctx context.Context) error {
-		if err := engine.CheckLog(ctx, s.control); err != nil {
-			return err
-		}
-		return engine.CheckTopics(ctx, s.control, s.subs)
+		return engine.CheckLog(ctx, s.control, s.subs...)
 	})
 }
 

@@ -54,7 +54,11 @@ func (r *runner) refill(ctx context.Context) error {
 	}
 	now := time.Now()
 	for lane, wants := range r.backlog.wants(now) {
-		refills, err := r.member.Refill(ctx, lane, wants, ahead, refillLooks, r.cfg.Retention)
+		var refills []engine.Refill
+		err := r.patiently(ctx, func(ctx context.Context) (err error) {
+			refills, err = r.member.Refill(ctx, lane, wants, ahead, refillLooks, r.cfg.Retention)
+			return err
+		})
 		if err != nil {
 			return err
 		}

@@ -48,8 +48,9 @@ type runner struct {
 	window   *engine.Window // the one of this turn
 	attempts []Attempt      // that have ended, and of which the hook has yet to be told
 
-	reading chan struct{} // of all runners of the worker: has a token while one of them looks for what is new
-	atEnd   bool          // whether the last read found all there was
+	stopping <-chan struct{} // is closed when the session is about to end
+	reading  chan struct{}   // of all runners of the worker: has a token while one of them looks for what is new
+	atEnd    bool            // whether the last read found all there was
 
 	fair       int           // lanes that this worker should own
 	limit      int           // events of the next window
@@ -164,7 +165,11 @@ func (r *runner) rebalance(ctx context.Context, free bool) (bool, error) {
 		if err := r.settle(ctx); err != nil {
 			return false, err
 		}
-		released, err := r.member.Release(ctx, owned-r.fair)
+		var released []int16
+		err := r.patiently(ctx, func(ctx context.Context) (err error) {
+			released, err = r.member.Release(ctx, owned-r.fair)
+			return err
+		})
 		if err != nil {
 			return false, err
 		}
@@ -178,7 +183,11 @@ func (r *runner) rebalance(ctx context.Context, free bool) (bool, error) {
 		if err := r.settle(ctx); err != nil {
 			return false, err
 		}
-		claimed, err := r.member.Claim(ctx, r.fair)
+		var claimed []int16
+		err := r.patiently(ctx, func(ctx context.Context) (err error) {
+			claimed, err = r.member.Claim(ctx, r.fair)
+			return err
+		})
 		if err != nil || len(claimed) == 0 {
 			return false, err
 		}
@@ -336,9 +345,11 @@ func (r *runner) settle(ctx context.Context) error {
 }
 
 func (r *runner) write(ctx context.Context, s engine.Settlement) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
-	defer cancel()
-	return r.member.Settle(ctx, s)
+	return r.patiently(context.WithoutCancel(ctx), func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, settleTimeout)
+		defer cancel()
+		return r.member.Settle(ctx, s)
+	})
 }
 
 func (r *runner) settleIsDue() bool { return !r.owed.Empty() && !time.Now().Before(r.settleAt) }
@@ -377,8 +388,10 @@ func (r *runner) drain(ctx context.Context) error {
 }
 
 func (r *runner) releaseAll(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
-	defer cancel()
-	_, err := r.member.Release(ctx, engine.Lanes)
-	return err
+	return r.patiently(context.WithoutCancel(ctx), func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, settleTimeout)
+		defer cancel()
+		_, err := r.member.Release(ctx, engine.Lanes)
+		return err
+	})
 }

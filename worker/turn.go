@@ -332,7 +332,12 @@ func (r *runner) claimDue(ctx context.Context, lines []engine.Line) ([]engine.De
 		lines = lines[:len(lines)-1]
 		r.backlog.wait(lineID{last.Lane, last.Key}, time.Now())
 	}
-	deliveries, waiting, err := r.member.ClaimDue(ctx, lines, min(dueRun, most/len(lines)), r.suspects(), r.tried())
+	var deliveries []engine.Delivery
+	var waiting []engine.Line
+	err := r.patiently(ctx, func(ctx context.Context) (err error) {
+		deliveries, waiting, err = r.member.ClaimDue(ctx, lines, min(dueRun, most/len(lines)), r.suspects(), r.tried())
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -293,7 +293,7 @@ func TestTopicsStay(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "topics of subscription s cannot change") {
 		t.Fatalf("got %v", err)
 	}
-	if err := engine.CheckTopics(ctx, db.Pool, []engine.Subscription{s}); err != nil {
+	if err := engine.CheckLog(ctx, db.Pool, s); err != nil {
 		t.Error(err)
 	}
 	if _, err := db.Conn(t).PgConn().Exec(ctx, `
@@ -302,7 +302,7 @@ func TestTopicsStay(t *testing.T) {
 		t.Fatal(err)
 	}
 	var topics *outbox.TopicsError
-	if err := engine.CheckTopics(ctx, db.Pool, []engine.Subscription{s}); !errors.As(err, &topics) || !slices.Equal(topics.Have, []string{"a", "b"}) {
+	if err := engine.CheckLog(ctx, db.Pool, s); !errors.As(err, &topics) || !slices.Equal(topics.Have, []string{"a", "b"}) {
 		t.Errorf("got %v, want a TopicsError", err)
 	}
 }

@@ -13,72 +13,51 @@ import (
 	"github.com/signalbox-go/signalbox/outbox"
 )
 
-// hiddenSQL asks for the tables that readers and settles rely on.
-const hiddenSQL = `
+// checkSQL asks which of the tables that readers and settles rely on are not shown as a whole, what is wrong with the log, and which
+// topics subscriptions have. Workers ask it every few seconds, so it is one statement.
+const checkSQL = `
 select quote_ident(current_user), array(select t.name from unnest(array[
-    'outbox.events', 'outbox.subscriptions', 'outbox.workers', 'outbox.members', 'outbox.lanes', 'outbox.progress', 'outbox.deliveries', 'outbox.held_keys',
-    'outbox.cluster', 'outbox.trimmed']) as t (name) where row_security_active(t.name))`
+           'outbox.events', 'outbox.subscriptions', 'outbox.workers', 'outbox.members', 'outbox.lanes', 'outbox.progress', 'outbox.deliveries', 'outbox.held_keys',
+           'outbox.cluster', 'outbox.trimmed']) as t (name) where row_security_active(t.name)),
+       outbox.fault(),
+       coalesce((select json_object_agg(s.id, s.topics) from outbox.subscriptions s where s.id = any ($1::integer[])), '{}')`
 
 // A querier is a connection, a pool or a transaction of pgx.
 type querier interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
 
-// checkRowSecurity returns an *outbox.RowSecurityError when this role may be shown a part of the outbox only.
-func checkRowSecurity(ctx context.Context, db querier) error {
+// CheckLog returns outbox.ErrForeignCluster, outbox.ErrLogBehind or outbox.ErrRowSecurity when something is wrong with the log as a
+// whole: readers would repeat or miss events. It returns an *outbox.TopicsError when one of the subscriptions has other topics than when it
+// was joined: its cursors have passed events by the old ones. A trigger forbids that, but triggers can be disabled. It takes a
+// millisecond. Safe for concurrent use as far as db is.
+func CheckLog(ctx context.Context, db querier, subscriptions ...Subscription) error {
 	var (
 		role   string
 		hidden []string
+		fault  *string
+		topics map[int32][]string
+		ids    = make([]int32, len(subscriptions))
 	)
-	err := db.QueryRow(ctx, hiddenSQL).Scan(&role, &hidden)
-	if err != nil {
-		return fmt.Errorf("check row security: %w", err)
-	}
-	if len(hidden) > 0 {
-		return &outbox.RowSecurityError{Role: role, Tables: hidden}
-	}
-	return nil
-}
-
-// CheckLog returns outbox.ErrForeignCluster, outbox.ErrLogBehind or outbox.ErrRowSecurity when something is wrong with the log as a
-// whole: readers would repeat or miss events. It takes a millisecond. Safe for concurrent use as far as db is.
-func CheckLog(ctx context.Context, db querier) error {
-	if err := checkRowSecurity(ctx, db); err != nil {
-		return err
-	}
-	var fault *string
-	if err := db.QueryRow(ctx, `select outbox.fault()`).Scan(&fault); err != nil {
-		return fmt.Errorf("check the log: %w", err)
-	}
-	switch {
-	case fault == nil:
-		return nil
-	case *fault == "foreign":
-		return naming.For(db).Advised(outbox.ErrForeignCluster)
-	}
-	return naming.For(db).Advised(outbox.ErrLogBehind)
-}
-
-// CheckTopics returns an *outbox.TopicsError when a subscription has other topics than when it was joined: its cursors have
-// passed events by the old ones. A trigger forbids that, but triggers can be disabled.
-func CheckTopics(ctx context.Context, db outbox.DB, subscriptions []Subscription) error {
-	ids := make([]int32, len(subscriptions))
 	for i, s := range subscriptions {
 		ids[i] = s.ID
 	}
-	rows, _ := db.Query(ctx, `select s.id, s.topics from outbox.subscriptions s where s.id = any ($1)`, ids)
-	var (
-		id     int32
-		topics []string
-	)
-	_, err := pgx.ForEachRow(rows, []any{&id, &topics}, func() error {
-		if s := subscriptions[slices.Index(ids, id)]; !slices.Equal(topics, s.Topics) {
-			return &outbox.TopicsError{Name: s.Name, Have: topics, Want: s.Topics}
+	if err := db.QueryRow(ctx, checkSQL, ids).Scan(&role, &hidden, &fault, &topics); err != nil {
+		return fmt.Errorf("check the log: %w", err)
+	}
+	switch {
+	case len(hidden) > 0:
+		return &outbox.RowSecurityError{Role: role, Tables: hidden}
+	case fault == nil:
+	case *fault == "foreign":
+		return naming.For(db).Advised(outbox.ErrForeignCluster)
+	default:
+		return naming.For(db).Advised(outbox.ErrLogBehind)
+	}
+	for _, s := range subscriptions {
+		if have, ok := topics[s.ID]; ok && !slices.Equal(have, s.Topics) {
+			return &outbox.TopicsError{Name: s.Name, Have: have, Want: s.Topics}
 		}
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("check topics: %w", err)
 	}
 	return nil
 }

@@ -162,7 +162,7 @@ func (m *Member) Refill(ctx context.Context, lane int16, wants []Want, ahead *Wi
 	for i, w := range wants {
 		keys[i], rows[i] = w.Key, int32(w.Rows)
 	}
-	err = m.inTx(ctx, func(batch *pgx.Batch) {
+	err = m.inTx(ctx, m.conns.Wait, func(batch *pgx.Batch) {
 		batch.Queue(refillSetup)
 		batch.Queue(refillSQL, m.subscription, lane, keys, rows, c.after[0], limit, m.topics.Regex(), m.floor,
 			c.pending.multirange(), c.late.multirange(), c.lateAfter, interval(keep)).Query(func(found pgx.Rows) (err error) {

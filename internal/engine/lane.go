@@ -54,7 +54,7 @@ func (m *Member) Claim(ctx context.Context, share int) ([]int16, error) {
 		return nil, nil
 	}
 	var claimed []cursor
-	err := m.inTx(ctx, func(batch *pgx.Batch) {
+	err := m.inTx(ctx, m.conns.Wait, func(batch *pgx.Batch) {
 		batch.Queue(claimSQL, m.worker, m.subscription, missing).Query(func(rows pgx.Rows) (err error) {
 			claimed, err = pgx.CollectRows(rows, scanCursor)
 			return err
@@ -70,6 +70,9 @@ func (m *Member) Claim(ctx context.Context, share int) ([]int16, error) {
 	}
 	// Their pending stays their own until a read has covered them: what is pending for others is settled here already.
 	m.cursors = append(append([]cursor(nil), m.cursors...), claimed...)
+	if len(claimed) > 0 {
+		m.seen = nil
+	}
 	return lanes, nil
 }
 
@@ -82,7 +85,7 @@ func (m *Member) Release(ctx context.Context, n int) ([]int16, error) {
 	}
 	lanes = lanes[len(lanes)-n:]
 	rest, released := split(m.cursors, lanes)
-	err := m.inTx(ctx, func(batch *pgx.Batch) {
+	err := m.inTx(ctx, m.conns.Wait, func(batch *pgx.Batch) {
 		for _, c := range released {
 			batch.Queue(releaseSQL, m.worker, m.subscription, c.lanes, c.after, c.pending.multirange(), c.late.multirange(), c.lateAfter)
 		}

@@ -3,12 +3,12 @@ package engine
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/signalbox-go/signalbox/internal/naming"
 	"github.com/signalbox-go/signalbox/outbox"
 )
 
@@ -34,7 +34,12 @@ type Settlement struct {
 
 // Empty reports whether there is nothing to record.
 func (s *Settlement) Empty() bool {
-	return s.Window == nil && len(s.Unfinished) == 0 && len(s.Holds) == 0 && len(s.Parked) == 0 && len(s.Failed) == 0 && len(s.Delivered) == 0
+	return s.Window == nil && s.onlyProgress()
+}
+
+// onlyProgress reports whether s has nothing to do with deliveries, which others may have locked.
+func (s *Settlement) onlyProgress() bool {
+	return len(s.Unfinished) == 0 && len(s.Holds) == 0 && len(s.Parked) == 0 && len(s.Failed) == 0 && len(s.Delivered) == 0
 }
 
 // Unfinished is what became of an event that was not delivered: when to try it again, if at all, and why.
@@ -108,10 +113,22 @@ type settledState struct {
 const pruneEvery = 256
 
 // Settle records s behind the fence, in one transaction and one round trip. It returns ErrEvicted when the worker has
-// been taken for dead: nothing is recorded then.
+// been taken for dead: nothing is recorded then. It returns ErrBusy when it has waited for what others have locked for as long as its
+// connections let it: nothing is recorded, and it may be repeated.
 func (m *Member) Settle(ctx context.Context, s Settlement) error {
-	next := m.settled
-	if err := m.inTx(ctx, func(batch *pgx.Batch) { m.queue(batch, &s, &next) }); err != nil {
+	var next settledState
+	queue := func(batch *pgx.Batch) {
+		next = m.settled
+		m.queue(batch, &s, &next)
+	}
+	err := ErrBusy
+	if s.onlyProgress() && !m.clears(&s) {
+		err = m.inTx(ctx, m.conns.Write, queue)
+	}
+	if errors.Is(err, ErrBusy) {
+		err = m.inTx(ctx, m.conns.Wait, queue)
+	}
+	if err != nil {
 		return fmt.Errorf("settle: %w", err)
 	}
 	m.didSettle(&s, next)
@@ -122,13 +139,24 @@ func (m *Member) Settle(ctx context.Context, s Settlement) error {
 // the caller's, at level read committed, on the server that the member reads from: over its connection, or over one that a [ServerLock]
 // has shown to reach the same. Nothing may be asked of the member meanwhile.
 //
-// The fence is taken last, so that a slow handler does not hold up an eviction, and an evicted worker's writes roll back.
+// The fence is taken last, so that a slow handler does not hold up an eviction, and an evicted worker's writes roll back. It returns
+// ErrBusy where others have locked what s is about: then the transaction goes on as it was, without the fence, and it may be called again.
 func (m *Member) SettleTx(ctx context.Context, tx pgx.Tx, s Settlement) error {
 	next := m.settled
-	batch := &pgx.Batch{}
+	batch, waits := &pgx.Batch{}, !s.onlyProgress()
+	if waits {
+		batch.Queue("savepoint signalbox_settle")
+		batch.Queue("set local lock_timeout = '2s'")
+	}
 	batch.Queue(fenceSQL, m.worker, m.subscription)
 	m.queue(batch, &s, &next)
-	err := naming.For(m.conn).Tx(tx).SendBatch(ctx, batch).Close()
+	ours := m.outbox.Tx(tx)
+	err := ours.SendBatch(ctx, batch).Close()
+	if waits && lockTimedOut(err) {
+		if _, failed := ours.Exec(ctx, "rollback to savepoint signalbox_settle"); failed == nil {
+			return fmt.Errorf("settle: %w", busy(err))
+		}
+	}
 	if err == nil {
 		err = tx.Commit(ctx)
 	}

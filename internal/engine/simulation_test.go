@@ -99,11 +99,6 @@ func (p *fakePostgres) snapshot() snapshot {
 
 func (p *fakePostgres) head() int64 { return p.nextID - 1 }
 
-// sees is pg_visible_in_snapshot for a transaction that has ended.
-func (s snapshot) sees(xid int64) bool {
-	return xid < s.xmax && !slices.Contains(s.xip, xid)
-}
-
 // createFromNow is create in Go: where a new subscription's lanes begin, and what it saw, and so leaves out.
 func (p *fakePostgres) createFromNow(meanwhile func()) (first cursor, past []fakeEvent) {
 	s, past := p.snapshot(), slices.Clone(p.committed)

@@ -185,6 +185,11 @@ var bugs = []bug{
 		pkg:   "./worker", run: "TestOtherServer",
 	},
 	{
+		name: "all wait for one", harm: "waits for what an operator has locked over the connection that all subscriptions settle over: all of them stop",
+		edits: []edit{{"worker/connections.go", "	err := c.waiting.lend(ctx, do)\n", "	err := errNoConnection\n"}, {"worker/connections.go", "writePatience = 250 * time.Millisecond", "writePatience = 250 * time.Second"}},
+		pkg:   "./worker", run: "TestLockedDeliveries",
+	},
+	{
 		name: "connection as it was left", harm: "gives a handler's connection to the next window as it is: locks and settings stay",
 		edits: []edit{{"worker/txpool.go", "	case l.proxied || l.pg.IsClosed():\n", "	case l.clean.brief != \"\":\n"}},
 		pkg:   "./worker", run: "TestLeftovers",

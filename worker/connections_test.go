@@ -1,10 +1,12 @@
 package worker_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -146,4 +148,56 @@ func TestLockedDeliveries(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestOneReadForAll counts round trips over the connection that events are read over, while they come one by one: with forty
+// subscriptions that have a topic each, they are as many for an event as with one.
+func TestOneReadForAll(t *testing.T) {
+	t.Parallel()
+	const rounds = 200
+	perEvent := func(n int) float64 {
+		db := pgtest.New(t)
+		config := db.Pool.Config()
+		var trips atomic.Int64
+		dial := config.ConnConfig.DialFunc
+		config.ConnConfig.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
+			conn, err := dial(ctx, network, address)
+			if err != nil {
+				return nil, err
+			}
+			return &countedConn{Conn: conn, trips: &trips}, nil
+		}
+		handled := serveTopics(t, &pgtest.DB{Pool: openPool(t, config)}, n)
+		publishTopics(t, db, n, 1)
+		eventually(t, 60*time.Second, "all have read", func() bool { return handled.Load() == int64(n) })
+		waitArmed(t, db.Pool)
+		before := trips.Load()
+		for i := range rounds {
+			if _, err := db.Pool.Exec(t.Context(), `insert into outbox.events (topic, payload) values ($1, '{"n": 0}')`, fmt.Sprintf("topic.t%d", i%n)); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, 20*time.Second, "it is handled", func() bool { return handled.Load() == int64(n+i+1) })
+		}
+		return float64(trips.Load()-before) / rounds
+	}
+	one, forty := perEvent(1), perEvent(40)
+	t.Logf("round trips for an event: %.2f with one subscription, %.2f with forty", one, forty)
+	if forty > 1.3*one {
+		t.Errorf("there are %.2f round trips for an event with forty subscriptions, and %.2f with one", forty, one)
+	}
+}
+
+// A countedConn counts what is sent at once over the connection that a worker reads over.
+type countedConn struct {
+	net.Conn
+	trips *atomic.Int64
+	reads bool
+}
+
+func (c *countedConn) Write(b []byte) (int, error) {
+	c.reads = c.reads || bytes.Contains(b, []byte("signalbox worker: read"))
+	if c.reads {
+		c.trips.Add(1)
+	}
+	return c.Conn.Write(b)
 }

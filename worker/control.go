@@ -124,7 +124,13 @@ func (s *session) ring(ctx context.Context, ring engine.Ring) {
 		return
 	}
 	s.tellWokenUp(ctx)
+	if s.direct && ring.Lanes != 0 {
+		s.reader.ring()
+	}
 	for _, r := range s.runners {
+		if !ring.Deliveries && r.feed.relies() {
+			continue // the reader has been told, and wakes it if there is something for it
+		}
 		r.wake.add(func(w *wakeup) {
 			w.ring |= ring.Lanes
 			w.reload = w.reload || ring.Deliveries

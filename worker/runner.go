@@ -59,7 +59,10 @@ type runner struct {
 	begun      time.Time     // when this turn's transactional handlers were,
 	waitedFrom time.Time     // and the first of those whose events waited
 
-	ahead *ahead // a window that is read while the one before is handled
+	feed  *feed   // what the reader has read; nil behind a proxy
+	again bool    // something was put back: read for itself
+	lanes []int16 // that the member owns
+	ahead *ahead  // a window that is read while the one before is handled
 
 	// What is not recorded yet: the last handled window, and what became of deliveries.
 	owed      engine.Settlement
@@ -115,7 +118,8 @@ func (r *runner) run(drain, ctx context.Context) error {
 			read = read || freed
 			due = r.dueLines()
 		}
-		read = read || changed || w.ring&r.mask() != 0 || w.pulse != nil && r.member.Unread(*w.pulse)
+		read = read || changed || r.again || w.expelled || w.ring&r.mask() != 0 || w.pulse != nil && r.unread(*w.pulse) || r.feed.holds()
+		r.again = false
 
 		if err := r.judge(ctx); err != nil {
 			return err
@@ -149,10 +153,18 @@ func (r *runner) dueLines() []engine.Line {
 // mask has a bit for each lane that the member owns.
 func (r *runner) mask() uint64 {
 	var mask uint64
-	for _, lane := range r.member.Lanes() {
+	for _, lane := range r.lanes {
 		mask |= 1 << lane
 	}
 	return mask
+}
+
+// unread reports whether the runner should read, given what a heartbeat saw.
+func (r *runner) unread(p engine.Pulse) bool {
+	if r.feed != nil {
+		return r.feed.unread(p)
+	}
+	return r.member.Unread(p)
 }
 
 // rebalance claims or releases lanes to own its fair share, and reports whether it got new ones.
@@ -173,6 +185,7 @@ func (r *runner) rebalance(ctx context.Context, free bool) (bool, error) {
 		if err != nil {
 			return false, err
 		}
+		r.lanes = r.member.Lanes()
 		r.backlog.forget(released)
 		r.pacer.share(owned - len(released))
 		r.log.Info("released lanes to others", "released", len(released), "owned", r.fair)
@@ -191,6 +204,7 @@ func (r *runner) rebalance(ctx context.Context, free bool) (bool, error) {
 		if err != nil || len(claimed) == 0 {
 			return false, err
 		}
+		r.lanes = r.member.Lanes()
 		r.pacer.share(owned + len(claimed))
 		lines, err := r.member.Lines(ctx, claimed, r.cfg.Retention)
 		if err != nil {
@@ -223,7 +237,7 @@ func (r *runner) reload(ctx context.Context) (bool, error) {
 		return false, err
 	}
 	start := time.Now()
-	lines, err := r.member.Lines(ctx, r.member.Lanes(), r.cfg.Retention)
+	lines, err := r.member.Lines(ctx, r.lanes, r.cfg.Retention)
 	if err != nil {
 		return false, err
 	}
@@ -294,9 +308,31 @@ func (r *runner) sleep(drain context.Context) {
 	}
 }
 
-// read reads the next window. Runners at the end of the log take turns: an event wakes them all, and ten reads at once would each
-// take ten times as long, and at high rates leave publishers no processor. One that waits finds more when it is its turn.
-func (r *runner) read(ctx context.Context) (*engine.Window, error) {
+// read returns the next window: what the reader has read, or what it reads for itself by lanes. more says that there is something to read
+// behind what the reader had.
+func (r *runner) read(ctx context.Context) (window *engine.Window, more bool, err error) {
+	window, joined := r.feed.take(r.limit)
+	switch {
+	case window != nil:
+		return window, !joined, nil
+	case joined:
+		return &engine.Window{}, false, nil
+	}
+	if window, err = r.readLanes(ctx); err == nil && r.mayJoin(window) {
+		r.feed.join(r.limit)
+	}
+	return window, false, err
+}
+
+// mayJoin reports whether the reader may read for the runner from the end of a window on: not where it has to be told how much.
+func (r *runner) mayJoin(w *engine.Window) bool {
+	return r.feed != nil && !w.More() && r.pacer.Limiter == nil && !r.breaker.open() && !r.paused()
+}
+
+// readLanes reads the next window by lanes. Behind a proxy, where they have connections of their own, runners at the end of the log take
+// turns: an event wakes them all, and ten reads at once would each take ten times as long, and at high rates leave publishers no
+// processor. One that waits finds more when it is its turn.
+func (r *runner) readLanes(ctx context.Context) (*engine.Window, error) {
 	if r.atEnd {
 		select {
 		case r.reading <- struct{}{}:

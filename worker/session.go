@@ -28,6 +28,7 @@ type session struct {
 	shared     *connections      // if direct, what all of subs read and settle over;
 	conns      []naming.Conn     // the first two of those or, behind a proxy, one for each of subs
 	lent       []*borrowed       // behind a proxy, those of conns that transactional handlers get to use; else nil
+	reader     *reader           // if direct
 	runners    []*runner
 	subs       []engine.Subscription
 
@@ -221,6 +222,9 @@ func (s *session) serve(parent context.Context) error {
 		defer s.shared.waiting.tidy(0)
 	}
 	reading := make(chan struct{}, 1)
+	if s.direct {
+		s.reader = &reader{conn: s.shared.reading, rang: make(chan struct{}, 1)}
+	}
 	for i, sub := range s.subs {
 		r := &runner{
 			stopping: drain.Done(),
@@ -233,6 +237,10 @@ func (s *session) serve(parent context.Context) error {
 			r.own = s.lent[i]
 		case r.sub.tx:
 			r.pool = pool
+		}
+		if s.direct {
+			r.feed = &feed{member: r.member, wake: r.wake, reader: s.reader}
+			s.reader.feeds = append(s.reader.feeds, r.feed)
 		}
 		s.runners = append(s.runners, r)
 	}
@@ -256,6 +264,9 @@ func (s *session) serve(parent context.Context) error {
 			}()
 			err = r.run(drain, abort)
 		})
+	}
+	if s.direct {
+		control.Go(func() { fail(s.reader.run(drain, abort)) })
 	}
 	control.Go(func() {
 		if err := s.beat(beating, abort, log); err != nil && beating.Err() == nil {

@@ -45,13 +45,13 @@ func (r *runner) turn(ctx context.Context, read bool, due []engine.Line) (more b
 	if r.breaker.open() {
 		r.putBack() // it was sized for better times
 	}
-	window, ahead := &engine.Window{}, read && r.ahead != nil // else it waits: what is handled must be owed
+	window, ahead, behind := &engine.Window{}, read && r.ahead != nil, false // else it waits: what is handled must be owed
 	switch {
 	case ahead:
 		window = r.ahead.window
 		r.ahead = nil
 	case read:
-		if window, err = r.read(ctx); err != nil {
+		if window, behind, err = r.read(ctx); err != nil {
 			return false, err
 		}
 	}
@@ -103,7 +103,11 @@ func (r *runner) turn(ctx context.Context, read bool, due []engine.Line) (more b
 		return false, err
 	}
 	// What was read ahead began before the last wake-up that was taken: only another read may end in sleep.
-	return r.backlog.full(r.member.Full) || window.More() || ahead, nil
+	freed := r.backlog.full(r.member.Full)
+	if len(r.member.Full) > 0 && r.feed.leave() {
+		r.again = true // without these lanes
+	}
+	return freed || window.More() || ahead || behind, nil
 }
 
 // jobs lists what is to be handled: deliveries, and the window's events but for those behind an unfinished one of their key,

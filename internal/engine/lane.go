@@ -49,7 +49,7 @@ update outbox.lanes l set suspect = false where l.owner = $1 and l.subscription_
 
 // Claim takes free lanes until the member owns share of them, and returns those it got. It may get none.
 func (m *Member) Claim(ctx context.Context, share int) ([]int16, error) {
-	missing := share - m.owned()
+	missing := share - m.owned
 	if missing <= 0 {
 		return nil, nil
 	}
@@ -71,7 +71,7 @@ func (m *Member) Claim(ctx context.Context, share int) ([]int16, error) {
 	// Their pending stays their own until a read has covered them: what is pending for others is settled here already.
 	m.cursors = append(append([]cursor(nil), m.cursors...), claimed...)
 	if len(claimed) > 0 {
-		m.seen = nil
+		m.owned, m.seen = m.owned+len(lanes), nil
 	}
 	return lanes, nil
 }
@@ -94,7 +94,7 @@ func (m *Member) Release(ctx context.Context, n int) ([]int16, error) {
 	if err != nil {
 		return nil, fmt.Errorf("release lanes: %w", err)
 	}
-	m.cursors = rest
+	m.cursors, m.owned = rest, m.owned-len(lanes)
 	return lanes, nil
 }
 

@@ -34,6 +34,7 @@ type Member struct {
 	topics       topic.Patterns
 	floor        int64 // events up to here have transaction ids of another cluster
 
+	owned      int            // how many lanes
 	cursors    []cursor       // as of the last read
 	seen       *snapshot      // of that, if it found the end of each lane; else nil
 	caughtUp   bool           // whether the last read was of lanes that catch up with late events
@@ -69,8 +70,6 @@ func (m *Member) Lanes() []int16 {
 	}
 	return lanes
 }
-
-func (m *Member) owned() int { return lanesOf(m.cursors) }
 
 func lanesOf(cursors []cursor) int {
 	n := 0

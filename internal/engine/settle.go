@@ -217,7 +217,7 @@ func (m *Member) queue(batch *pgx.Batch, s *Settlement, next *settledState) {
 			insert.QueryRow(func(row pgx.Row) error { return row.Scan(&next.seq, &next.handledAt) })
 		}
 	}
-	if covered < m.owned() {
+	if covered < m.owned {
 		return // lanes were claimed since: their rows are older than these, and still count
 	}
 	if next.count++; next.count >= pruneEvery {

@@ -96,6 +96,26 @@ var bugs = []bug{
 		pkg: "./worker", run: "TestMoved",
 	},
 	{
+		name: "given what was seen", harm: "gives a subscription all that was read for several, also what it had before: repeats events",
+		edits: []edit{{"internal/engine/difference.go", " || m.seen.sees(d.xids[i]) {", " {"}},
+		pkg:   "./internal/engine", run: "TestStressTogether",
+	},
+	{
+		name: "older by xmax alone", harm: "takes a snapshot for the oldest that has seen more than another one with the same xmax: loses events",
+		edits: []edit{{"internal/engine/xids.go", " || s.xmax == other.xmax && len(s.xip) > len(other.xip)", ""}},
+		pkg:   "./internal/engine", run: "TestOlder",
+	},
+	{
+		name: "read together too early", harm: "reads by difference for a member that is not at the end of its lanes: loses events",
+		edits: []edit{{"internal/engine/read.go", "if !w.full && len(m.Full) == 0 {", "if len(m.Full) == 0 {"}},
+		pkg:   "./internal/engine", run: "TestStressTogether",
+	},
+	{
+		name: "full window lost", harm: "moves the cursors of a subscription that has no room for what was read, and drops it: loses events",
+		edits: []edit{{"worker/reader.go", "		f.member.PutBack(w)\n		f.expel()\n", "		f.expel()\n"}},
+		pkg:   "./worker", run: "TestFallsBehindAlone",
+	},
+	{
 		name: "merged pending", harm: "lists the pending transactions of claimed lanes for all lanes: repeats events that are settled",
 		edits: []edit{{
 			"internal/engine/lane.go", "	return lanes, nil\n}\n\n// Release",
@@ -254,8 +274,8 @@ var bugs = []bug{
 	{
 		name: "refill past the cursor", harm: "refills up to the window that was read ahead, and not to the cursor that is settled: repeats that window",
 		edits: []edit{{
-			"internal/engine/hold.go", "		at = ahead.before\n",
-			"		_ = ahead.before\n",
+			"internal/engine/hold.go", "		return Position{ahead.before}\n",
+			"		return Position{m.cursors}\n",
 		}},
 		pkg: "./internal/engine", run: "TestRefill|TestHeldKeysLoseNothing",
 	},

@@ -67,7 +67,7 @@ func TestStress(t *testing.T) {
 // fall behind.
 func TestStressTogether(t *testing.T) {
 	t.Parallel()
-	const publishers, subscriptions, workers = 12, 3, 2
+	const publishers, subscriptions, workers = 5, 3, 2
 	db := pgtest.New(t)
 	var (
 		publishing, reading sync.WaitGroup
@@ -171,7 +171,7 @@ func readTogether(t *testing.T, control, conn *pgx.Conn, subscriptions int, over
 					stands, at = append(stands, stand), append(at, i)
 					continue
 				}
-				w, err := m.Read(ctx, 64)
+				w, err := m.Read(ctx, 1000)
 				if err != nil {
 					return err
 				}
@@ -189,7 +189,7 @@ func readTogether(t *testing.T, control, conn *pgx.Conn, subscriptions int, over
 			}
 			for _, i := range at {
 				if d.More() {
-					w, err := members[i].Read(ctx, 64)
+					w, err := members[i].Read(ctx, 1000)
 					if err == nil {
 						found = found || !w.Empty()
 						err = settle(i, w)

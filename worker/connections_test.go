@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/signalbox-go/signalbox/internal/pgtest"
 	"github.com/signalbox-go/signalbox/worker"
@@ -24,7 +26,7 @@ func TestConstantConnections(t *testing.T) {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
 			t.Parallel()
 			db := pgtest.New(t)
-			handled := serveTopics(t, db, n)
+			handled := serveTopics(t, db, "w", n)
 			publishTopics(t, db, n, 2)
 			eventually(t, 60*time.Second, "all is handled", func() bool { return handled.Load() == int64(2*n) })
 			waitArmed(t, db.Pool)
@@ -41,10 +43,10 @@ func TestConstantConnections(t *testing.T) {
 }
 
 // serveTopics serves n subscriptions, with a topic each, until the test ends, and returns how many events they have handled.
-func serveTopics(t *testing.T, db *pgtest.DB, n int) *atomic.Int64 {
+func serveTopics(t *testing.T, db *pgtest.DB, name string, n int) *atomic.Int64 {
 	t.Helper()
 	handled := &atomic.Int64{}
-	w, err := worker.New(db.Pool, worker.Config{Logger: testLogger(t)})
+	w, err := worker.New(db.Pool, worker.Config{Name: name, Logger: testLogger(t)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -150,24 +152,16 @@ func TestLockedDeliveries(t *testing.T) {
 	}
 }
 
-// TestOneReadForAll counts round trips over the connection that events are read over, while they come one by one: with forty
-// subscriptions that have a topic each, they are as many for an event as with one.
-func TestOneReadForAll(t *testing.T) {
+// TestPriceOfOne counts round trips to the server while events come one by one: with forty subscriptions that have a topic each, an event
+// costs about as many to read and to settle as with one.
+func TestPriceOfOne(t *testing.T) {
 	t.Parallel()
 	const rounds = 200
 	perEvent := func(n int) float64 {
 		db := pgtest.New(t)
-		config := db.Pool.Config()
 		var trips atomic.Int64
-		dial := config.ConnConfig.DialFunc
-		config.ConnConfig.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
-			conn, err := dial(ctx, network, address)
-			if err != nil {
-				return nil, err
-			}
-			return &countedConn{Conn: conn, trips: &trips}, nil
-		}
-		handled := serveTopics(t, &pgtest.DB{Pool: openPool(t, config)}, n)
+		pool := counted(t, db, &trips, "signalbox worker: read", "signalbox worker: write")
+		handled := serveTopics(t, &pgtest.DB{Pool: pool}, "w", n)
 		publishTopics(t, db, n, 1)
 		eventually(t, 60*time.Second, "all have read", func() bool { return handled.Load() == int64(n) })
 		waitArmed(t, db.Pool)
@@ -187,16 +181,31 @@ func TestOneReadForAll(t *testing.T) {
 	}
 }
 
-// A countedConn counts what is sent at once over the connection that a worker reads over.
+// counted returns a pool whose configuration counts what workers send at once, over connections of these names.
+func counted(t *testing.T, db *pgtest.DB, trips *atomic.Int64, names ...string) *pgxpool.Pool {
+	t.Helper()
+	config := db.Pool.Config()
+	dial := config.ConnConfig.DialFunc
+	config.ConnConfig.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := dial(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		return &countedConn{Conn: conn, trips: trips, names: names}, nil
+	}
+	return openPool(t, config)
+}
+
 type countedConn struct {
 	net.Conn
-	trips *atomic.Int64
-	reads bool
+	trips  *atomic.Int64
+	names  []string
+	counts bool
 }
 
 func (c *countedConn) Write(b []byte) (int, error) {
-	c.reads = c.reads || bytes.Contains(b, []byte("signalbox worker: read"))
-	if c.reads {
+	c.counts = c.counts || slices.ContainsFunc(c.names, func(name string) bool { return bytes.Contains(b, []byte(name)) }) // as it connects
+	if c.counts {
 		c.trips.Add(1)
 	}
 	return c.Conn.Write(b)

@@ -68,6 +68,9 @@ type runner struct {
 	owed      engine.Settlement
 	settleAt  time.Time // when to record it at the latest
 	settledAt time.Time
+	settler   *settler // what records it together with that of other subscriptions; nil behind a proxy
+	offered   *offer   // of the settler's, while the runner sleeps
+	alone     bool     // that has failed: the runner records it for itself
 
 	breaker     breaker
 	outage      atomic.Bool // whether the breaker is open, for those beside the runner
@@ -89,6 +92,7 @@ func (r *runner) run(drain, ctx context.Context) error {
 	defer r.flushFailures(true)
 	read := false
 	for {
+		r.takeBack()
 		r.flushFailures(false)
 		if drain.Err() != nil {
 			return r.drain(ctx)
@@ -126,11 +130,10 @@ func (r *runner) run(drain, ctx context.Context) error {
 		}
 		reads := read && r.mayRead()
 		if !reads && len(due) == 0 {
-			if r.settleIsDue() {
-				if err := r.settle(ctx); err != nil {
-					return err
-				}
+			if err := r.settleDue(ctx); err != nil {
+				return err
 			}
+			r.offer()
 			r.sleep(drain)
 			continue
 		}
@@ -353,12 +356,22 @@ func (r *runner) readLanes(ctx context.Context) (*engine.Window, error) {
 
 // owesWindow notes that a window is to be settled, once its events are handled.
 func (r *runner) owesWindow(w *engine.Window) {
-	every := settleIdle
+	at := r.settledAt.Add(settleIdle)
 	if len(w.Events) > 0 {
-		every = settleEvery
+		at = r.settledAt.Add(settleEvery)
+		if r.settler != nil {
+			at = latest(at, time.Unix(0, r.settler.last.Load()).Add(settleEvery))
+		}
 	}
-	r.owes(r.settledAt.Add(every))
+	r.owes(at)
 	r.owed.Window = w
+}
+
+func latest(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 // owes notes that what is not recorded has to be settled at the given time at the latest. Call it before adding to owed.

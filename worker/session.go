@@ -221,7 +221,7 @@ func (s *session) serve(parent context.Context) error {
 	if s.direct {
 		defer s.shared.waiting.tidy(0)
 	}
-	reading := make(chan struct{}, 1)
+	reading, settles := make(chan struct{}, 1), &settler{}
 	if s.direct {
 		s.reader = &reader{conn: s.shared.reading, rang: make(chan struct{}, 1)}
 	}
@@ -241,6 +241,8 @@ func (s *session) serve(parent context.Context) error {
 		if s.direct {
 			r.feed = &feed{member: r.member, wake: r.wake, reader: s.reader}
 			s.reader.feeds = append(s.reader.feeds, r.feed)
+			r.settler, r.offered = settles, &offer{wake: r.wake}
+			settles.offers = append(settles.offers, r.offered)
 		}
 		s.runners = append(s.runners, r)
 	}

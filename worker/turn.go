@@ -58,10 +58,8 @@ func (r *runner) turn(ctx context.Context, read bool, due []engine.Line) (more b
 	suspect := r.member.Suspect // while it reads ahead, the member is not ours to look at
 	if window.More() && !r.sub.tx && !suspect && !r.breaker.open() && !r.paused() && r.pacer.Limiter == nil {
 		r.readAhead(ctx)
-	} else if r.settleIsDue() {
-		if err := r.settle(ctx); err != nil {
-			return false, err
-		}
+	} else if err := r.settleDue(ctx); err != nil {
+		return false, err
 	}
 	jobs, start := r.jobs(deliveries, window), time.Now()
 	if r.breaker.open() && read && len(jobs) > 0 {
@@ -96,8 +94,8 @@ func (r *runner) turn(ctx context.Context, read bool, due []engine.Line) (more b
 	if err == nil {
 		err = r.awaitAhead()
 	}
-	if err == nil && r.ahead == nil && r.settleIsDue() { // else it is recorded while the next window is handled
-		err = r.settle(ctx)
+	if err == nil && r.ahead == nil { // else it is recorded while the next window is handled
+		err = r.settleDue(ctx)
 	}
 	if err != nil {
 		return false, err

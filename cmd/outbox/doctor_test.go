@@ -84,7 +84,7 @@ func doctorFinds(t *testing.T, n naming.Name) {
 		"always ringing":     {`create or replace trigger doorbell after insert on outbox.events for each statement execute function outbox.ring()`, "trigger", "is not what the schema made it", nil},
 		"changed function":   {`create or replace function outbox.ring() returns trigger language plpgsql as 'begin return null; end'`, "trigger", "outbox.ring was changed", nil},
 		"strict conversion":  {`create or replace function outbox.as_jsonb(payload json) returns jsonb language sql immutable strict as 'select payload::jsonb'`, "trigger", "outbox.as_jsonb was changed", nil},
-		"missing function":   {`drop function outbox.fence(bigint, integer)`, "trigger", "outbox.fence is missing", nil},
+		"missing function":   {`drop function outbox.fence(bigint, integer[])`, "trigger", "outbox.fence is missing", nil},
 		"cached sequence":    {`alter sequence outbox.events_id_seq cache 20`, "sequence", "caches 20 ids", nil},
 		"cycling sequence":   {`alter sequence outbox.events_id_seq cycle`, "sequence", "does not count up by one", nil},
 		"column order":       {`alter table outbox.events drop column xid cascade; alter table outbox.events add column xid xid8 not null default pg_current_xact_id()`, "columns", "comes after id", nil},

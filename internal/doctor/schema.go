@@ -87,7 +87,7 @@ func checkSequence(ctx context.Context, p *patient) ([]Finding, error) {
 var functions = map[string]string{
 	"as_jsonb":            "c902833cfca07a6e5d468571993bab71",
 	"fault":               "98900f0abab7323ea1107e48fb326bcb",
-	"fence":               "eb4a73746579fdcf5569236aa3ecb416",
+	"fence":               "f9bc9a02ed7fd3575f36e1ced87342b5",
 	"headers_bytes":       "cd29e201ff9067c7d0ecd5c46ec33ee0",
 	"keep_ids":            "70f6c94200cd51910bd5335dde24d235",
 	"keep_topics":         "ce0b4b1f1cf2611dbff83fd51be384d6",

@@ -35,7 +35,7 @@ func (m *Member) inTx(ctx context.Context, over lend, queue func(*pgx.Batch)) er
 	return over(ctx, func(conn naming.Conn) error {
 		batch := &pgx.Batch{}
 		batch.Queue("begin isolation level read committed")
-		batch.Queue(fenceSQL, m.worker, m.subscription)
+		batch.Queue(fenceSQL, m.worker, []int32{m.subscription})
 		queue(batch)
 		batch.Queue("commit")
 		return busy(evicted(send(ctx, conn, batch)))

@@ -82,8 +82,8 @@ func lanesOf(cursors []cursor) int {
 // Unread reports whether a read could find anything, given what a heartbeat saw.
 func (m *Member) Unread(p Pulse) bool { return unread(m.cursors, p.snapshot, p.head, m.Full) }
 
-// fenceSQL locks the member's row until the transaction ends, against an eviction; without the row, the worker has
-// been evicted, and the statement fails.
+// fenceSQL locks the rows of the worker and of its members in some subscriptions until the transaction ends, against an eviction; without
+// them, the worker has been evicted, and the statement fails.
 const fenceSQL = `select outbox.fence($1, $2)`
 
 // evictedCode is the SQLSTATE that outbox.fence raises.

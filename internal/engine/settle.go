@@ -1,14 +1,18 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/signalbox-go/signalbox/internal/naming"
 	"github.com/signalbox-go/signalbox/outbox"
 )
 
@@ -34,11 +38,11 @@ type Settlement struct {
 
 // Empty reports whether there is nothing to record.
 func (s *Settlement) Empty() bool {
-	return s.Window == nil && s.onlyProgress()
+	return s.Window == nil && s.OnlyProgress()
 }
 
-// onlyProgress reports whether s has nothing to do with deliveries, which others may have locked.
-func (s *Settlement) onlyProgress() bool {
+// OnlyProgress reports whether s has nothing to do with deliveries, which others may have locked.
+func (s *Settlement) OnlyProgress() bool {
 	return len(s.Unfinished) == 0 && len(s.Holds) == 0 && len(s.Parked) == 0 && len(s.Failed) == 0 && len(s.Delivered) == 0
 }
 
@@ -122,7 +126,7 @@ func (m *Member) Settle(ctx context.Context, s Settlement) error {
 		m.queue(batch, &s, &next)
 	}
 	err := ErrBusy
-	if s.onlyProgress() && !m.clears(&s) {
+	if s.OnlyProgress() && !m.clears(&s) {
 		err = m.inTx(ctx, m.conns.Write, queue)
 	}
 	if errors.Is(err, ErrBusy) {
@@ -135,6 +139,47 @@ func (m *Member) Settle(ctx context.Context, s Settlement) error {
 	return nil
 }
 
+// A Progress is a settlement of a member that records progress alone.
+type Progress struct {
+	Member     *Member
+	Settlement Settlement
+}
+
+// SettleTogether records the progress of several members of one worker in one transaction and one round trip. It returns ErrBusy when that
+// failed and may work for each of them alone: when a lock was not to be had in time, or one of the members is gone. Then nothing is recorded. Its members
+// must be used by nothing else meanwhile.
+func SettleTogether(ctx context.Context, list []Progress) error {
+	list = slices.SortedFunc(slices.Values(list), func(a, b Progress) int { return cmp.Compare(a.Member.subscription, b.Member.subscription) })
+	next := make([]settledState, len(list))
+	m := list[0].Member
+	err := m.conns.Write(ctx, func(conn naming.Conn) error {
+		batch := &pgx.Batch{}
+		batch.Queue("begin isolation level read committed")
+		subscriptions := make([]int32, len(list))
+		for i, p := range list {
+			subscriptions[i] = p.Member.subscription
+		}
+		batch.Queue(fenceSQL, m.worker, subscriptions)
+		for i, p := range list {
+			next[i] = p.Member.settled
+			p.Member.queue(batch, &p.Settlement, &next[i])
+		}
+		batch.Queue("commit")
+		return send(ctx, conn, batch)
+	})
+	var refused *pgconn.PgError
+	switch {
+	case errors.As(err, &refused): // it was rolled back
+		return fmt.Errorf("settle together: %w: %w", ErrBusy, err)
+	case err != nil:
+		return fmt.Errorf("settle together: %w", err)
+	}
+	for i, p := range list {
+		p.Member.didSettle(&p.Settlement, next[i])
+	}
+	return nil
+}
+
 // SettleTx records s in a transaction and commits it: what was written in it before and s count both, or neither. The transaction is
 // the caller's, at level read committed, on the server that the member reads from: over its connection, or over one that a [ServerLock]
 // has shown to reach the same. Nothing may be asked of the member meanwhile.
@@ -143,12 +188,12 @@ func (m *Member) Settle(ctx context.Context, s Settlement) error {
 // ErrBusy where others have locked what s is about: then the transaction goes on as it was, without the fence, and it may be called again.
 func (m *Member) SettleTx(ctx context.Context, tx pgx.Tx, s Settlement) error {
 	next := m.settled
-	batch, waits := &pgx.Batch{}, !s.onlyProgress()
+	batch, waits := &pgx.Batch{}, !s.OnlyProgress()
 	if waits {
 		batch.Queue("savepoint signalbox_settle")
 		batch.Queue("set local lock_timeout = '2s'")
 	}
-	batch.Queue(fenceSQL, m.worker, m.subscription)
+	batch.Queue(fenceSQL, m.worker, []int32{m.subscription})
 	m.queue(batch, &s, &next)
 	ours := m.outbox.Tx(tx)
 	err := ours.SendBatch(ctx, batch).Close()

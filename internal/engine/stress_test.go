@@ -132,6 +132,12 @@ func readTogether(t *testing.T, control, conn *pgx.Conn, subscriptions int, over
 			t.Error(err)
 		}
 	}()
+	limit := func() int {
+		if rand.N(4) == 0 {
+			return 8 // it is cut
+		}
+		return 1000
+	}
 	settle := func(i int, w *engine.Window) error {
 		if w.Empty() {
 			return nil
@@ -171,7 +177,7 @@ func readTogether(t *testing.T, control, conn *pgx.Conn, subscriptions int, over
 					stands, at = append(stands, stand), append(at, i)
 					continue
 				}
-				w, err := m.Read(ctx, 1000)
+				w, err := m.Read(ctx, limit())
 				if err != nil {
 					return err
 				}
@@ -189,7 +195,7 @@ func readTogether(t *testing.T, control, conn *pgx.Conn, subscriptions int, over
 			}
 			for _, i := range at {
 				if d.More() {
-					w, err := members[i].Read(ctx, 1000)
+					w, err := members[i].Read(ctx, limit())
 					if err == nil {
 						found = found || !w.Empty()
 						err = settle(i, w)

@@ -125,7 +125,7 @@ var bugs = []bug{
 	},
 	{
 		name: "no fence", harm: "a worker that was taken for dead records what it did since",
-		edits: []edit{{"internal/engine/member.go", "`select outbox.fence($1, $2)`", "`select $1::bigint, $2::integer`"}},
+		edits: []edit{{"internal/engine/member.go", "`select outbox.fence($1, $2)`", "`select $1::bigint, $2::integer[]`"}},
 		pkg:   "./internal/engine", run: "TestEvictedSettlesNothing",
 	},
 	{
@@ -137,6 +137,27 @@ var bugs = []bug{
 		name: "stale fold", harm: "folds what was settled before the eviction began, and not what it waited for",
 		edits: []edit{{"internal/engine/worker.go", "pgx.TxOptions{IsoLevel: pgx.ReadCommitted}", "pgx.TxOptions{IsoLevel: pgx.RepeatableRead}"}},
 		pkg:   "./internal/engine", run: "TestEvictionWaitsForSettle",
+	},
+	{
+		name: "settled by others too early", harm: "has other subscriptions record a window before its handlers have returned: a kill loses it",
+		edits: []edit{{
+			"worker/turn.go", "	if suspect && len(window.Events) > 0 {\n",
+			"	r.offer()\n	if suspect && len(window.Events) > 0 {\n",
+		}},
+		pkg: "./worker", run: "TestSettledWhenHandled",
+	},
+	{
+		name: "settled beside a transaction", harm: "has other subscriptions record progress while a transactional handler is under way: effects count twice",
+		edits: []edit{{
+			"worker/handletx.go", "	r.begun, r.waitedFrom = time.Now(), time.Time{}\n	var again",
+			"	r.offer()\n	r.begun, r.waitedFrom = time.Now(), time.Time{}\n	var again",
+		}},
+		pkg: "./worker", run: "TestSettledWhenHandled",
+	},
+	{
+		name: "locks in another order", harm: "evicts a worker in another order than it settles for several subscriptions: they wait for each other until the server ends one",
+		edits: []edit{{"internal/engine/worker.go", "`select from outbox.workers w where w.id = $1 for update`", "`select from outbox.workers w where w.id = $1`"}},
+		pkg:   "./internal/engine", run: "TestLocksInOrder",
 	},
 	{
 		name: "settled too early", harm: "records a window before its handlers have returned: a kill loses it",

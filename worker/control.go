@@ -62,6 +62,9 @@ func (s *session) beat(rest, ctx context.Context, log *slog.Logger) error {
 			}
 			looked = time.Now()
 		}
+		if s.direct {
+			s.shared.waiting.tidy(waitIdle)
+		}
 		var err error
 		if look {
 			missing, err = s.evictDead(ctx, log, missing)
@@ -122,7 +125,13 @@ func (s *session) ring(ctx context.Context, ring engine.Ring) {
 		return
 	}
 	s.tellWokenUp(ctx)
+	if s.direct && ring.Lanes != 0 {
+		s.reader.ring()
+	}
 	for _, r := range s.runners {
+		if !ring.Deliveries && r.feed.relies() {
+			continue // the reader has been told, and wakes it if there is something for it
+		}
 		r.wake.add(func(w *wakeup) {
 			w.ring |= ring.Lanes
 			w.reload = w.reload || ring.Deliveries

@@ -48,9 +48,10 @@ var ErrNotServing = errors.New("worker is not serving")
 
 // New returns a worker for the database of pool. An invalid Config returns an error that wraps ErrInvalidConfig. New does not connect.
 //
-// The worker opens connections of its own and does not use those of the pool: one, another for each subscription, up to four for
-// transactional handlers, and three more while it is the sentinel, which it can do without. They should reach PostgreSQL directly, not
-// through a pooling proxy.
+// The worker opens connections of its own and does not use those of the pool: three, whatever the number of subscriptions; up to four
+// for transactional handlers; two more while deliveries are worked on; and two while it is the sentinel. It can do without the last
+// four. They should reach PostgreSQL directly, not through a pooling proxy: behind one, the worker opens one connection, and another for
+// each subscription.
 //
 // Its connections take from the pool's configuration where to connect and as whom: hosts, database, user, password, TLS, runtime
 // parameters, the lookup, dial and validation functions, BeforeConnect and AfterConnect. AfterConnect may set a role, and register types

@@ -84,7 +84,7 @@ func doctorFinds(t *testing.T, n naming.Name) {
 		"always ringing":     {`create or replace trigger doorbell after insert on outbox.events for each statement execute function outbox.ring()`, "trigger", "is not what the schema made it", nil},
 		"changed function":   {`create or replace function outbox.ring() returns trigger language plpgsql as 'begin return null; end'`, "trigger", "outbox.ring was changed", nil},
 		"strict conversion":  {`create or replace function outbox.as_jsonb(payload json) returns jsonb language sql immutable strict as 'select payload::jsonb'`, "trigger", "outbox.as_jsonb was changed", nil},
-		"missing function":   {`drop function outbox.fence(bigint, integer)`, "trigger", "outbox.fence is missing", nil},
+		"missing function":   {`drop function outbox.fence(bigint, integer[])`, "trigger", "outbox.fence is missing", nil},
 		"changed UID":        {`create or replace function outbox.uid(id bigint, published_at timestamptz) returns uuid language sql stable as 'select gen_random_uuid()'`, "trigger", "outbox.uid was changed", nil},
 		"another tag":        {`alter table outbox.cluster drop constraint cluster_tag_check; update outbox.cluster set tag = 99999`, "cluster", "create or replace function outbox.tag() returns integer language sql stable as 'select 99999'", nil},
 		"missing tag":        {`drop function outbox.tag() cascade`, "cluster", "The function outbox.tag is missing", nil},

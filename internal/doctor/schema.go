@@ -87,7 +87,7 @@ func checkSequence(ctx context.Context, p *patient) ([]Finding, error) {
 var functions = map[string]string{
 	"as_jsonb":            "c902833cfca07a6e5d468571993bab71",
 	"fault":               "4af0603bdb93441c0981afdda9e49ff8",
-	"fence":               "eb4a73746579fdcf5569236aa3ecb416",
+	"fence":               "f9bc9a02ed7fd3575f36e1ced87342b5",
 	"headers_bytes":       "cd29e201ff9067c7d0ecd5c46ec33ee0",
 	"keep_claim":          "ed7253997e6f5db8c2b1e0bb6e9ac4e6",
 	"keep_features":       "0fc5b118c8476eacd64d4203b12eb72b",

@@ -54,12 +54,12 @@ update outbox.lanes l set suspect = false where l.owner = $1 and l.subscription_
 // Claim takes free lanes until the member owns share of them, and returns those it got. It may get none. It fails where the
 // subscription's topics change at this very moment.
 func (m *Member) Claim(ctx context.Context, share int) ([]int16, error) {
-	missing := share - m.owned()
+	missing := share - m.owned
 	if missing <= 0 || m.topics == nil {
 		return nil, nil
 	}
 	var claimed []cursor
-	err := m.inTx(ctx, func(batch *pgx.Batch) {
+	err := m.inTx(ctx, m.conns.Wait, func(batch *pgx.Batch) {
 		batch.Queue(claimSQL, m.worker, m.subscription, missing, []string(m.topics)).Query(func(rows pgx.Rows) (err error) {
 			claimed, err = pgx.CollectRows(rows, scanCursor)
 			return err
@@ -76,6 +76,9 @@ func (m *Member) Claim(ctx context.Context, share int) ([]int16, error) {
 	}
 	// Their pending stays their own until a read has covered them: what is pending for others is settled here already.
 	m.cursors = append(append([]cursor(nil), m.cursors...), claimed...)
+	if len(claimed) > 0 {
+		m.owned, m.seen = m.owned+len(lanes), nil
+	}
 	return lanes, nil
 }
 
@@ -88,7 +91,7 @@ func (m *Member) Release(ctx context.Context, n int) ([]int16, error) {
 	}
 	lanes = lanes[len(lanes)-n:]
 	rest, released := split(m.cursors, lanes)
-	err := m.inTx(ctx, func(batch *pgx.Batch) {
+	err := m.inTx(ctx, m.conns.Wait, func(batch *pgx.Batch) {
 		for _, c := range released {
 			batch.Queue(releaseSQL, m.worker, m.subscription, c.lanes, c.after, c.pending.multirange(), c.late.multirange(), c.lateAfter)
 		}
@@ -97,7 +100,7 @@ func (m *Member) Release(ctx context.Context, n int) ([]int16, error) {
 	if err != nil {
 		return nil, fmt.Errorf("release lanes: %w", err)
 	}
-	m.cursors = rest
+	m.cursors, m.owned = rest, m.owned-len(lanes)
 	return lanes, nil
 }
 

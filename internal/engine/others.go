@@ -24,7 +24,7 @@ where d.subscription_id = any (l.subscription_id) and d.event_id = l.event_id`
 // TryForOthers makes what the last owners of lanes did not know due at once: this worker may. Call it for lanes that the member
 // has just claimed, before it loads their lines.
 func (m *Member) TryForOthers(ctx context.Context, lanes []int16) error {
-	err := m.inTx(ctx, func(batch *pgx.Batch) {
+	err := m.inTx(ctx, m.conns.Wait, func(batch *pgx.Batch) {
 		batch.Queue(readSetup)
 		batch.Queue(forOthersSQL, m.subscription, lanes)
 	})

@@ -62,6 +62,18 @@ func TestPlans(t *testing.T) {
 			Pages: 100*8 + 2*probeRows,
 		},
 		{
+			Name: "difference", Setup: readSetup, SQL: differenceSQL,
+			Args: func(pending []int64) []any {
+				stand := Stand{cursors: m.cursors, snapshot: snapshot{xip: pending}, filter: m.like}
+				if len(pending) > 0 {
+					stand.snapshot.xmax = pending[len(pending)-1] + 1
+				}
+				return differenceArgs([]Stand{stand})
+			},
+			Want:  []string{"events: Index Scan events_xid_id"},
+			Pages: 100*8 + 2*differenceRows,
+		},
+		{
 			Name: "unfinished", Setup: readSetup, SQL: unfinishedSQL,
 			Args: func([]int64) []any {
 				return []any{

@@ -1,12 +1,16 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/signalbox-go/signalbox/internal/naming"
 	"github.com/signalbox-go/signalbox/outbox"
@@ -34,7 +38,12 @@ type Settlement struct {
 
 // Empty reports whether there is nothing to record.
 func (s *Settlement) Empty() bool {
-	return s.Window == nil && len(s.Unfinished) == 0 && len(s.Holds) == 0 && len(s.Parked) == 0 && len(s.Failed) == 0 && len(s.Delivered) == 0
+	return s.Window == nil && s.OnlyProgress()
+}
+
+// OnlyProgress reports whether s has nothing to do with deliveries, which others may have locked.
+func (s *Settlement) OnlyProgress() bool {
+	return len(s.Unfinished) == 0 && len(s.Holds) == 0 && len(s.Parked) == 0 && len(s.Failed) == 0 && len(s.Delivered) == 0
 }
 
 // Unfinished is what became of an event that was not delivered: when to try it again, if at all, and why.
@@ -114,13 +123,66 @@ type settledState struct {
 const pruneEvery = 256
 
 // Settle records s behind the fence, in one transaction and one round trip. It returns ErrEvicted when the worker has
-// been taken for dead: nothing is recorded then.
+// been taken for dead: nothing is recorded then. It returns ErrBusy when it has waited for what others have locked for as long as its
+// connections let it: nothing is recorded, and it may be repeated.
 func (m *Member) Settle(ctx context.Context, s Settlement) error {
-	next := m.settled
-	if err := m.inTx(ctx, func(batch *pgx.Batch) { m.queue(batch, &s, &next) }); err != nil {
+	var next settledState
+	queue := func(batch *pgx.Batch) {
+		next = m.settled
+		m.queue(batch, &s, &next)
+	}
+	err := ErrBusy
+	if s.OnlyProgress() && !m.clears(&s) {
+		err = m.inTx(ctx, m.conns.Write, queue)
+	}
+	if errors.Is(err, ErrBusy) {
+		err = m.inTx(ctx, m.conns.Wait, queue)
+	}
+	if err != nil {
 		return fmt.Errorf("settle: %w", err)
 	}
 	m.didSettle(&s, next)
+	return nil
+}
+
+// A Progress is a settlement of a member that records progress alone.
+type Progress struct {
+	Member     *Member
+	Settlement Settlement
+}
+
+// SettleTogether records the progress of several members of one worker in one transaction and one round trip. It returns ErrBusy when that
+// failed and may work for each of them alone: when a lock was not to be had in time, or one of the members is gone. Then nothing is recorded. Its members
+// must be used by nothing else meanwhile.
+func SettleTogether(ctx context.Context, list []Progress) error {
+	list = slices.SortedFunc(slices.Values(list), func(a, b Progress) int { return cmp.Compare(a.Member.subscription, b.Member.subscription) })
+	next := make([]settledState, len(list))
+	m := list[0].Member
+	err := m.conns.Write(ctx, func(conn naming.Conn) error {
+		batch := &pgx.Batch{}
+		batch.Queue("begin isolation level read committed")
+		subscriptions := make([]int32, len(list))
+		for i, p := range list {
+			subscriptions[i] = p.Member.subscription
+		}
+		batch.Queue(fenceSQL, m.worker, subscriptions)
+		for i, p := range list {
+			next[i] = p.Member.settled
+			p.Member.queue(batch, &p.Settlement, &next[i])
+		}
+		batch.Queue("commit")
+		return send(ctx, conn, batch)
+	})
+	var refused *pgconn.PgError
+	switch {
+	case errors.As(err, &refused): // it was rolled back
+		return fmt.Errorf("settle together: %w: %w", ErrBusy, err)
+	case err != nil:
+		return fmt.Errorf("settle together: %w", err)
+	}
+	for i, p := range list {
+		p.Member.didSettle(&p.Settlement, next[i])
+	}
 	return nil
 }
 
@@ -128,13 +190,24 @@ func (m *Member) Settle(ctx context.Context, s Settlement) error {
 // the caller's, at level read committed, on the server that the member reads from: over its connection, or over one that a [ServerLock]
 // has shown to reach the same. Nothing may be asked of the member meanwhile.
 //
-// The fence is taken last, so that a slow handler does not hold up an eviction, and an evicted worker's writes roll back.
+// The fence is taken last, so that a slow handler does not hold up an eviction, and an evicted worker's writes roll back. It returns
+// ErrBusy where others have locked what s is about: then the transaction goes on as it was, without the fence, and it may be called again.
 func (m *Member) SettleTx(ctx context.Context, tx pgx.Tx, s Settlement) error {
 	next := m.settled
-	batch := &pgx.Batch{}
-	batch.Queue(fenceSQL, m.worker, m.subscription)
+	batch, waits := &pgx.Batch{}, !s.OnlyProgress()
+	if waits {
+		batch.Queue("savepoint signalbox_settle")
+		batch.Queue("set local lock_timeout = '2s'")
+	}
+	batch.Queue(fenceSQL, m.worker, []int32{m.subscription})
 	m.queue(batch, &s, &next)
-	err := naming.For(m.conn).Tx(tx).SendBatch(ctx, batch).Close()
+	ours := m.outbox.Tx(tx)
+	err := ours.SendBatch(ctx, batch).Close()
+	if waits && lockTimedOut(err) {
+		if _, failed := ours.Exec(ctx, "rollback to savepoint signalbox_settle"); failed == nil {
+			return fmt.Errorf("settle: %w", busy(err))
+		}
+	}
 	if err == nil {
 		err = tx.Commit(ctx)
 	}
@@ -195,7 +268,7 @@ func (m *Member) queue(batch *pgx.Batch, s *Settlement, next *settledState) {
 			insert.QueryRow(func(row pgx.Row) error { return row.Scan(&next.seq, &next.handledAt) })
 		}
 	}
-	if covered < m.owned() {
+	if covered < m.owned {
 		return // lanes were claimed since: their rows are older than these, and still count
 	}
 	if next.count++; next.count >= pruneEvery {

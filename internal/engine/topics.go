@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/signalbox-go/signalbox/internal/naming"
 	"github.com/signalbox-go/signalbox/internal/topic"
 	"github.com/signalbox-go/signalbox/outbox"
 )
@@ -32,7 +33,9 @@ select outbox.notify('` + LanesPayload + `') from changed`
 // Rejoin has the member read with the topics that its subscription has now, and returns them, if the worker knows all of them. Otherwise, it
 // claims nothing, and others do not count on it. It must not own a lane.
 func (m *Member) Rejoin(ctx context.Context, knows func(topics []string) bool) (topics []string, known bool, err error) {
-	err = m.conn.QueryRow(ctx, `select s.topics from outbox.subscriptions s where s.id = $1`, m.subscription).Scan(&topics)
+	err = m.conns.Wait(ctx, func(conn naming.Conn) error {
+		return conn.QueryRow(ctx, `select s.topics from outbox.subscriptions s where s.id = $1`, m.subscription).Scan(&topics)
+	})
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, false, fmt.Errorf("%w: its subscription is gone", ErrEvicted)
 	}
@@ -41,15 +44,15 @@ func (m *Member) Rejoin(ctx context.Context, knows func(topics []string) bool) (
 		if known = knows(topics); known {
 			reads = topics
 		}
-		err = m.inTx(ctx, func(batch *pgx.Batch) {
+		err = m.inTx(ctx, m.conns.Wait, func(batch *pgx.Batch) {
 			batch.Queue(readsSQL, m.worker, m.subscription, reads)
 		})
 	}
 	if err != nil {
 		return nil, false, fmt.Errorf("join with the topics of now: %w", err)
 	}
-	m.topics = reads
-	m.filter = m.topics.Like()
+	m.topics, m.seen = reads, nil
+	m.like, m.filter = m.topics.Like(), m.topics.Like()
 	return topics, known, nil
 }
 

@@ -261,18 +261,21 @@ func remove(ctx context.Context, tx pgx.Tx, worker int64, why string) (bool, err
 		Subscription int32
 		Trying       []int64
 	}
+	// In the order of the fence.
+	err := tx.QueryRow(ctx, `select from outbox.workers w where w.id = $1 for update`, worker).Scan()
+	if errors.Is(err, pgx.ErrNoRows) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
 	rows, _ := tx.Query(ctx, `delete from outbox.members m where m.worker_id = $1 returning m.subscription_id, m.trying`, worker)
 	members, err := pgx.CollectRows(rows, pgx.RowToStructByPos[member])
 	if err != nil {
 		return false, err
 	}
-	// After its members: a settle in flight may still refer to it.
 	var name string
-	err = tx.QueryRow(ctx, `delete from outbox.workers w where w.id = $1 returning w.name`, worker).Scan(&name)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return false, nil
-	}
-	if err != nil {
+	if err := tx.QueryRow(ctx, `delete from outbox.workers w where w.id = $1 returning w.name`, worker).Scan(&name); err != nil {
 		return false, err
 	}
 	for _, m := range members {

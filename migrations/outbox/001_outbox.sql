@@ -267,12 +267,21 @@ end
 $$;
 
 -- The fence: every transaction in which a worker settles, claims or releases calls it before it touches the outbox's rows,
--- so an eviction waits for those in flight, and those that come later fail.
-create function outbox.fence(worker bigint, subscription integer) returns void language plpgsql as $$
+-- so an eviction waits for those in flight, and those that come later fail. Locks are taken in one order: the worker, then its members
+-- by subscription. An eviction begins with the worker, too: in another order, it and a settle for several subscriptions would wait
+-- for each other.
+create function outbox.fence(worker bigint, subscriptions integer[]) returns void language plpgsql as $$
+declare
+    locked integer;
 begin
-    perform from outbox.members m where m.worker_id = worker and m.subscription_id = subscription for key share;
-    if not found then
-        raise exception 'worker % does not serve subscription % any more', worker, subscription using errcode = 'OB001';
+    perform from outbox.workers w where w.id = worker for key share;
+    perform from outbox.members m
+    where m.worker_id = worker and m.subscription_id = any (subscriptions)
+    order by m.subscription_id
+    for key share;
+    get diagnostics locked = row_count;
+    if locked < cardinality(subscriptions) then
+        raise exception 'worker % does not serve subscriptions % any more, or not all of them', worker, subscriptions using errcode = 'OB001';
     end if;
 end
 $$;

@@ -1,6 +1,7 @@
 // Command model checks the protocols of docs/design.md exhaustively. Its packages are the models, each a small specification to
 // read, and explore, which visits every state that they can reach:
 //
+//   - difference: subscriptions that read together from the end of the log. No event is lost, repeated or out of order.
 //   - doorbell: publishers, the sentinel and workers that sleep. No wake-up is lost.
 //   - lanes: workers that own lanes, settle, die and are evicted. No event is skipped, and none is recorded twice.
 //   - holds: keys with many events, which stay in the log. None of those is lost, repeated or out of order.

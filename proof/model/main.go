@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/signalbox-go/signalbox/proof/model/difference"
 	"github.com/signalbox-go/signalbox/proof/model/doorbell"
 	"github.com/signalbox-go/signalbox/proof/model/explore"
 	"github.com/signalbox-go/signalbox/proof/model/holds"
@@ -22,7 +23,7 @@ func main() {
 }
 
 func checks() []explore.Check {
-	return slices.Concat(doorbell.Checks(), holds.Checks(), lanes.Checks(), reading.Checks(), topics.Checks())
+	return slices.Concat(difference.Checks(), doorbell.Checks(), holds.Checks(), lanes.Checks(), reading.Checks(), topics.Checks())
 }
 
 // report runs all checks and writes what they found, as Markdown. It reports whether each found what it should.

@@ -45,6 +45,7 @@ func TestFallsBehindAlone(t *testing.T) {
 	publish(t, db.Pool, "k", 0, 1)
 	slow.waitFor(t, 1)
 	fast.waitFor(t, 1)
+	eventually(t, 20*time.Second, "all is settled, and both stand at the end of the log", func() bool { return settledAll(t, db.Pool) })
 	publish(t, db.Pool, "k", 1, 2)
 	<-blocked
 	for b := range bursts {

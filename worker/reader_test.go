@@ -3,6 +3,7 @@ package worker_test
 import (
 	"context"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -81,6 +82,8 @@ func TestSettledWhenHandled(t *testing.T) {
 				t.Fatal(err)
 			}
 			blocked, goOn := make(chan struct{}, events+1), make(chan struct{})
+			release := sync.OnceFunc(func() { close(goOn) })
+			defer release()
 			handle := func(n int) error {
 				if n > 0 {
 					blocked <- struct{}{}
@@ -129,7 +132,7 @@ func TestSettledWhenHandled(t *testing.T) {
 				}
 				return true
 			})
-			close(goOn)
+			release()
 			eventually(t, 20*time.Second, "all is settled", func() bool { return settledAll(t, db.Pool) })
 		})
 	}

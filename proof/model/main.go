@@ -13,6 +13,7 @@ import (
 	"github.com/signalbox-go/signalbox/proof/model/holds"
 	"github.com/signalbox-go/signalbox/proof/model/lanes"
 	"github.com/signalbox-go/signalbox/proof/model/reading"
+	"github.com/signalbox-go/signalbox/proof/model/settling"
 )
 
 func main() {
@@ -22,7 +23,7 @@ func main() {
 }
 
 func checks() []explore.Check {
-	return slices.Concat(difference.Checks(), doorbell.Checks(), holds.Checks(), lanes.Checks(), reading.Checks())
+	return slices.Concat(difference.Checks(), doorbell.Checks(), holds.Checks(), lanes.Checks(), reading.Checks(), settling.Checks())
 }
 
 // report runs all checks and writes what they found, as Markdown. It reports whether each found what it should.

@@ -3,6 +3,7 @@ package worker_test
 import (
 	"context"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -45,6 +46,7 @@ func TestFallsBehindAlone(t *testing.T) {
 	publish(t, db.Pool, "k", 0, 1)
 	slow.waitFor(t, 1)
 	fast.waitFor(t, 1)
+	eventually(t, 20*time.Second, "all is settled, and both stand at the end of the log", func() bool { return settledAll(t, db.Pool) })
 	publish(t, db.Pool, "k", 1, 2)
 	<-blocked
 	for b := range bursts {
@@ -80,6 +82,8 @@ func TestSettledWhenHandled(t *testing.T) {
 				t.Fatal(err)
 			}
 			blocked, goOn := make(chan struct{}, events+1), make(chan struct{})
+			release := sync.OnceFunc(func() { close(goOn) })
+			defer release()
 			handle := func(n int) error {
 				if n > 0 {
 					blocked <- struct{}{}
@@ -128,7 +132,7 @@ func TestSettledWhenHandled(t *testing.T) {
 				}
 				return true
 			})
-			close(goOn)
+			release()
 			eventually(t, 20*time.Second, "all is settled", func() bool { return settledAll(t, db.Pool) })
 		})
 	}

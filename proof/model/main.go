@@ -13,6 +13,7 @@ import (
 	"github.com/signalbox-go/signalbox/proof/model/holds"
 	"github.com/signalbox-go/signalbox/proof/model/lanes"
 	"github.com/signalbox-go/signalbox/proof/model/reading"
+	"github.com/signalbox-go/signalbox/proof/model/settling"
 	"github.com/signalbox-go/signalbox/proof/model/topics"
 )
 
@@ -23,7 +24,7 @@ func main() {
 }
 
 func checks() []explore.Check {
-	return slices.Concat(difference.Checks(), doorbell.Checks(), holds.Checks(), lanes.Checks(), reading.Checks(), topics.Checks())
+	return slices.Concat(difference.Checks(), doorbell.Checks(), holds.Checks(), lanes.Checks(), reading.Checks(), settling.Checks(), topics.Checks())
 }
 
 // report runs all checks and writes what they found, as Markdown. It reports whether each found what it should.

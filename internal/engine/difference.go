@@ -21,7 +21,7 @@ import (
 // Index events_xid_id is probed once for each transaction that ended in between, as by the bell's probe. That costs about 2.5 µs each,
 // also where they published nothing: beyond $4 of them, it returns nothing and says so. It looks at $5 events at most.
 //
-// What would be more than a window's bytes in all comes without payload, and events of other lanes or topics come not at all: they count
+// What is beyond a window's bytes comes without payload, and events of other lanes or topics come not at all: they count
 // against the limit. The transaction id is assigned as in readSQL.
 const differenceSQL = `
 with head as materialized (
@@ -50,7 +50,7 @@ with head as materialized (
     ) e
     limit $5::integer + 1
 ), wanted as materialized (
-    select f.*, sum(` + lengthSQL + `) over (rows unbounded preceding) <= $9::bigint as fits
+    select f.*, sum(` + lengthSQL + `) over (rows unbounded preceding) - ` + lengthSQL + ` < $9::bigint as fits
     from found f
     where f.lane = any ($6::smallint[]) and ($7::text[] is null or f.topic like any ($7::text[]))
 )
@@ -83,6 +83,7 @@ type Stand struct {
 	topics   topic.Patterns
 	filter   []string
 	floor    int64
+	most     int
 }
 
 // Stand returns where the member stands, and false if it has to read by lanes: after a claim, and behind a window that was cut or
@@ -91,7 +92,7 @@ func (m *Member) Stand() (Stand, bool) {
 	if m.seen == nil || len(m.cursors) != 1 {
 		return Stand{}, false
 	}
-	return Stand{m.cursors, *m.seen, m.topics, m.like, m.floor}, true
+	return Stand{m.cursors, *m.seen, m.topics, m.like, m.floor, m.most}, true
 }
 
 // Move has the member stand where a difference has brought it, and returns its window: what it has not seen before.
@@ -189,7 +190,7 @@ func ReadDifference(ctx context.Context, conn naming.Conn, stands []Stand) (*Dif
 
 // differenceArgs are the parameters of differenceSQL.
 func differenceArgs(stands []Stand) []any {
-	oldest, floor, least, lanes := stands[0].snapshot, stands[0].floor, stands[0].cursors[0].after[0], 0
+	oldest, floor, least, lanes, most := stands[0].snapshot, stands[0].floor, stands[0].cursors[0].after[0], 0, 0
 	var (
 		owned  [Lanes]bool
 		filter = []string{}
@@ -198,7 +199,7 @@ func differenceArgs(stands []Stand) []any {
 		if s.snapshot.older(oldest) {
 			oldest = s.snapshot
 		}
-		floor, least = max(floor, s.floor), min(least, slices.Min(s.cursors[0].after))
+		floor, least, most = max(floor, s.floor), min(least, slices.Min(s.cursors[0].after)), max(most, s.most)
 		for _, lane := range s.cursors[0].lanes {
 			owned[lane] = true
 			lanes++
@@ -222,7 +223,7 @@ func differenceArgs(stands []Stand) []any {
 		xip = []int64{}
 	}
 	return []any{
-		xip, oldest.xmax, floor, int64(max(lanes, Lanes) * differenceEnded), int32(differenceRows), all, slices.Compact(filter), least, int64(windowBytes),
+		xip, oldest.xmax, floor, int64(max(lanes, Lanes) * differenceEnded), int32(differenceRows), all, slices.Compact(filter), least, int64(most),
 	}
 }
 

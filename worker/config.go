@@ -32,6 +32,11 @@ type Config struct {
 	// WindowSize is the WindowSize of subscriptions that do not set it. Defaults to 5120.
 	WindowSize int
 
+	// ReadAheadBytes is how many bytes of events the worker keeps in memory that it has read and not handled, about, for all of its
+	// subscriptions. They have equal shares, and each at least one event, so that a slow one takes nothing from others. Deliveries that are
+	// worked on come on top, up to half as much. Defaults to 64 MiB.
+	ReadAheadBytes int
+
 	// PollInterval is how often the worker polls for events, whether or not it is notified. It is also the interval of its heartbeat.
 	// At least 10ms. Defaults to 1s.
 	PollInterval time.Duration
@@ -219,7 +224,7 @@ func (c Config) withDefaults() (Config, error) {
 		name     string
 		value    *int
 		fallback int
-	}{{"Concurrency", &c.Concurrency, 100}, {"WindowSize", &c.WindowSize, 5120}} {
+	}{{"Concurrency", &c.Concurrency, 100}, {"WindowSize", &c.WindowSize, 5120}, {"ReadAheadBytes", &c.ReadAheadBytes, 64 << 20}} {
 		if *field.value < 0 {
 			return c, fmt.Errorf("%w: %s is negative", ErrInvalidConfig, field.name)
 		}

@@ -24,6 +24,7 @@ type feed struct {
 	member *engine.Member
 	wake   *wakeups
 	reader *reader
+	bytes  int // that the window may have
 
 	mu     sync.Mutex
 	joined bool
@@ -110,11 +111,8 @@ func (f *feed) stand() (stand engine.Stand, times int, ok bool) {
 
 // full reports whether the runner has more to do than it should have read ahead.
 func (f *feed) full() bool {
-	return f.next != nil && (len(f.next.Events) >= f.limit || f.next.Bytes() >= feedBytes)
+	return f.next != nil && (len(f.next.Events) >= f.limit || f.next.Bytes() >= f.bytes)
 }
-
-// feedBytes is how much a subscription may have read ahead: about a window.
-const feedBytes = 16 << 20
 
 // give adds what the member has not seen to its window, unless the member has left in between. What is too much for a window is read in
 // parts, by lanes.
@@ -129,12 +127,12 @@ func (f *feed) give(d *engine.Difference, times int) {
 		return
 	}
 	w := f.member.Move(d)
-	n := len(w.Events)
+	n, bytes := len(w.Events), 0
 	if f.next != nil {
-		n += len(f.next.Events)
+		n, bytes = n+len(f.next.Events), w.Bytes()+f.next.Bytes()
 	}
 	switch {
-	case n > f.limit && len(w.Events) > 0:
+	case len(w.Events) > 0 && (n > f.limit || bytes > f.bytes):
 		f.member.PutBack(w)
 		f.expel()
 		return

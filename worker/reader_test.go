@@ -84,18 +84,23 @@ func TestSettledWhenHandled(t *testing.T) {
 			blocked, goOn := make(chan struct{}, events+1), make(chan struct{})
 			release := sync.OnceFunc(func() { close(goOn) })
 			defer release()
-			handle := func(n int) error {
+			handle := func(n int) {
 				if n > 0 {
 					blocked <- struct{}{}
 					<-goOn
 				}
-				return nil
 			}
 			s := worker.Subscription{Name: "slow", Topics: everything}
 			if form == "tx" {
-				err = worker.HandleTx(w, s, func(_ context.Context, _ pgx.Tx, e *worker.Event[payload]) error { return handle(e.Payload.N) })
+				err = worker.HandleTx(w, s, func(_ context.Context, _ pgx.Tx, e *worker.Event[payload]) error {
+					handle(e.Payload.N)
+					return nil
+				})
 			} else {
-				err = worker.HandleBatch(w, s, func(_ context.Context, events []*worker.Event[payload]) error { return handle(events[0].Payload.N) })
+				err = worker.HandleBatch(w, s, func(_ context.Context, events []*worker.Event[payload]) error {
+					handle(events[0].Payload.N)
+					return nil
+				})
 			}
 			if err != nil {
 				t.Fatal(err)

@@ -61,6 +61,7 @@ type runner struct {
 	begun      time.Time     // when this turn's transactional handlers were,
 	waitedFrom time.Time     // and the first of those whose events waited
 
+	share int     // bytes that may be read and not handled
 	feed  *feed   // what the reader has read; nil behind a proxy
 	again bool    // something was put back: read for itself
 	lanes []int16 // that the member owns
@@ -338,6 +339,9 @@ func (r *runner) read(ctx context.Context) (window *engine.Window, more bool, er
 	}
 	return window, false, err
 }
+
+// windowBytes is how many bytes a window may have: there are two, one of which is handled.
+func (r *runner) windowBytes() int { return r.share / 2 }
 
 // mayJoin reports whether the reader may read for the runner from the end of a window on: not where it has to be told how much.
 func (r *runner) mayJoin(w *engine.Window) bool {

@@ -238,8 +238,10 @@ func (s *session) serve(parent context.Context) error {
 		case r.sub.tx:
 			r.pool = pool
 		}
+		r.share = s.w.cfg.ReadAheadBytes / len(s.subs)
+		r.member.Limit(r.windowBytes())
 		if s.direct {
-			r.feed = &feed{member: r.member, wake: r.wake, reader: s.reader}
+			r.feed = &feed{member: r.member, wake: r.wake, reader: s.reader, bytes: r.windowBytes()}
 			s.reader.feeds = append(s.reader.feeds, r.feed)
 			r.settler, r.offered = settles, &offer{wake: r.wake}
 			settles.offers = append(settles.offers, r.offered)

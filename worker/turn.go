@@ -56,7 +56,7 @@ func (r *runner) turn(ctx context.Context, read bool, due []engine.Line) (more b
 		}
 	}
 	suspect := r.member.Suspect // while it reads ahead, the member is not ours to look at
-	if window.More() && !r.sub.tx && !suspect && !r.breaker.open() && !r.paused() && r.pacer.Limiter == nil {
+	if window.More() && window.Bytes() <= r.windowBytes() && !r.sub.tx && !suspect && !r.breaker.open() && !r.paused() && r.pacer.Limiter == nil {
 		r.readAhead(ctx)
 	} else if err := r.settleDue(ctx); err != nil {
 		return false, err

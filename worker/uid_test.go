@@ -13,41 +13,53 @@ import (
 	"github.com/signalbox-go/signalbox/worker"
 )
 
-// TestUID publishes an event and has its first attempt fail: handlers, those of a window and those of a delivery, get the UID that Publish
-// returned.
+// TestUID publishes an event before the worker joins, which reads it by lanes, and one when it stands at the end of the log, and has their
+// first attempts fail: handlers, those of a window and those of a delivery, get the UIDs that Publish returned.
 func TestUID(t *testing.T) {
 	t.Parallel()
 	for _, f := range forms {
 		t.Run(f.name, func(t *testing.T) {
 			t.Parallel()
 			db := pgtest.New(t)
-			stored, err := outbox.Publish(t.Context(), db.Pool, outbox.Event{Topic: "a", Key: "k", Payload: json.RawMessage(`{"n": 1}`)})
-			if err != nil {
-				t.Fatal(err)
+			stored := map[int64]string{}
+			publish := func() {
+				t.Helper()
+				events, err := outbox.Publish(t.Context(), db.Pool, outbox.Event{Topic: "a", Key: "k", Payload: json.RawMessage(`{"n": 1}`)})
+				if err != nil {
+					t.Fatal(err)
+				}
+				stored[events[0].ID] = events[0].UID
 			}
+			publish()
 			var (
 				mu   sync.Mutex
-				seen []string
+				seen []outbox.Event
 			)
 			startForm(t, db, f, worker.Subscription{Name: "s", Topics: everything, Retry: worker.Retry{Delay: func(int) time.Duration { return 0 }}},
 				func(_ context.Context, _ execer, e *worker.Event[payload]) error {
 					mu.Lock()
 					defer mu.Unlock()
-					if seen = append(seen, e.UID); e.Attempt < 3 {
+					if seen = append(seen, e.Event); e.Attempt < 3 {
 						return errors.New("again")
 					}
 					return nil
 				})
-			eventually(t, 30*time.Second, "it is handled", func() bool { return settledAll(t, db.Pool) })
+			for n := range 2 {
+				if n > 0 {
+					publish()
+				}
+				eventually(t, 30*time.Second, "it is handled", func() bool {
+					mu.Lock()
+					defer mu.Unlock()
+					return len(seen) >= 3*(n+1) && settledAll(t, db.Pool)
+				})
+			}
 			mu.Lock()
 			defer mu.Unlock()
-			for i, uid := range seen {
-				if uid != stored[0].UID {
-					t.Errorf("call %d: the UID is %q, want %q", i+1, uid, stored[0].UID)
+			for i, e := range seen {
+				if e.UID == "" || e.UID != stored[e.ID] {
+					t.Errorf("call %d: the UID of event %d is %q, want %q", i+1, e.ID, e.UID, stored[e.ID])
 				}
-			}
-			if len(seen) < 3 || stored[0].UID == "" {
-				t.Errorf("UIDs were %q of the event %+v", seen, stored[0])
 			}
 		})
 	}

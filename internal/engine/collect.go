@@ -58,7 +58,7 @@ func (m *Member) collect(rows pgx.Rows, lanes []int16, after []int64, take []int
 			}
 			continue
 		}
-		full = full || bytes > windowBytes
+		full = full || bytes > m.most
 		looked++
 		if raw[3] != nil && string(raw[3]) != topic {
 			topic = string(raw[3])
@@ -119,6 +119,9 @@ func (m *Member) collect(rows pgx.Rows, lanes []int16, after []int64, take []int
 		switch {
 		case take[i] == 0: // held: it stays where it is, however far the others get
 			got.stopped[lane] = after[i]
+			if m.left[lane] {
+				got.cut = append(got.cut, lane)
+			}
 		case missed[lane], taken[lane] >= take[i]:
 			got.stopped[lane] = max(after[i], last[lane])
 			got.cut = append(got.cut, lane)
@@ -150,22 +153,22 @@ func (r *reading) readMeta(raw [][]byte, head int64) (err error) {
 }
 
 // byteLimit is how many events of the recent size fit in a window.
-func (m *Member) byteLimit() int { return windowBytes / max(1, m.eventBytes) }
+func (m *Member) byteLimit() int { return m.most / max(1, m.eventBytes) }
 
 // PostgreSQL counts microseconds from the year 2000.
 const microsecondsTo2000 = 946684800 * 1e6
 
-// An arena holds the bytes of a window's events in a few large pieces: an allocation for each would cost more than
-// reading it. Pieces are never reused, so an event may outlive its window.
+// An arena holds the bytes of a window's events in a few pieces: an allocation for each would cost more than
+// reading it. Pieces are never reused, so an event may outlive its window. They begin small, for windows that are.
 type arena struct{ free []byte }
 
 func (a *arena) bytes(b []byte) []byte {
-	const piece = 256 << 10
+	const least, most = 4 << 10, 256 << 10
 	if len(b) > cap(a.free)-len(a.free) {
-		if len(b) > piece/4 {
+		if len(b) > most/4 {
 			return slices.Clone(b)
 		}
-		a.free = make([]byte, 0, piece)
+		a.free = make([]byte, 0, max(least, len(b), min(most, 2*cap(a.free))))
 	}
 	start := len(a.free)
 	a.free = append(a.free, b...)

@@ -270,7 +270,7 @@ func (m *Member) ClaimDue(ctx context.Context, lines []Line, limit int, suspects
 	}
 	err = m.inTx(ctx, m.conns.Wait, func(batch *pgx.Batch) {
 		batch.Queue(claimSetup)
-		batch.Queue(claimDueSQL, m.worker, m.subscription, lanes, keys, limit, suspects.Together, suspects.Limit, suspects.Alone, windowBytes, suspectBytes, trying, alone).Query(func(rows pgx.Rows) (err error) {
+		batch.Queue(claimDueSQL, m.worker, m.subscription, lanes, keys, limit, suspects.Together, suspects.Limit, suspects.Alone, m.most, suspectBytes, trying, alone).Query(func(rows pgx.Rows) (err error) {
 			due, err = pgx.CollectRows(rows, m.scanDelivery)
 			return err
 		})

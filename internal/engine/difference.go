@@ -12,6 +12,7 @@ import (
 
 	"github.com/signalbox-go/signalbox/internal/naming"
 	"github.com/signalbox-go/signalbox/internal/topic"
+	"github.com/signalbox-go/signalbox/internal/uid"
 	"github.com/signalbox-go/signalbox/outbox"
 )
 
@@ -21,7 +22,7 @@ import (
 // Index events_xid_id is probed once for each transaction that ended in between, as by the bell's probe. That costs about 2.5 µs each,
 // also where they published nothing: beyond $4 of them, it returns nothing and says so. It looks at $5 events at most.
 //
-// What would be more than a window's bytes in all comes without payload, and events of other lanes or topics come not at all: they count
+// What is beyond a window's bytes comes without payload, and events of other lanes or topics come not at all: they count
 // against the limit. The transaction id is assigned as in readSQL.
 const differenceSQL = `
 with head as materialized (
@@ -50,7 +51,7 @@ with head as materialized (
     ) e
     limit $5::integer + 1
 ), wanted as materialized (
-    select f.*, sum(` + lengthSQL + `) over (rows unbounded preceding) <= $9::bigint as fits
+    select f.*, sum(` + lengthSQL + `) over (rows unbounded preceding) - ` + lengthSQL + ` < $9::bigint as fits
     from found f
     where f.lane = any ($6::smallint[]) and ($7::text[] is null or f.topic like any ($7::text[]))
 )
@@ -83,6 +84,8 @@ type Stand struct {
 	topics   topic.Patterns
 	filter   []string
 	floor    int64
+	tag      uint16
+	most     int
 }
 
 // Stand returns where the member stands, and false if it has to read by lanes: after a claim, and behind a window that was cut or
@@ -91,7 +94,7 @@ func (m *Member) Stand() (Stand, bool) {
 	if m.seen == nil || len(m.cursors) != 1 {
 		return Stand{}, false
 	}
-	return Stand{m.cursors, *m.seen, m.topics, m.like, m.floor}, true
+	return Stand{m.cursors, *m.seen, m.topics, m.like, m.floor, m.tag, m.most}, true
 }
 
 // Move has the member stand where a difference has brought it, and returns its window: what it has not seen before.
@@ -171,7 +174,7 @@ func ReadDifference(ctx context.Context, conn naming.Conn, stands []Stand) (*Dif
 	if err != nil {
 		return nil, fmt.Errorf("read the difference: %w", err)
 	}
-	d, err := collectDifference(rows)
+	d, err := collectDifference(rows, stands[0].tag)
 	if err == nil {
 		err = results.Close()
 	}
@@ -189,7 +192,7 @@ func ReadDifference(ctx context.Context, conn naming.Conn, stands []Stand) (*Dif
 
 // differenceArgs are the parameters of differenceSQL.
 func differenceArgs(stands []Stand) []any {
-	oldest, floor, least, lanes := stands[0].snapshot, stands[0].floor, stands[0].cursors[0].after[0], 0
+	oldest, floor, least, lanes, most := stands[0].snapshot, stands[0].floor, stands[0].cursors[0].after[0], 0, 0
 	var (
 		owned  [Lanes]bool
 		filter = []string{}
@@ -198,7 +201,7 @@ func differenceArgs(stands []Stand) []any {
 		if s.snapshot.older(oldest) {
 			oldest = s.snapshot
 		}
-		floor, least = max(floor, s.floor), min(least, slices.Min(s.cursors[0].after))
+		floor, least, most = max(floor, s.floor), min(least, slices.Min(s.cursors[0].after)), max(most, s.most)
 		for _, lane := range s.cursors[0].lanes {
 			owned[lane] = true
 			lanes++
@@ -222,14 +225,17 @@ func differenceArgs(stands []Stand) []any {
 		xip = []int64{}
 	}
 	return []any{
-		xip, oldest.xmax, floor, int64(max(lanes, Lanes) * differenceEnded), int32(differenceRows), all, slices.Compact(filter), least, int64(windowBytes),
+		xip, oldest.xmax, floor, int64(max(lanes, Lanes) * differenceEnded), int32(differenceRows), all, slices.Compact(filter), least, int64(most),
 	}
 }
 
-func collectDifference(rows pgx.Rows) (*Difference, error) {
+func collectDifference(rows pgx.Rows, tag uint16) (*Difference, error) {
 	defer rows.Close()
 	d := &Difference{reading: reading{stopped: map[int16]int64{}}}
-	var arena arena
+	var (
+		arena arena
+		text  [uid.Len]byte
+	)
 	for rows.Next() {
 		raw := rows.RawValues()
 		id := int64(binary.BigEndian.Uint64(raw[1]))
@@ -245,7 +251,7 @@ func collectDifference(rows pgx.Rows) (*Difference, error) {
 		}
 		published := int64(binary.BigEndian.Uint64(raw[7])) + microsecondsTo2000
 		e := Event{Lane: int16(binary.BigEndian.Uint16(raw[2])), Event: outbox.Event{
-			ID: id, Topic: arena.text(raw[3]), Key: arena.text(raw[4]), Payload: arena.bytes(raw[5]), PublishedAt: time.UnixMicro(published).UTC(),
+			ID: id, UID: arena.text(uid.Append(text[:0], tag, id, published)), Topic: arena.text(raw[3]), Key: arena.text(raw[4]), Payload: arena.bytes(raw[5]), PublishedAt: time.UnixMicro(published).UTC(),
 		}}
 		e.Headers = ParseHeaders(raw[6])
 		d.events, d.xids = append(d.events, e), append(d.xids, int64(binary.BigEndian.Uint64(raw[0])))

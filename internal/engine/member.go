@@ -42,6 +42,8 @@ type Member struct {
 	hot        map[int16]bool // lanes that the last read did not see the end of
 	first      int16          // the lane that the next read begins with: a window's bytes ended before it
 	eventBytes int            // size of an event, lately
+	most       int            // bytes of a window
+	left       [Lanes]bool    // lanes that this read leaves to the next one: their events are too large for one window
 	long       bool           // whether the last read came to an event that is too long to be sent with others
 	lastCount  int            // events of the last window
 	like       []string       // LIKE patterns for the database; nil if all topics match
@@ -59,9 +61,13 @@ func NewMember(conn naming.Conn, worker int64, s Subscription) *Member {
 func NewMemberOver(conns Connections, outbox naming.Name, worker int64, s Subscription) *Member {
 	return &Member{
 		Full: map[int16]bool{}, conns: conns, outbox: outbox, worker: worker, subscription: s.ID, topics: s.Topics, floor: s.floor, tag: s.tag,
-		hot: map[int16]bool{}, like: topic.Patterns(s.Topics).Like(), filter: topic.Patterns(s.Topics).Like(),
+		most: windowBytes, hot: map[int16]bool{}, like: topic.Patterns(s.Topics).Like(), filter: topic.Patterns(s.Topics).Like(),
 	}
 }
+
+// Limit bounds how many bytes a window may have, and a claim of deliveries: about, since it always has one event. Beyond the default, 16 MB,
+// it bounds nothing.
+func (m *Member) Limit(bytes int) { m.most = max(1, min(bytes, windowBytes)) }
 
 // Lanes returns the lanes that the member owns.
 func (m *Member) Lanes() []int16 {

@@ -34,7 +34,7 @@ func (w *Window) Empty() bool { return len(w.Events) == 0 && !w.moved }
 // More reports whether the window was cut, so that another read would find more.
 func (w *Window) More() bool { return w.full }
 
-// windowBytes bounds the memory of one window: beyond, rows that arrive are left for the next read.
+// windowBytes bounds the memory of one window, unless Limit does: beyond, rows that arrive are left for the next read.
 const windowBytes = 16 << 20
 
 // shareFactor is how many times its share of windowBytes an event may be long to be sent with the others.
@@ -129,7 +129,7 @@ const fitsSQL = `
 
 // readArgs are the parameters of readSQL for some of the member's cursors.
 func (m *Member) readArgs(cursors []cursor, limit int) []any {
-	longest := shareFactor * windowBytes / limit
+	longest := shareFactor * m.most / limit
 	if m.long {
 		limit, longest = 1, math.MaxInt32
 	}
@@ -182,6 +182,19 @@ func (m *Member) readArgs(cursors []cursor, limit int) []any {
 	// A window that is full of bytes leaves lanes out. They come first in the next one, or some might be left out for ever.
 	if at := slices.Index(lanes, m.first); at > 0 {
 		lanes, after, take, parts = turned(lanes, at), turned(after, at), turned(take, at), turned(parts, at)
+	}
+	// One event of each lane may be more than a window: then it is some of them at a time.
+	m.left = [Lanes]bool{}
+	fits := max(1, m.byteLimit())
+	if m.long {
+		fits = max(1, m.most/outbox.MaxPayloadBytes)
+	}
+	if fits < len(lanes) && !catchingUp {
+		m.first = lanes[fits]
+		for i := fits; i < len(lanes); i++ {
+			m.left[lanes[i]] = !m.Full[lanes[i]]
+			take[i] = 0
+		}
 	}
 	return []any{
 		lanes, after, take, parts, spanParts, from, to, late,

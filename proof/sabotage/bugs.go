@@ -133,6 +133,11 @@ var bugs = []bug{
 		pkg:   "./worker", run: "TestFallsBehindAlone",
 	},
 	{
+		name: "memory without limit", harm: "has each subscription read ahead as much as if it were the only one: many of them take all memory",
+		edits: []edit{{"worker/session.go", "		r.member.Limit(r.windowBytes())\n", ""}},
+		pkg:   "./worker", run: "TestMemory",
+	},
+	{
 		name: "merged pending", harm: "lists the pending transactions of claimed lanes for all lanes: repeats events that are settled",
 		edits: []edit{{
 			"internal/engine/lane.go", "	return lanes, nil\n}\n\n// Release",

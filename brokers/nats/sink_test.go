@@ -12,18 +12,18 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"go.uber.org/goleak"
 
 	"github.com/signalbox-go/signalbox/brokers/certs"
 	"github.com/signalbox-go/signalbox/brokers/drive"
 	broker "github.com/signalbox-go/signalbox/brokers/nats"
 	"github.com/signalbox-go/signalbox/relay"
 	sinks "github.com/signalbox-go/signalbox/relay/nats"
-	"github.com/signalbox-go/signalbox/relay/sinktest"
 )
 
 func TestMain(m *testing.M) {
 	broker.Main()
-	sinktest.Main(m)
+	goleak.VerifyTestMain(m)
 }
 
 func newSink(t *testing.T, c sinks.Config) *sinks.Sink {

@@ -1,4 +1,4 @@
-package nats_test
+package conformance_test
 
 import (
 	"context"
@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	broker "github.com/signalbox-go/signalbox/brokers/nats"
@@ -16,12 +17,22 @@ import (
 	"github.com/signalbox-go/signalbox/relay/sinktest"
 )
 
-// TestConformance runs the tests of all sinks.
-func TestConformance(t *testing.T) { //nolint:paralleltest // they stop one server
+func TestNATS(t *testing.T) { //nolint:paralleltest // they stop one server
 	const largest = 64 << 10
 	server := broker.StartProcess(t, fmt.Sprintf("max_payload: %d", largest))
-	js := client(t, server.URL())
-	orders := stream(t, js, jetstream.StreamConfig{})
+	conn, err := nats.Connect(server.URL(), nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(conn.Close)
+	js, err := jetstream.New(conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	orders, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "ORDERS", Subjects: []string{"orders.>"}})
+	if err != nil {
+		t.Fatal(err)
+	}
 	destinations, read := 0, uint64(0)
 	stored := map[string][]sinktest.Received{} // by subject, as far as it was read
 	sinktest.Run(t, sinktest.Target{

@@ -40,7 +40,7 @@ func TestKafka(t *testing.T) { //nolint:paralleltest // they stop one broker
 			}
 			for {
 				details, err := admin.ListTopics(t.Context(), name)
-				if err == nil && details.Has(name) && details[name].Partitions.NumReplicas() == 3 {
+				if err == nil && details.Has(name) && len(details[name].Partitions) == 3 && details[name].Partitions.NumReplicas() > 0 {
 					return name
 				}
 				time.Sleep(50 * time.Millisecond) // the broker learns of it from the controller

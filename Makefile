@@ -9,7 +9,8 @@ MODULES := . bench brokers
 BENCH ?= .
 COUNT ?= 1
 
-MINUTES ?= 1
+MINUTES  ?= 1
+VERSIONS ?= 16 17 18
 SEED    ?=
 
 .PHONY: help
@@ -27,6 +28,10 @@ test: ## Run all tests, and name those that this machine lacks something for. Th
 .PHONY: test-brokers
 test-brokers: ## Test the relay with real brokers, and insist that they are there. "make test" uses those that are.
 	@CI=1 GO='$(GO)' sh .ci/test brokers
+
+.PHONY: test-versions
+test-versions: ## Run what runs SQL, and a minute of chaos, on other versions of PostgreSQL. VERSIONS='16 17' chooses.
+	@GO='$(GO)' sh .ci/versions $(VERSIONS)
 
 .PHONY: lint
 lint: ## Check style and common mistakes, formatting included.
@@ -63,6 +68,10 @@ chaos: ## Kill, stop and cut off everything for MINUTES=n, and prove that nothin
 .PHONY: soak
 soak: ## The same for an hour, and with workers whose clocks are wrong.
 	$(GO) run ./proof/chaos --for 1h --skew 37m $(if $(SEED),--seed $(SEED))
+
+.PHONY: test-moves
+test-moves: ## Move an outbox between real servers, in every way of docs/moving.md, with its commands.
+	$(GO) test -count 1 -v ./proof/moves
 
 .PHONY: sabotage
 sabotage: ## Break a copy of the product on purpose, in one way after the other, and see that a test notices.

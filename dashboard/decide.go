@@ -143,6 +143,8 @@ func notice(q url.Values) string {
 		return "Paused. Its workers finish what they are handling, and let go of it within about a second."
 	case done == "resume":
 		return "Resumed. Its workers go on where they were."
+	case done == "topics":
+		return "Its topics change as soon as its workers have released its lanes, within about a second."
 	case done == "probe":
 		return "Its workers try at once whether attempts succeed again."
 	case !counted:

@@ -130,6 +130,8 @@ func (h *Handler) routes() http.Handler {
 	inside.Handle("GET /replay", h.page(h.confirmReplay))
 	inside.Handle("POST /decide", h.action(h.decide))
 	inside.Handle("POST /replay", h.action(h.replay))
+	inside.Handle("GET /topics", h.page(h.confirmTopics))
+	inside.Handle("POST /topics", h.action(h.setTopics))
 	inside.Handle("POST /pause", h.action(h.pause))
 	inside.Handle("POST /resume", h.action(h.resume))
 	inside.Handle("POST /probe", h.action(h.probe))

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/signalbox-go/signalbox/internal/pgtest"
+	"github.com/signalbox-go/signalbox/outbox"
 	"github.com/signalbox-go/signalbox/outbox/admin"
 )
 
@@ -280,12 +281,23 @@ func TestAdminister(t *testing.T) {
 	s.get(t, "replay?name=mails&from=1&until=3&topic=orders.*").check(t, "filtered preview", 200, "Replay 3 events", "become deliveries")
 	s.post(t, "replay", "name", "mails", "from", "1", "until", "3", "topic", "orders.*").check(t, "filtered replay", 303)
 	eventually(t, "three came again", func() bool { return c.handled.Load() == 18 })
-	for _, action := range []string{"pause", "resume", "replay"} {
+	s.get(t, "workers").check(t, "workers", 200, "mails-1", "sentinel", "64</b>")
+	s.publish(t, "accounts.closed", "", `1`)
+	eventually(t, "it is passed", func() bool {
+		n, err := admin.CountBackfill(t.Context(), s.Pool, "mails", []string{"orders.*", "accounts.*"}, outbox.FromBeginning)
+		return err == nil && n.Events == 1
+	})
+	s.get(t, "topics?name=mails&topics=orders.*+accounts.*&from=1").check(t, "preview of topics", 200, "Change the topics of mails?", "Added", "accounts.*", "1 event, from 1", "!Taken away")
+	s.get(t, "topics?name=mails&topics=orders.*").check(t, "the same topics", 200, "mails has these topics")
+	s.get(t, "topics?name=mails&topics=").check(t, "no topics", 400, "name all topics")
+	s.get(t, "topics?name=mails&topics=a..b").check(t, "a bad topic", 400)
+	s.post(t, "topics", "name", "mails", "topics", "orders.* accounts.*", "from", "1").check(t, "topics", 303)
+	s.get(t, "subscription?name=mails&done=topics").check(t, "topics changed", 200, "accounts.*", "Its topics change")
+	for _, action := range []string{"pause", "resume", "replay", "topics"} {
 		if !strings.Contains(s.log.String(), `"action":"`+action+`"`) {
 			t.Errorf("the log lacks %s:\n%s", action, s.log)
 		}
 	}
-	s.get(t, "workers").check(t, "workers", 200, "mails-1", "sentinel", "64</b>")
 }
 
 // What is replayed in several goes is what there was when it was asked for, and times mean what they meant in the preview.
@@ -373,7 +385,7 @@ func TestReadOnly(t *testing.T) {
 	s.get(t, "subscription?name=mails").check(t, "subscription", 200, "!>Pause<", "!Preview")
 	s.get(t, "event?id=1").check(t, "event", 200, "!do=retry")
 	s.get(t, "confirm?do=retry-all&subscription=mails").check(t, "confirm", 200, "read-only", "!action=\"decide\"")
-	for _, page := range []string{"decide", "pause", "resume", "replay"} {
+	for _, page := range []string{"decide", "pause", "resume", "replay", "topics"} {
 		s.post(t, page, "do", "discard-all", "subscription", "mails", "name", "mails").check(t, page, 403, "read-only")
 	}
 	if got := s.states(t, "mails")["dead"]; got != 3 {

@@ -53,7 +53,7 @@ func parseTemplates() map[string]*template.Template {
 	layout := template.Must(template.New("layout.html").Funcs(functions).ParseFS(files, "templates/layout.html", "templates/parts.html"))
 	pages := map[string]*template.Template{}
 	for _, name := range []string{
-		"overview", "subscription", "events", "event", "deadletters", "workers", "keys", "confirm", "replay", "login", "error",
+		"overview", "subscription", "events", "event", "deadletters", "workers", "keys", "confirm", "replay", "topics", "login", "error",
 	} {
 		pages[name] = template.Must(template.Must(layout.Clone()).ParseFS(files, "templates/"+name+".html"))
 	}
@@ -178,7 +178,7 @@ func explain(o outbox.Outbox, err error) *fault {
 		return &fault{http.StatusNotFound, "There is no such subscription", "It may have been deleted. The overview lists those that there are."}
 	case errors.Is(err, admin.ErrUnknownEvent):
 		return &fault{http.StatusNotFound, "There is no such event", "Its transaction may have rolled back or not have committed yet, or it is older than the log goes back."}
-	case errors.Is(err, admin.ErrInvalidFilter), errors.Is(err, outbox.ErrInvalidPosition):
+	case errors.Is(err, admin.ErrInvalidFilter), errors.Is(err, outbox.ErrInvalidSubscription), errors.Is(err, outbox.ErrInvalidPosition):
 		return badRequest(err.Error())
 	case errors.As(err, &refused) && slices.Contains([]string{pgerrcode.InvalidSchemaName, pgerrcode.UndefinedTable, pgerrcode.UndefinedColumn}, refused.Code):
 		return &fault{http.StatusServiceUnavailable, "The schema does not fit", naming.Of(o).Advice(`The tables are not as this dashboard knows them: run "outbox migrate".`)}

@@ -110,6 +110,14 @@ type Querier interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
 
+// Oldest is the oldest version that this binary works with.
+func (s Set) Oldest() int32 { return s.oldest }
+
+// Range returns the version that the database has, and the oldest one whose binaries it serves; 0 where the set was never applied.
+func (s Set) Range(ctx context.Context, db Querier) (have, serves int32, err error) {
+	return s.read(ctx, db)
+}
+
 // Version returns the version that the database has, 0 where the set was never applied.
 func (s Set) Version(ctx context.Context, db Querier) (int32, error) {
 	have, _, err := s.read(ctx, db)

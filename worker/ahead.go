@@ -44,8 +44,12 @@ func (r *runner) awaitAhead() error {
 	return r.ahead.err
 }
 
-// putBack gives up a window that was read ahead: its lanes change hands.
+// putBack gives up what was read and is not handled yet: lanes change hands, or it was sized for better times. The runner reads for itself
+// from there on.
 func (r *runner) putBack() {
+	if r.feed.leave() {
+		r.again = true
+	}
 	if r.ahead != nil {
 		r.member.PutBack(r.ahead.window)
 		r.ahead = nil

@@ -36,7 +36,7 @@ const asyncConcurrency = 1000
 // Subscription.Concurrency is how many events are in flight, and how many more of deliveries and slow events; it defaults to 1000, whatever Config.Concurrency
 // is. Events in flight cost no goroutine. ParkAfter is at most Timeout. Middleware is an error: it would see beginnings only.
 func HandleAsync[T any](w *Worker, s Subscription, order KeyOrder, handler func(ctx context.Context, e *Event[T], done func(error))) error {
-	r := registration{Subscription: s, pipelined: order == Pipelined}
+	r, p := registration{Subscription: s, pipelined: order == Pipelined}, payloadsOf(&s)
 	switch {
 	case order != Strict && order != Pipelined:
 		return fmt.Errorf("%w: subscription %q: order is %d, must be Strict or Pipelined", ErrInvalidConfig, s.Name, order)
@@ -49,7 +49,7 @@ func HandleAsync[T any](w *Worker, s Subscription, order KeyOrder, handler func(
 	if handler != nil {
 		r.begin = func(ctx context.Context, raw *outbox.Event, attempt int, done func(error)) error {
 			var e Event[T]
-			if err := e.decode(raw, attempt); err != nil {
+			if err := e.decode(p, raw, attempt); err != nil {
 				return err
 			}
 			handler(ctx, &e, done)

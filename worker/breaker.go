@@ -212,7 +212,7 @@ func (r *runner) judge(ctx context.Context) error {
 		return nil
 	}
 	r.recorded = open
-	return r.member.RecordBreaker(ctx, open)
+	return r.patiently(ctx, func(ctx context.Context) error { return r.member.RecordBreaker(ctx, open) })
 }
 
 // heedProbe probes at once while the breaker is open, if an operator has asked for that since the last time.

@@ -61,9 +61,10 @@ type Subscription struct {
 	// event that matches its topics. Required.
 	Name string
 
-	// Topics are the topics that the subscription receives: exact names, or patterns with * for one token and > for the rest. Required
-	// if the subscription does not exist. The topics of a subscription cannot change: Run returns an *outbox.TopicsError if it exists
-	// with others. Defaults to the topics that it has.
+	// Topics are the topics that the handler knows: exact names, or patterns with * for one token and > for the rest. A new subscription
+	// gets them. One that exists keeps its own, which admin.SetTopics changes: if it has others than these as well, the worker leaves it to
+	// workers that know them all; if it lacks some of these, the worker receives no events of them, and says so. Required if the subscription does not
+	// exist. Defaults to all topics that it has, whatever they are.
 	Topics []string
 
 	// Start is where the subscription starts if Run creates it. Ignored if it exists. Defaults to the beginning of the log.
@@ -86,6 +87,18 @@ type Subscription struct {
 	// Retry says how often and when an event is tried again. Defaults to 100 attempts with exponential backoff from 1s to 1h,
 	// which takes about three days.
 	Retry Retry
+
+	// SchemaVersion is the version of payloads that the handler decodes. The version of an event is in its header "schema-version"
+	// (outbox.SchemaVersionHeader); without the header, it is 1. Payloads of other versions are brought to this one by Upcasts; those that
+	// cannot be, such as newer ones, do not decode. Handlers of json.RawMessage receive any version, unless SchemaVersion or Upcasts is set.
+	// Defaults to the version after the last of Upcasts, or 1.
+	SchemaVersion int
+
+	// Upcasts are the steps from one version of payloads to the next, by the version that they begin with. Defaults to none.
+	Upcasts map[int]Upcast
+
+	// OnDecodeError says what becomes of events whose payloads do not decode. Defaults to RetryDecodeErrors.
+	OnDecodeError DecodeErrorPolicy
 
 	// BreakerAfter is how many of this worker's last attempts the circuit breaker looks at. If at least nine in ten of them have failed, at
 	// events of at least five keys, what the handlers call is taken to be down: the worker reads and tries little until attempts
@@ -160,6 +173,12 @@ func (s Subscription) withDefaults(c Config) (Subscription, error) {
 		return refuse("RateBurst is negative")
 	case s.BreakerAfter > 0 && s.BreakerAfter < breakerLeast:
 		return refuse(fmt.Sprintf("BreakerAfter is less than %d", breakerLeast))
+	case s.OnDecodeError != RetryDecodeErrors && s.OnDecodeError != DeadLetterDecodeErrors:
+		return refuse("OnDecodeError is neither RetryDecodeErrors nor DeadLetterDecodeErrors")
+	case s.SchemaVersion < 0:
+		return refuse("SchemaVersion is negative")
+	case payloadsOf(&s).gap() != "":
+		return refuse(payloadsOf(&s).gap())
 	case slices.ContainsFunc(s.Middleware, func(m Middleware) bool { return m == nil }):
 		return refuse("Middleware has a nil")
 	}

@@ -122,7 +122,7 @@ func (l *lines) count(what string) int { return strings.Count(l.String(), what) 
 func TestFrozenConnection(t *testing.T) {
 	t.Parallel()
 	const lease = 5 * time.Second
-	for _, name := range []string{"worker: control", ": s", ": tx", ": bell", ": probe", ": housekeeping"} {
+	for _, name := range []string{"worker: control", ": read", ": write", ": bell", ": probe"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			ctx := t.Context()
@@ -144,7 +144,7 @@ func TestFrozenConnection(t *testing.T) {
 				if err := worker.Handle(w, s, l.handle); err != nil {
 					t.Fatal(err)
 				}
-				if name == ": tx" { // what its connection waits for, besides a lease, is the handler
+				if name == ": read" {
 					s := worker.Subscription{Name: "tx", Topics: everything, Timeout: time.Second}
 					if err := worker.HandleTx(w, s, func(ctx context.Context, _ pgx.Tx, e *worker.Event[payload]) error { return tx.handle(ctx, e) }); err != nil {
 						t.Fatal(err)
@@ -165,12 +165,8 @@ func TestFrozenConnection(t *testing.T) {
 			ice.freeze(port)
 			begun := time.Now()
 			publish(t, db.Pool, "", 100, 740)
-			within := lease + 5*time.Second
-			if name == ": tx" {
-				within += 6 * time.Second
-			}
-			eventually(t, within, "all is handled", func() bool {
-				return len(l.all()) >= 740 && (name != ": tx" || len(tx.all()) >= 740)
+			eventually(t, lease+5*time.Second, "all is handled", func() bool {
+				return len(l.all()) >= 740 && (name != ": read" || len(tx.all()) >= 740)
 			})
 			t.Logf("all was handled after %v", time.Since(begun).Round(time.Millisecond))
 			eventually(t, 3*lease, "it is logged", func() bool {
@@ -277,7 +273,7 @@ func (i *ice) freeze(port int) {
 func TestFewConnections(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t)
-	pool := limited(t, db, 2)
+	pool := limited(t, db, 3)
 	l := newLedger()
 	var log lines
 	w, err := worker.New(pool, worker.Config{PollInterval: 50 * time.Millisecond, Logger: slog.New(slog.NewTextHandler(&log, nil))})
@@ -289,12 +285,12 @@ func TestFewConnections(t *testing.T) {
 		t.Fatal(err)
 	}
 	runUntilStopped(t, w)
-	eventually(t, 20*time.Second, "it goes on without a doorbell", func() bool { return log.count("goes on without") == 2 })
+	eventually(t, 20*time.Second, "it goes on without a doorbell", func() bool { return log.count("goes on without") == 1 })
 	for n := range 30 {
 		publish(t, db.Pool, "k", n, n+1)
 		l.waitFor(t, n+1)
 	}
-	if log.has("will join again") || log.count("goes on without") != 2 {
+	if log.has("will join again") || log.count("goes on without") != 1 {
 		t.Errorf("it did not just go on:\n%s", log.String())
 	}
 }
@@ -304,7 +300,7 @@ func TestFewConnections(t *testing.T) {
 func TestTooFewConnections(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t)
-	w, err := worker.New(limited(t, db, 3), worker.Config{Logger: testLogger(t)})
+	w, err := worker.New(limited(t, db, 2), worker.Config{Logger: testLogger(t)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -315,7 +311,7 @@ func TestTooFewConnections(t *testing.T) {
 		}
 	}
 	err = w.Run(t.Context())
-	if err == nil || !strings.Contains(err.Error(), "too many connections") || !strings.Contains(err.Error(), "the worker needs 6") {
+	if err == nil || !strings.Contains(err.Error(), "too many connections") || !strings.Contains(err.Error(), "the worker needs 3") {
 		t.Errorf("Run returns %v", err)
 	}
 	var joined bool

@@ -12,6 +12,7 @@ import (
 	"github.com/sourcegraph/conc"
 
 	"github.com/signalbox-go/signalbox/internal/engine"
+	"github.com/signalbox-go/signalbox/outbox"
 )
 
 // beat is the control loop: it passes on what the doorbell says, tells the database once a PollInterval that the worker
@@ -60,6 +61,9 @@ func (s *session) beat(rest, ctx context.Context, log *slog.Logger) error {
 				return err
 			}
 			looked = time.Now()
+		}
+		if s.direct {
+			s.shared.waiting.tidy(waitIdle)
 		}
 		var err error
 		if look {
@@ -121,7 +125,13 @@ func (s *session) ring(ctx context.Context, ring engine.Ring) {
 		return
 	}
 	s.tellWokenUp(ctx)
+	if s.direct && ring.Lanes != 0 {
+		s.reader.ring()
+	}
 	for _, r := range s.runners {
+		if !ring.Deliveries && r.feed.relies() {
+			continue // the reader has been told, and wakes it if there is something for it
+		}
 		r.wake.add(func(w *wakeup) {
 			w.ring |= ring.Lanes
 			w.reload = w.reload || ring.Deliveries
@@ -146,15 +156,19 @@ func (s *session) pulse(ctx context.Context, candidate bool) (elected bool, err 
 		return false, engine.ErrEvicted
 	}
 	for i, r := range s.runners {
+		others := p.Topics[s.subs[i].ID]
+		if others.Owner && others.Reads != nil {
+			return false, &outbox.TopicsError{Name: s.subs[i].Name, Have: others.Have, Want: others.Reads}
+		}
 		share := p.Shares[s.subs[i].ID]
 		r.wake.add(func(w *wakeup) {
-			w.pulse, w.fair, w.free, w.probe = &p, share.Fair, share.Free, p.Probes[s.subs[i].ID]
+			w.pulse, w.share, w.probe, w.topics = &p, share, p.Probes[s.subs[i].ID], others.Have
 			w.reload = w.reload || p.Stuck // what has become of deliveries is not told
 		})
 	}
-	if p.Rewinding {
+	if p.Changing {
 		select {
-		case s.rewinding <- struct{}{}:
+		case s.changing <- struct{}{}:
 		default:
 		}
 	}
@@ -172,10 +186,7 @@ const logEvery = 3 * time.Second
 // checkLog looks whether something has become of the log for which the worker would lose events.
 func (s *session) checkLog(ctx context.Context) error {
 	return s.within(ctx, func(ctx context.Context) error {
-		if err := engine.CheckLog(ctx, s.control); err != nil {
-			return err
-		}
-		return engine.CheckTopics(ctx, s.control, s.subs)
+		return engine.CheckLog(ctx, s.control)
 	})
 }
 

@@ -152,7 +152,7 @@ func goOn(t *testing.T, pool *pgxpool.Pool, foreign bool) {
 			t.Fatalf("on the copy, workers say %v; want ErrForeignCluster", err)
 		}
 		err := pool.AcquireFunc(t.Context(), func(c *pgxpool.Conn) error {
-			mended, err := engine.Mend(t.Context(), c.Conn())
+			mended, err := engine.Mend(t.Context(), c.Conn(), engine.Restore)
 			if err == nil && !mended.Adopted {
 				err = errors.New("there was nothing to adopt")
 			}

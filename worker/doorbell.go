@@ -23,12 +23,12 @@ const (
 // answerDoorbell is the other part: it finds out for all workers what was published. It is like a network driver: publishers ring when it is quiet, and
 // are looked after by polling under load.
 func (s *session) answerDoorbell(ctx context.Context, log *slog.Logger, works func()) error {
-	lock, _, err := s.w.connect.openOwn(ctx, s.name("bell"))
+	lock, err := s.openOurs(ctx, s.name("bell"))
 	if err != nil {
 		return err
 	}
 	defer shut(lock)
-	probe, _, err := s.w.connect.openOwn(ctx, s.name("probe"))
+	probe, err := s.openOurs(ctx, s.name("probe"))
 	if err != nil {
 		return err
 	}

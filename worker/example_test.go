@@ -2,10 +2,12 @@ package worker_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -130,6 +132,29 @@ func ExampleDeadLetter() {
 	if err != nil {
 		log.Fatal(err)
 	}
+}
+
+// Version 1 of the payload had one field for the whole name; the handler decodes version 2. Whatever else is in a payload stays.
+func ExampleUpcast() {
+	split := func(raw json.RawMessage) (json.RawMessage, error) {
+		fields := map[string]json.RawMessage{}
+		if err := json.Unmarshal(raw, &fields); err != nil {
+			return nil, err
+		}
+		var name string
+		if err := json.Unmarshal(fields["name"], &name); err != nil {
+			return nil, err
+		}
+		first, last, _ := strings.Cut(name, " ")
+		fields["first"], _ = json.Marshal(first)
+		fields["last"], _ = json.Marshal(last)
+		delete(fields, "name")
+		return json.Marshal(fields)
+	}
+	s := worker.Subscription{Name: "mails", Topics: []string{"customers.*"}, Upcasts: map[int]worker.Upcast{1: split}}
+	v2, err := s.Upcasts[1](json.RawMessage(`{"name": "Ada Lovelace", "since": 1843}`))
+	fmt.Println(string(v2), err)
+	// Output: {"first":"Ada","last":"Lovelace","since":1843} <nil>
 }
 
 // Middleware sees every call of a handler, in any of its forms, with the undecoded events and the handler's error.

@@ -428,7 +428,7 @@ const pgTerminated = "57P01"
 // worker joins anew, and the next event arrives.
 func TestConnectionLost(t *testing.T) {
 	t.Parallel()
-	for _, purpose := range []string{"control", "s", "bell", "probe"} {
+	for _, purpose := range []string{"control", "read", "write", "bell", "probe"} {
 		t.Run(purpose, func(t *testing.T) {
 			t.Parallel()
 			db := pgtest.New(t)

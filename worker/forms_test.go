@@ -131,7 +131,7 @@ func TestForms(t *testing.T) {
 				return handle(ctx, tx, e)
 			}
 			s := worker.Subscription{
-				Name: "s", Topics: everything, Timeout: 300 * time.Millisecond,
+				Name: "s", Topics: everything, Timeout: 300 * time.Millisecond, BreakerAfter: worker.Unlimited,
 				Retry: worker.Retry{MaxAttempts: 3, Delay: func(int) time.Duration { return 10 * time.Millisecond }},
 			}
 			stop := startForm(t, db, f, s, failFirst)

@@ -14,7 +14,8 @@ import (
 type Event[T any] struct {
 	outbox.Event
 
-	// Payload is the event's payload, decoded from JSON. The undecoded bytes are Event.Payload of the embedded outbox.Event.
+	// Payload is the event's payload, brought to the subscription's SchemaVersion and decoded from JSON. The bytes as they were published
+	// are Event.Payload of the embedded outbox.Event.
 	Payload T
 
 	// Attempt is the number of this attempt, from 1. The same number comes again after a crash, after [Snooze] or [PauseFor], and in an
@@ -28,18 +29,19 @@ type Event[T any] struct {
 // The handler is called at least once for each event: again after an attempt failed, and again if its worker died before the success
 // was recorded. An attempt fails if the handler returns an error, panics or exceeds the timeout. The event is tried again, with growing
 // delays, until an attempt succeeds or all its attempts have failed; then it becomes a dead letter. An event whose payload does not
-// decode into T becomes a dead letter at once. See [Retry], [RetryAfter], [DeadLetter] and [Skip].
+// decode into T is tried again, too, without using up an attempt: see Subscription.OnDecodeError. See [Retry], [RetryAfter], [DeadLetter]
+// and [Skip].
 //
 // Events with the same key are handled one after the other, in the order in which they were published, and wait behind an event of
 // their key that is to be tried again. Other events are handled concurrently, so the handler must be safe for concurrent use.
 //
 // Use json.RawMessage as T for undecoded payloads.
 func Handle[T any](w *Worker, s Subscription, handler func(ctx context.Context, e *Event[T]) error) error {
-	r := registration{Subscription: s}
+	r, p := registration{Subscription: s}, payloadsOf(&s)
 	if handler != nil {
 		r.each = func(ctx context.Context, raw *outbox.Event, attempt int) error {
 			var e Event[T]
-			if err := e.decode(raw, attempt); err != nil {
+			if err := e.decode(p, raw, attempt); err != nil {
 				return err
 			}
 			return handler(ctx, &e)
@@ -61,7 +63,7 @@ func Handle[T any](w *Worker, s Subscription, handler func(ctx context.Context, 
 func HandleBatch[T any](w *Worker, s Subscription, handler func(ctx context.Context, events []*Event[T]) error) error {
 	r := registration{Subscription: s}
 	if handler != nil {
-		r.many = manyOf(func(ctx context.Context, _ pgx.Tx, events []*Event[T]) error { return handler(ctx, events) })
+		r.many = manyOf(payloadsOf(&s), func(ctx context.Context, _ pgx.Tx, events []*Event[T]) error { return handler(ctx, events) })
 	}
 	return w.register(r)
 }
@@ -79,7 +81,7 @@ func HandleBatch[T any](w *Worker, s Subscription, handler func(ctx context.Cont
 func HandleTx[T any](w *Worker, s Subscription, handler func(ctx context.Context, tx pgx.Tx, e *Event[T]) error) error {
 	r := registration{Subscription: s, tx: true, solo: true}
 	if handler != nil {
-		r.many = manyOf(func(ctx context.Context, tx pgx.Tx, events []*Event[T]) error { return handler(ctx, tx, events[0]) })
+		r.many = manyOf(payloadsOf(&s), func(ctx context.Context, tx pgx.Tx, events []*Event[T]) error { return handler(ctx, tx, events[0]) })
 	}
 	return w.register(r)
 }
@@ -90,18 +92,29 @@ func HandleTx[T any](w *Worker, s Subscription, handler func(ctx context.Context
 func HandleBatchTx[T any](w *Worker, s Subscription, handler func(ctx context.Context, tx pgx.Tx, events []*Event[T]) error) error {
 	r := registration{Subscription: s, tx: true}
 	if handler != nil {
-		r.many = manyOf(handler)
+		r.many = manyOf(payloadsOf(&s), handler)
 	}
 	return w.register(r)
 }
 
-// decode fills in the event. One whose payload does not decode is a dead letter: trying again would not help.
-func (e *Event[T]) decode(raw *outbox.Event, attempt int) error {
+// decode fills in the event.
+func (e *Event[T]) decode(p *payloads, raw *outbox.Event, attempt int) error {
 	e.Event, e.Attempt = *raw, attempt
-	if payload, ok := any(&e.Payload).(*json.RawMessage); ok {
-		*payload = raw.Payload
-	} else if err := json.Unmarshal(raw.Payload, &e.Payload); err != nil {
-		return DeadLetter(fmt.Errorf("decode payload as %T: %w", e.Payload, err))
+	kept, undecoded := any(&e.Payload).(*json.RawMessage)
+	if undecoded && !p.versioned {
+		*kept = raw.Payload
+		return nil
+	}
+	payload, err := p.upcast(raw)
+	switch {
+	case err != nil:
+		return p.undecoded(err)
+	case undecoded:
+		*kept = payload
+	default:
+		if err := json.Unmarshal(payload, &e.Payload); err != nil {
+			return p.undecoded(fmt.Errorf("decode payload as %T: %w", e.Payload, err))
+		}
 	}
 	return nil
 }

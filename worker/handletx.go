@@ -241,7 +241,11 @@ func (r *runner) settleTx(ctx context.Context, jobs []*job, handle func(t *handl
 		r.record(ctx, j)
 	}
 	r.tellAttempts(ctx)
-	if err := r.member.SettleTx(ctx, t.Tx, r.owed); err != nil {
+	if err := r.patiently(context.WithoutCancel(ctx), func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, settleTimeout)
+		defer cancel()
+		return r.member.SettleTx(ctx, t.Tx, r.owed)
+	}); err != nil {
 		shut(l.pg)
 		return false, err
 	}

@@ -48,13 +48,14 @@ func (r *runner) refill(ctx context.Context) error {
 	if err := r.settle(ctx); err != nil {
 		return err
 	}
-	var ahead *engine.Window
-	if r.ahead != nil {
-		ahead = r.ahead.window
-	}
+	at := r.decided()
 	now := time.Now()
 	for lane, wants := range r.backlog.wants(now) {
-		refills, err := r.member.Refill(ctx, lane, wants, ahead, refillLooks, r.cfg.Retention)
+		var refills []engine.Refill
+		err := r.patiently(ctx, func(ctx context.Context) (err error) {
+			refills, err = r.member.Refill(ctx, lane, wants, at, refillLooks, r.cfg.Retention)
+			return err
+		})
 		if err != nil {
 			return err
 		}
@@ -66,6 +67,17 @@ func (r *runner) refill(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// decided returns up to where every window was decided: handled, deliveries or held.
+func (r *runner) decided() engine.Position {
+	switch {
+	case r.ahead != nil:
+		return r.member.Decided(r.ahead.window)
+	case r.feed != nil:
+		return r.feed.decided()
+	}
+	return r.member.Decided(nil)
 }
 
 // holdKey notes that a key is held from an event on.

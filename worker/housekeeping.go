@@ -24,14 +24,9 @@ const (
 	thoroughEvery = time.Hour
 )
 
-// housekeeping is part of the sentinel's work: it deletes what has expired, and completes rewinds whose callers are gone.
+// housekeeping is part of the sentinel's work: it deletes what has expired, and completes rewinds and changes of topics whose callers are gone.
 func (s *session) housekeeping(ctx context.Context, log *slog.Logger, works func()) error {
-	conn, _, err := s.w.connect.openOwn(ctx, s.name("housekeeping"))
-	if err != nil {
-		return err
-	}
-	defer shut(conn)
-	h := housekeeper{conn: conn, keep: s.w.cfg.Retention, rewinding: s.rewinding}
+	h := housekeeper{pool: s.shared.waiting, keep: s.w.cfg.Retention, changing: s.changing}
 	var rounds <-chan time.Time
 	if h.keep >= 0 {
 		ticker := time.NewTicker(min(trimEvery, max(s.w.cfg.PollInterval, h.keep/100)))
@@ -68,14 +63,14 @@ func forbidden(err error) bool {
 
 // A housekeeper does the chores, one at a time.
 type housekeeper struct {
-	conn      naming.Conn
-	keep      time.Duration
-	rewinding <-chan struct{} // has a token when a subscription is to go back
-	searched  time.Time       // when a round last looked from the very beginning
-	deleted   int
+	pool     *waitPool
+	keep     time.Duration
+	changing <-chan struct{} // has a token when a subscription is to go back, or to have other topics
+	searched time.Time       // when a round last looked from the very beginning
+	deleted  int
 }
 
-// rest waits, but for rewinds.
+// rest waits, but for rewinds and changes of topics.
 func (h *housekeeper) rest(ctx context.Context, until <-chan time.Time) error {
 	for {
 		select {
@@ -83,8 +78,9 @@ func (h *housekeeper) rest(ctx context.Context, until <-chan time.Time) error {
 			return ctx.Err()
 		case <-until:
 			return nil
-		case <-h.rewinding:
-			if err := engine.FinishRewinds(ctx, h.conn); err != nil && !forbidden(err) { // the caller of Rewind completes it
+		case <-h.changing:
+			err := h.pool.lend(ctx, func(conn naming.Conn) error { return engine.FinishChanges(ctx, conn) })
+			if err != nil && !forbidden(err) { // who asked completes it
 				return err
 			}
 		}
@@ -95,14 +91,20 @@ func (h *housekeeper) rest(ctx context.Context, until <-chan time.Time) error {
 func (h *housekeeper) trim(ctx context.Context) error {
 	begun := time.Now()
 	thorough := begun.Sub(h.searched) >= thoroughEvery
-	lanes, err := engine.ExpiredLanes(ctx, h.conn, h.keep, thorough)
+	var lanes []int16
+	err := h.pool.lend(ctx, func(conn naming.Conn) (err error) {
+		lanes, err = engine.ExpiredLanes(ctx, conn, h.keep, thorough)
+		return err
+	})
 	if err != nil {
 		return err
 	}
 	for len(lanes) > 0 {
 		var more []int16
 		for _, lane := range lanes {
-			n, err := h.chunk(ctx, func() (int, error) { return engine.Trim(ctx, h.conn, lane, h.keep, trimChunk, thorough) })
+			n, err := h.chunk(ctx, func(conn naming.Conn) (int, error) {
+				return engine.Trim(ctx, conn, lane, h.keep, trimChunk, thorough)
+			})
 			if err != nil {
 				return err
 			}
@@ -113,7 +115,8 @@ func (h *housekeeper) trim(ctx context.Context) error {
 		lanes = more
 	}
 	for n := trimChunk; n == trimChunk; {
-		if n, err = h.chunk(ctx, func() (int, error) { return engine.TrimSkipped(ctx, h.conn, h.keep, trimChunk) }); err != nil {
+		n, err = h.chunk(ctx, func(conn naming.Conn) (int, error) { return engine.TrimSkipped(ctx, conn, h.keep, trimChunk) })
+		if err != nil {
 			return err
 		}
 	}
@@ -124,9 +127,12 @@ func (h *housekeeper) trim(ctx context.Context) error {
 }
 
 // chunk deletes something, and rests in proportion.
-func (h *housekeeper) chunk(ctx context.Context, del func() (int, error)) (int, error) {
+func (h *housekeeper) chunk(ctx context.Context, del func(naming.Conn) (int, error)) (n int, err error) {
 	begun := time.Now()
-	n, err := del()
+	err = h.pool.lend(ctx, func(conn naming.Conn) error {
+		n, err = del(conn)
+		return err
+	})
 	h.deleted += n
 	if err != nil || n == 0 {
 		return n, err

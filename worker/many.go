@@ -35,12 +35,12 @@ func (e perEvent) Unwrap() []error { return e }
 type manyFunc func(ctx context.Context, tx pgx.Tx, jobs []*job)
 
 // manyOf decodes the payloads of jobs for a handler, and spreads its error over them. What does not decode is left out.
-func manyOf[T any](handler func(ctx context.Context, tx pgx.Tx, events []*Event[T]) error) manyFunc {
+func manyOf[T any](p *payloads, handler func(ctx context.Context, tx pgx.Tx, events []*Event[T]) error) manyFunc {
 	return func(ctx context.Context, tx pgx.Tx, jobs []*job) {
 		values := make([]Event[T], len(jobs))
 		events, asked := make([]*Event[T], 0, len(jobs)), make([]*job, 0, len(jobs))
 		for i, j := range jobs {
-			if j.failure = attempt(func() error { return values[i].decode(&j.event.Event, j.attempt) }); j.failure == nil {
+			if j.failure = attempt(func() error { return values[i].decode(p, &j.event.Event, j.attempt) }); j.failure == nil {
 				j.failure = errGoexit // until the handler has returned
 				events, asked = append(events, &values[i]), append(asked, j)
 			}

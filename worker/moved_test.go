@@ -28,7 +28,7 @@ func TestMoved(t *testing.T) {
 	for name, move := range map[string]struct {
 		settings map[string]string
 		to       func(t *testing.T, old *embeddedpg.Server) *embeddedpg.Server
-		want     error
+		after    engine.Move
 		mended   engine.Mended
 	}{
 		// As "outbox migrate" on the new server, and then the data.
@@ -38,7 +38,7 @@ func TestMoved(t *testing.T) {
 			migrated(t, other)
 			pipe(t, old, other, []string{"--format=custom", "--data-only"}, "--data-only", "--disable-triggers")
 			return other
-		}, outbox.ErrForeignCluster, engine.Mended{Adopted: true}},
+		}, engine.Restore, engine.Mended{Adopted: true}},
 
 		// The same system identifier, and transaction ids that are yet to come.
 		"dump into a copy of the files": {nil, func(t *testing.T, old *embeddedpg.Server) *embeddedpg.Server {
@@ -52,29 +52,29 @@ func TestMoved(t *testing.T) {
 			}
 			pipe(t, old, other, []string{"--format=custom"})
 			return other
-		}, outbox.ErrForeignCluster, engine.Mended{Adopted: true}},
+		}, engine.Restore, engine.Mended{Adopted: true}},
 
 		// Transaction ids go on, in a cluster with another identifier.
 		"pg_upgrade": {nil, func(t *testing.T, old *embeddedpg.Server) *embeddedpg.Server {
 			t.Helper()
 			programs(t, old, "pg_upgrade", "pg_dumpall", "psql", "vacuumdb")
-			other := pgtest.Upgrade(t, old)
+			other := pgtest.Upgrade(t, old, "")
 			var same bool
 			if err := connect(t, other).QueryRow(t.Context(), `
 				select c.relations = array['outbox.events'::regclass::oid, 'outbox.topic'::regtype::oid] from outbox.cluster c`).Scan(&same); err != nil || !same {
 				t.Errorf("pg_upgrade keeps the table and the type: %t, %v", same, err)
 			}
 			return other
-		}, outbox.ErrForeignCluster, engine.Mended{Adopted: true}},
+		}, engine.PgUpgrade, engine.Mended{Adopted: true}},
 
-		// The tables, and not their sequences.
+		// The tables, and not their sequences, which follow what arrives.
 		"logical replication": {map[string]string{"wal_level": "logical"}, func(t *testing.T, old *embeddedpg.Server) *embeddedpg.Server {
 			t.Helper()
 			other := pgtest.Server(t)
 			pipe(t, old, other, []string{"--format=custom", "--schema-only"})
 			replicate(t, old, other)
 			return other
-		}, outbox.ErrForeignCluster, engine.Mended{Adopted: true, Raised: true, Published: 5}},
+		}, engine.Replication, engine.Mended{Adopted: true}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -102,18 +102,22 @@ func TestMoved(t *testing.T) {
 			if err := worker.Handle(w, worker.Subscription{Name: "s"}, record(l)); err != nil {
 				t.Fatal(err)
 			}
-			if err := w.Run(ctx); !errors.Is(err, move.want) {
-				t.Fatalf("workers say %v, want %v", err, move.want)
+			if err := w.Run(ctx); !errors.Is(err, outbox.ErrForeignCluster) {
+				t.Fatalf("workers say %v, want ErrForeignCluster", err)
 			}
 			conn, err := moved.Acquire(ctx)
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer conn.Release()
-			if got, err := engine.Mend(ctx, conn.Conn()); err != nil || got != move.mended {
+			var says *engine.MovedError
+			if got, err := engine.Mend(ctx, conn.Conn(), ""); !errors.As(err, &says) || says.Likely != move.after || got != (engine.Mended{}) {
+				t.Fatalf("mended %+v, %v; want advice to say --after %s", got, err, move.after)
+			}
+			if got, err := engine.Mend(ctx, conn.Conn(), move.after); err != nil || got != move.mended {
 				t.Fatalf("mended %+v, %v; want %+v", got, err, move.mended)
 			}
-			if got, err := engine.Mend(ctx, conn.Conn()); err != nil || got != (engine.Mended{}) {
+			if got, err := engine.Mend(ctx, conn.Conn(), move.after); err != nil || got != (engine.Mended{}) {
 				t.Fatalf("mended again: %+v, %v", got, err)
 			}
 			start(t, moved, worker.Config{Logger: testLogger(t)}, worker.Subscription{Name: "s"}, record(l))

@@ -22,6 +22,7 @@ const (
 	snooze
 	pause
 	outage
+	forOthers // what this worker does not know, and another may
 )
 
 func (o *outcome) Error() string {
@@ -34,6 +35,8 @@ func (o *outcome) Error() string {
 		return fmt.Sprintf("snoozed for %v", o.delay)
 	case pause:
 		return fmt.Sprintf("pause for %v: %v", o.delay, o.cause)
+	case forOthers:
+		return o.cause.Error()
 	case outage:
 		return fmt.Sprintf("outage: %v", o.cause)
 	default:

@@ -175,17 +175,30 @@ func TestUndecodable(t *testing.T) {
 	if _, err := outbox.Publish(t.Context(), db.Pool, outbox.Event{Topic: "a", Payload: json.RawMessage(`{"n": "one"}`)}); err != nil {
 		t.Fatal(err)
 	}
-	start(t, db.Pool, worker.Config{}, worker.Subscription{Name: "s", Topics: everything}, func(context.Context, *worker.Event[payload]) error {
+	never := func(context.Context, *worker.Event[payload]) error {
 		t.Error("the handler was called")
 		return nil
+	}
+	retry := worker.Retry{MaxAttempts: 2, InitialInterval: 10 * time.Millisecond, MaxInterval: 20 * time.Millisecond}
+	start(t, db.Pool, worker.Config{}, worker.Subscription{Name: "retried", Topics: everything, Retry: retry}, never)
+	start(t, db.Pool, worker.Config{}, worker.Subscription{Name: "dead", Topics: everything, OnDecodeError: worker.DeadLetterDecodeErrors}, never)
+	failures := func(subscription, state string, attempt int) (list []admin.Failure) {
+		_ = db.Pool.QueryRow(t.Context(), `
+			select d.errors
+			from outbox.deliveries d join outbox.subscriptions s on s.id = d.subscription_id
+			where s.name = $1 and d.state = $2 and d.attempt = $3`, subscription, state, attempt).Scan(&list)
+		return list
+	}
+	eventually(t, 20*time.Second, "it is dead", func() bool { return len(failures("dead", "dead", 1)) == 1 })
+	var first []admin.Failure
+	eventually(t, 20*time.Second, "it is tried", func() bool { first = failures("retried", "retrying", 0); return len(first) == 1 })
+	var later []admin.Failure
+	eventually(t, 20*time.Second, "it is tried for long, beyond its attempts", func() bool {
+		later = failures("retried", "retrying", 0)
+		return len(later) > 0 && later[0].At.Sub(first[0].At) > time.Second
 	})
-	var failures []admin.Failure
-	eventually(t, 20*time.Second, "it is dead", func() bool {
-		err := db.Pool.QueryRow(t.Context(), `select errors from outbox.deliveries where state = 'dead' and attempt = 1`).Scan(&failures)
-		return err == nil
-	})
-	if !strings.Contains(failures[0].Error, "cannot unmarshal") {
-		t.Errorf("the reason is %q", failures[0].Error)
+	if len(later) != 1 || !strings.Contains(later[0].Error, "cannot unmarshal") {
+		t.Errorf("the failures are %v", later)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"slices"
 	"sync"
 	"syscall"
 	"testing"
@@ -36,9 +37,11 @@ type processConfig struct {
 	Attempts     int    // Retry.Attempts
 	Stuck        int    // handlers of events with a number below this report, and do not return
 	ParkAfter    time.Duration
-	Count        bool // whether events are counted, in the settling transaction
-	Fates        bool // whether an event's key says what becomes of it: see fate
-	Random       bool // whether handlers fail, take long, and so on, at random; they report to the table handled
+	Count        bool     // whether events are counted, in the settling transaction
+	Fates        bool     // whether an event's key says what becomes of it: see fate
+	Topics       []string // of the subscription; none for all
+	Ledger       bool     // whether events are written into the table ledger, in the settling transaction
+	Random       bool     // whether handlers fail, take long, and so on, at random; they report to the table handled
 }
 
 // A line is what a process reports of each event it handles.
@@ -76,6 +79,20 @@ func runProcess() {
 	if cfg.Fates {
 		s.ParkAfter = 50 * time.Millisecond
 		s.Retry = worker.Retry{MaxAttempts: 10_000, Delay: func(int) time.Duration { return 500 * time.Millisecond }}
+	}
+	if len(cfg.Topics) > 0 {
+		s.Topics = cfg.Topics
+	}
+	if cfg.Ledger {
+		fail(worker.HandleTx(w, s, func(ctx context.Context, tx pgx.Tx, e *worker.Event[payload]) error {
+			if !slices.Contains(cfg.Topics, e.Topic) {
+				return worker.DeadLetter(errors.New("an event of a topic that this binary has never heard of"))
+			}
+			_, err := tx.Exec(ctx, `insert into public.ledger (event_id, worker) values ($1, $2)`, e.ID, cfg.Name)
+			return err
+		}))
+		fail(w.Run(ctx))
+		return
 	}
 	if cfg.Count {
 		fail(worker.HandleBatchTx(w, s, count))

@@ -30,7 +30,7 @@ func (r *runner) record(ctx context.Context, j *job) {
 	if r.sub.many == nil || r.sub.solo { // a batch is one attempt: see call
 		r.noteTrial(ctx, j, !j.delivery)
 	}
-	if u != nil && u.Failure != nil && u.State == outbox.Retrying && r.breaker.open() {
+	if u != nil && u.Failure != nil && u.State == outbox.Retrying && !u.ForOthers && r.breaker.open() {
 		u.Attempt, u.Delay = j.attempt-1, min(u.Delay, probeRest)
 	}
 	if r.tellsAttempts() && (u == nil || u.Failure != nil) {
@@ -129,6 +129,9 @@ func (r *runner) decide(ctx context.Context, j *job) *engine.Unfinished {
 		return u
 	case o != nil && o.kind == outage:
 		u.Attempt, u.Delay = j.attempt-1, outageRest
+	case o != nil && o.kind == forOthers:
+		u.Attempt, u.ForOthers = j.attempt-1, true // else a newer worker might get it when it has none left
+		u.Delay = r.sub.Retry.forOthers(time.Since(j.event.PublishedAt), rand.Float64())
 	case o != nil && o.kind == skip:
 		u.State = outbox.Skipped
 	case o != nil && o.kind == deadLetter, j.attempt >= r.sub.Retry.MaxAttempts && !r.outage.Load():

@@ -36,6 +36,12 @@ const NoJitter = -1
 // unlimitedAttempts is what is in place of an Unlimited MaxAttempts.
 const unlimitedAttempts = math.MaxInt
 
+// forOthers returns the delay of an event that this worker does not know. No attempt is counted, so the delay doubles with the event's age.
+func (r Retry) forOthers(age time.Duration, chance float64) time.Duration {
+	delay := min(r.MaxInterval, max(r.InitialInterval, age))
+	return time.Duration(float64(delay) * (1 - r.Jitter*chance))
+}
+
 // after returns the delay after so many failed attempts, without Delay. Which part of the jitter it has is by chance, from 0 to 1.
 func (r Retry) after(failed int, chance float64) time.Duration {
 	delay := min(float64(r.MaxInterval), float64(r.InitialInterval)*math.Pow(r.Multiplier, float64(failed-1)))

@@ -48,9 +48,12 @@ type runner struct {
 	window   *engine.Window // the one of this turn
 	attempts []Attempt      // that have ended, and of which the hook has yet to be told
 
-	reading chan struct{} // of all runners of the worker: has a token while one of them looks for what is new
-	atEnd   bool          // whether the last read found all there was
+	stopping <-chan struct{} // is closed when the session is about to end
+	reading  chan struct{}   // of all runners of the worker: has a token while one of them looks for what is new
+	atEnd    bool            // whether the last read found all there was
 
+	unknown    []string      // the subscription's topics, if this worker does not know all of them
+	unserved   time.Time     // since when there is no worker that does
 	fair       int           // lanes that this worker should own
 	limit      int           // events of the next window
 	trusted    int           // suspects to begin at once
@@ -58,12 +61,18 @@ type runner struct {
 	begun      time.Time     // when this turn's transactional handlers were,
 	waitedFrom time.Time     // and the first of those whose events waited
 
-	ahead *ahead // a window that is read while the one before is handled
+	feed  *feed   // what the reader has read; nil behind a proxy
+	again bool    // something was put back: read for itself
+	lanes []int16 // that the member owns
+	ahead *ahead  // a window that is read while the one before is handled
 
 	// What is not recorded yet: the last handled window, and what became of deliveries.
 	owed      engine.Settlement
 	settleAt  time.Time // when to record it at the latest
 	settledAt time.Time
+	settler   *settler // what records it together with that of other subscriptions; nil behind a proxy
+	offered   *offer   // of the settler's, while the runner sleeps
+	alone     bool     // that has failed: the runner records it for itself
 
 	breaker     breaker
 	outage      atomic.Bool             // whether the breaker is open, for those beside the runner
@@ -84,8 +93,12 @@ type runner struct {
 // An error leaves things as a crash would: whatever is not settled is handled again, by whoever owns the lanes next.
 func (r *runner) run(drain, ctx context.Context) error {
 	defer r.flushFailures(true)
+	if err := r.rejoin(ctx); err != nil {
+		return err
+	}
 	read := false
 	for {
+		r.takeBack()
 		r.flushFailures(false)
 		if drain.Err() != nil {
 			return r.drain(ctx)
@@ -95,10 +108,13 @@ func (r *runner) run(drain, ctx context.Context) error {
 		r.recordEnded(ctx, w.ended)
 		r.lookBeside(ctx)
 		if w.pulse != nil {
-			r.fair = w.fair
+			r.fair = w.share.Fair
 			r.heedProbe(w.probe)
+			if err := r.heedTopics(ctx, w.topics, w.share); err != nil {
+				return err
+			}
 		}
-		changed, err := r.rebalance(ctx, w.free > 0)
+		changed, err := r.rebalance(ctx, w.share.Free > 0)
 		if err != nil {
 			return err
 		}
@@ -115,18 +131,18 @@ func (r *runner) run(drain, ctx context.Context) error {
 			read = read || freed
 			due = r.dueLines()
 		}
-		read = read || changed || w.ring&r.mask() != 0 || w.pulse != nil && r.member.Unread(*w.pulse)
+		read = read || changed || r.again || w.expelled || w.ring&r.mask() != 0 || w.pulse != nil && r.unread(*w.pulse) || r.feed.holds()
+		r.again = false
 
 		if err := r.judge(ctx); err != nil {
 			return err
 		}
 		reads := read && r.mayRead()
 		if !reads && len(due) == 0 {
-			if r.settleIsDue() {
-				if err := r.settle(ctx); err != nil {
-					return err
-				}
+			if err := r.settleDue(ctx); err != nil {
+				return err
 			}
+			r.offer()
 			r.sleep(drain)
 			continue
 		}
@@ -149,10 +165,18 @@ func (r *runner) dueLines() []engine.Line {
 // mask has a bit for each lane that the member owns.
 func (r *runner) mask() uint64 {
 	var mask uint64
-	for _, lane := range r.member.Lanes() {
+	for _, lane := range r.lanes {
 		mask |= 1 << lane
 	}
 	return mask
+}
+
+// unread reports whether the runner should read, given what a heartbeat saw.
+func (r *runner) unread(p engine.Pulse) bool {
+	if r.feed != nil {
+		return r.feed.unread(p)
+	}
+	return r.member.Unread(p)
 }
 
 // rebalance claims or releases lanes to own its fair share, and reports whether it got new ones.
@@ -165,10 +189,15 @@ func (r *runner) rebalance(ctx context.Context, free bool) (bool, error) {
 		if err := r.settle(ctx); err != nil {
 			return false, err
 		}
-		released, err := r.member.Release(ctx, owned-r.fair)
+		var released []int16
+		err := r.patiently(ctx, func(ctx context.Context) (err error) {
+			released, err = r.member.Release(ctx, owned-r.fair)
+			return err
+		})
 		if err != nil {
 			return false, err
 		}
+		r.lanes = r.member.Lanes()
 		r.backlog.forget(released)
 		r.pacer.share(owned - len(released))
 		r.log.Info("released lanes to others", "released", len(released), "owned", r.fair)
@@ -179,11 +208,19 @@ func (r *runner) rebalance(ctx context.Context, free bool) (bool, error) {
 		if err := r.settle(ctx); err != nil {
 			return false, err
 		}
-		claimed, err := r.member.Claim(ctx, r.fair)
+		var claimed []int16
+		err := r.patiently(ctx, func(ctx context.Context) (err error) {
+			claimed, err = r.member.Claim(ctx, r.fair)
+			return err
+		})
 		if err != nil || len(claimed) == 0 {
 			return false, err
 		}
+		r.lanes = r.member.Lanes()
 		r.pacer.share(owned + len(claimed))
+		if err := r.member.TryForOthers(ctx, claimed); err != nil {
+			return false, err
+		}
 		lines, err := r.member.Lines(ctx, claimed, r.cfg.Retention)
 		if err != nil {
 			return false, err
@@ -215,7 +252,7 @@ func (r *runner) reload(ctx context.Context) (bool, error) {
 		return false, err
 	}
 	start := time.Now()
-	lines, err := r.member.Lines(ctx, r.member.Lanes(), r.cfg.Retention)
+	lines, err := r.member.Lines(ctx, r.lanes, r.cfg.Retention)
 	if err != nil {
 		return false, err
 	}
@@ -286,9 +323,31 @@ func (r *runner) sleep(drain context.Context) {
 	}
 }
 
-// read reads the next window. Runners at the end of the log take turns: an event wakes them all, and ten reads at once would each
-// take ten times as long, and at high rates leave publishers no processor. One that waits finds more when it is its turn.
-func (r *runner) read(ctx context.Context) (*engine.Window, error) {
+// read returns the next window: what the reader has read, or what it reads for itself by lanes. more says that there is something to read
+// behind what the reader had.
+func (r *runner) read(ctx context.Context) (window *engine.Window, more bool, err error) {
+	window, joined := r.feed.take(r.limit)
+	switch {
+	case window != nil:
+		return window, !joined, nil
+	case joined:
+		return &engine.Window{}, false, nil
+	}
+	if window, err = r.readLanes(ctx); err == nil && r.mayJoin(window) {
+		r.feed.join(r.limit)
+	}
+	return window, false, err
+}
+
+// mayJoin reports whether the reader may read for the runner from the end of a window on: not where it has to be told how much.
+func (r *runner) mayJoin(w *engine.Window) bool {
+	return r.feed != nil && !w.More() && r.pacer.Limiter == nil && !r.breaker.open() && !r.paused()
+}
+
+// readLanes reads the next window by lanes. Behind a proxy, where they have connections of their own, runners at the end of the log take
+// turns: an event wakes them all, and ten reads at once would each take ten times as long, and at high rates leave publishers no
+// processor. One that waits finds more when it is its turn.
+func (r *runner) readLanes(ctx context.Context) (*engine.Window, error) {
 	if r.atEnd {
 		select {
 		case r.reading <- struct{}{}:
@@ -309,12 +368,22 @@ func (r *runner) read(ctx context.Context) (*engine.Window, error) {
 
 // owesWindow notes that a window is to be settled, once its events are handled.
 func (r *runner) owesWindow(w *engine.Window) {
-	every := settleIdle
+	at := r.settledAt.Add(settleIdle)
 	if len(w.Events) > 0 {
-		every = settleEvery
+		at = r.settledAt.Add(settleEvery)
+		if r.settler != nil {
+			at = latest(at, time.Unix(0, r.settler.last.Load()).Add(settleEvery))
+		}
 	}
-	r.owes(r.settledAt.Add(every))
+	r.owes(at)
 	r.owed.Window = w
+}
+
+func latest(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 // owes notes that what is not recorded has to be settled at the given time at the latest. Call it before adding to owed.
@@ -337,9 +406,11 @@ func (r *runner) settle(ctx context.Context) error {
 }
 
 func (r *runner) write(ctx context.Context, s engine.Settlement) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
-	defer cancel()
-	return r.member.Settle(ctx, s)
+	return r.patiently(context.WithoutCancel(ctx), func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, settleTimeout)
+		defer cancel()
+		return r.member.Settle(ctx, s)
+	})
 }
 
 func (r *runner) settleIsDue() bool { return !r.owed.Empty() && !time.Now().Before(r.settleAt) }
@@ -378,8 +449,10 @@ func (r *runner) drain(ctx context.Context) error {
 }
 
 func (r *runner) releaseAll(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
-	defer cancel()
-	_, err := r.member.Release(ctx, engine.Lanes)
-	return err
+	return r.patiently(context.WithoutCancel(ctx), func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, settleTimeout)
+		defer cancel()
+		_, err := r.member.Release(ctx, engine.Lanes)
+		return err
+	})
 }

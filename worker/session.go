@@ -25,16 +25,18 @@ type session struct {
 	direct     bool
 	control    naming.Conn
 	serverLock engine.ServerLock // if direct
-	conns      []naming.Conn     // to read and settle over, one for each of subs
+	shared     *connections      // if direct, what all of subs read and settle over;
+	conns      []naming.Conn     // the first two of those or, behind a proxy, one for each of subs
 	lent       []*borrowed       // behind a proxy, those of conns that transactional handlers get to use; else nil
+	reader     *reader           // if direct
 	runners    []*runner
 	subs       []engine.Subscription
 
-	trigger   atomic.Int64  // notifications that publishers sent, for the sentinel
-	rang      chan struct{} // has a token when trigger grew
-	ringer    atomic.Uint32 // the backend over which this session rings as the sentinel: it has told its own runners itself
-	rewinding chan struct{} // has a token when a subscription is to go back, for the sentinel
-	stuck     atomic.Bool   // as of the last heartbeat, no notifications are sent: the server's queue of them is stuck
+	trigger  atomic.Int64  // notifications that publishers sent, for the sentinel
+	rang     chan struct{} // has a token when trigger grew
+	ringer   atomic.Uint32 // the backend over which this session rings as the sentinel: it has told its own runners itself
+	changing chan struct{} // has a token when a subscription is to go back or to have other topics, for the sentinel
+	stuck    atomic.Bool   // as of the last heartbeat, no notifications are sent: the server's queue of them is stuck
 }
 
 // departed has the ids of sessions that could not evict themselves, because the database was away.
@@ -61,7 +63,7 @@ func (d *departed) evict(ctx context.Context, conn naming.Conn) error {
 
 // session joins, serves and leaves. It reports whether it came to serve.
 func (w *Worker) session(ctx context.Context, left *departed) (served bool, err error) {
-	s := &session{w: w, rang: make(chan struct{}, 1), rewinding: make(chan struct{}, 1)}
+	s := &session{w: w, rang: make(chan struct{}, 1), changing: make(chan struct{}, 1)}
 	if s.control, s.direct, err = w.connect.openOwn(ctx, "signalbox worker: control"); err != nil {
 		return false, err
 	}
@@ -139,9 +141,10 @@ func (s *session) prepare(ctx context.Context, left *departed) error {
 		if s.serverLock, err = engine.NewServerLock(checking, s.control); err != nil {
 			return err
 		}
+		return s.share(ctx)
 	}
 	for _, registered := range s.w.subscriptions {
-		conn, lent, err := s.open(ctx, registered)
+		conn, lent, err := s.openProxied(ctx, registered)
 		if err != nil {
 			return fmt.Errorf("open a connection for subscription %q, after %d for others (the worker needs %d): %w",
 				registered.Name, len(s.conns), 1+len(s.subs), err)
@@ -193,7 +196,7 @@ func (s *session) join(ctx context.Context) error {
 		return err
 	}
 	for i, conn := range s.conns {
-		if err := rename(ctx, conn, s.name(s.subs[i].Name)); err != nil {
+		if err := rename(ctx, conn, s.name([]string{"read", "write"}[i])); err != nil {
 			s.w.connect.log.Debug("a connection keeps its name", "error", err) // it shows soon enough whether it is of use
 		}
 	}
@@ -215,15 +218,31 @@ func (s *session) serve(parent context.Context) error {
 
 	pool := s.newTxPool()
 	defer pool.close()
-	reading := make(chan struct{}, 1)
+	if s.direct {
+		defer s.shared.waiting.tidy(0)
+	}
+	reading, settles := make(chan struct{}, 1), &settler{}
+	if s.direct {
+		s.reader = &reader{conn: s.shared.reading, rang: make(chan struct{}, 1)}
+	}
 	for i, sub := range s.subs {
 		r := &runner{
-			log: log.With("subscription", sub.Name), worker: s.w.cfg.Name, cfg: s.w.cfg,
-			sub: s.w.subscriptions[i], reading: reading, member: engine.NewMember(s.conns[i], s.id, sub), wake: newWakeups(),
-			backlog: newBacklog(), pacer: newPacer(s.w.subscriptions[i].Rate, s.w.subscriptions[i].RateBurst), breaker: breaker{last: make([]trial, s.w.subscriptions[i].BreakerAfter)}, parked: map[int64]*job{}, loadedAt: time.Now(), limit: s.w.subscriptions[i].firstWindow(), own: s.lent[i],
+			stopping: drain.Done(),
+			log:      log.With("subscription", sub.Name), worker: s.w.cfg.Name, cfg: s.w.cfg,
+			sub: s.w.subscriptions[i], reading: reading, member: s.member(i), wake: newWakeups(),
+			backlog: newBacklog(), pacer: newPacer(s.w.subscriptions[i].Rate, s.w.subscriptions[i].RateBurst), breaker: breaker{last: make([]trial, s.w.subscriptions[i].BreakerAfter)}, parked: map[int64]*job{}, loadedAt: time.Now(), limit: s.w.subscriptions[i].firstWindow(),
 		}
-		if r.own == nil && r.sub.tx {
+		switch {
+		case !s.direct:
+			r.own = s.lent[i]
+		case r.sub.tx:
 			r.pool = pool
+		}
+		if s.direct {
+			r.feed = &feed{member: r.member, wake: r.wake, reader: s.reader}
+			s.reader.feeds = append(s.reader.feeds, r.feed)
+			r.settler, r.offered = settles, &offer{wake: r.wake}
+			settles.offers = append(settles.offers, r.offered)
 		}
 		s.runners = append(s.runners, r)
 	}
@@ -247,6 +266,9 @@ func (s *session) serve(parent context.Context) error {
 			}()
 			err = r.run(drain, abort)
 		})
+	}
+	if s.direct {
+		control.Go(func() { fail(s.reader.run(drain, abort)) })
 	}
 	control.Go(func() {
 		if err := s.beat(beating, abort, log); err != nil && beating.Err() == nil {
@@ -296,16 +318,18 @@ func (s *session) name(purpose string) string {
 	return engine.SessionName(s.w.connect.outbox, s.id, purpose)
 }
 
-// open returns a connection to read and settle a subscription over. Behind a proxy it serves transactional handlers, too.
-func (s *session) open(ctx context.Context, sub registration) (naming.Conn, *borrowed, error) {
-	name := "signalbox worker: " + sub.Name
+// member returns the session's part in a subscription.
+func (s *session) member(i int) *engine.Member {
 	if s.direct {
-		conn, err := s.openChecked(ctx, name)
-		if err != nil {
-			return nil, nil, err
-		}
-		return s.w.connect.outbox.Conn(conn), nil, nil
+		return engine.NewMemberOver(s.shared, s.w.connect.outbox, s.id, s.subs[i])
 	}
+	return engine.NewMember(s.conns[i], s.id, s.subs[i])
+}
+
+// openProxied returns a connection behind a proxy to read and settle a subscription over: there it cannot be shown that two reach the
+// same server. It serves transactional handlers, too.
+func (s *session) openProxied(ctx context.Context, sub registration) (naming.Conn, *borrowed, error) {
+	name := "signalbox worker: " + sub.Name
 	if !sub.tx {
 		conn, _, err := s.w.connect.openOwn(ctx, name)
 		return conn, nil, err

@@ -13,7 +13,7 @@ const (
 )
 
 // supervise keeps a part of the sentinel's work going that the worker can do without: the doorbell, without which events wait for the
-// next poll, and housekeeping. Both need connections of their own, which may not be there, and must not cost the session those that
+// next poll, and housekeeping. Both need connections, which may not be there, and must not cost the session those that
 // it serves with. It returns when ctx is cancelled.
 func supervise(ctx context.Context, log *slog.Logger, work func(ctx context.Context, log *slog.Logger, works func()) error) {
 	pause, failing := superviseFirst, false

@@ -45,23 +45,21 @@ func (r *runner) turn(ctx context.Context, read bool, due []engine.Line) (more b
 	if r.breaker.open() {
 		r.putBack() // it was sized for better times
 	}
-	window, ahead := &engine.Window{}, read && r.ahead != nil // else it waits: what is handled must be owed
+	window, ahead, behind := &engine.Window{}, read && r.ahead != nil, false // else it waits: what is handled must be owed
 	switch {
 	case ahead:
 		window = r.ahead.window
 		r.ahead = nil
 	case read:
-		if window, err = r.read(ctx); err != nil {
+		if window, behind, err = r.read(ctx); err != nil {
 			return false, err
 		}
 	}
 	suspect := r.member.Suspect // while it reads ahead, the member is not ours to look at
 	if window.More() && !r.sub.tx && !suspect && !r.breaker.open() && !r.paused() && r.pacer.Limiter == nil {
 		r.readAhead(ctx)
-	} else if r.settleIsDue() {
-		if err := r.settle(ctx); err != nil {
-			return false, err
-		}
+	} else if err := r.settleDue(ctx); err != nil {
+		return false, err
 	}
 	jobs, start := r.jobs(deliveries, window), time.Now()
 	if r.breaker.open() && read && len(jobs) > 0 {
@@ -96,14 +94,18 @@ func (r *runner) turn(ctx context.Context, read bool, due []engine.Line) (more b
 	if err == nil {
 		err = r.awaitAhead()
 	}
-	if err == nil && r.ahead == nil && r.settleIsDue() { // else it is recorded while the next window is handled
-		err = r.settle(ctx)
+	if err == nil && r.ahead == nil { // else it is recorded while the next window is handled
+		err = r.settleDue(ctx)
 	}
 	if err != nil {
 		return false, err
 	}
 	// What was read ahead began before the last wake-up that was taken: only another read may end in sleep.
-	return r.backlog.full(r.member.Full) || window.More() || ahead, nil
+	freed := r.backlog.full(r.member.Full)
+	if len(r.member.Full) > 0 && r.feed.leave() {
+		r.again = true // without these lanes
+	}
+	return freed || window.More() || ahead || behind, nil
 }
 
 // jobs lists what is to be handled: deliveries, and the window's events but for those behind an unfinished one of their key,
@@ -126,12 +128,19 @@ func (r *runner) jobs(deliveries []engine.Delivery, window *engine.Window) []job
 	return jobs[:n]
 }
 
-// deliveryJobs lists the deliveries that are to be handled. One that has had all its attempts is a dead letter.
+// deliveryJobs lists the deliveries that are to be handled. One that has had all its attempts is a dead letter, and one of a topic that this
+// worker does not know waits for another.
 func (r *runner) deliveryJobs(deliveries []engine.Delivery) []job {
 	jobs := make([]job, len(deliveries))
 	n := 0
 	for i := range deliveries {
 		d := &deliveries[i]
+		if f := r.strange(&d.Event); f != nil {
+			strange := job{event: &d.Event, attempt: max(1, d.Attempt), delivery: true, counted: d.Running, failure: f}
+			strange.state.Store(finished)
+			r.record(context.Background(), &strange)
+			continue
+		}
 		if d.Attempt > r.sub.Retry.MaxAttempts {
 			// What became of its last attempt was noted when its worker was evicted.
 			exhausted := job{event: &d.Event, attempt: d.Attempt - 1, delivery: true, counted: true, noted: true}
@@ -337,7 +346,12 @@ func (r *runner) claimDue(ctx context.Context, lines []engine.Line) ([]engine.De
 		lines = lines[:len(lines)-1]
 		r.backlog.wait(lineID{last.Lane, last.Key}, time.Now())
 	}
-	deliveries, waiting, err := r.member.ClaimDue(ctx, lines, min(dueRun, most/len(lines)), r.suspects(), r.tried())
+	var deliveries []engine.Delivery
+	var waiting []engine.Line
+	err := r.patiently(ctx, func(ctx context.Context) (err error) {
+		deliveries, waiting, err = r.member.ClaimDue(ctx, lines, min(dueRun, most/len(lines)), r.suspects(), r.tried())
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -15,8 +15,7 @@ import (
 	"github.com/signalbox-go/signalbox/internal/engine"
 )
 
-// poolSize is how many connections transactional handlers of a worker share. One that is held for longer than a window's time does
-// not count.
+// poolSize is how many connections transactional handlers of a worker share.
 const poolSize = 4
 
 // A txPool has the connections over which transactional handlers work, and settle what they did. They are not those that events are
@@ -25,7 +24,7 @@ const poolSize = 4
 type txPool struct {
 	open    func(ctx context.Context, g *txGuard) (*pgx.Conn, error) // as one of this session's, with proof of the server
 	connect *connector
-	slots   chan struct{}
+	slots   slots
 
 	mu   sync.Mutex
 	idle []*borrowed
@@ -46,21 +45,15 @@ type borrowed struct {
 
 // newTxPool returns a pool for so many subscriptions.
 func newTxPool(c *connector, subscriptions int, open func(ctx context.Context, g *txGuard) (*pgx.Conn, error)) *txPool {
-	return &txPool{open: open, connect: c, slots: make(chan struct{}, max(1, min(poolSize, subscriptions)))}
+	return &txPool{open: open, connect: c, slots: make(slots, max(1, min(poolSize, subscriptions)))}
 }
 
 // borrow returns a connection for a window of a subscription. It waits for one that others have, and for a server that grants none
 // at the moment, until ctx ends. A connection to another server is an error: nothing that was read before may be settled there.
 func (p *txPool) borrow(ctx context.Context, log *slog.Logger, user string) (l *borrowed, giveBack func(), err error) {
-	release := func() {}
-	patience := time.NewTimer(windowTime)
-	defer patience.Stop()
-	select {
-	case p.slots <- struct{}{}:
-		release = func() { <-p.slots }
-	case <-patience.C: // others hold theirs for long: one more
-	case <-ctx.Done():
-		return nil, nil, ctx.Err()
+	release, err := p.slots.take(ctx)
+	if err != nil {
+		return nil, nil, err
 	}
 	defer func() {
 		if err != nil {

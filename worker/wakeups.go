@@ -19,9 +19,10 @@ type wakeups struct {
 type wakeup struct {
 	ring     uint64        // lanes that may have something
 	pulse    *engine.Pulse // the last heartbeat, to compare cursors with
-	fair     int           // lanes that this worker should own, as of pulse
-	free     int           // lanes without an owner
+	share    engine.Share  // of lanes, as of pulse
+	topics   []string      // that the subscription has, if this worker reads with others
 	probe    time.Time     // when an operator last asked to try whether an outage is over
+	expelled bool          // the reader does not read for the runner any more
 	reload   bool          // deliveries were retried, skipped or discarded
 	unparked []*job        // parked jobs whose handlers have returned
 	ended    []chain       // chains of deliveries that have ended

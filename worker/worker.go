@@ -48,9 +48,10 @@ var ErrNotServing = errors.New("worker is not serving")
 
 // New returns a worker for the database of pool. An invalid Config returns an error that wraps ErrInvalidConfig. New does not connect.
 //
-// The worker opens connections of its own and does not use those of the pool: one, another for each subscription, up to four for
-// transactional handlers, and three more while it is the sentinel, which it can do without. They should reach PostgreSQL directly, not
-// through a pooling proxy.
+// The worker opens connections of its own and does not use those of the pool: three, whatever the number of subscriptions; up to four
+// for transactional handlers; two more while deliveries are worked on; and two while it is the sentinel. It can do without the last
+// four. They should reach PostgreSQL directly, not through a pooling proxy: behind one, the worker opens one connection, and another for
+// each subscription.
 //
 // Its connections take from the pool's configuration where to connect and as whom: hosts, database, user, password, TLS, runtime
 // parameters, the lookup, dial and validation functions, BeforeConnect and AfterConnect. AfterConnect may set a role, and register types
@@ -106,11 +107,12 @@ func (w *Worker) Ready() error {
 // cancelled context is left running after about 2s; Run waits for handlers of the other forms.
 //
 // Run returns an error if it cannot start: if the database cannot be reached, grants too few connections, or has settings that the
-// worker may not change; if the schema is missing or has another version (*migrations.VersionError); if a subscription exists with
-// other topics (*outbox.TopicsError), does not exist and has no Topics (outbox.ErrUnknownSubscription), or cannot be created
-// (outbox.ErrInvalidSubscription, outbox.ErrInvalidPosition). Once it has served, it reconnects after a failure, however long the
-// database is away, with pauses of up to 2s, or up to 30s if connections are short. It returns the errors about subscriptions, and
-// outbox.ErrForeignCluster, outbox.ErrLogBehind or outbox.ErrRowSecurity, at any time; the latter within 5 seconds of when events could
+// worker may not change; if the schema is missing or has another version (*migrations.VersionError); if the outbox uses a feature that
+// the worker does not know (outbox.ErrUnknownFeature); if a subscription does not exist and has no Topics
+// (outbox.ErrUnknownSubscription), or cannot be created (outbox.ErrInvalidSubscription, outbox.ErrInvalidPosition). Once it has served,
+// it reconnects after a failure, however long the database is away, with pauses of up to 2s, or up to 30s if connections are short. It
+// returns the errors about versions, features and subscriptions, outbox.ErrForeignCluster, outbox.ErrLogBehind, outbox.ErrRowSecurity,
+// and *outbox.TopicsError if topics are changed behind the cursors, at any time; the latter four within 5 seconds of when events could
 // be lost.
 //
 // A Worker runs once: a second call of Run returns an error that wraps ErrInvalidConfig.
@@ -173,6 +175,6 @@ func permanent(err error) bool {
 		topics  *outbox.TopicsError
 	)
 	return errors.As(err, &version) || errors.As(err, &topics) ||
-		errors.Is(err, outbox.ErrForeignCluster) || errors.Is(err, outbox.ErrLogBehind) || errors.Is(err, outbox.ErrRowSecurity) ||
+		errors.Is(err, outbox.ErrUnknownFeature) || errors.Is(err, outbox.ErrForeignCluster) || errors.Is(err, outbox.ErrLogBehind) || errors.Is(err, outbox.ErrRowSecurity) ||
 		errors.Is(err, outbox.ErrInvalidSubscription) || errors.Is(err, outbox.ErrUnknownSubscription)
 }

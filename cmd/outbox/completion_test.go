@@ -13,7 +13,7 @@ import (
 func TestComplete(t *testing.T) {
 	t.Parallel()
 	for line, want := range map[string][]string{
-		"":                                      {"completion", "db", "deliveries", "demo", "doctor", "events", "health", "keys", "migrate", "replay", "status", "subscriptions", "ui"},
+		"":                                      {"completion", "db", "deliveries", "demo", "doctor", "events", "features", "health", "keys", "migrate", "replay", "status", "subscriptions", "ui"},
 		"ev":                                    {"events"},
 		"events ":                               {"list", "show", "tail"},
 		"subscriptions pau":                     {"pause"},
@@ -60,7 +60,7 @@ echo "${COMPREPLY[@]}"`
 	cmd := exec.CommandContext(t.Context(), bash, "-c", script)
 	cmd.Env = append(cmd.Environ(), "PATH="+filepath.Dir(path)+":"+"/usr/bin:/bin")
 	out, err := cmd.CombinedOutput()
-	if want := "complete -o default -F _outbox outbox\nretrying\ncreate delete list pause probe resume show\n"; err != nil || string(out) != want {
+	if want := "complete -o default -F _outbox outbox\nretrying\ncreate delete list pause probe resume set-topics show\n"; err != nil || string(out) != want {
 		t.Errorf("%v: %s", err, out)
 	}
 }

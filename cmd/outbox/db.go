@@ -81,7 +81,7 @@ func startEmbedded(ctx context.Context, audience io.Writer, o outbox.Outbox) (*e
 	// The one database that a new cluster has: it is all ours.
 	db := &embedded{server: server, url: server.URL("postgres")}
 	if db.pool, err = cli.Connect(ctx, db.url); err == nil {
-		_, err = migrate(ctx, db.pool, o, bothSets(o))
+		_, err = migrate(ctx, db.pool, o, bothSets(o), "")
 	}
 	if err != nil {
 		return nil, errors.Join(err, db.stop())

@@ -86,7 +86,7 @@ func (c *demoCommand) Run(ctx context.Context, std *console) (err error) {
 		}
 		defer pool.Close()
 		// Told, since the database is somebody's.
-		migrated, err := migrate(ctx, pool, c.Outbox, bothSets(c.Outbox))
+		migrated, err := migrate(ctx, pool, c.Outbox, bothSets(c.Outbox), "")
 		if err != nil {
 			return err
 		}

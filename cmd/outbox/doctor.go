@@ -38,6 +38,8 @@ func (*doctorCommand) Help() string {
 	vacuum          autovacuum is on, and gets on
 	subscriptions   none is forgotten, paused or stuck with old events
 
+At its end, it says which versions of schema and programs work together, and which features are used and known.
+
 Run it with the DATABASE_URL that workers have: what it finds about the connection is about that. Without the privileges of
 pg_monitor it does not see how long other roles' transactions are open. That no worker runs is no finding.
 
@@ -91,6 +93,26 @@ func reportText(r *doctor.Report) string {
 		for _, f := range c.Findings {
 			fmt.Fprintf(&b, "✘  %s: %s\n   → %s\n", c.Name, plain.Quote(f.Problem), plain.Quote(f.Remedy))
 		}
+	}
+	if r.Versions != nil {
+		b.WriteString(versionsText(r.Versions))
+	}
+	return b.String()
+}
+
+// versionsText is the matrix of what works together.
+func versionsText(v *doctor.Versions) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "\nschema    version %d, serves programs from version %d on\nprogram   version %d, works with schemas from version %d on\n", v.Schema, v.Serves, v.Newest, v.Oldest)
+	for _, f := range v.Features {
+		use, known := "not used", "known by all workers"
+		if f.UsedSince != nil {
+			use = "used since " + clock(*f.UsedSince)
+		}
+		if len(f.Unknown) > 0 {
+			known = "not known by " + plain.Quote(strings.Join(f.Unknown, ", "))
+		}
+		fmt.Fprintf(&b, "feature   %s: %s, %s\n", plain.Quote(f.Name), use, known)
 	}
 	return b.String()
 }

@@ -17,7 +17,8 @@ import (
 )
 
 type migrateCommand struct {
-	Set string `default:"both" enum:"both,outbox,signals" placeholder:"SET" help:"Which schema: outbox, signals (the producer's own table), or both, which is the default."`
+	Set   string      `default:"both" enum:"both,outbox,signals" placeholder:"SET" help:"Which schema: outbox, signals (the producer's own table), or both, which is the default."`
+	After engine.Move `enum:",pg_upgrade,restore,replication" default:"" placeholder:"MOVE" help:"Adopt an outbox that came from another server, and how: by pg_upgrade, restore (of a dump) or replication (logical, or a managed blue/green switch-over)."`
 	asJSON
 	cli.Database
 }
@@ -36,8 +37,15 @@ Another outbox in the same database, with a schema, a log and workers of its own
 
 	outbox migrate --set outbox --outbox billing
 
-After a restore from a dump into another PostgreSQL, it also adopts the log: transaction ids that were stored there mean
-nothing here. Workers refuse to start before. Stop the producers for that time.
+An outbox that came from another server is not served until it is adopted. Say how it was moved:
+
+	outbox migrate --after pg_upgrade      # transaction ids are checked, and cursors stay as they are
+	outbox migrate --after restore         # of a dump: whole, or data alone into a migrated schema
+	outbox migrate --after replication     # logical, or a managed blue/green switch-over
+
+Without --after, it says how the outbox seems to have been moved, and changes nothing of it. Publishers may go on. See docs/moving.md.
+
+Sequences that were set back are raised, with or without --after.
 
 The same files work with tern itself, for the default outbox: see the folders of migrations.`
 }
@@ -51,7 +59,7 @@ func (m *migrateCommand) Run(ctx context.Context, c *console) error {
 	sets := map[string][]migrations.Set{
 		"both": bothSets(m.Outbox), "outbox": {migrations.For(m.Outbox)}, "signals": {migrations.Signals},
 	}
-	done, err := migrate(ctx, pool, m.Outbox, sets[m.Set])
+	done, err := migrate(ctx, pool, m.Outbox, sets[m.Set], m.After)
 	switch {
 	case err != nil:
 		return err
@@ -70,8 +78,13 @@ type migrated struct {
 	Sets    []migratedSet `json:"sets"`
 	Adopted bool          `json:"adopted"` // the log came from elsewhere
 	Raised  bool          `json:"raised"`  // a sequence was behind its table
-	// Republished is how many events were published meanwhile, below the cursors, and got new ids.
+	// Republished is how many events were published meanwhile, below the cursors, and got new ids, of which FirstID is the lowest.
 	Republished int64 `json:"republished"`
+	FirstID     int64 `json:"first_id,omitempty"`
+	// Native is that an adoption was asked for, and not needed.
+	Native bool `json:"native"`
+	// Blind is that the owner of the schema may not execute pg_control_system().
+	Blind bool `json:"blind"`
 }
 
 type migratedSet struct {
@@ -90,19 +103,35 @@ func (m *migrated) text() string {
 		} else {
 			fmt.Fprintf(&b, "%s: from version %d to %d\n", set.Set, set.From, set.To)
 		}
-		if set.Set != migrations.Signals.String() && m.Adopted {
-			fmt.Fprintf(&b, "%s: came from another cluster, and was adopted\n", set.Set)
-		}
-		if set.Set != migrations.Signals.String() && m.Raised {
-			fmt.Fprintf(&b, "%s: its sequences were behind, and were raised; %s\n",
-				set.Set, plural(m.Republished, "event published meanwhile got a new id", "events published meanwhile got new ids"))
+		if set.Set != migrations.Signals.String() {
+			m.mended(&b, set.Set)
 		}
 	}
 	return b.String()
 }
 
+// mended has a line for each thing that was done to an outbox, besides its schema.
+func (m *migrated) mended(b *strings.Builder, name string) {
+	if m.Adopted {
+		fmt.Fprintf(b, "%s: came from another server, and was adopted\n", name)
+	}
+	if m.Native {
+		fmt.Fprintf(b, "%s: nothing to adopt: it is from here, or was adopted before\n", name)
+	}
+	if m.Raised {
+		fmt.Fprintf(b, "%s: its sequences were behind, and were raised\n", name)
+	}
+	if m.Republished > 0 {
+		fmt.Fprintf(b, "%s: %s (%d to %d): a subscription that had seen some of them sees them again\n",
+			name, plural(m.Republished, "event published meanwhile got a new id", "events published meanwhile got new ids"), m.FirstID, m.FirstID+m.Republished-1)
+	}
+	if m.Blind {
+		fmt.Fprintf(b, "%s: pg_control_system() is refused to the schema's owner, so only other signs tell whether the cluster is another one\n", name)
+	}
+}
+
 // migrate brings the sets up to date.
-func migrate(ctx context.Context, pool *pgxpool.Pool, o outbox.Outbox, sets []migrations.Set) (*migrated, error) {
+func migrate(ctx context.Context, pool *pgxpool.Pool, o outbox.Outbox, sets []migrations.Set, after engine.Move) (*migrated, error) {
 	done := &migrated{Sets: []migratedSet{}}
 	// All over one connection: tern's lock is the session's.
 	err := pool.AcquireFunc(ctx, func(pooled *pgxpool.Conn) error {
@@ -116,11 +145,16 @@ func migrate(ctx context.Context, pool *pgxpool.Pool, o outbox.Outbox, sets []mi
 			if set == migrations.Signals {
 				continue
 			}
-			mended, err := engine.Mend(ctx, naming.Of(o).Conn(conn))
+			own := naming.Of(o).Conn(conn)
+			mended, err := engine.Mend(ctx, own, after)
 			if err != nil {
 				return err
 			}
-			done.Adopted, done.Raised, done.Republished = mended.Adopted, mended.Raised, mended.Published
+			done.Adopted, done.Raised, done.Republished, done.FirstID = mended.Adopted, mended.Raised, mended.Published, mended.FirstID
+			done.Native = after != "" && !mended.Adopted
+			if done.Blind, err = engine.Blind(ctx, own); err != nil {
+				return err
+			}
 		}
 		return nil
 	})

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/signalbox-go/signalbox/internal/engine"
 	"github.com/signalbox-go/signalbox/internal/pgtest"
@@ -78,23 +79,152 @@ func TestMigrateUpgrades(t *testing.T) {
 	}
 }
 
-// A log that was restored elsewhere is adopted, and workers may start.
+// A log that came from elsewhere is adopted when the caller says how it was moved, and workers may start.
 func TestMigrateAdopts(t *testing.T) {
 	t.Parallel()
-	db := pgtest.New(t)
-	if _, err := db.Pool.Exec(t.Context(), `update outbox.cluster set system_identifier = 1`); err != nil {
+	for name, test := range map[string]struct {
+		sql      string
+		advises  string            // what plain "outbox migrate" says
+		says     map[string]string // what it says with --after, in this order
+		sequence []string
+	}{
+		"pg_upgrade": {
+			`update outbox.cluster set system_identifier = 1`,
+			`as after pg_upgrade: run "outbox migrate --after pg_upgrade", or with restore or replication in its place if it was moved so`,
+			map[string]string{"pg_upgrade": ""},
+			[]string{"pg_upgrade"},
+		},
+		"restore": {
+			`insert into outbox.cluster (system_identifier, relations) values (1, '{}')`,
+			`as after a dump was restored: run "outbox migrate --after restore", or with pg_upgrade or replication in its place if it was moved so`,
+			map[string]string{
+				"pg_upgrade": `this is not what pg_upgrade leaves: the rows of another outbox were added to one that was migrated here: run "outbox migrate" without --after`,
+				"restore":    "",
+			},
+			[]string{"pg_upgrade", "restore"},
+		},
+		"restore, of the schema as well": {
+			`update outbox.cluster set system_identifier = 1, relations = '{1, 2}'`,
+			`run "outbox migrate --after restore"`,
+			map[string]string{"pg_upgrade": `pg_upgrade keeps the oids of tables, and those of this outbox have changed`, "restore": ""},
+			[]string{"pg_upgrade", "restore"},
+		},
+		"transaction ids to come": {
+			`update outbox.cluster set system_identifier = 1;
+			 insert into outbox.events (xid, id, topic, payload) overriding system value values ('1000000000', 1, 'a', '1'); select setval('outbox.events_id_seq', 1)`,
+			`run "outbox migrate --after restore"`,
+			map[string]string{"pg_upgrade": `here and an event has 1000000000`, "restore": ""},
+			[]string{"pg_upgrade", "restore"},
+		},
+		"a cursor that waits for transactions to come": {
+			`update outbox.cluster set system_identifier = 1;
+			 insert into outbox.subscriptions (name, topics) values ('s', '{a}');
+			 insert into outbox.lanes (subscription_id, lane, pending) select id, 0, '{[1000000000, 1000000001)}' from outbox.subscriptions`,
+			`run "outbox migrate --after restore"`,
+			map[string]string{"pg_upgrade": `here and a cursor waits for 1000000000`, "restore": ""},
+			[]string{"pg_upgrade", "restore"},
+		},
+		"copied rows": {
+			`update outbox.cluster set system_identifier = 1;
+			 insert into outbox.events (xid, id, topic, payload) overriding system value values ('5', 1, 'a', '1'), ('6', 2, 'a', '1'); select setval('outbox.events_id_seq', 2)`,
+			`run "outbox migrate --after restore"`,
+			map[string]string{"pg_upgrade": `events of several transactions were written by one here, as from a dump`, "restore": ""},
+			[]string{"pg_upgrade", "restore"},
+		},
+		"replication": {
+			`set session_replication_role = replica; insert into outbox.events (xid, id, topic, payload) overriding system value values ('5', 7, 'a', '1')`,
+			`events have arrived by logical replication: run "outbox migrate --after replication"`,
+			map[string]string{"pg_upgrade": `this is not what pg_upgrade leaves`, "replication": ""},
+			[]string{"pg_upgrade", "replication"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			db := pgtest.New(t)
+			conn := db.Conn(t)
+			if _, err := conn.PgConn().Exec(t.Context(), test.sql).ReadAll(); err != nil {
+				t.Fatal(err)
+			}
+			if err := engine.CheckLog(t.Context(), db.Pool); !errors.Is(err, outbox.ErrForeignCluster) {
+				t.Fatalf("before: %v", err)
+			}
+			refuse(t, db.URL, 1, test.advises, "migrate")
+			for _, after := range test.sequence {
+				if refusal := test.says[after]; refusal != "" {
+					refuse(t, db.URL, 1, refusal, "migrate", "--after", after)
+					continue
+				}
+				for _, want := range []string{"came from another server, and was adopted", "nothing to adopt: it is from here, or was adopted before"} {
+					got, err := run(t, "migrate", "--after", after, "--database-url", db.URL)
+					if err != nil || got != "outbox: up to date\noutbox: "+want+"\nsignals: up to date\n" {
+						t.Errorf("--after %s: got %q, %v", after, got, err)
+					}
+				}
+			}
+			if err := engine.CheckLog(t.Context(), db.Pool); err != nil {
+				t.Errorf("after: %v", err)
+			}
+		})
+	}
+}
+
+// Without the privilege to ask for the cluster's identifier, everything works, and says so.
+func TestMigrateBlind(t *testing.T) {
+	t.Parallel()
+	server := ownServer(t) // privileges of functions are a database's, but the role is the server's
+	pool := poolOf(t, server.URL("postgres"))
+	for _, sql := range []string{
+		`create role owner login password 'secret'`, `create database blind owner owner`,
+	} {
+		if _, err := pool.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	blind := poolOf(t, server.URL("blind"))
+	if _, err := blind.Exec(t.Context(), `revoke execute on function pg_control_system() from public`); err != nil {
 		t.Fatal(err)
 	}
-	if err := engine.CheckLog(t.Context(), db.Pool); !errors.Is(err, outbox.ErrForeignCluster) {
-		t.Fatalf("before: %v", err)
+	config := blind.Config().ConnConfig
+	url := strings.Replace(server.URL("blind"), config.User+":"+config.Password, "owner:secret", 1)
+	const refused = "pg_control_system() is refused to the schema's owner"
+	got, err := run(t, "migrate", "--database-url", url)
+	if err != nil || !strings.Contains(got, "outbox: "+refused) {
+		t.Fatalf("got %q, %v", got, err)
 	}
-	got, err := run(t, "migrate", "--database-url", db.URL)
-	if err != nil || got != "outbox: up to date\noutbox: came from another cluster, and was adopted\nsignals: up to date\n" {
+	if err := engine.CheckLog(t.Context(), blind); err != nil {
+		t.Error(err)
+	}
+	if got, err := run(t, "doctor", "--database-url", url); err != nil || !strings.Contains(got, refused) {
+		t.Errorf("doctor says %q, %v", got, err)
+	}
+	// The other signs are there.
+	if _, err := blind.Exec(t.Context(), `update outbox.cluster set relations = '{1, 2}'`); err != nil {
+		t.Fatal(err)
+	}
+	refuse(t, url, 1, "outbox migrate --after restore", "migrate")
+	if got, err := run(t, "migrate", "--after", "restore", "--database-url", url); err != nil || !strings.Contains(got, "was adopted") {
 		t.Errorf("got %q, %v", got, err)
 	}
-	if err := engine.CheckLog(t.Context(), db.Pool); err != nil {
-		t.Errorf("after: %v", err)
+	// What may be asked for from now on was not known before: that is no sign.
+	if _, err := blind.Exec(t.Context(), `grant execute on function pg_control_system() to public`); err != nil {
+		t.Fatal(err)
 	}
+	if got, err := run(t, "migrate", "--database-url", url); err != nil || strings.Contains(got, refused) {
+		t.Errorf("got %q, %v", got, err)
+	}
+	if err := engine.CheckLog(t.Context(), blind); err != nil {
+		t.Error(err)
+	}
+}
+
+func poolOf(t *testing.T, url string) *pgxpool.Pool {
+	t.Helper()
+	pool, err := pgxpool.New(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(pool.Close)
+	return pool
 }
 
 // Ids that went back are raised, and what was published meanwhile gets new ones.
@@ -112,7 +242,7 @@ func TestMigrateRaises(t *testing.T) {
 		t.Fatal(err)
 	}
 	got, err := run(t, "migrate", "--database-url", db.URL)
-	if err != nil || got != "outbox: up to date\noutbox: its sequences were behind, and were raised; 1 event published meanwhile got a new id\nsignals: up to date\n" {
+	if err != nil || got != "outbox: up to date\noutbox: its sequences were behind, and were raised\noutbox: 1 event published meanwhile got a new id (4 to 4): a subscription that had seen some of them sees them again\nsignals: up to date\n" {
 		t.Errorf("got %q, %v", got, err)
 	}
 	if err := engine.CheckLog(t.Context(), db.Pool); err != nil {
@@ -203,7 +333,7 @@ func schemaOf(t *testing.T, db *pgtest.DB) []string {
 		select concat_ws(' ', 'sequence', s.seqrelid::regclass, s.seqtypid::regtype, s.seqstart, s.seqincrement, s.seqcache, s.seqcycle)
 		from pg_sequence s join pg_class c on c.oid = s.seqrelid where c.relnamespace in (select * from ours)
 		union all
-		select concat_ws(' ', 'function', pg_get_functiondef(p.oid), p.proacl)
+		select concat_ws(' ', 'function', case p.proname when 'tag' then 'tag, by chance' else pg_get_functiondef(p.oid) end, p.proacl)
 		from pg_proc p where p.pronamespace in (select * from ours)
 		union all
 		select concat_ws(' ', 'trigger', pg_get_triggerdef(t.oid), t.tgenabled)

@@ -40,7 +40,8 @@ type flags struct {
 	Status        statusCommand         `cmd:"" help:"Tell how subscriptions and workers are doing."`
 	Doctor        doctorCommand         `cmd:"" help:"Look for what is wrong with a database, and say what to do."`
 	Events        eventsCommands        `cmd:"" help:"List events, show what became of one, follow them as they come."`
-	Subscriptions subscriptionsCommands `cmd:"" help:"List, create, pause, resume, probe and delete subscriptions."`
+	Subscriptions subscriptionsCommands `cmd:"" help:"List, create, change, pause, resume, probe and delete subscriptions."`
+	Features      featuresCommands      `cmd:"" help:"List what older workers would break, and give it up for a rollback."`
 	Deliveries    deliveriesCommands    `cmd:"" help:"List what failed, and decide: retry, skip or discard."`
 	Keys          keysCommands          `cmd:"" help:"List held keys: what each waits for, and what can be done."`
 	Replay        replayCommand         `cmd:"" help:"Have a subscription handle events again."`

@@ -77,7 +77,11 @@ func TestVerbsOfAnotherOutbox(t *testing.T) {
 	if err == nil {
 		t.Error("doctor finds nothing wrong with a log from elsewhere")
 	}
-	do("billing: came from another cluster, and was adopted\nsignals: up to date\n", "migrate")
+	_, err = run(t, "migrate", "--database-url", db.URL, "--outbox", "billing")
+	if err == nil || !strings.Contains(err.Error(), `run "outbox migrate --outbox billing --after pg_upgrade"`) {
+		t.Errorf("migrate says %v", err)
+	}
+	do("billing: came from another server, and was adopted\nbilling: its sequences were behind, and were raised\nsignals: up to date\n", "migrate", "--after", "pg_upgrade")
 	do("✔", "doctor")
 	for want, args := range map[string][]string{
 		`("outbox subscriptions list --outbox billing" shows which there are)`: {"subscriptions", "pause", "gone"},

@@ -45,7 +45,7 @@ func TestStatus(t *testing.T) {
 		with w as (
 		    insert into outbox.workers (name, direct, lease, seen_at) values ('host:1', false, '1 h', clock_timestamp() - interval '3 minutes') returning id
 		), m as (
-		    insert into outbox.members (worker_id, subscription_id) select w.id, s.id from w, outbox.subscriptions s where s.name = 'log'
+		    insert into outbox.members (worker_id, subscription_id, topics) select w.id, s.id, s.topics from w, outbox.subscriptions s where s.name = 'log'
 		), l as (
 		    update outbox.lanes l set owner = w.id from w, outbox.subscriptions s
 		    where s.name = 'log' and l.subscription_id = s.id and l.lane < 24

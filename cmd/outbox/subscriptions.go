@@ -16,13 +16,14 @@ import (
 )
 
 type subscriptionsCommands struct {
-	List   subscriptionsListCommand   `cmd:"" help:"List all subscriptions."`
-	Show   subscriptionsShowCommand   `cmd:"" help:"Show a subscription: its topics, workers, lag and deliveries."`
-	Create subscriptionsCreateCommand `cmd:"" help:"Create a subscription anywhere in the log."`
-	Pause  subscriptionsPauseCommand  `cmd:"" help:"Have its workers stop handling events."`
-	Resume subscriptionsResumeCommand `cmd:"" help:"Have its workers go on."`
-	Probe  subscriptionsProbeCommand  `cmd:"" help:"Have its workers try at once whether an outage is over."`
-	Delete subscriptionsDeleteCommand `cmd:"" help:"Delete a subscription with its cursors and deliveries."`
+	List      subscriptionsListCommand      `cmd:"" help:"List all subscriptions."`
+	Show      subscriptionsShowCommand      `cmd:"" help:"Show a subscription: its topics, workers, lag and deliveries."`
+	Create    subscriptionsCreateCommand    `cmd:"" help:"Create a subscription anywhere in the log."`
+	SetTopics subscriptionsSetTopicsCommand `cmd:"" help:"Change the topics of a subscription."`
+	Pause     subscriptionsPauseCommand     `cmd:"" help:"Have its workers stop handling events."`
+	Resume    subscriptionsResumeCommand    `cmd:"" help:"Have its workers go on."`
+	Probe     subscriptionsProbeCommand     `cmd:"" help:"Have its workers try at once whether an outage is over."`
+	Delete    subscriptionsDeleteCommand    `cmd:"" help:"Delete a subscription with its cursors and deliveries."`
 }
 
 type subscriptionsListCommand struct {
@@ -68,6 +69,8 @@ func stateText(s admin.SubscriptionRow) string {
 	switch {
 	case s.RewindTo != nil:
 		return fmt.Sprintf("goes back behind event %d", *s.RewindTo)
+	case s.TopicsTo != nil:
+		return "about to have other topics"
 	case s.PausedAt != nil:
 		return "paused"
 	case len(s.Workers) == 0:
@@ -172,7 +175,7 @@ func (*subscriptionsCreateCommand) Help() string {
 	outbox subscriptions create audit --topics '>' --from 2026-01-31T12:00:00Z
 
 Nothing is lost from then on, whether or not a worker is there: the log is kept for it. One that exists with the same topics
-stays as it is, wherever it stands; one with others is refused.`
+stays as it is, wherever it stands; one with others is refused: "outbox subscriptions set-topics" changes them.`
 }
 
 func (s *subscriptionsCreateCommand) Run(ctx context.Context, c *console) error {

@@ -17,8 +17,8 @@ func serve(t *testing.T, db *pgtest.DB, subscription string) {
 	t.Helper()
 	if _, err := db.Pool.Exec(t.Context(), `
 		with w as (insert into outbox.workers (name, direct, lease) values ('host:1', false, '1 h') returning id)
-		insert into outbox.members (worker_id, subscription_id)
-		select w.id, s.id from w, outbox.subscriptions s where s.name = $1`, subscription); err != nil {
+		insert into outbox.members (worker_id, subscription_id, topics)
+		select w.id, s.id, s.topics from w, outbox.subscriptions s where s.name = $1`, subscription); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -2,10 +2,8 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"strings"
 	"sync"
@@ -96,7 +94,11 @@ func TestRollup(t *testing.T) {
 	}
 
 	r := start(t, "--database-url", db.URL, "--subscription", "s", "--handler", "rollup")
-	eventually(t, 20*time.Second, "the first are settled", func() bool { return settled(t, db.Pool) })
+	eventually(t, 20*time.Second, "the first are settled", func() bool {
+		status, err := admin.GetStatus(t.Context(), db.Pool)
+		return err == nil && len(status.Subscriptions) == 1 && status.Subscriptions[0].Lag.Events == 0 &&
+			status.Subscriptions[0].Deliveries["dead"] == 1 && status.Subscriptions[0].Deliveries["retrying"] == 1
+	})
 	if err := late.Commit(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -110,13 +112,10 @@ func TestRollup(t *testing.T) {
 	if names, signals := checkRollups(t, db.Pool); names != 3 || signals != 7 {
 		t.Errorf("%d names of %d signals, want 3 of 7", names, signals)
 	}
-	dead, err := admin.ListDeliveries(t.Context(), db.Pool, admin.DeliveryFilter{Subscription: "s"}, admin.ListOptions{})
-	if err != nil || len(dead.Items) != 2 {
-		t.Fatalf("dead letters: %+v, %v; want 2", dead, err)
-	}
-	for _, d := range dead.Items {
-		if reason := d.Failures[0].Error; d.Attempt != 1 || !strings.Contains(reason, "cannot unmarshal") && !strings.Contains(reason, errNotStored.Error()) {
-			t.Errorf("event %d is dead after %d attempts: %s", d.Event.ID, d.Attempt, reason)
+	for state, want := range map[outbox.State]string{outbox.Dead: errNotStored.Error(), outbox.Retrying: "cannot unmarshal"} {
+		left, err := admin.ListDeliveries(t.Context(), db.Pool, admin.DeliveryFilter{Subscription: "s", States: []outbox.State{state}}, admin.ListOptions{})
+		if err != nil || len(left.Items) != 1 || !strings.Contains(left.Items[0].Failures[0].Error, want) {
+			t.Errorf("%s: %+v, %v; want %q", state, left, err, want)
 		}
 	}
 
@@ -124,9 +123,10 @@ func TestRollup(t *testing.T) {
 	if _, err := engine.Subscribe(t.Context(), db.Pool, "all", []string{"signals.>"}, outbox.FromBeginning); err != nil {
 		t.Fatal(err)
 	}
-	var topics *outbox.TopicsError
-	if err := Run(t.Context(), []string{"--database-url", db.URL, "--subscription", "all", "--handler", "rollup"}, io.Discard, io.Discard); !errors.As(err, &topics) {
-		t.Errorf("got %v, want a TopicsError", err)
+	r = start(t, "--database-url", db.URL, "--subscription", "all", "--handler", "rollup")
+	r.await(t, "this worker does not know all topics of the subscription: it leaves the lanes to workers that do", 1)
+	if err := r.stop(); err != nil {
+		t.Error(err)
 	}
 }
 

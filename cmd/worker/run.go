@@ -51,7 +51,7 @@ The database needs the schema: "outbox migrate" creates it. SIGINT or SIGTERM le
 
 type flags struct {
 	Subscription    string            `required:"" placeholder:"NAME" help:"Serve this subscription; it is created where it is missing."`
-	Topics          []string          `placeholder:"PATTERN" help:"Topics of the subscription; repeat for several. A new one gets 'signals.>' by default, for rollup 'signals.created'; other topics than an existing one has are an error."`
+	Topics          []string          `placeholder:"PATTERN" help:"Topics that the handler knows; repeat for several. A new subscription gets them, by default 'signals.>', for rollup 'signals.created'. An existing one keeps its own: the worker leaves it to others while it does not know all of them."`
 	Handler         string            `default:"log" enum:"log,rollup,flaky" help:"What to do with events: log, rollup or flaky."`
 	Concurrency     int               `default:"100" help:"Handlers that run at once; never two of one key."`
 	Timeout         cli.DurationLimit `default:"30s" help:"What one attempt at an event may take, or unlimited."`

@@ -17,7 +17,7 @@ import (
 var (
 	// defaultTopics are those of a subscription that is created without any: all signals.
 	defaultTopics = []string{"signals.>"}
-	// rollupTopics are all that the handler rollup can count. An existing subscription with others is refused.
+	// rollupTopics are all that the handler rollup can count. A subscription with others is left to others.
 	rollupTopics = []string{producer.TopicCreated}
 )
 

@@ -43,8 +43,9 @@ type Finding struct {
 
 // A Report is what an examination found.
 type Report struct {
-	Healthy bool    `json:"healthy"` // no findings
-	Checks  []Check `json:"checks"`
+	Healthy  bool      `json:"healthy"` // no findings
+	Checks   []Check   `json:"checks"`
+	Versions *Versions `json:"versions,omitempty"` // nil where the schema is not this program's
 }
 
 // Findings returns how many there are.
@@ -62,6 +63,7 @@ type patient struct {
 	connect func(context.Context) (*pgx.Conn, error)
 	cfg     Config
 	replica bool
+	skipped string // what the check that looks right now leaves out, and why
 }
 
 // A check returns what it found, or an error when it could not look.
@@ -142,9 +144,15 @@ func Examine(ctx context.Context, config *pgx.ConnConfig, cfg Config) (*Report, 
 			for _, f := range found {
 				done.Findings = append(done.Findings, Finding{p.name.Advice(f.Problem), p.name.Advice(f.Remedy)})
 			}
+			done.Skipped, p.skipped = p.skipped, ""
 			known = known && (c.name != "schema" || len(found) == 0)
 		}
 		r.Checks = append(r.Checks, done)
+	}
+	if known {
+		if r.Versions, err = versionsOf(ctx, p); err != nil {
+			return nil, err
+		}
 	}
 	r.Healthy = r.Findings() == 0
 	return r, nil

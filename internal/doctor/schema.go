@@ -86,14 +86,19 @@ func checkSequence(ctx context.Context, p *patient) ([]Finding, error) {
 // MD5 sums of the bodies of the schema's functions, by name. A test compares them with the migrations.
 var functions = map[string]string{
 	"as_jsonb":            "c902833cfca07a6e5d468571993bab71",
-	"fault":               "98900f0abab7323ea1107e48fb326bcb",
-	"fence":               "eb4a73746579fdcf5569236aa3ecb416",
+	"fault":               "4af0603bdb93441c0981afdda9e49ff8",
+	"fence":               "f9bc9a02ed7fd3575f36e1ced87342b5",
 	"headers_bytes":       "cd29e201ff9067c7d0ecd5c46ec33ee0",
+	"keep_claim":          "ed7253997e6f5db8c2b1e0bb6e9ac4e6",
+	"keep_features":       "0fc5b118c8476eacd64d4203b12eb72b",
 	"keep_ids":            "70f6c94200cd51910bd5335dde24d235",
-	"keep_topics":         "ce0b4b1f1cf2611dbff83fd51be384d6",
+	"keep_topics":         "edf8e15dd8cc936d6390091116ee445a",
 	"notifications_stuck": "724eb930dea9a3b0e37013429113555d",
 	"notify":              "9f2ca5eb2dabc902fb565d6130c9b36d",
+	"raise_sequence":      "cabfcbe17e40b93e4fa8c21970e39f50",
+	"replicated":          "cda65c6386645a36e3c3052e1e7c3834",
 	"ring":                "5662e2e7981f8866f0bb2041b89f7c55",
+	"system_identifier":   "27f9fcd53fd6e6b4ac80787c6e510ea8",
 	"uid":                 "e8d98c2764c1f7c5ccd530850ad0c2e1",
 }
 
@@ -102,11 +107,17 @@ const functionRemedy = "Restore it from the migrations of this version (folder m
 // doorbell is what makes the trigger ring, and only when somebody sleeps.
 const doorbell = "when (not pg_try_advisory_xact_lock_shared(7446925, 1)) execute function outbox.ring()"
 
-// guards are the triggers that refuse or mend what would lose events.
-var guards = []struct{ table, trigger, harm string }{
-	{"outbox.events", "remember_ids", `"truncate … restart identity" would begin the ids anew, below the cursors`},
-	{"outbox.events", "keep_ids", `"truncate … restart identity" would begin the ids anew, below the cursors`},
-	{"outbox.subscriptions", "keep_topics", "a subscription whose topics change takes for handled what it never saw"},
+// guards are the triggers that refuse or mend what would lose events. How they are enabled is what follows "enable" in SQL.
+var guards = []struct{ table, trigger, enabled, harm string }{
+	{"outbox.events", "remember_ids", "always", `"truncate … restart identity" would begin the ids anew, below the cursors`},
+	{"outbox.events", "keep_ids", "always", `"truncate … restart identity" would begin the ids anew, below the cursors`},
+	{"outbox.workers", "keep_features", "", "a worker that is too old for what the outbox uses joins, and loses or repeats events"},
+	{"outbox.subscriptions", "keep_topics", "", "a subscription whose topics change takes for handled what it never saw"},
+	{"outbox.events", "replicated", "replica", "where this outbox is copied to by logical replication, ids would begin anew, below the cursors"},
+	{"outbox.lanes", "replicated", "replica", "where this outbox is copied to by logical replication, ids would begin anew, below the cursors"},
+	{"outbox.progress", "replicated", "replica", "where this outbox is copied to by logical replication, ids would begin anew, below the cursors"},
+	{"outbox.workers", "replicated", "replica", "where this outbox is copied to by logical replication, workers would get ids that were taken"},
+	{"outbox.subscriptions", "replicated", "replica", "where this outbox is copied to by logical replication, subscriptions would get ids that were taken"},
 }
 
 func checkTrigger(ctx context.Context, p *patient) ([]Finding, error) {
@@ -145,13 +156,15 @@ func checkTrigger(ctx context.Context, p *patient) ([]Finding, error) {
 		var on bool
 		if err := p.conn.QueryRow(ctx, `
 			select exists (select from pg_trigger t
-			               where t.tgrelid = to_regclass($1) and t.tgname = $2 and t.tgenabled in ('O', 'A'))`, p.name.Render(guard.table), guard.trigger).Scan(&on); err != nil {
+			               where t.tgrelid = to_regclass($1) and t.tgname = $2
+			                 and case $3 when 'replica' then t.tgenabled = 'R' else t.tgenabled in ('O', 'A') end)`, p.name.Render(guard.table), guard.trigger, guard.enabled).Scan(&on); err != nil {
 			return nil, err
 		}
 		if !on {
 			found = append(found, Finding{
-				fmt.Sprintf("The trigger %s of %s is missing or disabled: %s.", guard.trigger, guard.table, guard.harm),
-				fmt.Sprintf("Run: alter table %s enable trigger %s; or restore it from the migrations of this version.", guard.table, guard.trigger),
+				fmt.Sprintf("The trigger %s of %s is missing, or not enabled as it should be: %s.", guard.trigger, guard.table, guard.harm),
+				fmt.Sprintf("Run: alter table %s enable %s; or restore it from the migrations of this version.",
+					guard.table, strings.TrimSpace(guard.enabled+" trigger "+guard.trigger)),
 			})
 		}
 	}
@@ -186,14 +199,18 @@ func checkCluster(ctx context.Context, p *patient) ([]Finding, error) {
 	)
 	switch {
 	case errors.Is(err, outbox.ErrForeignCluster):
+		moved, err := engine.HowMoved(ctx, p.conn)
+		if err != nil {
+			return nil, err
+		}
 		return []Finding{{
-			"The outbox was restored from a dump, replicated from another server or upgraded by pg_upgrade, and not adopted yet: workers refuse to start.",
-			`Stop the publishers, and run "outbox migrate".`,
+			fmt.Sprintf("The outbox came from another server, and was not adopted yet: %s. Workers refuse to start.", moved.Signs),
+			fmt.Sprintf("Run: outbox migrate --after %s. If it was moved in another way, see docs/moving.md.", moved.Likely),
 		}}, nil
 	case errors.Is(err, outbox.ErrLogBehind):
 		return []Finding{{
 			"A sequence of the outbox is behind its tables: new events are below the cursors, and workers refuse to start.",
-			`Stop the publishers, and run "outbox migrate".`,
+			"Run: outbox migrate. It raises the sequences, and gives new ids to what was published meanwhile.",
 		}}, nil
 	case errors.As(err, &hidden):
 		return []Finding{{
@@ -202,6 +219,13 @@ func checkCluster(ctx context.Context, p *patient) ([]Finding, error) {
 		}}, nil
 	case err != nil:
 		return nil, err
+	}
+	blind, err := engine.Blind(ctx, p.conn)
+	if err != nil {
+		return nil, err
+	}
+	if blind {
+		p.skipped = "or not at all of it: pg_control_system() is refused to the schema's owner, so only other signs tell whether it is another one"
 	}
 	return checkTag(ctx, p)
 }

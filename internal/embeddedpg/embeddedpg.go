@@ -29,6 +29,9 @@ type Config struct {
 	// Defaults to silence.
 	Logf func(format string, args ...any)
 
+	// Bin is the folder of PostgreSQL's programs. Defaults to that of the first usable installation.
+	Bin string
+
 	// Settings are settings of postgresql.conf, by name. They go over those that Start chooses, except address and port.
 	// Defaults to none.
 	Settings map[string]string
@@ -64,7 +67,7 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	tools, err := find(ctx, acct, usualFolders, cacheFolder(acct), logf)
+	tools, err := choose(ctx, acct, cfg.Bin, logf)
 	if err != nil {
 		return nil, err
 	}
@@ -120,6 +123,12 @@ func (s *Server) URL(database string) string {
 	}
 	return u.String()
 }
+
+// Bin is the folder of PostgreSQL's programs.
+func (s *Server) Bin() string { return s.tools.bin }
+
+// Version is the major version of PostgreSQL.
+func (s *Server) Version() int { return s.tools.version }
 
 // Pid is the process id of the postmaster, also after it died: fault tests send it signals.
 func (s *Server) Pid() int {

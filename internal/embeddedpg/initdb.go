@@ -27,8 +27,8 @@ var fixedSettings = map[string]string{
 	"unix_socket_directories": "",
 }
 
-// initCluster runs initdb and writes the settings.
-func (s *Server) initCluster(ctx context.Context, settings map[string]string) error {
+// initCluster runs initdb, with more options, and writes the settings.
+func (s *Server) initCluster(ctx context.Context, settings map[string]string, options ...string) error {
 	// A password even on loopback: other users of the machine are there too.
 	if err := os.WriteFile(s.home.passwordFile(), []byte(s.password), 0o600); err != nil {
 		return fmt.Errorf("create a cluster: %w", err)
@@ -39,9 +39,9 @@ func (s *Server) initCluster(ctx context.Context, settings map[string]string) er
 	}
 
 	var out bytes.Buffer
-	cmd := s.account.command(ctx, filepath.Join(s.tools.bin, "initdb"),
+	cmd := s.account.command(ctx, filepath.Join(s.tools.bin, "initdb"), append(options,
 		"--pgdata="+s.home.data(), "--username="+superuser, "--pwfile="+s.home.passwordFile(), "--auth=scram-sha-256",
-		"--encoding=UTF8", "--no-locale", "--no-sync", "--no-instructions")
+		"--encoding=UTF8", "--no-locale", "--no-sync", "--no-instructions")...)
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start initdb: %w", err)

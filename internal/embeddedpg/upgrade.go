@@ -8,12 +8,19 @@ import (
 	"strings"
 )
 
-// Upgrade stops this server, and starts another on what pg_upgrade makes of its files: a new cluster of the same version, as it
-// would be one of a newer. It needs the client programs beside the server's. This one is of no use afterwards, and still has to be
-// stopped.
-func (s *Server) Upgrade(ctx context.Context, settings map[string]string) (*Server, error) {
+// Upgrade stops this server, and starts another on what pg_upgrade makes of its files: a new cluster, of the version in a folder of
+// programs, or of the same version if bin is "". It needs the client programs beside the server's, in both folders. This one is of no use
+// afterwards, and still has to be stopped; but if Upgrade fails, it can be restarted.
+func (s *Server) Upgrade(ctx context.Context, bin string, settings map[string]string) (*Server, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	tools := s.tools
+	if bin != "" {
+		var err error
+		if tools, err = inspect(ctx, s.account, bin); err != nil {
+			return nil, err
+		}
+	}
 	if err := s.postmaster.shutdown(); err != nil {
 		return nil, err
 	}
@@ -21,13 +28,17 @@ func (s *Server) Upgrade(ctx context.Context, settings map[string]string) (*Serv
 	if err != nil {
 		return nil, err
 	}
-	c := &Server{tools: s.tools, account: s.account, password: s.password}
+	c := &Server{tools: tools, account: s.account, password: s.password}
 	err = c.start(ctx, base, func(ctx context.Context) error {
-		if err := c.initCluster(ctx, settings); err != nil {
+		var options []string
+		if tools.version >= checksummedVersion {
+			options = append(options, "--no-data-checksums") // as the old one has none
+		}
+		if err := c.initCluster(ctx, settings, options...); err != nil {
 			return err
 		}
-		cmd := s.account.command(ctx, filepath.Join(s.tools.bin, "pg_upgrade"),
-			"--old-bindir="+s.tools.bin, "--new-bindir="+s.tools.bin, "--old-datadir="+s.home.data(), "--new-datadir="+c.home.data(),
+		cmd := s.account.command(ctx, filepath.Join(tools.bin, "pg_upgrade"),
+			"--old-bindir="+s.tools.bin, "--new-bindir="+tools.bin, "--old-datadir="+s.home.data(), "--new-datadir="+c.home.data(),
 			"--username="+superuser, "--socketdir="+c.home.path)
 		cmd.Env = append(cmd.Env, "PGPASSWORD="+s.password)
 		cmd.Dir = c.home.path // where it writes
@@ -41,3 +52,6 @@ func (s *Server) Upgrade(ctx context.Context, settings map[string]string) (*Serv
 	}
 	return c, nil
 }
+
+// checksummedVersion is the first major version whose clusters have checksums unless they are told otherwise.
+const checksummedVersion = 18

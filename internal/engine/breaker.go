@@ -15,7 +15,7 @@ where m.worker_id = $1 and m.subscription_id = $2`
 // RecordBreaker notes in the member's row that its circuit breaker has opened or closed, for those who look at the outbox. Nothing that
 // is read or settled depends on it.
 func (m *Member) RecordBreaker(ctx context.Context, open bool) error {
-	err := m.inTx(ctx, func(batch *pgx.Batch) { batch.Queue(recordBreakerSQL, m.worker, m.subscription, open) })
+	err := m.inTx(ctx, m.conns.Wait, func(batch *pgx.Batch) { batch.Queue(recordBreakerSQL, m.worker, m.subscription, open) })
 	if err != nil {
 		return fmt.Errorf("record the breaker: %w", err)
 	}

@@ -58,7 +58,7 @@ func TestAdopt(t *testing.T) {
 		t.Fatalf("got %v, want ErrForeignCluster", err)
 	}
 	for _, want := range []bool{true, false} {
-		if mended, err := engine.Mend(ctx, control); err != nil || mended != (engine.Mended{Adopted: want}) {
+		if mended, err := engine.Mend(ctx, control, engine.Restore); err != nil || mended != (engine.Mended{Adopted: want}) {
 			t.Fatalf("mended: %+v, %v; want adopted %v", mended, err, want)
 		}
 	}
@@ -107,7 +107,7 @@ func TestAdoptKeepsUIDs(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, adopted := range []bool{true, false} {
-				if mended, err := engine.Mend(ctx, conn); err != nil || mended.Adopted != adopted {
+				if mended, err := engine.Mend(ctx, conn, engine.Restore); err != nil || mended.Adopted != adopted {
 					t.Fatalf("mended: %+v, %v; want adopted %v", mended, err, adopted)
 				}
 				if err := conn.QueryRow(ctx, `select outbox.tag() from outbox.cluster c where c.tag = outbox.tag()`).Scan(&have); err != nil || have != old {

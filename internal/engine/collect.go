@@ -23,6 +23,7 @@ const filterSample = 64
 type collected struct {
 	reading
 	events []Event
+	bytes  int
 	cut    []int16 // lanes that may have more to read at once
 }
 
@@ -107,7 +108,7 @@ func (m *Member) collect(rows pgx.Rows, lanes []int16, after []int64, take []int
 	if count > 0 {
 		m.eventBytes = (m.eventBytes + bytes/count) / 2
 	}
-	m.lastCount, m.long = count, long
+	m.lastCount, m.long, got.bytes = count, long, bytes
 	if looked >= filterSample {
 		m.filter = nil
 		if count < looked/2 {

@@ -105,6 +105,23 @@ func advance(cursors []cursor, r reading) []cursor {
 	return []cursor{merged}
 }
 
+// joined returns cursors in which lanes share one that wait for the same.
+func joined(cursors []cursor) []cursor {
+	var all []cursor
+	for _, c := range cursors {
+		i := slices.IndexFunc(all, func(o cursor) bool {
+			return o.pending.equal(c.pending) && o.late.equal(c.late) && o.lateAfter == c.lateAfter
+		})
+		if i < 0 {
+			all = append(all, c)
+			continue
+		}
+		all[i].lanes = slices.Concat(all[i].lanes, c.lanes)
+		all[i].after = slices.Concat(all[i].after, c.after)
+	}
+	return all
+}
+
 // unread reports whether a read could find anything, given what a later statement saw: also that the head is behind a cursor.
 func unread(cursors []cursor, s snapshot, head int64, full map[int16]bool) bool {
 	for _, c := range cursors {

@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"github.com/signalbox-go/signalbox/internal/topic"
 )
 
 // simulatedLanes is how many lanes the simulation has.
@@ -20,6 +22,7 @@ type storedLane struct {
 // A simulatedReader is a Member: the cursors of its last read, and the windows that it has yet to settle.
 type simulatedReader struct {
 	cursors []cursor
+	seen    *snapshot
 	windows []simulatedWindow
 }
 
@@ -81,7 +84,9 @@ func (s *simulation) subscribe() {
 
 func (s *simulation) step() {
 	r := &s.readers[rapid.IntRange(0, len(s.readers)-1).Draw(s.T, "reader")]
-	switch step := rapid.IntRange(0, 19).Draw(s.T, "step"); {
+	switch step := rapid.IntRange(0, 24).Draw(s.T, "step"); {
+	case step >= 20:
+		s.difference(s.meanwhile)
 	case step < 8:
 		s.act()
 	case step < 14:
@@ -152,6 +157,52 @@ func (s *simulation) read(r *simulatedReader, shape fakeShape, meanwhile func())
 		return 0
 	}
 	found, events := s.fakePostgres.read(r.cursors, shape, meanwhile)
+	atEnd := !catchingUp(r.cursors) && found.lateCut == 0 && len(found.stopped) == 0
+	r.cursors, r.seen = advance(r.cursors, found), nil
+	if atEnd {
+		r.cursors, r.seen = joined(r.cursors), &found.snapshot
+	}
+	s.give(r, events)
+	return len(events)
+}
+
+// difference reads for all who stand at the end of the log.
+func (s *simulation) difference(meanwhile func()) {
+	var (
+		readers []*simulatedReader
+		stands  []Stand
+	)
+	for i := range s.readers {
+		r := &s.readers[i]
+		m := &Member{cursors: r.cursors, seen: r.seen}
+		if stand, ok := m.Stand(); ok && rapid.IntRange(0, 3).Draw(s.T, "reads") > 0 {
+			readers, stands = append(readers, r), append(stands, stand)
+		}
+	}
+	if len(stands) == 0 {
+		return
+	}
+	args := differenceArgs(stands)
+	oldest, least := snapshot{xip: args[0].([]int64), xmax: args[1].(int64)}, args[7].(int64)
+	d := s.fakePostgres.difference(oldest, least, meanwhile)
+	for _, r := range readers {
+		m := &Member{cursors: r.cursors, seen: r.seen, topics: topic.Patterns{"wanted"}}
+		w := m.Move(d)
+		var events []fakeEvent
+		for _, e := range w.Events {
+			events = append(events, s.committed[slices.IndexFunc(s.committed, func(f fakeEvent) bool { return f.id == e.ID })])
+		}
+		if rapid.IntRange(0, 9).Draw(s.T, "put back") == 0 {
+			m.PutBack(w)
+			events = nil
+		}
+		r.cursors, r.seen = m.cursors, m.seen
+		s.give(r, events)
+	}
+}
+
+// give has a reader handle events, which were read up to where its cursors are.
+func (s *simulation) give(r *simulatedReader, events []fakeEvent) {
 	for _, e := range events {
 		what := func(fault string) { s.Fatalf("event %d of transaction %d in lane %d %s", e.id, e.xid, e.lane, fault) }
 		switch {
@@ -169,9 +220,7 @@ func (s *simulation) read(r *simulatedReader, shape fakeShape, meanwhile func())
 		}
 		s.handled[e.id], s.inHand[e.id] = true, true
 	}
-	r.cursors = advance(r.cursors, found)
 	r.windows = append(r.windows, simulatedWindow{r.cursors, events})
-	return len(events)
 }
 
 // settle records the first n windows.
@@ -218,6 +267,9 @@ func (s *simulation) claim(r *simulatedReader, n int) {
 		c.lanes, c.after = append(c.lanes, int16(i)), append(c.after, lane.after[0])
 	}
 	r.cursors = append(slices.Clone(r.cursors), claimed...)
+	if len(claimed) > 0 {
+		r.seen = nil
+	}
 }
 
 // release settles everything and gives up to n lanes back.
@@ -341,6 +393,19 @@ func TestXids(t *testing.T) {
 			t.Fatalf("%v does not survive the way to PostgreSQL and back", a)
 		}
 	})
+}
+
+// TestOlder has two snapshots that differ in what is in progress only, as when a transaction below xmax ends between them.
+func TestOlder(t *testing.T) {
+	t.Parallel()
+	inOrder := []snapshot{{xmax: 800, xip: []int64{790, 795}}, {xmax: 802, xip: []int64{790, 795, 800}}, {xmax: 802, xip: []int64{790, 800}}, {xmax: 802}}
+	for i, a := range inOrder {
+		for j, b := range inOrder {
+			if got := a.older(b); got != (i < j) {
+				t.Errorf("%v older than %v: %t", a, b, got)
+			}
+		}
+	}
 }
 
 func TestParseSnapshot(t *testing.T) {

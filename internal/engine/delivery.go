@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/signalbox-go/signalbox/internal/naming"
 	"github.com/signalbox-go/signalbox/internal/uid"
 	"github.com/signalbox-go/signalbox/outbox"
 )
@@ -98,7 +99,7 @@ func (m *Member) Lines(ctx context.Context, lanes []int16, keep time.Duration) (
 		return err
 	})
 	batch.Queue("commit")
-	if err := m.conn.SendBatch(ctx, batch).Close(); err != nil {
+	if err := m.conns.Wait(ctx, func(conn naming.Conn) error { return send(ctx, conn, batch) }); err != nil {
 		return nil, fmt.Errorf("load unfinished deliveries: %w", err)
 	}
 	return withHolds(lines, holds), nil
@@ -267,7 +268,7 @@ func (m *Member) ClaimDue(ctx context.Context, lines []Line, limit int, suspects
 	for i, l := range lines {
 		lanes[i], keys[i], alone[i] = l.Lane, l.Key, l.Alone
 	}
-	err = m.inTx(ctx, func(batch *pgx.Batch) {
+	err = m.inTx(ctx, m.conns.Wait, func(batch *pgx.Batch) {
 		batch.Queue(claimSetup)
 		batch.Queue(claimDueSQL, m.worker, m.subscription, lanes, keys, limit, suspects.Together, suspects.Limit, suspects.Alone, windowBytes, suspectBytes, trying, alone).Query(func(rows pgx.Rows) (err error) {
 			due, err = pgx.CollectRows(rows, m.scanDelivery)

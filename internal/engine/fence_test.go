@@ -57,7 +57,7 @@ func TestEvictionWaitsForSettle(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := tx.Exec(ctx, `select outbox.fence($1, $2)`, id, s.ID); err != nil {
+	if _, err := tx.Exec(ctx, `select outbox.fence($1, $2)`, id, []int32{s.ID}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := tx.Exec(ctx, `

@@ -145,15 +145,23 @@ func interval(keep time.Duration) *time.Duration {
 	return &keep
 }
 
-// Refill makes deliveries of what the log has of a lane's held keys, as many as their lines have room for, and all that is older than
-// keep, so that the log need not keep it. It looks at limit events at most. Every window that was decided, so that its events are handled, deliveries or held, must be settled before; the one that
-// was read since, if any, is ahead, and is decided after.
-func (m *Member) Refill(ctx context.Context, lane int16, wants []Want, ahead *Window, limit int, keep time.Duration) (refills []Refill, err error) {
-	at := m.cursors
+// A Position is where a member's cursors stood at some moment.
+type Position struct{ cursors []cursor }
+
+// Decided returns up to where the member has read and every window was decided. The first of those that were read and are not is ahead; nil
+// if there is none.
+func (m *Member) Decided(ahead *Window) Position {
 	if ahead != nil {
-		at = ahead.before
+		return Position{ahead.before}
 	}
-	_, mine := split(at, []int16{lane})
+	return Position{m.cursors}
+}
+
+// Refill makes deliveries of what the log has of a lane's held keys, as many as their lines have room for, and all that is older than
+// keep, so that the log need not keep it. It looks at limit events at most. Every window that was decided, so that its events are handled,
+// deliveries or held, must be settled before, and at is where those end: what was read since is decided after.
+func (m *Member) Refill(ctx context.Context, lane int16, wants []Want, at Position, limit int, keep time.Duration) (refills []Refill, err error) {
+	_, mine := split(at.cursors, []int16{lane})
 	if len(mine) != 1 {
 		return nil, fmt.Errorf("refill held keys: lane %d is not owned", lane)
 	}
@@ -162,7 +170,7 @@ func (m *Member) Refill(ctx context.Context, lane int16, wants []Want, ahead *Wi
 	for i, w := range wants {
 		keys[i], rows[i] = w.Key, int32(w.Rows)
 	}
-	err = m.inTx(ctx, func(batch *pgx.Batch) {
+	err = m.inTx(ctx, m.conns.Wait, func(batch *pgx.Batch) {
 		batch.Queue(refillSetup)
 		batch.Queue(refillSQL, m.subscription, lane, keys, rows, c.after[0], limit, m.topics.Regex(), m.floor,
 			c.pending.multirange(), c.late.multirange(), c.lateAfter, interval(keep)).Query(func(found pgx.Rows) (err error) {

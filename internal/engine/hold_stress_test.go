@@ -371,7 +371,7 @@ func (p *heldWorker) refill() {
 		if len(wants[lane]) == 0 {
 			continue
 		}
-		refills, err := p.m.Refill(p.w.t.Context(), lane, wants[lane], p.ahead, 1+p.w.dice.IntN(12), keep)
+		refills, err := p.m.Refill(p.w.t.Context(), lane, wants[lane], p.m.Decided(p.ahead), 1+p.w.dice.IntN(12), keep)
 		p.w.check(err)
 		for _, f := range refills {
 			l := p.lines[f.Key]

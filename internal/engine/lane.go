@@ -10,13 +10,15 @@ import (
 
 // claimSQL takes lanes that nobody owns. Whoever else claims at the same time skips what is locked and takes others.
 // In the same transaction it appends a progress row for each kind of cursor: a row that this worker wrote when it
-// owned the lane before must not count any more. A subscription that is paused, or on its way back, gives nothing.
+// owned the lane before must not count any more. A subscription that is paused, on its way back, or about to have other topics gives
+// nothing; nor does one that has other topics than the member reads with.
 const claimSQL = `
 with free as materialized (
     select l.lane
     from outbox.lanes l
     where l.subscription_id = $2 and l.owner is null
-      and exists (select from outbox.subscriptions s where s.id = $2 and s.paused_at is null and s.rewind_to is null)
+      and exists (select from outbox.subscriptions s where s.id = $2 and s.paused_at is null and s.rewind_to is null
+                    and s.topics_to is null and s.topics = $4)
     order by l.lane
     limit $3
     for update skip locked
@@ -44,21 +46,25 @@ where l.subscription_id = $2 and l.owner = $1 and l.lane = r.lane`
 const suspectSQL = `
 select exists (select from outbox.lanes l where l.owner = $1 and l.subscription_id = $2 and l.suspect)`
 
+const keepClaimSQL = `select outbox.keep_claim($1, $2, $3)`
+
 const clearSuspectsSQL = `
 update outbox.lanes l set suspect = false where l.owner = $1 and l.subscription_id = $2 and l.suspect`
 
-// Claim takes free lanes until the member owns share of them, and returns those it got. It may get none.
+// Claim takes free lanes until the member owns share of them, and returns those it got. It may get none. It fails where the
+// subscription's topics change at this very moment.
 func (m *Member) Claim(ctx context.Context, share int) ([]int16, error) {
-	missing := share - m.owned()
-	if missing <= 0 {
+	missing := share - m.owned
+	if missing <= 0 || m.topics == nil {
 		return nil, nil
 	}
 	var claimed []cursor
-	err := m.inTx(ctx, func(batch *pgx.Batch) {
-		batch.Queue(claimSQL, m.worker, m.subscription, missing).Query(func(rows pgx.Rows) (err error) {
+	err := m.inTx(ctx, m.conns.Wait, func(batch *pgx.Batch) {
+		batch.Queue(claimSQL, m.worker, m.subscription, missing, []string(m.topics)).Query(func(rows pgx.Rows) (err error) {
 			claimed, err = pgx.CollectRows(rows, scanCursor)
 			return err
 		})
+		batch.Queue(keepClaimSQL, m.worker, m.subscription, []string(m.topics))
 		batch.Queue(suspectSQL, m.worker, m.subscription).QueryRow(func(row pgx.Row) error { return row.Scan(&m.Suspect) })
 	})
 	if err != nil {
@@ -70,6 +76,9 @@ func (m *Member) Claim(ctx context.Context, share int) ([]int16, error) {
 	}
 	// Their pending stays their own until a read has covered them: what is pending for others is settled here already.
 	m.cursors = append(append([]cursor(nil), m.cursors...), claimed...)
+	if len(claimed) > 0 {
+		m.owned, m.seen = m.owned+len(lanes), nil
+	}
 	return lanes, nil
 }
 
@@ -82,7 +91,7 @@ func (m *Member) Release(ctx context.Context, n int) ([]int16, error) {
 	}
 	lanes = lanes[len(lanes)-n:]
 	rest, released := split(m.cursors, lanes)
-	err := m.inTx(ctx, func(batch *pgx.Batch) {
+	err := m.inTx(ctx, m.conns.Wait, func(batch *pgx.Batch) {
 		for _, c := range released {
 			batch.Queue(releaseSQL, m.worker, m.subscription, c.lanes, c.after, c.pending.multirange(), c.late.multirange(), c.lateAfter)
 		}
@@ -91,7 +100,7 @@ func (m *Member) Release(ctx context.Context, n int) ([]int16, error) {
 	if err != nil {
 		return nil, fmt.Errorf("release lanes: %w", err)
 	}
-	m.cursors = rest
+	m.cursors, m.owned = rest, m.owned-len(lanes)
 	return lanes, nil
 }
 

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"slices"
+
+	"github.com/signalbox-go/signalbox/internal/naming"
 )
 
 // lateShare is which part of a window late events may have while other lanes go on.
@@ -39,7 +41,7 @@ select array(
     cross join lateral (select e.lane from outbox.events e where e.xid = x.xid::text::xid8 and e.id > $3 and e.id > $4) e)`
 
 // partLate parts the lanes of cursors that have just been cut from those that have no more late events: only the first have to catch up.
-func (m *Member) partLate(ctx context.Context, cursors []cursor) ([]cursor, error) {
+func (m *Member) partLate(ctx context.Context, conn naming.Conn, cursors []cursor) ([]cursor, error) {
 	var parted []cursor
 	for _, c := range cursors {
 		if len(c.late) == 0 {
@@ -50,7 +52,7 @@ func (m *Member) partLate(ctx context.Context, cursors []cursor) ([]cursor, erro
 		for _, s := range c.late {
 			from, to = append(from, s.from), append(to, s.to)
 		}
-		tx, err := m.conn.Begin(ctx)
+		tx, err := conn.Begin(ctx)
 		if err != nil {
 			return nil, fmt.Errorf("look for lanes with late events: %w", err)
 		}

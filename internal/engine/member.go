@@ -1,11 +1,9 @@
 package engine
 
 import (
-	"context"
 	"errors"
 	"fmt"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/signalbox-go/signalbox/internal/naming"
@@ -18,8 +16,9 @@ const Lanes = 64
 // A Member is a worker's part in a subscription: the lanes that it owns, and how far it has read them. It reads windows
 // of events and settles them.
 //
-// All its statements go over one connection. When that breaks, the server may have lost history, so nothing that was
-// read over it may be settled: leave, and join again. A Member is not safe for concurrent use.
+// Its statements go over its Connections. When the one breaks that it reads over, the server may have lost history, so nothing that was
+// read may be settled: leave, and join again. So it is when one breaks in the middle of a transaction, which may have happened. A
+// Member is not safe for concurrent use.
 type Member struct {
 	// Full lists lanes that are not read further for now, because they have too many unfinished deliveries.
 	Full map[int16]bool
@@ -28,30 +27,39 @@ type Member struct {
 	// with all its events as Running before their handlers start; that clears it.
 	Suspect bool
 
-	conn         naming.Conn
+	conns        Connections
+	outbox       naming.Name
 	worker       int64
 	subscription int32
-	topics       topic.Patterns
-	floor        int64  // events up to here have transaction ids of another cluster
-	tag          uint16 // of the outbox, for UIDs
+	topics       topic.Patterns // none while it leaves lanes to others: see Rejoin
+	floor        int64          // events up to here have transaction ids of another cluster
+	tag          uint16         // of the outbox, for UIDs
 
+	owned      int            // how many lanes
 	cursors    []cursor       // as of the last read
+	seen       *snapshot      // of that, if it found the end of each lane; else nil
 	caughtUp   bool           // whether the last read was of lanes that catch up with late events
 	hot        map[int16]bool // lanes that the last read did not see the end of
 	first      int16          // the lane that the next read begins with: a window's bytes ended before it
 	eventBytes int            // size of an event, lately
 	long       bool           // whether the last read came to an event that is too long to be sent with others
 	lastCount  int            // events of the last window
-	filter     []string       // LIKE patterns for the database; nil while most events match anyway
+	like       []string       // LIKE patterns for the database; nil if all topics match
+	filter     []string       // the same; nil while most events match anyway
 	settled    settledState
 }
 
 // NewMember returns the part of a worker that has joined in one of the subscriptions that it joined for. It owns
 // nothing until it claims. The connection is the member's alone from here on.
 func NewMember(conn naming.Conn, worker int64, s Subscription) *Member {
+	return NewMemberOver(alone{conn}, naming.For(conn), worker, s)
+}
+
+// NewMemberOver is NewMember for connections to an outbox that are shared.
+func NewMemberOver(conns Connections, outbox naming.Name, worker int64, s Subscription) *Member {
 	return &Member{
-		Full: map[int16]bool{}, conn: conn, worker: worker, subscription: s.ID, topics: s.Topics, floor: s.floor, tag: s.tag,
-		hot: map[int16]bool{}, filter: topic.Patterns(s.Topics).Like(),
+		Full: map[int16]bool{}, conns: conns, outbox: outbox, worker: worker, subscription: s.ID, topics: s.Topics, floor: s.floor, tag: s.tag,
+		hot: map[int16]bool{}, like: topic.Patterns(s.Topics).Like(), filter: topic.Patterns(s.Topics).Like(),
 	}
 }
 
@@ -64,8 +72,6 @@ func (m *Member) Lanes() []int16 {
 	return lanes
 }
 
-func (m *Member) owned() int { return lanesOf(m.cursors) }
-
 func lanesOf(cursors []cursor) int {
 	n := 0
 	for _, c := range cursors {
@@ -77,22 +83,12 @@ func lanesOf(cursors []cursor) int {
 // Unread reports whether a read could find anything, given what a heartbeat saw.
 func (m *Member) Unread(p Pulse) bool { return unread(m.cursors, p.snapshot, p.head, m.Full) }
 
-// fenceSQL locks the member's row until the transaction ends, against an eviction; without the row, the worker has
-// been evicted, and the statement fails.
+// fenceSQL locks the rows of the worker and of its members in some subscriptions until the transaction ends, against an eviction; without
+// them, the worker has been evicted, and the statement fails.
 const fenceSQL = `select outbox.fence($1, $2)`
 
 // evictedCode is the SQLSTATE that outbox.fence raises.
 const evictedCode = "OB001"
-
-// inTx runs a batch as one transaction behind the fence, in one round trip.
-func (m *Member) inTx(ctx context.Context, queue func(*pgx.Batch)) error {
-	batch := &pgx.Batch{}
-	batch.Queue("begin isolation level read committed")
-	batch.Queue(fenceSQL, m.worker, m.subscription)
-	queue(batch)
-	batch.Queue("commit")
-	return evicted(m.conn.SendBatch(ctx, batch).Close())
-}
 
 // evicted turns what outbox.fence raises into ErrEvicted.
 func evicted(err error) error {

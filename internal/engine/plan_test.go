@@ -62,6 +62,18 @@ func TestPlans(t *testing.T) {
 			Pages: 100*8 + 2*probeRows,
 		},
 		{
+			Name: "difference", Setup: readSetup, SQL: differenceSQL,
+			Args: func(pending []int64) []any {
+				stand := Stand{cursors: m.cursors, snapshot: snapshot{xip: pending}, filter: m.like}
+				if len(pending) > 0 {
+					stand.snapshot.xmax = pending[len(pending)-1] + 1
+				}
+				return differenceArgs([]Stand{stand})
+			},
+			Want:  []string{"events: Index Scan events_xid_id"},
+			Pages: 100*8 + 2*differenceRows,
+		},
+		{
 			Name: "unfinished", Setup: readSetup, SQL: unfinishedSQL,
 			Args: func([]int64) []any {
 				return []any{
@@ -73,6 +85,7 @@ func TestPlans(t *testing.T) {
 					[]int32{1, 1},
 					[]time.Duration{time.Second, time.Second},
 					[]string{"[]", "[]"},
+					[]bool{false, true},
 				}
 			},
 			Want:  []string{"events: Index Scan events_lane_id"},
@@ -111,10 +124,16 @@ func TestPlans(t *testing.T) {
 				for i := range some {
 					states[i], errors[i] = "retrying", "[]"
 				}
-				return []any{worker, sub.ID, some, states, stops, attempts, delays, errors}
+				return []any{worker, sub.ID, some, states, stops, attempts, delays, errors, make([]bool, len(some))}
 			},
 			Want:  []string{"deliveries: Index Scan deliveries_pkey"},
 			Pages: 40 * len(some), // with those of the new versions, in five indexes
+		},
+		{
+			Name: "for_others", Setup: readSetup, SQL: forOthersSQL,
+			Args:  func([]int64) []any { return []any{sub.ID, []int16{1, 2, 5}} },
+			Want:  []string{"deliveries: Index Scan deliveries_for_others", "deliveries: Index Scan deliveries_pkey"},
+			Pages: 20, // whatever else there is
 		},
 		{
 			Name: "waiting", Setup: claimSetup, SQL: waitingSQL,

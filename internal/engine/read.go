@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/signalbox-go/signalbox/internal/naming"
 	"github.com/signalbox-go/signalbox/outbox"
 )
 
@@ -17,10 +18,12 @@ type Window struct {
 	// Events are those that match the subscription's topics.
 	Events []Event
 
-	before  []cursor // where the lanes stood
-	cursors []cursor // where they stand once all of Events are handled
-	moved   bool     // whether that is somewhere else than before
-	full    bool     // whether there may be more to read at once
+	before     []cursor  // where the lanes stood
+	seenBefore *snapshot // the member's seen before
+	cursors    []cursor  // where they stand once all of Events are handled
+	moved      bool      // whether that is somewhere else than before
+	full       bool      // whether there may be more to read at once
+	bytes      int       // of Events, about
 
 	after *[Lanes]int64 // before, by lane, once New was asked
 }
@@ -193,7 +196,18 @@ func turned[T any](list []T, at int) []T { return slices.Concat(list[at:], list[
 // member owns, and continues where the last read ended, whether or not that one was settled.
 //
 // Any error leaves the connection unusable for this member: what was read over it must not be settled.
-func (m *Member) Read(ctx context.Context, limit int) (*Window, error) {
+func (m *Member) Read(ctx context.Context, limit int) (w *Window, err error) {
+	err = m.conns.Read(ctx, func(conn naming.Conn) error {
+		w, err = m.read(ctx, conn, limit)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read: %w", err)
+	}
+	return w, nil
+}
+
+func (m *Member) read(ctx context.Context, conn naming.Conn, limit int) (*Window, error) {
 	limit = max(1, min(limit, m.byteLimit()))
 	cursors, others := m.turn()
 	catchingUp := catchingUp(cursors)
@@ -208,41 +222,44 @@ func (m *Member) Read(ctx context.Context, limit int) (*Window, error) {
 	batch.Queue(readSetup)
 	batch.Queue(readSQL, args...)
 	batch.Queue("commit")
-	results := m.conn.SendBatch(ctx, batch)
+	results := conn.SendBatch(ctx, batch)
 	defer results.Close()
 	for range 2 {
 		if _, err := results.Exec(); err != nil {
-			return nil, fmt.Errorf("read: %w", err)
+			return nil, err
 		}
 	}
 	rows, err := results.Query()
 	if err != nil {
-		return nil, fmt.Errorf("read: %w", err)
+		return nil, err
 	}
 	got, err := m.collect(rows, args[0].([]int16), args[1].([]int64), args[2].([]int32))
 	if err != nil {
-		return nil, fmt.Errorf("read: %w", err)
+		return nil, err
 	}
 	if err := results.Close(); err != nil {
-		return nil, fmt.Errorf("read: %w", err)
+		return nil, err
 	}
 
-	w := &Window{Events: got.events, before: m.cursors, cursors: m.cursors}
+	w := &Window{Events: got.events, before: m.cursors, seenBefore: m.seen, cursors: m.cursors, bytes: got.bytes}
 	w.full = len(got.cut) > 0 || got.lateCut != 0 || catchingUp || len(others) > 0
 	if slices.ContainsFunc(m.cursors, func(c cursor) bool { return slices.Max(c.after) > got.head }) {
-		return nil, fmt.Errorf("read: %w", outbox.ErrLogBehind) // the cursors are older than what the read saw
+		return nil, outbox.ErrLogBehind // the cursors are older than what the read saw
 	}
 	next := advance(cursors, got.reading)
 	w.moved = got.next != 0 || got.lateCut != 0 || catchingUp || shrunk(cursors, next)
 	if got.lateCut != 0 && !catchingUp {
-		if next, err = m.partLate(ctx, next); err != nil {
-			return nil, fmt.Errorf("read: %w", err)
+		if next, err = m.partLate(ctx, conn, next); err != nil {
+			return nil, err
 		}
 	}
 	if w.moved {
 		w.cursors = append(slices.Clone(others), next...)
 	}
-	m.cursors = w.cursors
+	m.cursors, m.seen = w.cursors, nil
+	if !w.full && len(m.Full) == 0 {
+		m.cursors, m.seen = joined(w.cursors), &got.snapshot
+	}
 	if !catchingUp {
 		clear(m.hot)
 	}
@@ -254,7 +271,7 @@ func (m *Member) Read(ctx context.Context, limit int) (*Window, error) {
 }
 
 // PutBack undoes the last read, whose window nobody has begun to handle: the next one finds it again.
-func (m *Member) PutBack(w *Window) { m.cursors = w.before }
+func (m *Member) PutBack(w *Window) { m.cursors, m.seen = w.before, w.seenBefore }
 
 // inOrder returns the events sorted by id. Not their slice itself is sorted: an event is too large to be swapped often.
 func inOrder(events []Event) []Event {

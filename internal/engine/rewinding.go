@@ -11,12 +11,12 @@ import (
 	"github.com/signalbox-go/signalbox/outbox"
 )
 
-// FinishRewinds completes the requests of Rewind whose subscriptions nobody serves any more. The sentinel calls it: whoever
-// asked may be gone.
-func FinishRewinds(ctx context.Context, db outbox.Database) error {
+// FinishChanges completes rewinds and changes of topics that were asked for and whose subscriptions nobody serves any more. The sentinel
+// calls it: whoever asked may be gone.
+func FinishChanges(ctx context.Context, db outbox.Database) error {
 	var names []string
 	err := pgx.BeginTxFunc(ctx, db, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
-		rows, _ := tx.Query(ctx, `select s.name from outbox.subscriptions s where s.rewind_to is not null order by s.name`)
+		rows, _ := tx.Query(ctx, `select s.name from outbox.subscriptions s where s.rewind_to is not null or s.topics_to is not null order by s.name`)
 		var err error
 		names, err = pgx.CollectRows(rows, pgx.RowTo[string])
 		return err
@@ -25,11 +25,24 @@ func FinishRewinds(ctx context.Context, db outbox.Database) error {
 		if err == nil {
 			_, err = FinishRewind(ctx, db, name)
 		}
+		if err == nil {
+			_, err = FinishTopics(ctx, db, name)
+		}
 	}
 	if err != nil {
-		return fmt.Errorf("finish rewinding: %w", err)
+		return fmt.Errorf("finish rewinds and changes of topics: %w", err)
 	}
 	return nil
+}
+
+// lockLanes locks the lanes of a subscription that nobody owns, and reports whether that is all of them. Lanes that are locked are
+// changing hands: it does not wait for them, who may wait for it. Claims skip what is locked here, and find the new cursors later.
+func lockLanes(ctx context.Context, tx pgx.Tx, subscription int32) (all bool, err error) {
+	var free int
+	err = tx.QueryRow(ctx, `
+		select count(*) filter (where l.owner is null)
+		from (select l.owner from outbox.lanes l where l.subscription_id = $1 for update skip locked) l`, subscription).Scan(&free)
+	return free == Lanes, err
 }
 
 // A delivery whose event will be read again goes: the event would be handled twice, and what becomes of it could not be
@@ -62,18 +75,14 @@ func FinishRewind(ctx context.Context, db outbox.Database, name string) (done bo
 		if err != nil {
 			return err
 		}
-		// Lanes that are locked are changing hands: it does not wait for them, who may wait for it. Claims skip what is locked
-		// here, and find the new cursors later.
-		var free, running int
-		err = tx.QueryRow(ctx, `
-			select count(*) filter (where l.owner is null)
-			from (select l.owner from outbox.lanes l where l.subscription_id = $1 for update skip locked) l`, id).Scan(&free)
+		var running int
+		free, err := lockLanes(ctx, tx, id)
 		if err == nil {
 			// Parked handlers. In a later statement: who owned a lane might have begun one until then.
 			err = tx.QueryRow(ctx, `
 				select count(*) from outbox.deliveries d where d.owner is not null and d.subscription_id + 0 = $1`, id).Scan(&running)
 		}
-		if err != nil || free < Lanes || running > 0 {
+		if err != nil || !free || running > 0 {
 			return err
 		}
 		for _, step := range []struct {

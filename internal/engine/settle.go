@@ -1,12 +1,16 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/signalbox-go/signalbox/internal/naming"
 	"github.com/signalbox-go/signalbox/outbox"
@@ -34,7 +38,12 @@ type Settlement struct {
 
 // Empty reports whether there is nothing to record.
 func (s *Settlement) Empty() bool {
-	return s.Window == nil && len(s.Unfinished) == 0 && len(s.Holds) == 0 && len(s.Parked) == 0 && len(s.Failed) == 0 && len(s.Delivered) == 0
+	return s.Window == nil && s.OnlyProgress()
+}
+
+// OnlyProgress reports whether s has nothing to do with deliveries, which others may have locked.
+func (s *Settlement) OnlyProgress() bool {
+	return len(s.Unfinished) == 0 && len(s.Holds) == 0 && len(s.Parked) == 0 && len(s.Failed) == 0 && len(s.Delivered) == 0
 }
 
 // Unfinished is what became of an event that was not delivered: when to try it again, if at all, and why.
@@ -45,6 +54,9 @@ type Unfinished struct {
 	Attempt int           // attempts begun so far
 	Delay   time.Duration // until the next attempt, by the database's clock
 	Failure *Failure      // of the last attempt; nil where none was made, because an earlier event of the key is unfinished
+
+	// ForOthers says that this worker does not know such events, and another one may: see Member.TryForOthers.
+	ForOthers bool
 }
 
 const progressSQL = `
@@ -59,11 +71,12 @@ where p.owner = $1 and p.subscription_id = $2 and p.seq >= $3 and p.seq < $4`
 // The events' bytes are in the database already: index events_lane_id finds them.
 const unfinishedSQL = `
 insert into outbox.deliveries (subscription_id, event_id, lane, topic, key, payload, headers, published_at,
-                               state, stops_key, owner, attempt, due_at, errors)
+                               state, stops_key, owner, attempt, due_at, errors, for_others)
 select $2::integer, e.id, e.lane, e.topic, e.key, e.payload, e.headers, e.published_at,
-       u.state, u.stops_key, case when u.state = 'running' then $1::bigint end, u.attempt, clock_timestamp() + u.delay, u.errors::jsonb
-from unnest($3::bigint[], $4::smallint[], $5::text[], $6::boolean[], $7::integer[], $8::interval[], $9::text[])
-     as u (id, lane, state, stops_key, attempt, delay, errors)
+       u.state, u.stops_key, case when u.state = 'running' then $1::bigint end, u.attempt, clock_timestamp() + u.delay, u.errors::jsonb,
+       u.for_others
+from unnest($3::bigint[], $4::smallint[], $5::text[], $6::boolean[], $7::integer[], $8::interval[], $9::text[], $10::boolean[])
+     as u (id, lane, state, stops_key, attempt, delay, errors, for_others)
 join outbox.events e on e.lane = u.lane and e.id = u.id
 on conflict (subscription_id, event_id) do nothing`
 
@@ -83,13 +96,15 @@ where d.subscription_id = any (s.subscription_id) and d.event_id = s.id and (d.o
 
 const failedSQL = `
 with settled as materialized ( -- as in deliveredSQL
-    select array[$2::integer] as subscription_id, u.id, u.state, u.stops_key, u.attempt, u.delay, u.errors
-    from unnest($3::bigint[], $4::text[], $5::boolean[], $6::integer[], $7::interval[], $8::text[])
-         as u (id, state, stops_key, attempt, delay, errors)
+    select array[$2::integer] as subscription_id, u.id, u.state, u.stops_key, u.attempt, u.delay, u.errors, u.for_others
+    from unnest($3::bigint[], $4::text[], $5::boolean[], $6::integer[], $7::interval[], $8::text[], $9::boolean[])
+         as u (id, state, stops_key, attempt, delay, errors, for_others)
 )
 update outbox.deliveries d
 set state = s.state, stops_key = s.stops_key, owner = case when s.state = 'running' then $1::bigint end, suspect = false, attempt = s.attempt,
-    due_at = clock_timestamp() + s.delay, errors = d.errors || s.errors::jsonb
+    due_at = clock_timestamp() + s.delay, for_others = s.for_others,
+    -- What waits for another worker is tried without an end: of those attempts, the last one's error stays.
+    errors = case when s.for_others and d.for_others then d.errors - -1 else d.errors end || s.errors::jsonb
 from settled s
 where d.subscription_id = any (s.subscription_id) and d.event_id = s.id and (d.owner = $1 or d.owner is null and d.state = 'retrying')`
 
@@ -108,13 +123,66 @@ type settledState struct {
 const pruneEvery = 256
 
 // Settle records s behind the fence, in one transaction and one round trip. It returns ErrEvicted when the worker has
-// been taken for dead: nothing is recorded then.
+// been taken for dead: nothing is recorded then. It returns ErrBusy when it has waited for what others have locked for as long as its
+// connections let it: nothing is recorded, and it may be repeated.
 func (m *Member) Settle(ctx context.Context, s Settlement) error {
-	next := m.settled
-	if err := m.inTx(ctx, func(batch *pgx.Batch) { m.queue(batch, &s, &next) }); err != nil {
+	var next settledState
+	queue := func(batch *pgx.Batch) {
+		next = m.settled
+		m.queue(batch, &s, &next)
+	}
+	err := ErrBusy
+	if s.OnlyProgress() && !m.clears(&s) {
+		err = m.inTx(ctx, m.conns.Write, queue)
+	}
+	if errors.Is(err, ErrBusy) {
+		err = m.inTx(ctx, m.conns.Wait, queue)
+	}
+	if err != nil {
 		return fmt.Errorf("settle: %w", err)
 	}
 	m.didSettle(&s, next)
+	return nil
+}
+
+// A Progress is a settlement of a member that records progress alone.
+type Progress struct {
+	Member     *Member
+	Settlement Settlement
+}
+
+// SettleTogether records the progress of several members of one worker in one transaction and one round trip. It returns ErrBusy when that
+// failed and may work for each of them alone: when a lock was not to be had in time, or one of the members is gone. Then nothing is recorded. Its members
+// must be used by nothing else meanwhile.
+func SettleTogether(ctx context.Context, list []Progress) error {
+	list = slices.SortedFunc(slices.Values(list), func(a, b Progress) int { return cmp.Compare(a.Member.subscription, b.Member.subscription) })
+	next := make([]settledState, len(list))
+	m := list[0].Member
+	err := m.conns.Write(ctx, func(conn naming.Conn) error {
+		batch := &pgx.Batch{}
+		batch.Queue("begin isolation level read committed")
+		subscriptions := make([]int32, len(list))
+		for i, p := range list {
+			subscriptions[i] = p.Member.subscription
+		}
+		batch.Queue(fenceSQL, m.worker, subscriptions)
+		for i, p := range list {
+			next[i] = p.Member.settled
+			p.Member.queue(batch, &p.Settlement, &next[i])
+		}
+		batch.Queue("commit")
+		return send(ctx, conn, batch)
+	})
+	var refused *pgconn.PgError
+	switch {
+	case errors.As(err, &refused): // it was rolled back
+		return fmt.Errorf("settle together: %w: %w", ErrBusy, err)
+	case err != nil:
+		return fmt.Errorf("settle together: %w", err)
+	}
+	for i, p := range list {
+		p.Member.didSettle(&p.Settlement, next[i])
+	}
 	return nil
 }
 
@@ -122,13 +190,24 @@ func (m *Member) Settle(ctx context.Context, s Settlement) error {
 // the caller's, at level read committed, on the server that the member reads from: over its connection, or over one that a [ServerLock]
 // has shown to reach the same. Nothing may be asked of the member meanwhile.
 //
-// The fence is taken last, so that a slow handler does not hold up an eviction, and an evicted worker's writes roll back.
+// The fence is taken last, so that a slow handler does not hold up an eviction, and an evicted worker's writes roll back. It returns
+// ErrBusy where others have locked what s is about: then the transaction goes on as it was, without the fence, and it may be called again.
 func (m *Member) SettleTx(ctx context.Context, tx pgx.Tx, s Settlement) error {
 	next := m.settled
-	batch := &pgx.Batch{}
-	batch.Queue(fenceSQL, m.worker, m.subscription)
+	batch, waits := &pgx.Batch{}, !s.OnlyProgress()
+	if waits {
+		batch.Queue("savepoint signalbox_settle")
+		batch.Queue("set local lock_timeout = '2s'")
+	}
+	batch.Queue(fenceSQL, m.worker, []int32{m.subscription})
 	m.queue(batch, &s, &next)
-	err := naming.For(m.conn).Tx(tx).SendBatch(ctx, batch).Close()
+	ours := m.outbox.Tx(tx)
+	err := ours.SendBatch(ctx, batch).Close()
+	if waits && lockTimedOut(err) {
+		if _, failed := ours.Exec(ctx, "rollback to savepoint signalbox_settle"); failed == nil {
+			return fmt.Errorf("settle: %w", busy(err))
+		}
+	}
 	if err == nil {
 		err = tx.Commit(ctx)
 	}
@@ -158,14 +237,14 @@ func (m *Member) queue(batch *pgx.Batch, s *Settlement, next *settledState) {
 	}
 	// In this order: an event may get its row, be parked and end in one settlement.
 	if u := unfinishedColumns(s.Unfinished); len(u.ids) > 0 {
-		batch.Queue(unfinishedSQL, m.worker, m.subscription, u.ids, u.lanes, u.states, u.stops, u.attempts, u.delays, u.errors)
+		batch.Queue(unfinishedSQL, m.worker, m.subscription, u.ids, u.lanes, u.states, u.stops, u.attempts, u.delays, u.errors, u.forOthers)
 	}
 	if len(s.Holds) > 0 {
 		m.queueHolds(batch, s.Holds)
 	}
 	for _, list := range [][]Unfinished{s.Parked, s.Failed} {
 		if u := unfinishedColumns(list); len(u.ids) > 0 {
-			batch.Queue(failedSQL, m.worker, m.subscription, u.ids, u.states, u.stops, u.attempts, u.delays, u.errors)
+			batch.Queue(failedSQL, m.worker, m.subscription, u.ids, u.states, u.stops, u.attempts, u.delays, u.errors, u.forOthers)
 		}
 	}
 	if len(s.Delivered) > 0 {
@@ -189,7 +268,7 @@ func (m *Member) queue(batch *pgx.Batch, s *Settlement, next *settledState) {
 			insert.QueryRow(func(row pgx.Row) error { return row.Scan(&next.seq, &next.handledAt) })
 		}
 	}
-	if covered < m.owned() {
+	if covered < m.owned {
 		return // lanes were claimed since: their rows are older than these, and still count
 	}
 	if next.count++; next.count >= pruneEvery {
@@ -206,6 +285,8 @@ type unfinished struct {
 	attempts []int32
 	delays   []time.Duration
 	errors   []string
+
+	forOthers []bool
 }
 
 func unfinishedColumns(list []Unfinished) (u unfinished) {
@@ -225,6 +306,7 @@ func unfinishedColumns(list []Unfinished) (u unfinished) {
 		u.attempts = append(u.attempts, int32(item.Attempt))
 		u.delays = append(u.delays, item.Delay)
 		u.errors = append(u.errors, string(raw))
+		u.forOthers = append(u.forOthers, item.ForOthers)
 	}
 	return u
 }

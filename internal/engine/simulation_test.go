@@ -5,6 +5,8 @@ import (
 	"maps"
 	"math"
 	"slices"
+
+	"github.com/signalbox-go/signalbox/outbox"
 )
 
 // A fakeEvent is a row of the simulated log.
@@ -98,11 +100,6 @@ func (p *fakePostgres) snapshot() snapshot {
 }
 
 func (p *fakePostgres) head() int64 { return p.nextID - 1 }
-
-// sees is pg_visible_in_snapshot for a transaction that has ended.
-func (s snapshot) sees(xid int64) bool {
-	return xid < s.xmax && !slices.Contains(s.xip, xid)
-}
 
 // createFromNow is create in Go: where a new subscription's lanes begin, and what it saw, and so leaves out.
 func (p *fakePostgres) createFromNow(meanwhile func()) (first cursor, past []fakeEvent) {
@@ -210,4 +207,30 @@ func (p *fakePostgres) read(cursors []cursor, shape fakeShape, meanwhile func())
 	}
 	slices.SortFunc(events, func(a, b fakeEvent) int { return cmp.Compare(a.id, b.id) })
 	return r, events
+}
+
+// difference is differenceSQL and collectDifference in Go.
+func (p *fakePostgres) difference(oldest snapshot, least int64, meanwhile func()) *Difference {
+	d := &Difference{reading: reading{snapshot: p.snapshot(), stopped: map[int16]int64{}}}
+	visible := slices.Clone(p.committed)
+	meanwhile()
+	d.head = p.head()
+	meanwhile()
+	if d.head > least {
+		d.next = p.begin()
+		p.running[d.next].reader = true
+		meanwhile()
+		defer p.end(d.next, true)
+	}
+	for _, e := range visible {
+		if oldest.sees(e.xid) || !d.snapshot.sees(e.xid) {
+			continue
+		}
+		topic := "wanted"
+		if !e.wanted {
+			topic = "other"
+		}
+		d.events, d.xids = append(d.events, Event{Lane: e.lane, Event: outbox.Event{ID: e.id, Topic: topic}}), append(d.xids, e.xid)
+	}
+	return d
 }

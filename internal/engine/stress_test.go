@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -58,16 +59,190 @@ func TestStress(t *testing.T) {
 	publishing.Wait()
 	close(over)
 	reading.Wait()
+	judgeStress(t, committed[:], got)
+}
 
+// TestStressTogether is TestStress for members that read together: two workers serve the same subscriptions, and each reads by difference
+// for those of its members that stand at the end of the log. Lanes change hands, windows are put back, and some members are left out and
+// fall behind.
+func TestStressTogether(t *testing.T) {
+	t.Parallel()
+	const publishers, subscriptions, workers = 5, 3, 2
+	db := pgtest.New(t)
+	var (
+		publishing, reading sync.WaitGroup
+		committed           [publishers]int
+		over                = make(chan struct{})
+		deadline            = time.Now().Add(*stressFor)
+	)
+	for p := range publishers {
+		conn := db.Conn(t)
+		publishing.Go(func() { committed[p] = publishStress(t, conn, p, deadline) })
+	}
+	got := make([][][]engine.Event, subscriptions)
+	for s := range subscriptions {
+		got[s] = make([][]engine.Event, workers)
+	}
+	var differences atomic.Int64
+	for w := range workers {
+		control, conn := db.Conn(t), db.Conn(t)
+		reading.Go(func() {
+			for s, events := range readTogether(t, control, conn, subscriptions, over, &differences) {
+				got[s][w] = events
+			}
+		})
+	}
+	publishing.Wait()
+	close(over)
+	reading.Wait()
+	t.Logf("%d events were read by difference", differences.Load())
+	if differences.Load() == 0 {
+		t.Error("none was")
+	}
+	judgeStress(t, committed[:], got)
+}
+
+// readTogether is a worker with a member in each subscription. It returns what each has read, once there is nothing left.
+func readTogether(t *testing.T, control, conn *pgx.Conn, subscriptions int, over <-chan struct{}, differences *atomic.Int64) [][]engine.Event {
+	ctx := context.Background()
+	var (
+		subs    []engine.Subscription
+		ids     []int32
+		members []*engine.Member
+		got     = make([][]engine.Event, subscriptions)
+	)
+	for i := range subscriptions {
+		s, err := engine.Subscribe(ctx, control, fmt.Sprint("together-", i), []string{"stress.>"}, outbox.FromBeginning)
+		if err != nil {
+			t.Error(err)
+			return nil
+		}
+		subs, ids = append(subs, s), append(ids, s.ID)
+	}
+	id, err := engine.Join(ctx, control, "together", true, time.Hour, ids)
+	if err != nil {
+		t.Error(err)
+		return nil
+	}
+	for _, s := range subs {
+		members = append(members, engine.NewMember(conn, id, s))
+	}
+	defer func() {
+		if _, err := engine.Evict(ctx, control, id, "test"); err != nil {
+			t.Error(err)
+		}
+	}()
+	limit := func() int {
+		if rand.N(4) == 0 {
+			return 8 // it is cut
+		}
+		return 1000
+	}
+	settle := func(i int, w *engine.Window) error {
+		if w.Empty() {
+			return nil
+		}
+		got[i] = append(got[i], w.Events...)
+		return members[i].Settle(ctx, engine.Settlement{Window: w})
+	}
+	for quiet := 0; ; {
+		done := false
+		select {
+		case <-over:
+			done = true
+		default:
+		}
+		found, whole := false, true
+		round := func() error {
+			var (
+				stands []engine.Stand
+				at     []int
+			)
+			for i, m := range members {
+				if !done && rand.N(200) == 0 {
+					if _, err := m.Release(ctx, rand.N(engine.Lanes)); err != nil {
+						return err
+					}
+				}
+				if rand.N(20) == 0 || done {
+					if _, err := m.Claim(ctx, engine.Lanes/2); err != nil {
+						return err
+					}
+				}
+				whole = whole && len(m.Lanes()) == engine.Lanes/2
+				if rand.N(4) == 0 {
+					continue // it is left out
+				}
+				if stand, ok := m.Stand(); ok {
+					stands, at = append(stands, stand), append(at, i)
+					continue
+				}
+				w, err := m.Read(ctx, limit())
+				if err != nil {
+					return err
+				}
+				found = found || !w.Empty()
+				if err := settle(i, w); err != nil {
+					return err
+				}
+			}
+			if len(stands) == 0 {
+				return nil
+			}
+			d, err := engine.ReadDifference(ctx, conn, stands)
+			if err != nil {
+				return err
+			}
+			for _, i := range at {
+				if d.More() {
+					w, err := members[i].Read(ctx, limit())
+					if err == nil {
+						found = found || !w.Empty()
+						err = settle(i, w)
+					}
+					if err != nil {
+						return err
+					}
+					continue
+				}
+				w := members[i].Move(d)
+				found = found || !w.Empty()
+				if rand.N(10) == 0 {
+					members[i].PutBack(w)
+					continue
+				}
+				differences.Add(int64(len(w.Events)))
+				if err := settle(i, w); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+		if err := round(); err != nil {
+			t.Error(err)
+			return got
+		}
+		if quiet++; found || !whole {
+			quiet = 0
+		}
+		if done && quiet > 40 {
+			return got
+		}
+	}
+}
+
+// judgeStress checks what was read, by subscription and member: all that was committed, once, in the order of its key.
+func judgeStress(t *testing.T, committed []int, got [][][]engine.Event) {
+	t.Helper()
 	total := 0
 	for _, n := range committed {
 		total += n
 	}
 	t.Logf("%d events committed", total)
-	for s := range subscriptions {
+	for s := range got {
 		lost, phantom, repeated, disordered := 0, 0, 0, 0
 		seen := map[mark]int{}
-		for m := range members {
+		for m := range got[s] {
 			last := map[string]mark{}
 			for _, e := range got[s][m] {
 				var mk mark
@@ -84,7 +259,7 @@ func TestStress(t *testing.T) {
 				}
 			}
 		}
-		for p := range publishers {
+		for p := range committed {
 			for n := range committed[p] {
 				switch seen[mark{p, n}] {
 				case 0:

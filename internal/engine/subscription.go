@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/jackc/pgx/v5"
 
@@ -26,20 +25,18 @@ type Subscription struct {
 }
 
 // Subscribe returns the subscription of that name and creates it where it is missing. Topics are exact names, or have *
-// for one token and > for the rest. For an existing one they may be left out; others than it has are a *TopicsError.
-// Start matters for a new one only. Any number of processes may call it at once.
+// for one token and > for the rest. Topics and start matter for a new one only: one that exists may have others. Any number of processes
+// may call it at once.
 func Subscribe(ctx context.Context, db outbox.Database, name string, topics []string, start outbox.Position) (Subscription, error) {
 	if fault := nameFault(name); fault != "" {
 		return Subscription{}, fmt.Errorf("%w: name %s", outbox.ErrInvalidSubscription, fault)
 	}
-	for _, pattern := range topics {
-		if fault := topic.PatternFault(pattern); fault != "" {
-			return Subscription{}, fmt.Errorf("%w: topic %s", outbox.ErrInvalidSubscription, fault)
-		}
+	want, err := NormalTopics(topics)
+	if err != nil {
+		return Subscription{}, err
 	}
-	want := slices.Compact(slices.Sorted(slices.Values(topics)))
 	var s Subscription
-	err := pgx.BeginTxFunc(ctx, db, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
+	err = pgx.BeginTxFunc(ctx, db, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
 		var err error
 		if s, err = FindSubscription(ctx, tx, name); !errors.Is(err, pgx.ErrNoRows) {
 			return err
@@ -57,9 +54,6 @@ func Subscribe(ctx context.Context, db outbox.Database, name string, topics []st
 	})
 	if err != nil {
 		return Subscription{}, fmt.Errorf("subscribe: %w", err)
-	}
-	if have := slices.Sorted(slices.Values(s.Topics)); len(want) > 0 && !slices.Equal(have, want) {
-		return Subscription{}, &outbox.TopicsError{Name: name, Have: have, Want: want}
 	}
 	return s, nil
 }

@@ -38,7 +38,7 @@ const LiveSQL = `(w.seen_at >= clock_timestamp() - w.lease and (not w.direct or 
 func Join(ctx context.Context, conn naming.Conn, name string, direct bool, lease time.Duration, subscriptions []int32) (int64, error) {
 	var id int64
 	err := pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
-		err := tx.QueryRow(ctx, `insert into outbox.workers (name, direct, lease) values ($1, $2, $3) returning id`, name, direct, lease).Scan(&id)
+		err := tx.QueryRow(ctx, `insert into outbox.workers (name, direct, lease, knows) values ($1, $2, $3, $4) returning id`, name, direct, lease, Features).Scan(&id)
 		if err != nil {
 			return err
 		}
@@ -48,12 +48,12 @@ func Join(ctx context.Context, conn naming.Conn, name string, direct bool, lease
 			}
 		}
 		_, err = tx.Exec(ctx, `
-			insert into outbox.members (worker_id, subscription_id)
-			select $1, s.id from unnest($2::integer[]) as s (id)`, id, subscriptions)
+			insert into outbox.members (worker_id, subscription_id, topics)
+			select $1, s.id, s.topics from outbox.subscriptions s where s.id = any ($2::integer[])`, id, subscriptions)
 		return err
 	})
 	if err != nil {
-		return 0, fmt.Errorf("join: %w", err)
+		return 0, fmt.Errorf("join: %w", unknownFeature(err))
 	}
 	return id, nil
 }
@@ -69,8 +69,10 @@ type Pulse struct {
 	Sentinel bool
 	// Shares has, by subscription, how many lanes the worker should own.
 	Shares map[int32]Share
-	// Rewinding is true when a subscription waits for its workers to let go of it: see [FinishRewinds].
-	Rewinding bool
+	// Changing is true when a subscription waits for its workers to release it: see [FinishChanges].
+	Changing bool
+	// Topics has the subscriptions that have other topics than the worker reads with.
+	Topics map[int32]OtherTopics
 	// Probes has, by subscription, when an operator last asked to try whether an outage is over.
 	Probes map[int32]time.Time
 	// Stuck is true while the server's queue of notifications is, so that none are sent.
@@ -82,8 +84,9 @@ type Pulse struct {
 
 // A Share is a worker's part of a subscription.
 type Share struct {
-	Fair int // lanes that it should own: none while the subscription is paused or rewound
-	Free int // lanes that nobody owns
+	Fair    int // lanes that it should own: none while the subscription is paused, rewound or about to have other topics
+	Free    int // lanes that nobody owns
+	Sharing int // workers that share the lanes: those that know all of its topics
 }
 
 // One statement a second for each worker, whatever it serves: it says that the worker lives, asks for the sentinel's
@@ -97,33 +100,44 @@ select exists (select from beat),
        $2::boolean and pg_try_advisory_lock(` + LockClass + `, $3::integer),
        pg_current_snapshot()::text,
        ` + HeadSQL + `,
-       array(select (m.subscription_id, count(*), count(*) filter (where m.worker_id < $1),
+       array(select (m.subscription_id, count(*) filter (where m.topics = s.topics),
+                     count(*) filter (where m.topics = s.topics and m.worker_id < $1), bool_or(m.topics = s.topics and m.worker_id = $1) is true,
                      (select count(*) from outbox.lanes l where l.subscription_id = m.subscription_id and l.owner is null))
-             from outbox.members m
+             from outbox.members m join outbox.subscriptions s on s.id = m.subscription_id
              where m.subscription_id in (select mine.subscription_id from outbox.members mine where mine.worker_id = $1)
              group by m.subscription_id),
-       array(select s.id from outbox.subscriptions s where s.paused_at is not null or s.rewind_to is not null),
-       exists (select from outbox.subscriptions s where s.rewind_to is not null),
+       array(select s.id from outbox.subscriptions s where s.paused_at is not null or s.rewind_to is not null or s.topics_to is not null),
+       exists (select from outbox.subscriptions s where s.rewind_to is not null or s.topics_to is not null),
        array(select (s.id, s.probe_at) from outbox.subscriptions s where s.probe_at is not null),
-       outbox.notifications_stuck()`
+       outbox.notifications_stuck(),
+       array(select (s.id, s.topics, m.topics, exists (select from outbox.lanes l where l.subscription_id = s.id and l.owner = $1))
+             from outbox.members m join outbox.subscriptions s on s.id = m.subscription_id
+             where m.worker_id = $1 and m.topics is distinct from s.topics)`
 
 // Beat says that the worker lives. With candidate, it also asks to become the sentinel. Call it about once a second.
 func Beat(ctx context.Context, conn naming.Conn, worker int64, candidate bool) (Pulse, error) {
 	var (
-		p      = Pulse{Shares: map[int32]Share{}, Probes: map[int32]time.Time{}}
+		p      = Pulse{Shares: map[int32]Share{}, Probes: map[int32]time.Time{}, Topics: map[int32]OtherTopics{}}
 		seen   string
 		shares []struct {
-			Subscription        int32
-			Members, Rank, Free int64
+			Subscription  int32
+			Members, Rank int64
+			Mine          bool
+			Free          int64
 		}
 		stopped []int32 // subscriptions that nobody should serve
 		probes  []struct {
 			Subscription int32
 			At           time.Time
 		}
+		others []struct {
+			Subscription int32
+			Have, Reads  []string
+			Owner        bool
+		}
 	)
 	err := conn.QueryRow(ctx, beatSQL, worker, candidate, LockSentinel).
-		Scan(&p.Alive, &p.Sentinel, &seen, &p.head, &shares, &stopped, &p.Rewinding, &probes, &p.Stuck)
+		Scan(&p.Alive, &p.Sentinel, &seen, &p.head, &shares, &stopped, &p.Changing, &probes, &p.Stuck, &others)
 	if err != nil {
 		return Pulse{}, fmt.Errorf("heartbeat: %w", err)
 	}
@@ -133,16 +147,19 @@ func Beat(ctx context.Context, conn naming.Conn, worker int64, candidate bool) (
 	for _, probe := range probes {
 		p.Probes[probe.Subscription] = probe.At
 	}
+	for _, o := range others {
+		p.Topics[o.Subscription] = OtherTopics{Have: o.Have, Reads: o.Reads, Owner: o.Owner}
+	}
 	for _, s := range shares {
 		// The first few own one lane more, so that nobody has to go without.
-		fair := Lanes / s.Members
-		if s.Rank < Lanes%s.Members {
+		fair := Lanes / max(1, s.Members)
+		if s.Rank < Lanes%max(1, s.Members) {
 			fair++
 		}
-		if slices.Contains(stopped, s.Subscription) {
+		if !s.Mine || slices.Contains(stopped, s.Subscription) {
 			fair = 0
 		}
-		p.Shares[s.Subscription] = Share{Fair: int(fair), Free: int(s.Free)}
+		p.Shares[s.Subscription] = Share{Fair: int(fair), Free: int(s.Free), Sharing: int(s.Members)}
 	}
 	return p, nil
 }
@@ -244,18 +261,21 @@ func remove(ctx context.Context, tx pgx.Tx, worker int64, why string) (bool, err
 		Subscription int32
 		Trying       []int64
 	}
+	// In the order of the fence.
+	err := tx.QueryRow(ctx, `select from outbox.workers w where w.id = $1 for update`, worker).Scan()
+	if errors.Is(err, pgx.ErrNoRows) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
 	rows, _ := tx.Query(ctx, `delete from outbox.members m where m.worker_id = $1 returning m.subscription_id, m.trying`, worker)
 	members, err := pgx.CollectRows(rows, pgx.RowToStructByPos[member])
 	if err != nil {
 		return false, err
 	}
-	// After its members: a settle in flight may still refer to it.
 	var name string
-	err = tx.QueryRow(ctx, `delete from outbox.workers w where w.id = $1 returning w.name`, worker).Scan(&name)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return false, nil
-	}
-	if err != nil {
+	if err := tx.QueryRow(ctx, `delete from outbox.workers w where w.id = $1 returning w.name`, worker).Scan(&name); err != nil {
 		return false, err
 	}
 	for _, m := range members {

@@ -136,3 +136,18 @@ func (s snapshot) unseen(next int64) xids {
 	}
 	return newXids(append(spans, span{s.xmax, next})...)
 }
+
+// sees reports whether a transaction that has ended had done so for the snapshot.
+func (s snapshot) sees(xid int64) bool {
+	if xid >= s.xmax {
+		return false
+	}
+	_, running := slices.BinarySearch(s.xip, xid)
+	return !running
+}
+
+// older reports whether the snapshot was taken before another one of the same server that differs: what it sees, the other one sees.
+// Those of one server are in one order, but xmax alone does not tell it: it stays while transactions end that are below it.
+func (s snapshot) older(other snapshot) bool {
+	return s.xmax < other.xmax || s.xmax == other.xmax && len(s.xip) > len(other.xip)
+}

@@ -148,5 +148,7 @@ func (n Name) Original(body string) string {
 	if n == "" {
 		return body
 	}
-	return strings.NewReplacer(n.quoted()+".", fallback+".", n.Channel(), channel, setting+"_"+string(n), setting).Replace(body)
+	class, worker := n.Locks()
+	return strings.NewReplacer(n.quoted()+".", fallback+".", n.Channel(), channel, setting+"_"+string(n), setting,
+		class, LockClass, worker, WorkerLockClass).Replace(body)
 }

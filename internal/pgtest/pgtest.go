@@ -13,6 +13,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"sync"
 	"testing"
@@ -64,6 +65,17 @@ func Server(t testing.TB) *embeddedpg.Server {
 	return keep(t, server, err)
 }
 
+// ServerOf is Server with the programs of a folder, and with more settings.
+func ServerOf(t testing.TB, bin string, settings map[string]string) *embeddedpg.Server {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	all := maps.Clone(privateSettings)
+	maps.Copy(all, settings)
+	server, err := embeddedpg.Start(ctx, embeddedpg.Config{Bin: bin, Settings: all})
+	return keep(t, server, err)
+}
+
 // Copy starts a server for this test on a physical copy of another's files, as of now. It is stopped at the end of the test.
 func Copy(t testing.TB, of *embeddedpg.Server) *embeddedpg.Server {
 	t.Helper()
@@ -82,13 +94,20 @@ func Standby(t testing.TB, of *embeddedpg.Server) *embeddedpg.Server {
 	return keep(t, server, err)
 }
 
-// Upgrade starts a server for this test on what pg_upgrade makes of another, which is over then. It is stopped at the end of the test.
-func Upgrade(t testing.TB, of *embeddedpg.Server) *embeddedpg.Server {
+// Upgrade starts a server for this test on what pg_upgrade makes of another, which is over then, with the programs of a folder or, if
+// that is "", of the other. It is stopped at the end of the test.
+func Upgrade(t testing.TB, of *embeddedpg.Server, bin string) *embeddedpg.Server {
+	t.Helper()
+	server, err := TryUpgrade(t, of, bin)
+	return keep(t, server, err)
+}
+
+// TryUpgrade is Upgrade for a test that wants it to fail: then the other server can be restarted.
+func TryUpgrade(t testing.TB, of *embeddedpg.Server, bin string) (*embeddedpg.Server, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	server, err := of.Upgrade(ctx, privateSettings)
-	return keep(t, server, err)
+	return of.Upgrade(ctx, bin, privateSettings)
 }
 
 func keep(t testing.TB, server *embeddedpg.Server, err error) *embeddedpg.Server {

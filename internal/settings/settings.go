@@ -91,7 +91,8 @@ func Apply(ctx context.Context, conn *pgconn.PgConn, lists ...[]Setting) (direct
 	// because of the defaults that are about to be replaced.
 	results, err := conn.Exec(ctx, fmt.Sprintf(`
 		begin isolation level read committed, not deferrable; set local statement_timeout = 0;
-		select case when pg_catalog.current_setting(s.name, true) operator(pg_catalog.<>) s.value
+		select case when s.name operator(pg_catalog.=) 'statement_timeout' -- which is local so far
+		                 or pg_catalog.current_setting(s.name, true) operator(pg_catalog.<>) s.value
 		            then pg_catalog.set_config(s.name, s.value, false) end
 		from (values %s) as s (name, value)
 		where pg_catalog.pg_backend_pid() operator(pg_catalog.=) %d;

@@ -89,6 +89,26 @@ func (ts Patterns) Match(topic string) bool {
 	return false
 }
 
+// Covers reports whether one of the patterns matches whatever another pattern does.
+func (ts Patterns) Covers(other string) bool {
+	for _, pattern := range ts {
+		if covers(pattern, other) {
+			return true
+		}
+	}
+	return false
+}
+
+// covers is Match for a topic with wildcards.
+func covers(pattern, other string) bool {
+	if rest, ok := strings.CutSuffix(other, ">"); ok && (rest == "" || strings.HasSuffix(rest, ".")) {
+		// Only > matches any number of tokens.
+		mine, ok := strings.CutSuffix(pattern, ">")
+		return ok && strings.Count(mine, ".") <= strings.Count(rest, ".") && Match(pattern, rest+"x")
+	}
+	return Match(pattern, other)
+}
+
 // all reports whether every topic matches, so that there is nothing to filter.
 func (ts Patterns) all() bool {
 	for _, pattern := range ts {

@@ -113,3 +113,41 @@ func likeToRegexp(like string) *regexp.Regexp {
 	}
 	return regexp.MustCompile(b.String() + "$")
 }
+
+func TestCovers(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		pattern, other string
+		want           bool
+	}{
+		{"a", "a", true},
+		{"a", "b", false},
+		{"a", "*", false},
+		{"a", ">", false},
+		{"*", "a", true},
+		{"*", "*", true},
+		{"*", ">", false},
+		{"*", "a.b", false},
+		{">", ">", true},
+		{">", "*", true},
+		{">", "a.b", true},
+		{"a.>", "a.>", true},
+		{"a.>", "a.*", true},
+		{"a.>", "a.b.>", true},
+		{"a.>", "a", false},
+		{"a.>", ">", false},
+		{"a.>", "b.>", false},
+		{"a.b.>", "a.>", false},
+		{"a.*.>", "a.>", false},
+		{"*.>", "a.>", true},
+		{"*.>", ">", false},
+		{"a.*", "a.>", false},
+		{"a.*", "a.*", true},
+		{"a.*", "*.b", false},
+		{"*.b", "a.b", true},
+	} {
+		if got := (topic.Patterns{"none", c.pattern}).Covers(c.other); got != c.want {
+			t.Errorf("%s covers %s: %v", c.pattern, c.other, got)
+		}
+	}
+}

@@ -95,7 +95,7 @@ alter table outbox.events alter column xid set (n_distinct = -1);
 -- from the copy on: unless the only row is about here, workers refuse to serve until "outbox migrate" has adopted the log.
 create table outbox.cluster (
     origin            uuid        primary key default pg_catalog.gen_random_uuid(),
-    system_identifier bigint      not null,           -- pg_upgrade changes it, too
+    system_identifier bigint,                         -- pg_upgrade changes it, too; null where it may not be asked for
     relations         oid[]       not null,           -- of the table and a type: copies and pg_upgrade keep them, restoring makes others
     floor             bigint      not null default 0, -- events up to this id came from another cluster: their xids say nothing here
     -- Set when the ids of events were found to be behind cursors: what was published later than this has taken its id since, and may
@@ -104,16 +104,39 @@ create table outbox.cluster (
     -- A copy of outbox.tag(), for what brings rows along and no functions: adopting the log takes it from there.
     tag               integer     not null default outbox.tag() check (tag between 0 and 65535)
 );
+
+-- The identifier of this cluster; null where the owner of the schema may not execute pg_control_system(). Then only the other signs count.
+create function outbox.system_identifier() returns bigint language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+    if has_function_privilege('pg_control_system()', 'execute') then
+        return (select s.system_identifier from pg_control_system() s);
+    end if;
+    return null;
+end
+$$;
 insert into outbox.cluster (system_identifier, relations)
-select system_identifier, array['outbox.events'::regclass::oid, 'outbox.topic'::regtype::oid] from pg_catalog.pg_control_system();
+values (outbox.system_identifier(), array['outbox.events'::regclass::oid, 'outbox.topic'::regtype::oid]);
 
 -- A subscription is a durable, named consumer group: each sees every event that matches its topics.
 create table outbox.subscriptions (
     id         integer     primary key generated always as identity,
     name       text        not null collate "C" unique check (name <> '' and octet_length(name) <= 255),
     topics     text[]      not null check (cardinality(topics) > 0),
-    created_at timestamptz not null default pg_catalog.statement_timestamp()
+    created_at timestamptz not null default pg_catalog.statement_timestamp(),
+    topics_to      text[] check (cardinality(topics_to) > 0), -- its topics are to become these: nobody owns its lanes while this is set
+    backfill_after bigint                                     -- and it is to have what was published of those later than this
 );
+
+-- What its topics were: cursors passed the events up to up_to by these. Of those that were added then, it got what is above backfilled_after.
+create table outbox.topic_changes (
+    subscription_id  integer     not null references outbox.subscriptions (id) on delete cascade,
+    up_to            bigint      not null,
+    topics           text[]      not null,
+    backfilled_after bigint,
+    backfilled       bigint      not null default 0, -- events
+    at               timestamptz not null default pg_catalog.clock_timestamp()
+);
+create index topic_changes_subscription on outbox.topic_changes (subscription_id, up_to);
 
 -- One row per live worker process. Deleting it evicts the worker.
 create table outbox.workers (
@@ -121,15 +144,38 @@ create table outbox.workers (
     name       text        not null,
     direct     boolean     not null,                    -- holds a session lock for its id while it lives
     lease      interval    not null,                    -- how long it lives without being seen
+    knows      text[]      not null default '{}',       -- features; see outbox.features
     started_at timestamptz not null default pg_catalog.clock_timestamp(),
     seen_at    timestamptz not null default pg_catalog.clock_timestamp()
 ) with (fillfactor = 50); -- heartbeats stay on their page
+
+-- What older workers would break. A feature is used once every worker knows it; from then on, those that do not are refused.
+create table outbox.features (
+    name       text        primary key,
+    used_since timestamptz not null default pg_catalog.clock_timestamp()
+);
+-- The lock keeps this apart from whoever begins to use a feature: either sees the other.
+create function outbox.keep_features() returns trigger language plpgsql as $$
+declare
+    unknown text[];
+begin
+    perform pg_catalog.pg_advisory_xact_lock_shared(7446925, 4);
+    select array_agg(f.name order by f.name) into unknown from outbox.features f where f.name <> all (new.knows);
+    if unknown is not null then
+        raise exception 'this outbox uses features that this worker does not know (%): upgrade it, or give them up with "outbox features drop"',
+            array_to_string(unknown, ', ') using errcode = 'OB003';
+    end if;
+    return new;
+end
+$$;
+create trigger keep_features before insert on outbox.workers for each row execute function outbox.keep_features();
 
 -- Who serves what. Settles lock their row against deletion: this is the fence that keeps an evicted worker out.
 create table outbox.members (
     worker_id       bigint  not null references outbox.workers (id) on delete cascade,
     subscription_id integer not null references outbox.subscriptions (id) on delete cascade,
     trying          bigint[] not null default '{}', -- deliveries that it has begun to try for the first time: suspects, should it die
+    topics          text[],                         -- that it reads with; null while it leaves lanes to those who know all of the subscription's
     breaker_opened_at timestamptz,                  -- when its circuit breaker opened; null while that is closed
     primary key (worker_id, subscription_id)
 ) with (fillfactor = 50);
@@ -184,6 +230,7 @@ create table outbox.deliveries (
     owner           bigint      references outbox.workers (id) deferrable initially deferred, -- who runs it
     suspect         boolean     not null default false, -- its worker died while it ran: run it alone
     stops_key       boolean     not null default false, -- dead, and its key waits until somebody decides
+    for_others      boolean     not null default false, -- its worker does not know such payloads: the next one to claim its lane tries it at once
     errors          jsonb       not null default '[]', -- one object an attempt: attempt, at, worker, error
     created_at      timestamptz not null default pg_catalog.statement_timestamp(),
     decided_at      timestamptz,                       -- when somebody last retried, replayed or skipped it
@@ -196,6 +243,7 @@ create index deliveries_line on outbox.deliveries (subscription_id, lane, key, e
 create index deliveries_due on outbox.deliveries (subscription_id, lane, due_at)
     where key is null and state = 'retrying';
 create index deliveries_owner on outbox.deliveries (owner) where owner is not null;
+create index deliveries_for_others on outbox.deliveries (subscription_id, lane) where for_others;
 
 -- A key with many deliveries is held: from this event on, what cursors have passed of it is in the log only. Its owner makes
 -- deliveries of that as the line grows shorter. So one key costs a hundred rows and not one for each of its events.
@@ -219,12 +267,21 @@ end
 $$;
 
 -- The fence: every transaction in which a worker settles, claims or releases calls it before it touches the outbox's rows,
--- so an eviction waits for those in flight, and those that come later fail.
-create function outbox.fence(worker bigint, subscription integer) returns void language plpgsql as $$
+-- so an eviction waits for those in flight, and those that come later fail. Locks are taken in one order: the worker, then its members
+-- by subscription. An eviction begins with the worker, too: in another order, it and a settle for several subscriptions would wait
+-- for each other.
+create function outbox.fence(worker bigint, subscriptions integer[]) returns void language plpgsql as $$
+declare
+    locked integer;
 begin
-    perform from outbox.members m where m.worker_id = worker and m.subscription_id = subscription for key share;
-    if not found then
-        raise exception 'worker % does not serve subscription % any more', worker, subscription using errcode = 'OB001';
+    perform from outbox.workers w where w.id = worker for key share;
+    perform from outbox.members m
+    where m.worker_id = worker and m.subscription_id = any (subscriptions)
+    order by m.subscription_id
+    for key share;
+    get diagnostics locked = row_count;
+    if locked < cardinality(subscriptions) then
+        raise exception 'worker % does not serve subscriptions % any more, or not all of them', worker, subscriptions using errcode = 'OB001';
     end if;
 end
 $$;
@@ -271,12 +328,13 @@ declare
     tops    record;
     highest record;
     head    bigint;
+    this    bigint := outbox.system_identifier();
 begin
     select count(*) as rows, max(c.floor) as floor, max(c.behind_since) as behind_since,
-           coalesce(bool_and(c.system_identifier = p.system_identifier
+           coalesce(bool_and(coalesce(c.system_identifier = this, true)
                              and c.relations = array['outbox.events'::regclass::oid, 'outbox.topic'::regtype::oid]), false) as ours
     into here
-    from outbox.cluster c, pg_control_system() p;
+    from outbox.cluster c;
     if here.rows <> 1 or not here.ours then
         return 'foreign';
     end if;
@@ -330,6 +388,51 @@ begin
 end
 $$;
 
+-- Logical replication copies rows, and no sequences: publishers that go on at the copy would take ids that were taken, below the
+-- cursors. So each row that arrives takes its sequence along. And an event that arrives brings a transaction id from elsewhere, also where
+-- all other signs are of here, as in a physical copy that then follows by logical replication: an additional row of outbox.cluster says
+-- so. The triggers are a replica's: only sessions that apply what was done elsewhere execute them.
+create function outbox.raise_sequence(sequence regclass, number bigint) returns void language plpgsql as $$
+begin
+    if coalesce(pg_catalog.pg_sequence_last_value(sequence), 0) < number then
+        -- Tables are copied side by side. The lock is not the transaction's, which may copy a table for hours.
+        perform pg_catalog.pg_advisory_lock('pg_catalog.pg_sequence'::regclass::oid::integer, sequence::oid::integer);
+        if coalesce(pg_catalog.pg_sequence_last_value(sequence), 0) < number then
+            perform pg_catalog.setval(sequence, number);
+        end if;
+        perform pg_catalog.pg_advisory_unlock('pg_catalog.pg_sequence'::regclass::oid::integer, sequence::oid::integer);
+    end if;
+end
+$$;
+create function outbox.replicated() returns trigger language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+    if tg_table_name = 'events' then
+        perform outbox.raise_sequence('outbox.events_id_seq', new.id);
+        if new.xid <> pg_current_xact_id() then
+            insert into outbox.cluster (origin, relations) values ('00000000-0000-0000-0000-000000000000', '{}') on conflict do nothing;
+        end if;
+    elsif tg_table_name = 'lanes' then
+        perform outbox.raise_sequence('outbox.events_id_seq', new.after_id);
+    elsif tg_table_name = 'progress' then
+        perform outbox.raise_sequence('outbox.progress_seq_seq', new.seq);
+        perform outbox.raise_sequence('outbox.events_id_seq', (select max(u.after_id) from unnest(new.after_ids) as u (after_id)));
+    else
+        perform outbox.raise_sequence(tg_argv[0]::regclass, new.id);
+    end if;
+    return null;
+end
+$$;
+create trigger replicated after insert on outbox.events for each row execute function outbox.replicated();
+create trigger replicated after insert or update on outbox.lanes for each row execute function outbox.replicated();
+create trigger replicated after insert on outbox.progress for each row execute function outbox.replicated();
+create trigger replicated after insert on outbox.workers for each row execute function outbox.replicated('outbox.workers_id_seq');
+create trigger replicated after insert on outbox.subscriptions for each row execute function outbox.replicated('outbox.subscriptions_id_seq');
+alter table outbox.events enable replica trigger replicated;
+alter table outbox.lanes enable replica trigger replicated;
+alter table outbox.progress enable replica trigger replicated;
+alter table outbox.workers enable replica trigger replicated;
+alter table outbox.subscriptions enable replica trigger replicated;
+
 -- "truncate … restart identity" does not begin the ids anew: cursors would pass the next events unseen.
 create function outbox.keep_ids() returns trigger language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
@@ -343,16 +446,34 @@ end
 $$;
 create trigger remember_ids before truncate on outbox.events for each statement execute function outbox.keep_ids();
 create trigger keep_ids after truncate on outbox.events for each statement execute function outbox.keep_ids();
+-- Also for sessions with session_replication_role = replica.
+alter table outbox.events enable always trigger remember_ids;
+alter table outbox.events enable always trigger keep_ids;
 
--- Cursors have passed what did not match: with other topics, a subscription would take for settled what it never saw.
+-- Cursors have passed what did not match: a worker that reads on with the old topics takes for settled what the new ones ask for. So
+-- topics change only where nobody owns a lane, and as it was asked for.
 create function outbox.keep_topics() returns trigger language plpgsql as $$
 begin
-    raise exception 'the topics of subscription % cannot change: its cursors have passed events of other topics', old.name
-        using hint = 'Use another subscription, for example one for the added topics only.';
+    if new.topics is distinct from old.topics_to
+       or exists (select from outbox.lanes l where l.subscription_id = old.id and l.owner is not null) then
+        raise exception 'the topics of subscription % cannot change like this: its cursors would pass events of the new ones', old.name
+            using hint = 'Run "outbox subscriptions set-topics".';
+    end if;
+    return new;
 end
 $$;
 create trigger keep_topics before update on outbox.subscriptions for each row
     when (old.topics is distinct from new.topics) execute function outbox.keep_topics();
+
+-- What a claim's snapshot saw of the topics may be over: they change while all lanes are locked, so whoever has locked one sees it.
+create function outbox.keep_claim(worker bigint, subscription integer, reads text[]) returns void language plpgsql as $$
+begin
+    if exists (select from outbox.lanes l join outbox.subscriptions s on s.id = l.subscription_id
+               where l.subscription_id = subscription and l.owner = worker and s.topics <> reads) then
+        raise exception 'the topics of subscription % have just changed', subscription using errcode = 'OB002';
+    end if;
+end
+$$;
 
 ---- create above / drop below ----
 

@@ -21,15 +21,16 @@ type SubscriptionRow struct {
 	CreatedAt time.Time  `json:"created_at"`
 	PausedAt  *time.Time `json:"paused_at"` // nil while it is not paused
 	RewindTo  *int64     `json:"rewind_to"` // it rewinds to just after this id once its workers release its lanes; nil when no rewind waits
-	Workers   []string   `json:"workers"`   // names of the live ones
+	TopicsTo  []string   `json:"topics_to"` // it has these topics once its workers release its lanes; nil when no change waits
+	Workers   []string   `json:"workers"`   // names of the live ones that know all of its topics
 	Owned     int        `json:"owned"`     // lanes whose owner lives: none soon after it was paused, otherwise soon all, if it has workers
 }
 
 const subscriptionsSQL = `
-select s.id, s.name, s.topics, s.created_at, s.paused_at, s.rewind_to,
+select s.id, s.name, s.topics, s.created_at, s.paused_at, s.rewind_to, s.topics_to,
        array(select w.name
              from outbox.members m join outbox.workers w on w.id = m.worker_id
-             where m.subscription_id = s.id and ` + engine.LiveSQL + `
+             where m.subscription_id = s.id and (m.topics = s.topics or s.topics_to is not null) and ` + engine.LiveSQL + `
              order by w.name),
        (select count(*) from outbox.lanes l join outbox.workers w on w.id = l.owner where l.subscription_id = s.id and ` + engine.LiveSQL + `)
 from outbox.subscriptions s`

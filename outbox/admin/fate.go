@@ -26,7 +26,7 @@ const (
 	FateRunning   Fate = "running"
 	FateDead      Fate = "dead"
 	FateSkipped   Fate = "skipped"
-	FateUnmatched Fate = "unmatched" // its topic is none of the subscription's
+	FateUnmatched Fate = "unmatched" // its topic is none of the subscription's, or was none when that came to it
 	FateUnknown   Fate = "unknown"   // cursors have passed its id, but ids were handed out again or are from elsewhere: see [outbox.ErrLogBehind] and [outbox.ErrForeignCluster]
 	FateEarlier   Fate = "earlier"   // it was published before the place in the log where the subscription began
 )
@@ -67,6 +67,12 @@ select s.name, s.topics, s.begins_after >= $1 as earlier,
        or $1 > (select max(k.floor) from outbox.cluster k) and (c.pending @> $3::bigint or c.late @> $3::bigint and c.late_after_id < $1)
        or exists (select from outbox.held_keys h
                   where h.subscription_id = s.id and h.lane = $2 and h.key = $4 and h.from_id <= $1) as pending,
+       (select h.topics
+        from outbox.topic_changes h
+        where h.subscription_id = s.id and h.up_to >= $1
+        order by h.up_to, h.at
+        limit 1) as before,
+       exists (select from outbox.topic_changes h where h.subscription_id = s.id and h.up_to >= $1 and h.backfilled_after < $1) as backfilled,
        coalesce(d.state, ''),
        d.state = 'retrying' and exists (
            select from outbox.deliveries b
@@ -76,6 +82,26 @@ from outbox.subscriptions s
 join cursors c on c.subscription_id = s.id
 left join outbox.deliveries d on d.subscription_id = s.id and d.event_id = $1
 order by s.name`
+
+// A foundFate is what the tables have about an event in a subscription.
+type foundFate struct {
+	Name             string
+	Topics           []string
+	Earlier, Pending bool
+	Before           []string // its topics when cursors came to the event; nil where they have not changed since
+	Backfilled       bool
+	State            Fate
+	Blocked          *bool // nil without a delivery
+}
+
+// had reports whether a topic was one of the subscription's when it came to the event.
+func (f *foundFate) had(name string) bool {
+	now := topic.Patterns(f.Topics).Match(name)
+	if f.Before == nil || f.Pending || f.Backfilled && now {
+		return now
+	}
+	return topic.Patterns(f.Before).Match(name)
+}
 
 // GetEvent returns an event, and what became of it in every subscription. It returns ErrUnknownEvent where there is none, and
 // outbox.ErrRowSecurity where this role is shown a part of the outbox only.
@@ -104,15 +130,8 @@ func GetEvent(ctx context.Context, db outbox.DB, id int64) (*EventRow, error) {
 	if fault != nil && !broken {
 		return nil, fmt.Errorf("look for the fates of event %d: %w", id, fault)
 	}
-	type found struct {
-		Name             string
-		Topics           []string
-		Earlier, Pending bool
-		State            Fate
-		Blocked          *bool // nil without a delivery
-	}
 	rows, _ := db.Query(ctx, fatesSQL, id, row.Lane, xid, e.Key)
-	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[found])
+	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[foundFate])
 	if err != nil {
 		return nil, fmt.Errorf("look for the fates of event %d: %w", id, err)
 	}
@@ -131,10 +150,10 @@ func GetEvent(ctx context.Context, db outbox.DB, id int64) (*EventRow, error) {
 			}
 		case row.Deleted:
 			continue
-		case !topic.Patterns(s.Topics).Match(e.Topic):
-			f.Fate = FateUnmatched
-		case s.Pending:
+		case s.Pending && topic.Patterns(s.Topics).Match(e.Topic):
 			f.Fate = FatePending
+		case !s.had(e.Topic):
+			f.Fate = FateUnmatched
 		case broken:
 			f.Fate = FateUnknown // nothing was seen by its handler just because the cursor is beyond it
 		case s.Earlier:

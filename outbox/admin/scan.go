@@ -34,6 +34,7 @@ const untilSlack = time.Minute
 type scan struct {
 	filter EventFilter
 	regex  string // of the topic; "" for any
+	except string // topics that are not wanted; "" for none
 	// The ids that it goes through: those above above, up to and with upTo.
 	above, upTo int64
 	// trimmed has, by lane, up to where there is nothing left but index entries.
@@ -126,14 +127,14 @@ func (s *scan) args(above, upTo int64, rows int, more ...any) []any {
 	return append([]any{from, upTo, rows, s.regex, s.filter.Key, optional(s.filter.Since), optional(s.filter.Until), payload}, more...)
 }
 
-// countSQL counts, among the first rows of a scan, those that are wanted and that the subscription $9 with the topics $10 has
-// settled.
+// countSQL counts, among the first rows of a scan, those that are wanted and that the subscription $9 with the topics $10, but not $11, has
+// passed.
 func (s *scan) countSQL() string {
 	return `
 with cursors as materialized (` + engine.CursorsSQL + `
     where l.subscription_id = $9
 ), scanned as materialized (
-    select s.id, s.wanted and s.topic ~ $10::text and ` + passedSQL + ` as wanted
+    select s.id, s.wanted and s.topic ~ $10::text and ($11::text = '' or s.topic !~ $11::text) and ` + passedSQL + ` as wanted
     from (` + s.sql(false) + `) s
 )
 select count(*), count(*) filter (where s.wanted), coalesce(min(s.id), 0), coalesce(max(s.id), 0), (select max(c.after_id) from cursors c)
@@ -152,7 +153,7 @@ and exists (select from cursors c
 // count returns how many events of the scan a subscription has settled.
 func (s *scan) count(ctx context.Context, tx pgx.Tx, of engine.Subscription) (n Estimate, err error) {
 	var scanned, wanted, first, last, cursor int64
-	err = tx.QueryRow(ctx, s.countSQL(), s.args(s.above, s.upTo, lagScan, of.ID, topic.Patterns(of.Topics).Regex())...).
+	err = tx.QueryRow(ctx, s.countSQL(), s.args(s.above, s.upTo, lagScan, of.ID, topic.Patterns(of.Topics).Regex(), s.except)...).
 		Scan(&scanned, &wanted, &first, &last, &cursor)
 	if err != nil {
 		return n, err

@@ -90,7 +90,7 @@ func TestScanPlans(t *testing.T) {
 			}
 			if !c.newest {
 				explain(name+", replayed", when, c.pages*2+5000, s.replaySQL(), s.args(s.above, s.upTo, scanRows, int32(1), `^(a\..+)$`, c.limit)...)
-				explain(name+", counted", when, 64*8+3*lagScan, s.countSQL(), s.args(s.above, s.upTo, lagScan, int32(1), `^(a\..+)$`)...)
+				explain(name+", counted", when, 64*8+3*lagScan, s.countSQL(), s.args(s.above, s.upTo, lagScan, int32(1), `^(a\..+)$`, "")...)
 			}
 			explain(name, when, c.pages, s.pageSQL(c.newest), s.args(s.above, s.upTo, scanRows, c.limit, PageBytes)...)
 		}

@@ -91,7 +91,7 @@ type WorkerStatus struct {
 	SeenAt        time.Time `json:"seen_at"`
 	Live          bool      `json:"live"` // false when it is dead, and no worker has evicted it yet
 	Sentinel      bool      `json:"sentinel"`
-	Subscriptions []string  `json:"subscriptions"`
+	Subscriptions []string  `json:"subscriptions"` // without those that it leaves to others, because it does not know all of their topics
 }
 
 // GetStatus returns the status of the outbox. It looks at no more than 10,000 events of each subscription, so it is quick however far one
@@ -381,7 +381,7 @@ func (s *Status) readWorkers(ctx context.Context, db outbox.DB) error {
 		               where mine.classid = `+engine.WorkerLockClass+` and mine.objid::bigint = (w.id & x'7fffffff'::bigint)
 		                 and l.classid = `+engine.LockClass+` and l.objid = $1),
 		       array(select s.name from outbox.members m join outbox.subscriptions s on s.id = m.subscription_id
-		             where m.worker_id = w.id order by s.name)
+		             where m.worker_id = w.id and (m.topics = s.topics or s.topics_to is not null) order by s.name)
 		from outbox.workers w
 		order by w.id`, engine.LockSentinel)
 	workers, err := pgx.CollectRows(rows, pgx.RowToStructByPos[WorkerStatus])

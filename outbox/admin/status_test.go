@@ -163,7 +163,7 @@ func TestStatusOfWorkers(t *testing.T) {
 	}
 	doorbell("unattended")
 	pulse, err := engine.Beat(ctx, conn, id, true)
-	if err != nil || !pulse.Alive || !pulse.Sentinel || pulse.Shares[s.ID] != (engine.Share{Fair: engine.Lanes, Free: engine.Lanes}) {
+	if err != nil || !pulse.Alive || !pulse.Sentinel || pulse.Shares[s.ID] != (engine.Share{Fair: engine.Lanes, Free: engine.Lanes, Sharing: 1}) {
 		t.Fatalf("got %+v, %v", pulse, err)
 	}
 	status := doorbell("polling")

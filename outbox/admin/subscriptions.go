@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 
@@ -23,7 +24,14 @@ func CreateSubscription(ctx context.Context, db outbox.Database, name string, to
 		return false, fmt.Errorf("create subscription %q: %w: it has no topics", name, outbox.ErrInvalidSubscription)
 	}
 	s, err := engine.Subscribe(ctx, db, name, topics, start)
-	return s.Created, err
+	if err != nil {
+		return false, err
+	}
+	want, _ := engine.NormalTopics(topics) // Subscribe has checked them
+	if have := slices.Sorted(slices.Values(s.Topics)); !slices.Equal(have, want) {
+		return false, fmt.Errorf("create subscription: %w", &outbox.TopicsError{Name: name, Have: have, Want: want})
+	}
+	return s.Created, nil
 }
 
 // GetSubscription returns the subscription of that name, or ErrUnknownSubscription. Safe for concurrent use as far as db is.

@@ -7,11 +7,14 @@ import (
 	"slices"
 	"time"
 
+	"github.com/signalbox-go/signalbox/proof/model/difference"
 	"github.com/signalbox-go/signalbox/proof/model/doorbell"
 	"github.com/signalbox-go/signalbox/proof/model/explore"
 	"github.com/signalbox-go/signalbox/proof/model/holds"
 	"github.com/signalbox-go/signalbox/proof/model/lanes"
 	"github.com/signalbox-go/signalbox/proof/model/reading"
+	"github.com/signalbox-go/signalbox/proof/model/settling"
+	"github.com/signalbox-go/signalbox/proof/model/topics"
 )
 
 func main() {
@@ -21,7 +24,7 @@ func main() {
 }
 
 func checks() []explore.Check {
-	return slices.Concat(doorbell.Checks(), holds.Checks(), lanes.Checks(), reading.Checks())
+	return slices.Concat(difference.Checks(), doorbell.Checks(), holds.Checks(), lanes.Checks(), reading.Checks(), settling.Checks(), topics.Checks())
 }
 
 // report runs all checks and writes what they found, as Markdown. It reports whether each found what it should.

@@ -96,6 +96,43 @@ var bugs = []bug{
 		pkg: "./worker", run: "TestMoved",
 	},
 	{
+		name: "sequences left behind", harm: "does not raise sequences as rows are replicated: publishers take ids below the cursors",
+		edits: []edit{{
+			schema, "    if coalesce(pg_catalog.pg_sequence_last_value(sequence), 0) < number then\n        -- Tables", "    if false then\n        -- Tables",
+		}},
+		pkg: "./worker", run: "TestMoved",
+	},
+	{
+		name: "replication unnoticed", harm: "takes events that were replicated into a copy of the files for native: repeats what has the transaction ids of others here",
+		edits: []edit{{schema, "if new.xid <> pg_current_xact_id() then", "if false then"}},
+		pkg:   "./cmd/outbox", run: "TestMigrateAdopts",
+	},
+	{
+		name: "pg_upgrade believed", harm: "goes on after pg_upgrade without a look at transaction ids: those that are yet to come are waited for twice",
+		edits: []edit{{"internal/engine/move.go", "case waited >= next:", "case false:"}},
+		pkg:   "./cmd/outbox", run: "TestMigrateAdopts",
+	},
+	{
+		name: "given what was seen", harm: "gives a subscription all that was read for several, also what it had before: repeats events",
+		edits: []edit{{"internal/engine/difference.go", " || m.seen.sees(d.xids[i]) {", " {"}},
+		pkg:   "./internal/engine", run: "TestStressTogether",
+	},
+	{
+		name: "older by xmax alone", harm: "takes a snapshot for the oldest that has seen more than another one with the same xmax: loses events",
+		edits: []edit{{"internal/engine/xids.go", " || s.xmax == other.xmax && len(s.xip) > len(other.xip)", ""}},
+		pkg:   "./internal/engine", run: "TestOlder",
+	},
+	{
+		name: "read together too early", harm: "reads by difference for a member that is not at the end of its lanes: loses events",
+		edits: []edit{{"internal/engine/read.go", "if !w.full && len(m.Full) == 0 {", "if len(m.Full) == 0 {"}},
+		pkg:   "./internal/engine", run: "TestStressTogether",
+	},
+	{
+		name: "full window lost", harm: "moves the cursors of a subscription that has no room for what was read, and drops it: loses events",
+		edits: []edit{{"worker/reader.go", "		f.member.PutBack(w)\n		f.expel()\n", "		f.expel()\n"}},
+		pkg:   "./worker", run: "TestFallsBehindAlone",
+	},
+	{
 		name: "merged pending", harm: "lists the pending transactions of claimed lanes for all lanes: repeats events that are settled",
 		edits: []edit{{
 			"internal/engine/lane.go", "	return lanes, nil\n}\n\n// Release",
@@ -105,7 +142,7 @@ var bugs = []bug{
 	},
 	{
 		name: "no fence", harm: "a worker that was taken for dead records what it did since",
-		edits: []edit{{"internal/engine/member.go", "`select outbox.fence($1, $2)`", "`select $1::bigint, $2::integer`"}},
+		edits: []edit{{"internal/engine/member.go", "`select outbox.fence($1, $2)`", "`select $1::bigint, $2::integer[]`"}},
 		pkg:   "./internal/engine", run: "TestEvictedSettlesNothing",
 	},
 	{
@@ -117,6 +154,27 @@ var bugs = []bug{
 		name: "stale fold", harm: "folds what was settled before the eviction began, and not what it waited for",
 		edits: []edit{{"internal/engine/worker.go", "pgx.TxOptions{IsoLevel: pgx.ReadCommitted}", "pgx.TxOptions{IsoLevel: pgx.RepeatableRead}"}},
 		pkg:   "./internal/engine", run: "TestEvictionWaitsForSettle",
+	},
+	{
+		name: "settled by others too early", harm: "has other subscriptions record a window before its handlers have returned: a kill loses it",
+		edits: []edit{{
+			"worker/turn.go", "	if suspect && len(window.Events) > 0 {\n",
+			"	r.offer()\n	if suspect && len(window.Events) > 0 {\n",
+		}},
+		pkg: "./worker", run: "TestSettledWhenHandled",
+	},
+	{
+		name: "settled beside a transaction", harm: "has other subscriptions record progress while a transactional handler is under way: effects count twice",
+		edits: []edit{{
+			"worker/handletx.go", "	r.begun, r.waitedFrom = time.Now(), time.Time{}\n	var again",
+			"	r.offer()\n	r.begun, r.waitedFrom = time.Now(), time.Time{}\n	var again",
+		}},
+		pkg: "./worker", run: "TestSettledWhenHandled",
+	},
+	{
+		name: "locks in another order", harm: "evicts a worker in another order than it settles for several subscriptions: they wait for each other until the server ends one",
+		edits: []edit{{"internal/engine/worker.go", "`select from outbox.workers w where w.id = $1 for update`", "`select from outbox.workers w where w.id = $1`"}},
+		pkg:   "./internal/engine", run: "TestLocksInOrder",
 	},
 	{
 		name: "settled too early", harm: "records a window before its handlers have returned: a kill loses it",
@@ -185,6 +243,11 @@ var bugs = []bug{
 		pkg:   "./worker", run: "TestOtherServer",
 	},
 	{
+		name: "all wait for one", harm: "waits for what an operator has locked over the connection that all subscriptions settle over: all of them stop",
+		edits: []edit{{"worker/connections.go", "	err := c.waiting.lend(ctx, do)\n", "	err := errNoConnection\n"}, {"worker/connections.go", "writePatience = 250 * time.Millisecond", "writePatience = 250 * time.Second"}},
+		pkg:   "./worker", run: "TestLockedDeliveries",
+	},
+	{
 		name: "connection as it was left", harm: "gives a handler's connection to the next window as it is: locks and settings stay",
 		edits: []edit{{"worker/txpool.go", "	case l.proxied || l.pg.IsClosed():\n", "	case l.clean.brief != \"\":\n"}},
 		pkg:   "./worker", run: "TestLeftovers",
@@ -249,8 +312,8 @@ var bugs = []bug{
 	{
 		name: "refill past the cursor", harm: "refills up to the window that was read ahead, and not to the cursor that is settled: repeats that window",
 		edits: []edit{{
-			"internal/engine/hold.go", "		at = ahead.before\n",
-			"		_ = ahead.before\n",
+			"internal/engine/hold.go", "		return Position{ahead.before}\n",
+			"		return Position{m.cursors}\n",
 		}},
 		pkg: "./internal/engine", run: "TestRefill|TestHeldKeysLoseNothing",
 	},
@@ -332,5 +395,33 @@ var bugs = []bug{
 			"		r.owed.Delivered = append(r.owed.Delivered, j.event.ID)\n		r.forget(j)",
 		}},
 		pkg: "./worker", run: "TestAsyncShutdown",
+	},
+	{
+		name: "topics change under a reader", harm: "changes topics while workers own lanes: they pass events of the new ones",
+		edits: []edit{
+			{"internal/engine/topics.go", "if free, err := lockLanes(ctx, tx, id); err != nil || !free {", "if free, err := lockLanes(ctx, tx, id); err != nil || free && false {"},
+		},
+		pkg: "./internal/engine", run: "TestTopicsChangeAtTheCursors",
+	},
+	{
+		name: "claim with old topics", harm: "claims lanes by topics that have just changed: events of the new ones are passed",
+		edits: []edit{{
+			"internal/engine/lane.go", "batch.Queue(keepClaimSQL, m.worker, m.subscription, []string(m.topics))", "_ = keepClaimSQL",
+		}},
+		pkg: "./internal/engine", run: "TestClaimSeesTopics",
+	},
+	{
+		name: "back-fill of late events", harm: "back-fills what a cursor still waits for: it is handled twice",
+		edits: []edit{{
+			"internal/engine/topics.go", "and not (e.id > (select max(c.floor)", "and not (false and e.id > (select max(c.floor)",
+		}},
+		pkg: "./internal/engine", run: "TestTopicsChangeAtTheCursors",
+	},
+	{
+		name: "undecoded for an hour", harm: "has events wait that a worker could not decode, although another one serves their lane now",
+		edits: []edit{{
+			"internal/engine/others.go", "and d.for_others and d.state", "and not d.for_others and d.state",
+		}},
+		pkg: "./worker", run: "TestRollingDeployOfPayloads",
 	},
 }

@@ -45,7 +45,7 @@ type Target struct {
 
 // A Received is a message as the system has it.
 type Received struct {
-	ID      string            // by which receivers drop what they have seen
+	ID      string            // by which receivers drop what they have seen; the header message-id has it, too
 	Key     string            // if the system shows it
 	Headers map[string]string // names in any case
 	Body    []byte

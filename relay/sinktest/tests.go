@@ -32,7 +32,10 @@ func testAnswersOnce(t *testing.T, b *bench) {
 	defer sink.Close()
 	message := func(n int) *relay.Message {
 		e := &outbox.Event{ID: int64(n), Topic: "test.happened", Payload: json.RawMessage("{}")}
-		return &relay.Message{ID: fmt.Sprint("message-", n), Destination: b.destination, Body: e.Payload, ContentType: "application/json", Headers: map[string]string{}, Event: e, Attempt: 1}
+		id := fmt.Sprint("message-", n)
+		return &relay.Message{
+			ID: id, Destination: b.destination, Body: e.Payload, ContentType: "application/json", Headers: map[string]string{"message-id": id}, Event: e, Attempt: 1,
+		}
 	}
 	answers := make(chan error, 1)
 	sink.Send(t.Context(), message(1), func(err error) { answers <- err })

@@ -194,7 +194,7 @@ func freePorts(n int) ([]int, error) {
 			return nil, err
 		}
 		defer func() { _ = l.Close() }()
-		ports[i] = l.Addr().(*net.TCPAddr).Port //nolint:errcheck,forcetypeassert // it listens on TCP
+		ports[i] = l.Addr().(*net.TCPAddr).Port // it listens on TCP
 	}
 	return ports, nil
 }

@@ -129,9 +129,6 @@ const patience = 3 * time.Second
 
 // OnBrokerConnect is called by the client when it has tried to connect.
 func (s *Sink) OnBrokerConnect(_ kgo.BrokerMetadata, _ time.Duration, _ net.Conn, err error) {
-	if err == nil {
-		return
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.fault = err

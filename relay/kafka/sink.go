@@ -23,7 +23,6 @@ type Sink struct {
 	admin   *kadm.Client
 	records *semaphore.Weighted // free places for records
 	bytes   *semaphore.Weighted
-	loading *semaphore.Weighted // one at a time asks for a topic
 	answers *answers
 	stop    context.CancelFunc
 	running sync.WaitGroup
@@ -36,7 +35,7 @@ type Sink struct {
 	lines      map[lineID]*line
 	partitions map[partitionID]*partition
 	topics     map[string]*topic
-	fault      error // why the last connection failed, unless something was acknowledged since
+	fault      error // why the last connection failed, unless one was made or something was acknowledged since
 }
 
 var _ relay.Sink = (*Sink)(nil)
@@ -50,7 +49,6 @@ func New(config Config) (*Sink, error) {
 	s := &Sink{
 		config:     config,
 		records:    semaphore.NewWeighted(int64(config.MaxBufferedRecords)),
-		loading:    semaphore.NewWeighted(1),
 		bytes:      semaphore.NewWeighted(int64(config.MaxBufferedBytes)),
 		answers:    newAnswers(),
 		flights:    map[*flight]struct{}{},

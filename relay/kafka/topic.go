@@ -28,6 +28,7 @@ const (
 type topic struct {
 	name    string
 	flights *semaphore.Weighted
+	asking  *semaphore.Weighted // one at a time asks Kafka for it
 
 	acknowledged atomic.Int64 // when Kafka last acknowledged a record, in nanoseconds
 
@@ -52,23 +53,23 @@ type limits struct {
 // topic returns the topic of a flight. It asks Kafka the first time, when something showed that it is another now, and, at most once a
 // second, when it is missing or would refuse the flight.
 func (s *Sink) topic(ctx context.Context, f *flight) (*topic, error) {
-	if t, err, ok := s.known(f); ok {
-		return t, err
-	}
-	if err := s.loading.Acquire(ctx, 1); err != nil {
-		return nil, s.late(f, err)
-	}
-	defer s.loading.Release(1)
-	t, err, ok := s.known(f) // another may have asked meanwhile
+	t, err, ok := s.known(f)
 	if ok {
 		return t, err
 	}
-	if err := t.flights.Acquire(ctx, everything); err != nil {
+	if err := t.asking.Acquire(ctx, 1); err != nil {
 		return nil, s.late(f, err)
 	}
-	defer t.flights.Release(everything)
+	defer t.asking.Release(1)
+	if _, err, ok := s.known(f); ok { // another has asked meanwhile
+		return t, err
+	}
 	l, err := s.ask(ctx, t.name)
 	if err == nil && s.differs(t, l) {
+		if err := t.flights.Acquire(ctx, everything); err != nil { // what is in flight has to land first
+			return nil, s.late(f, err)
+		}
+		defer t.flights.Release(everything)
 		err = s.renew(t)
 	}
 	s.mu.Lock()
@@ -122,7 +123,7 @@ func (s *Sink) known(f *flight) (t *topic, err error, ok bool) { //nolint:revive
 	defer s.mu.Unlock()
 	name := f.record.Topic
 	if t = s.topics[name]; t == nil {
-		t = &topic{name: name, flights: semaphore.NewWeighted(everything), client: s.client, stale: true}
+		t = &topic{name: name, flights: semaphore.NewWeighted(everything), asking: semaphore.NewWeighted(1), client: s.client, stale: true}
 		s.topics[name] = t
 	}
 	doubtful := t.err != nil || t.refuses(f) != nil

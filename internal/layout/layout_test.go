@@ -80,6 +80,28 @@ func TestLinkedModules(t *testing.T) {
 	}
 }
 
+// clients are the modules that only one package of the relay may link, or only the relay: nobody else pays for them.
+var clients = map[string]string{
+	"github.com/cloudevents/":       "relay",
+	"github.com/nats-io/":           "relay/nats",
+	"github.com/rabbitmq/":          "relay/rabbitmq",
+	"github.com/standard-webhooks/": "relay/webhook",
+	"github.com/twmb/":              "relay/kafka",
+}
+
+func TestClientsAreLinkedByTheirSinks(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"outbox", "outbox/admin", "worker", "metrics", "otel", "dashboard", "producer", "relay", "relay/kafka", "relay/nats", "relay/rabbitmq", "relay/webhook"} {
+		for _, path := range list(t, "{{.ImportPath}}", "-deps", "./"+name) {
+			for client, owner := range clients {
+				if strings.HasPrefix(path, client) && name != owner && !strings.HasPrefix(name, owner+"/") {
+					t.Errorf("%s links %s, which is for %s", name, path, owner)
+				}
+			}
+		}
+	}
+}
+
 // list runs go list in the root of the module, and returns its lines.
 func list(t *testing.T, format string, args ...string) []string {
 	t.Helper()

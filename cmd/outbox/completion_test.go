@@ -13,7 +13,7 @@ import (
 func TestComplete(t *testing.T) {
 	t.Parallel()
 	for line, want := range map[string][]string{
-		"":                                      {"completion", "db", "deliveries", "demo", "doctor", "events", "features", "health", "keys", "migrate", "replay", "status", "subscriptions", "ui"},
+		"":                                      {"completion", "db", "deliveries", "demo", "doctor", "events", "features", "health", "keys", "migrate", "relay", "replay", "status", "subscriptions", "ui"},
 		"ev":                                    {"events"},
 		"events ":                               {"list", "show", "tail"},
 		"subscriptions pau":                     {"pause"},

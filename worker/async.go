@@ -15,8 +15,9 @@ const (
 	Strict KeyOrder = iota + 1
 
 	// Pipelined begins events of a key one after the other, in order, without waiting for answers. It is for clients that fail all that is behind
-	// a message that failed, such as Kafka's idempotent producer: these answers count as no attempt, and their events are handled again,
-	// behind the first one unless that is given up. Where an event succeeds although one before it has failed, it is delivered, and out of order.
+	// a message that failed, such as Kafka's idempotent producer, also what is on its way to them while the failure is on its way to the
+	// worker: until that message comes again. These answers count as no attempt, and their events are handled again, behind the first one
+	// unless that is given up. Where an event succeeds although one before it has failed, it is delivered, and out of order.
 	Pipelined
 )
 

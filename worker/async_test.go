@@ -28,6 +28,7 @@ type client struct {
 	delivered map[string][]int   // first acknowledgements, by key
 	seen      map[string]bool    // that were acknowledged
 	fails     map[string]int     // attempts that failed by themselves
+	barred    map[string]int     // the first message of a key that failed, from 1, until it comes again
 	inFlight  int
 	most      int
 	twice     int
@@ -40,10 +41,38 @@ type sent struct {
 	done func(error)
 }
 
+var errBehind = errors.New("behind one that failed")
+
+// bars reports whether a message comes behind one that has failed: until that comes again, a client that pipelines fails all of its key, also
+// those that are on their way while the worker is told.
+func (c *client) bars(e *worker.Event[payload]) bool {
+	first := c.barred[e.Key]
+	if first == 0 || !c.pipelined {
+		return false
+	}
+	if e.Payload.N+1 <= first {
+		delete(c.barred, e.Key)
+		return false
+	}
+	return true
+}
+
+// bar has what is behind a message fail until that comes again. The caller holds the lock.
+func (c *client) bar(s *sent) {
+	if first := c.barred[s.e.Key]; first == 0 || s.e.Payload.N+1 < first {
+		c.barred[s.e.Key] = s.e.Payload.N + 1
+	}
+}
+
 // send takes a message, and answers it some time.
 func (c *client) send(ctx context.Context, e *worker.Event[payload], done func(error)) {
 	s := &sent{e: e, name: fmt.Sprint(e.Key, "/", e.Payload.N), done: done}
 	c.mu.Lock()
+	if e.Key != "" && c.bars(e) {
+		c.mu.Unlock()
+		done(errBehind)
+		return
+	}
 	c.inFlight++
 	c.most = max(c.most, c.inFlight)
 	if e.Key != "" {
@@ -108,6 +137,7 @@ func (c *client) answer(s *sent, err error) {
 	} else if s.e.Key != "" {
 		at := slices.Index(line, s)
 		if err != nil { // what is before it goes on
+			c.bar(s)
 			done = slices.Clone(line[at:])
 			c.lines[s.e.Key] = slices.Clone(line[:at])
 		} else {
@@ -148,13 +178,14 @@ func (c *client) drop(s *sent) {
 	if line := c.lines[s.e.Key]; s.e.Key == "" {
 		c.inFlight--
 	} else if at := slices.Index(line, s); at >= 0 {
+		c.bar(s)
 		behind = slices.Clone(line[at+1:])
 		c.inFlight -= len(line) - at
 		c.lines[s.e.Key] = slices.Clone(line[:at])
 	}
 	c.mu.Unlock()
 	for _, d := range behind {
-		d.done(errors.New("behind one that failed"))
+		d.done(errBehind)
 	}
 }
 
@@ -173,7 +204,7 @@ func TestAsyncOrder(t *testing.T) {
 				const keys, perKey = 20, 40
 				db := pgtest.New(t)
 				c := &client{
-					t: t, pipelined: order == worker.Pipelined, lines: map[string][]*sent{}, delivered: map[string][]int{}, seen: map[string]bool{}, fails: map[string]int{},
+					t: t, pipelined: order == worker.Pipelined, lines: map[string][]*sent{}, delivered: map[string][]int{}, seen: map[string]bool{}, fails: map[string]int{}, barred: map[string]int{},
 					random: func(n int) int {
 						mu.Lock()
 						defer mu.Unlock()

@@ -17,6 +17,16 @@ import (
 func TestRabbitMQ(t *testing.T) { //nolint:paralleltest // they stop one server
 	const largest = 50_000
 	server := broker.Start(t, broker.Config{Text: fmt.Sprintf("max_message_size = %d", largest)})
+	// A server that is killed may have forgotten what was declared just before. So it has all queues from the beginning.
+	const most = 40
+	for n := range most {
+		within(t, server, func(c *amqp.Channel) error {
+			_, err := c.QueueDeclare(queue(n+1), true, false, false, false, nil)
+			return err
+		})
+	}
+	server.Stop(t)
+	server.Restart(t)
 	queues := 0
 	taken := map[string][]sinktest.Received{} // by queue
 	sinktest.Run(t, sinktest.Target{
@@ -28,18 +38,15 @@ func TestRabbitMQ(t *testing.T) { //nolint:paralleltest // they stop one server
 			return sink
 		},
 		Destination: func(t *testing.T) string { // a queue, which the default exchange routes to
-			queues++
-			name := fmt.Sprint("queue-", queues)
-			within(t, server, func(c *amqp.Channel) error {
-				_, err := c.QueueDeclare(name, true, false, false, false, nil)
-				return err
-			})
-			return name
+			if queues++; queues > most {
+				t.Fatal("there are no more queues: declare more")
+			}
+			return queue(queues)
 		},
-		Received: func(t *testing.T, queue string) []sinktest.Received {
+		Received: func(t *testing.T, name string) []sinktest.Received {
 			within(t, server, func(c *amqp.Channel) error {
 				for {
-					d, more, err := c.Get(queue, true)
+					d, more, err := c.Get(name, true)
 					if err != nil || !more {
 						return err
 					}
@@ -47,10 +54,10 @@ func TestRabbitMQ(t *testing.T) { //nolint:paralleltest // they stop one server
 					for name, value := range d.Headers {
 						m.Headers[name] = fmt.Sprint(value)
 					}
-					taken[queue] = append(taken[queue], m)
+					taken[name] = append(taken[name], m)
 				}
 			})
-			return slices.Clone(taken[queue])
+			return slices.Clone(taken[name])
 		},
 		Unkeyed:  true,
 		Stop:     func(*testing.T) { server.Kill() },
@@ -60,6 +67,8 @@ func TestRabbitMQ(t *testing.T) { //nolint:paralleltest // they stop one server
 		TooLarge: largest, Missing: "no-exchange/a", Refused: "no-queue",
 	})
 }
+
+func queue(n int) string { return fmt.Sprint("queue-", n) }
 
 // within does something over a channel of its own, again until it succeeds.
 func within(t *testing.T, server *broker.Server, do func(*amqp.Channel) error) {

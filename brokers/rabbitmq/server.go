@@ -16,6 +16,7 @@ import (
 	"strconv"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/signalbox-go/signalbox/brokers/drive"
 	"github.com/signalbox-go/signalbox/internal/needs"
@@ -181,7 +182,7 @@ func (s *Server) run(t testing.TB, program string, args ...string) *proc.Process
 	return p
 }
 
-// Restart starts the server, after Kill again, and waits until it serves.
+// Restart starts the server, after Stop or Kill again, and waits until it serves.
 func (s *Server) Restart(t testing.TB) {
 	t.Helper()
 	s.process = s.run(t, s.program)
@@ -193,6 +194,17 @@ func (s *Server) Restart(t testing.TB) {
 		}
 		return drive.Listens(s.Address)
 	})
+}
+
+// Stop ends the server in good order.
+func (s *Server) Stop(t testing.TB) {
+	t.Helper()
+	s.process.Signal(syscall.SIGTERM)
+	select {
+	case <-s.process.Ended():
+	case <-time.After(time.Minute):
+		t.Fatal("RabbitMQ does not end")
+	}
 }
 
 // Kill kills the server at once.

@@ -44,7 +44,9 @@ func (s *site) start(t *testing.T) {
 		}
 		time.Sleep(10 * time.Millisecond) // its port is still taken by connections that end
 	}
-	s.address = l.Addr().String()
+	if s.server == nil { // from then on, it is read by those who send
+		s.address = l.Addr().String()
+	}
 	s.server = &http.Server{Handler: http.HandlerFunc(s.take), ReadHeaderTimeout: patience}
 	go func() { _ = s.server.Serve(l) }()
 }

@@ -24,19 +24,6 @@ func (e *TopicsError) Error() string {
 		e.Name, strings.Join(e.Have, " "), strings.Join(e.Want, " "))
 }
 
-// ErrUnknownFeature is wrapped by errors about a feature that a worker does not know and the outbox uses: it has to be upgraded.
-var ErrUnknownFeature = errors.New("unknown feature")
-
-// A FeatureError says that something cannot be used yet, because there are older workers that would break it.
-type FeatureError struct {
-	Feature string
-	Workers []string // names of those that do not know it
-}
-
-func (e *FeatureError) Error() string {
-	return fmt.Sprintf("the feature %q cannot be used before all workers know it: upgrade or stop %s", e.Feature, strings.Join(e.Workers, ", "))
-}
-
 // ErrForeignCluster is returned if the transaction ids in the log are those of another PostgreSQL cluster, for example after a dump was
 // restored, until "outbox migrate --after" adopts the log.
 var ErrForeignCluster = errors.New("the outbox was restored from a dump, replicated from another server or upgraded by pg_upgrade: " +

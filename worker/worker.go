@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/signalbox-go/signalbox/internal/engine"
 	"github.com/signalbox-go/signalbox/internal/naming"
 	"github.com/signalbox-go/signalbox/migrations"
 	"github.com/signalbox-go/signalbox/outbox"
@@ -108,7 +109,7 @@ func (w *Worker) Ready() error {
 //
 // Run returns an error if it cannot start: if the database cannot be reached, grants too few connections, or has settings that the
 // worker may not change; if the schema is missing or has another version (*migrations.VersionError); if the outbox uses a feature that
-// the worker does not know (outbox.ErrUnknownFeature); if a subscription does not exist and has no Topics
+// the worker does not know (admin.ErrUnknownFeature); if a subscription does not exist and has no Topics
 // (outbox.ErrUnknownSubscription), or cannot be created (outbox.ErrInvalidSubscription, outbox.ErrInvalidPosition). Once it has served,
 // it reconnects after a failure, however long the database is away, with pauses of up to 2s, or up to 30s if connections are short. It
 // returns the errors about versions, features and subscriptions, outbox.ErrForeignCluster, outbox.ErrLogBehind, outbox.ErrRowSecurity,
@@ -175,6 +176,6 @@ func permanent(err error) bool {
 		topics  *outbox.TopicsError
 	)
 	return errors.As(err, &version) || errors.As(err, &topics) ||
-		errors.Is(err, outbox.ErrUnknownFeature) || errors.Is(err, outbox.ErrForeignCluster) || errors.Is(err, outbox.ErrLogBehind) || errors.Is(err, outbox.ErrRowSecurity) ||
+		errors.Is(err, engine.ErrUnknownFeature) || errors.Is(err, outbox.ErrForeignCluster) || errors.Is(err, outbox.ErrLogBehind) || errors.Is(err, outbox.ErrRowSecurity) ||
 		errors.Is(err, outbox.ErrInvalidSubscription) || errors.Is(err, outbox.ErrUnknownSubscription)
 }

@@ -26,7 +26,7 @@ func withCode(err error) error {
 	var (
 		served *admin.ServedError
 		topics *outbox.TopicsError
-		older  *outbox.FeatureError
+		older  *admin.FeatureError
 	)
 	switch {
 	case err == nil:
@@ -35,7 +35,7 @@ func withCode(err error) error {
 		return &cli.UsageError{Err: err}
 	case errors.Is(err, outbox.ErrUnknownSubscription):
 		return &cli.ExitError{Code: exitUnknown, Err: fmt.Errorf(`%w ("outbox subscriptions list" shows which there are)`, err)}
-	case errors.Is(err, admin.ErrUnknownEvent), errors.Is(err, errUnknownDelivery), errors.Is(err, outbox.ErrUnknownFeature):
+	case errors.Is(err, admin.ErrUnknownEvent), errors.Is(err, errUnknownDelivery), errors.Is(err, admin.ErrUnknownFeature):
 		return &cli.ExitError{Code: exitUnknown, Err: err}
 	case errors.Is(err, errUnconfirmed), errors.As(err, &served), errors.As(err, &topics), errors.As(err, &older):
 		return &cli.ExitError{Code: exitRefused, Err: err}

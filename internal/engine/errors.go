@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -31,4 +32,17 @@ func busy(err error) error {
 func lockTimedOut(err error) bool {
 	var pgErr *pgconn.PgError
 	return errors.As(err, &pgErr) && pgErr.Code == pgerrcode.LockNotAvailable
+}
+
+// ErrUnknownFeature is admin.ErrUnknownFeature.
+var ErrUnknownFeature = errors.New("unknown feature")
+
+// A FeatureError is an admin.FeatureError.
+type FeatureError struct {
+	Feature string
+	Workers []string
+}
+
+func (e *FeatureError) Error() string {
+	return fmt.Sprintf("the feature %q cannot be used before all workers know it: upgrade or stop %s", e.Feature, strings.Join(e.Workers, ", "))
 }

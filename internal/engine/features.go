@@ -29,16 +29,16 @@ const lockFeatures = 4
 // unknownFeatureCode is the SQLSTATE that outbox.keep_features raises.
 const unknownFeatureCode = "OB003"
 
-// unknownFeature turns what outbox.keep_features raises into outbox.ErrUnknownFeature.
+// unknownFeature turns what outbox.keep_features raises into ErrUnknownFeature.
 func unknownFeature(err error) error {
 	var pgErr *pgconn.PgError
 	if errors.As(err, &pgErr) && pgErr.Code == unknownFeatureCode {
-		return fmt.Errorf("%w: %s", outbox.ErrUnknownFeature, pgErr.Message)
+		return fmt.Errorf("%w: %s", ErrUnknownFeature, pgErr.Message)
 	}
 	return err
 }
 
-// UseFeature begins to use a feature, from the commit of tx on, if it is not used yet. It returns a *outbox.FeatureError while there are
+// UseFeature begins to use a feature, from the commit of tx on, if it is not used yet. It returns a *FeatureError while there are
 // workers that do not know it, dead ones included that are yet to be evicted.
 func UseFeature(ctx context.Context, tx pgx.Tx, name string) error {
 	var used bool
@@ -55,7 +55,7 @@ func UseFeature(ctx context.Context, tx pgx.Tx, name string) error {
 		return err
 	}
 	if len(workers) > 0 {
-		return &outbox.FeatureError{Feature: name, Workers: workers}
+		return &FeatureError{Feature: name, Workers: workers}
 	}
 	_, err = tx.Exec(ctx, `insert into outbox.features (name) values ($1) on conflict do nothing`, name)
 	return err
@@ -85,7 +85,7 @@ func ListFeatures(ctx context.Context, db outbox.DB) ([]Feature, error) {
 // DropFeature has older workers join again: it checks that nothing is left that they do not understand, and drains what can be.
 func DropFeature(ctx context.Context, db outbox.Database, name string) error {
 	if !slices.Contains(Features, name) {
-		return fmt.Errorf("%w %q: this version knows %v", outbox.ErrUnknownFeature, name, Features)
+		return fmt.Errorf("%w %q: this version knows %v", ErrUnknownFeature, name, Features)
 	}
 	return pgx.BeginTxFunc(ctx, db, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, `select pg_advisory_xact_lock(`+LockClass+`, $1::integer)`, lockFeatures); err != nil {

@@ -12,7 +12,6 @@ import (
 	"github.com/signalbox-go/signalbox/internal/engine"
 	"github.com/signalbox-go/signalbox/internal/enginetest"
 	"github.com/signalbox-go/signalbox/internal/pgtest"
-	"github.com/signalbox-go/signalbox/outbox"
 )
 
 // joinOld registers a worker as a version would that has never heard of features.
@@ -33,7 +32,7 @@ func TestFeatures(t *testing.T) {
 	use := func() error {
 		return pgx.BeginFunc(t.Context(), db.Pool, func(tx pgx.Tx) error { return engine.UseFeature(t.Context(), tx, engine.FeatureTopics) })
 	}
-	var unknown *outbox.FeatureError
+	var unknown *engine.FeatureError
 	if err := use(); !errors.As(err, &unknown) || !slices.Equal(unknown.Workers, []string{"old"}) {
 		t.Fatalf("got %v", err)
 	}
@@ -55,10 +54,10 @@ func TestFeatures(t *testing.T) {
 	if _, err := db.Pool.Exec(t.Context(), `insert into outbox.features (name) values ('later')`); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := engine.Join(t.Context(), db.Conn(t), "new", true, time.Hour, []int32{s.ID}); !errors.Is(err, outbox.ErrUnknownFeature) {
+	if _, err := engine.Join(t.Context(), db.Conn(t), "new", true, time.Hour, []int32{s.ID}); !errors.Is(err, engine.ErrUnknownFeature) {
 		t.Errorf("got %v", err)
 	}
-	if err := engine.DropFeature(t.Context(), db.Pool, "later"); !errors.Is(err, outbox.ErrUnknownFeature) {
+	if err := engine.DropFeature(t.Context(), db.Pool, "later"); !errors.Is(err, engine.ErrUnknownFeature) {
 		t.Errorf("got %v", err)
 	}
 	if _, err := db.Pool.Exec(t.Context(), `delete from outbox.features where name = 'later'`); err != nil {
@@ -101,7 +100,7 @@ func TestFeaturesAreSeen(t *testing.T) {
 	if err := joining.Commit(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	var unknown *outbox.FeatureError
+	var unknown *engine.FeatureError
 	if err := <-used; !errors.As(err, &unknown) {
 		t.Errorf("got %v", err)
 	}

@@ -52,7 +52,7 @@ func SetTopics(ctx context.Context, db outbox.Database, name string, topics []st
 	err = engine.Scanning(ctx, db, func(tx pgx.Tx) error {
 		after, err := backfillAfter(ctx, tx, o)
 		if err == nil {
-			err = engine.UseFeature(ctx, tx, engine.FeatureTopics)
+			err = useFeature(ctx, tx, engine.FeatureTopics)
 		}
 		if err != nil {
 			return err

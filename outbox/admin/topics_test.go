@@ -122,7 +122,7 @@ func TestSetTopicsWithOldWorkers(t *testing.T) {
 	if _, err := db.Pool.Exec(t.Context(), `insert into outbox.workers (name, direct, lease) values ('old', false, '1 h')`); err != nil {
 		t.Fatal(err)
 	}
-	var unknown *outbox.FeatureError
+	var unknown *admin.FeatureError
 	if _, err := admin.SetTopics(t.Context(), db.Pool, "s", []string{"b"}, admin.TopicsOptions{}); !errors.As(err, &unknown) || unknown.Workers[0] != "old" {
 		t.Errorf("got %v", err)
 	}

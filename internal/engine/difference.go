@@ -157,27 +157,11 @@ func (d *Difference) More() bool { return d.more }
 //
 // Any error leaves the connection unusable for them: what was read over it must not be settled.
 func ReadDifference(ctx context.Context, conn naming.Conn, stands []Stand) (*Difference, error) {
-	args := differenceArgs(stands)
-	batch := &pgx.Batch{}
-	batch.Queue("begin isolation level read committed")
-	batch.Queue(readSetup)
-	batch.Queue(differenceSQL, args...)
-	batch.Queue("commit")
-	results := conn.SendBatch(ctx, batch)
-	defer results.Close()
-	for range 2 {
-		if _, err := results.Exec(); err != nil {
-			return nil, fmt.Errorf("read the difference: %w", err)
-		}
-	}
-	rows, err := results.Query()
-	if err != nil {
-		return nil, fmt.Errorf("read the difference: %w", err)
-	}
-	d, err := collectDifference(rows, stands[0].tag)
-	if err == nil {
-		err = results.Close()
-	}
+	var d *Difference
+	err := readOver(ctx, conn, differenceSQL, differenceArgs(stands), func(rows pgx.Rows) (err error) {
+		d, err = collectDifference(rows, stands[0].tag)
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("read the difference: %w", err)
 	}

@@ -228,29 +228,12 @@ func (m *Member) read(ctx context.Context, conn naming.Conn, limit int) (*Window
 		limit = max(1, limit/lateShare)
 	}
 	args := m.readArgs(cursors, limit)
-
-	// In a transaction of its own, which has no transaction id at its start.
-	batch := &pgx.Batch{}
-	batch.Queue("begin isolation level read committed")
-	batch.Queue(readSetup)
-	batch.Queue(readSQL, args...)
-	batch.Queue("commit")
-	results := conn.SendBatch(ctx, batch)
-	defer results.Close()
-	for range 2 {
-		if _, err := results.Exec(); err != nil {
-			return nil, err
-		}
-	}
-	rows, err := results.Query()
+	var got *collected
+	err := readOver(ctx, conn, readSQL, args, func(rows pgx.Rows) (err error) {
+		got, err = m.collect(rows, args[0].([]int16), args[1].([]int64), args[2].([]int32))
+		return err
+	})
 	if err != nil {
-		return nil, err
-	}
-	got, err := m.collect(rows, args[0].([]int16), args[1].([]int64), args[2].([]int32))
-	if err != nil {
-		return nil, err
-	}
-	if err := results.Close(); err != nil {
 		return nil, err
 	}
 
@@ -281,6 +264,30 @@ func (m *Member) read(ctx context.Context, conn naming.Conn, limit int) (*Window
 	}
 	w.Events = inOrder(w.Events)
 	return w, nil
+}
+
+// readOver runs a read in a transaction of its own, which has no transaction id at its start.
+func readOver(ctx context.Context, conn naming.Conn, sql string, args []any, collect func(pgx.Rows) error) error {
+	batch := &pgx.Batch{}
+	batch.Queue("begin isolation level read committed")
+	batch.Queue(readSetup)
+	batch.Queue(sql, args...)
+	batch.Queue("commit")
+	results := conn.SendBatch(ctx, batch)
+	defer results.Close()
+	for range 2 {
+		if _, err := results.Exec(); err != nil {
+			return err
+		}
+	}
+	rows, err := results.Query()
+	if err == nil {
+		err = collect(rows)
+	}
+	if err == nil {
+		err = results.Close()
+	}
+	return err
 }
 
 // PutBack undoes the last read, whose window nobody has begun to handle: the next one finds it again.

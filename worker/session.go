@@ -102,7 +102,7 @@ func (w *Worker) session(ctx context.Context, left *departed) (served bool, err 
 	return true, err
 }
 
-// shutAll closes the connections of the subscriptions.
+// shutAll closes the connections that subscriptions read and settle over.
 func (s *session) shutAll() {
 	for _, conn := range s.conns {
 		shut(conn)

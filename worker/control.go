@@ -172,6 +172,7 @@ func (s *session) pulse(ctx context.Context, candidate bool) (elected bool, err 
 		default:
 		}
 	}
+	s.alone.Store(p.Alone)
 	if s.stuck.Swap(p.Stuck) != p.Stuck && p.Stuck {
 		s.w.cfg.Logger.Warn("the server's queue of notifications is half full, so that none are sent: a session that listens does not end its transaction; workers poll")
 	}

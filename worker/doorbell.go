@@ -58,7 +58,8 @@ func (s *session) answerDoorbell(ctx context.Context, log *slog.Logger, works fu
 	}
 }
 
-// poll looks for events until few are published, and returns when the bell is armed.
+// poll looks for events until few are published, and returns when the bell is armed. It looks at each tick, unless only this worker
+// would be told, and its reader finds events whenever it looks: then that looks instead, once for both.
 func (s *session) poll(ctx context.Context, bell *engine.Bell) error {
 	var (
 		ticks      = time.NewTicker(probeTick)
@@ -88,12 +89,16 @@ func (s *session) poll(ctx context.Context, bell *engine.Bell) error {
 			}
 			since, publishers = time.Now(), 0 // a publisher's transaction is long: look at the load again
 		case <-ticks.C:
-			n, err := s.probe(ctx, bell)
+			elapsed := time.Since(since)
+			if elapsed < quietLook && s.alone.Load() && s.reader.flows() {
+				s.ring(ctx, engine.ParseRing(""))
+				continue
+			}
+			n, err := s.probe(ctx, bell) // for all that was published since the last time, however many ticks ago
 			if err != nil {
 				return err
 			}
 			publishers += n
-			elapsed := time.Since(since)
 			if elapsed < quietLook {
 				continue
 			}

@@ -3,7 +3,9 @@ package worker
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/signalbox-go/signalbox/internal/engine"
 	"github.com/signalbox-go/signalbox/internal/naming"
@@ -16,6 +18,7 @@ type reader struct {
 	conn  *shared
 	feeds []*feed
 	rang  chan struct{} // has a token when there may be something new
+	found atomic.Bool   // its last read found something
 }
 
 // A feed is what the reader has for a runner: a window that grows until it is taken. While the runner has joined, the member's cursors are
@@ -88,10 +91,16 @@ func (rd *reader) read(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read for all subscriptions: %w", err)
 	}
+	rd.found.Store(!d.Empty())
 	for i, f := range feeds {
 		f.give(d, times[i])
 	}
 	return nil
+}
+
+// flows reports whether every runner relies on the reader, and its last read found something.
+func (rd *reader) flows() bool {
+	return rd.found.Load() && !slices.ContainsFunc(rd.feeds, func(f *feed) bool { return !f.relies() })
 }
 
 // stand returns where the member stands, unless it reads for itself. One that has as much as it may have is left out from here on.

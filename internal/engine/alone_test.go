@@ -1,0 +1,41 @@
+package engine_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/signalbox-go/signalbox/internal/engine"
+	"github.com/signalbox-go/signalbox/internal/pgtest"
+	"github.com/signalbox-go/signalbox/outbox"
+)
+
+// TestAlone has a second worker join and leave: a heartbeat of the first says whether others have to be told what was published.
+func TestAlone(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	s, err := engine.Subscribe(t.Context(), db.Pool, "s", []string{">"}, outbox.FromBeginning)
+	if err != nil {
+		t.Fatal(err)
+	}
+	join := func(name string) int64 {
+		id, err := engine.Join(t.Context(), db.Conn(t), name, true, time.Hour, []int32{s.ID})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return id
+	}
+	first, control := join("first"), db.Conn(t)
+	alone := func(want bool) {
+		t.Helper()
+		if p, err := engine.Beat(t.Context(), control, first, false); err != nil || p.Alone != want {
+			t.Errorf("alone: %v, %v; want %v", p.Alone, err, want)
+		}
+	}
+	alone(true)
+	second := join("second")
+	alone(false)
+	if _, err := engine.Evict(t.Context(), db.Conn(t), second, "the test is over"); err != nil {
+		t.Fatal(err)
+	}
+	alone(true)
+}

@@ -15,7 +15,7 @@ type Versions struct {
 	// Schema is the database's version, and Serves the oldest one whose programs it serves.
 	Schema   int32              `json:"schema"`
 	Serves   int32              `json:"serves"`
-	Features []admin.FeatureRow `json:"features"`
+	Features []admin.Feature `json:"features"`
 }
 
 func versionsOf(ctx context.Context, p *patient) (*Versions, error) {

@@ -22,6 +22,9 @@ type BlockedKey struct {
 	Waiting int64        `json:"waiting"` // events behind it that are deliveries already
 }
 
+// blockedScan is how many deliveries of a subscription are looked at to find blocked keys.
+const blockedScan = 10_000
+
 // Index deliveries_line has the lines of all keys one after the other.
 const blockedKeysSQL = `
 with line as materialized (
@@ -47,7 +50,7 @@ order by l.waiting desc, l.head`
 // concurrent use as far as db is.
 func ListBlockedKeys(ctx context.Context, db outbox.Database, name string, limit int) (list []BlockedKey, err error) {
 	err = engine.Scanning(ctx, db, func(tx pgx.Tx) error {
-		rows, _ := tx.Query(ctx, blockedKeysSQL, name, BoundedCount, limit)
+		rows, _ := tx.Query(ctx, blockedKeysSQL, name, blockedScan, limit)
 		if list, err = pgx.CollectRows(rows, pgx.RowToStructByPos[BlockedKey]); err != nil || len(list) > 0 {
 			return err
 		}

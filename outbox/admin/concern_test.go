@@ -21,7 +21,7 @@ func TestConcerns(t *testing.T) {
 		t.Helper()
 		for read, status := range map[string]func() (*admin.Status, error){
 			"GetStatus":        func() (*admin.Status, error) { return admin.GetStatus(ctx, db.Pool) },
-			"GetBoundedStatus": func() (*admin.Status, error) { return admin.GetBoundedStatus(ctx, db.Pool) },
+			"GetStatusUpTo":    func() (*admin.Status, error) { return admin.GetStatusUpTo(ctx, db.Pool, 1000) },
 		} {
 			s, err := status()
 			if err != nil {

@@ -111,7 +111,7 @@ func (s *Sink) clientOptions() ([]kgo.Opt, error) {
 		kgo.DefaultProduceTopic(""),
 		kgo.UnknownTopicRetries(4),
 		kgo.ProducerOnDataLossDetected(s.lost),
-		kgo.WithHooks(s),
+		kgo.WithHooks(hooks{s}),
 	)
 	if c.TLS != nil {
 		opts = append(opts, kgo.DialTLSConfig(c.TLS.Clone()))

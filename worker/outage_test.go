@@ -34,7 +34,7 @@ func TestOutageIsAConcern(t *testing.T) {
 		return failed >= 20 && counted == 0
 	})
 	for name, read := range map[string]func() (*admin.Status, error){
-		"GetStatus": func() (*admin.Status, error) { return admin.GetStatus(ctx, db.Pool) },
+		"GetStatus":     func() (*admin.Status, error) { return admin.GetStatus(ctx, db.Pool) },
 		"GetStatusUpTo": func() (*admin.Status, error) { return admin.GetStatusUpTo(ctx, db.Pool, 1000) },
 	} {
 		if _, err := db.Pool.Exec(ctx, `update outbox.deliveries set created_at = now() - interval '2 min' where errors <> '[]'`); err != nil {

@@ -47,7 +47,7 @@ func TestReplayEvents(t *testing.T) {
 		t.Fatal(err)
 	}
 	waitOwned(t, db, "s", 0)
-	publish(t, db.Pool, "a", 50, 51) // it has yet to come, and is not replayed
+	publish(t, db.Pool, "a", 50, 51)                                         // it has yet to come, and is not replayed
 	replay := func(f admin.EventFilter, want int64, rate int) (chunks int) { // a fifth of the rate is a chunk
 		t.Helper()
 		if n, err := admin.CountReplay(ctx, db.Pool, "s", f); err != nil || n != (admin.Estimate{Events: want}) {

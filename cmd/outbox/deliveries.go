@@ -81,7 +81,7 @@ The JSON object is {"deliveries": […], "next": what --after takes, "" on the l
 // A deliveryPage is what "outbox deliveries list --json" prints.
 type deliveryPage struct {
 	Deliveries []admin.Delivery `json:"deliveries"`
-	Next       admin.Cursor        `json:"next"`
+	Next       admin.Cursor     `json:"next"`
 }
 
 func (l *deliveriesListCommand) Run(ctx context.Context, c *console) error {

@@ -13,8 +13,8 @@ type Versions struct {
 	Oldest int32 `json:"oldest"`
 	Newest int32 `json:"newest"`
 	// Schema is the database's version, and Serves the oldest one whose programs it serves.
-	Schema   int32              `json:"schema"`
-	Serves   int32              `json:"serves"`
+	Schema   int32           `json:"schema"`
+	Serves   int32           `json:"serves"`
 	Features []admin.Feature `json:"features"`
 }
 

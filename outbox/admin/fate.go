@@ -33,8 +33,8 @@ const (
 
 // An EventFate is what became of an event in a subscription.
 type EventFate struct {
-	Subscription string       `json:"subscription"`
-	Fate         Fate         `json:"fate"`
+	Subscription string    `json:"subscription"`
+	Fate         Fate      `json:"fate"`
 	Delivery     *Delivery `json:"delivery,omitempty"` // where it has one
 }
 

@@ -201,10 +201,10 @@ func TestBlockedKeys(t *testing.T) {
 	if err != nil || len(list) != 2 {
 		t.Fatalf("%+v, %v", list, err)
 	}
-	if a := list[0]; a.Key != "a" || a.Head != 1 || a.State != outbox.Dead || a.Waiting != 2 || a.Attempt != 3 || a.Error != "refused\nand more" {
+	if a := list[0]; a.Key != "a" || a.Head.ID != 1 || a.Head.State != outbox.Dead || a.Waiting != 2 || a.Head.Attempt != 3 || a.Head.Error != "refused\nand more" {
 		t.Errorf("the longest is %+v", a)
 	}
-	if c := list[1]; c.Key != "c" || c.Head != 5 || c.State != outbox.Running || c.Waiting != 1 {
+	if c := list[1]; c.Key != "c" || c.Head.ID != 5 || c.Head.State != outbox.Running || c.Waiting != 1 {
 		t.Errorf("then comes %+v", c)
 	}
 	if one, err := admin.ListBlockedKeys(t.Context(), db.Pool, "s", 1); err != nil || len(one) != 1 {

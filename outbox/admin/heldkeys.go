@@ -23,7 +23,7 @@ type HeldKey struct {
 	Head       *LineHead `json:"head"` // the first delivery of its line; nil while the line has none
 }
 
-// A LineHead is the first delivery of a key's line. The others of the line wait for it.
+// A LineHead is the first delivery of the line of a key. The others of the line wait for it.
 type LineHead struct {
 	ID      int64        `json:"id"`      // of the event
 	State   outbox.State `json:"state"`   // Dead where the key waits for a decision

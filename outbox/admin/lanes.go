@@ -12,7 +12,7 @@ import (
 
 // A Lane says who owns a lane of a subscription, and how far it is.
 type Lane struct {
-	Number  int16  `json:"lane"` // from 0 to 63
+	Number  int16  `json:"lane"`     // from 0 to 63
 	OwnerID int64  `json:"owner_id"` // of the worker; 0 where none that lives owns it
 	Owner   string `json:"owner"`    // its name, which others may have as well
 	AfterID int64  `json:"after_id"`

@@ -101,8 +101,8 @@ func TestRareTopic(t *testing.T) {
 	exec(`insert into outbox.events (topic, payload, published_at) select 'other', '1', now() - interval '3 h' from generate_series(1, 200000)`)
 	exec(`insert into outbox.events (topic, payload, published_at) values ('rare', '1', now() - interval '2 h')`)
 	for name, read := range map[string]func() (*admin.Status, error){
-		"GetStatus":        func() (*admin.Status, error) { return admin.GetStatus(ctx, db.Pool) },
-		"GetStatusUpTo":    func() (*admin.Status, error) { return admin.GetStatusUpTo(ctx, db.Pool, 1000) },
+		"GetStatus":     func() (*admin.Status, error) { return admin.GetStatus(ctx, db.Pool) },
+		"GetStatusUpTo": func() (*admin.Status, error) { return admin.GetStatusUpTo(ctx, db.Pool, 1000) },
 	} {
 		status, err := read()
 		if err != nil {

@@ -4,7 +4,7 @@ GO            ?= go
 GOLANGCI_LINT := $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 # Folders with a go.mod. What only one of them needs stays out of the go.sum of the product's users.
-MODULES := . bench brokers
+MODULES := . bench brokers screens
 
 BENCH ?= .
 COUNT ?= 1

@@ -13,8 +13,8 @@ const secret = "correct horse battery staple"
 func TestToken(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, Config{Token: secret})
-	s.subscribe(t, "mails", "orders.*")
-	s.bury(t, "mails", 1, 1, "refused")
+	s.Subscribe(t, "mails", "orders.*")
+	s.Bury(t, "mails", 1, 1, "refused")
 
 	got := s.get(t, "deadletters?error=a+b")
 	got.check(t, "stranger", 303, "!mails")
@@ -28,7 +28,7 @@ func TestToken(t *testing.T) {
 	}
 	s.get(t, "deadletters", "Authorization", "Bearer "+secret).check(t, "bearer", 200, "mails", "Log out")
 	s.post(t, "decide", "do", "discard-all", "subscription", "mails").check(t, "action", 401)
-	if s.states(t, "mails")["dead"] != 1 {
+	if s.States(t, "mails")["dead"] != 1 {
 		t.Error("a stranger has discarded it")
 	}
 
@@ -86,8 +86,8 @@ func TestOwnPath(t *testing.T) {
 func TestPassword(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, Config{User: "ada", Password: secret})
-	s.subscribe(t, "mails", "orders.*")
-	s.bury(t, "mails", 1, 1, "refused")
+	s.Subscribe(t, "mails", "orders.*")
+	s.Bury(t, "mails", 1, 1, "refused")
 	got := s.get(t, "")
 	got.check(t, "stranger", 401, "!mails")
 	if !strings.HasPrefix(got.Header.Get("WWW-Authenticate"), "Basic ") {
@@ -123,8 +123,8 @@ func TestInvalidConfig(t *testing.T) {
 func TestOthers(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, Config{Hosts: []string{"127.0.0.1", "localhost", "::1"}})
-	s.subscribe(t, "mails", "orders.*")
-	s.bury(t, "mails", 1, 1, "refused")
+	s.Subscribe(t, "mails", "orders.*")
+	s.Bury(t, "mails", 1, 1, "refused")
 	for origin, header := range map[string]string{"cross-site": "Sec-Fetch-Site", "same-site": "Sec-Fetch-Site", "https://evil.example": "Origin", "null": "Origin"} {
 		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.url+"decide", strings.NewReader("do=discard-all&subscription=mails"))
 		if err != nil {
@@ -134,7 +134,7 @@ func TestOthers(t *testing.T) {
 		r.Header.Set(header, origin)
 		send(t, r).check(t, origin, 403, "another site")
 	}
-	if s.states(t, "mails")["dead"] != 1 {
+	if s.States(t, "mails")["dead"] != 1 {
 		t.Error("another site has discarded it")
 	}
 	for host, status := range map[string]int{

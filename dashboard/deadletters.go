@@ -16,8 +16,10 @@ import (
 // states are those of deliveries, in the order in which they are offered.
 var states = []outbox.State{outbox.Dead, outbox.Retrying, admin.Blocked, outbox.Running, outbox.Skipped}
 
-// groupRows is how many different errors are listed.
-const groupRows = 12
+const (
+	groupRows = 12     // how many different errors are listed
+	lookAt    = 20_000 // how many deliveries are looked at to count what matches, and group it
+)
 
 // A deliveryForm is a filter of deliveries, as it is in a query.
 type deliveryForm struct {
@@ -106,7 +108,7 @@ type deadLettersPage struct {
 	Groups  []group
 	Partial bool // Count and Groups are of the first 20,000 only
 	Short   bool // the search stopped before the page was full
-	Rows    []admin.DeliveryRow
+	Rows    []admin.Delivery
 	Count   int64  // how many match
 	Next    string // where the list goes on; "" at its end
 	First   string // where it begins; "" if that is here
@@ -130,10 +132,6 @@ type group struct {
 func (h *Handler) deadLetters(ctx context.Context, r *http.Request) (*view, error) {
 	q := without(r.URL.Query(), "id", "do")
 	form, err := readDeliveryForm(q)
-	if err != nil {
-		return nil, err
-	}
-	after, err := parseID("after", q.Get("after"))
 	if err != nil {
 		return nil, err
 	}
@@ -168,7 +166,7 @@ func (h *Handler) deadLetters(ctx context.Context, r *http.Request) (*view, erro
 	if !known {
 		return nil, outbox.ErrUnknownSubscription
 	}
-	return v, p.load(ctx, h.db, q, after)
+	return v, p.load(ctx, h.db, q)
 }
 
 // worst is the subscription with the most dead letters.
@@ -183,44 +181,31 @@ func worst(list []admin.SubscriptionStatus) string {
 }
 
 // load fills in what matches.
-func (p *deadLettersPage) load(ctx context.Context, db outbox.Database, q url.Values, after int64) error {
+func (p *deadLettersPage) load(ctx context.Context, db outbox.Database, q url.Values) error {
 	filter, err := p.filter()
 	if err != nil {
 		return err
 	}
-	all, err := admin.ListDeliveryGroups(ctx, db, filter, 0, pageRows)
+	all, err := admin.GroupDeliveriesUpTo(ctx, db, filter, lookAt)
 	if err != nil {
 		return err
 	}
-	here := all
-	if after > 0 {
-		if here, err = admin.ListDeliveryGroups(ctx, db, filter, after, pageRows); err != nil {
-			return err
-		}
-		p.First = withQuery("deadletters", without(q, "after"))
-	}
-	p.Count, p.Partial = all.Count, all.Next != 0
+	p.Count, p.Partial = all.Deliveries, all.Partial
 	for _, g := range all.Groups[:min(len(all.Groups), groupRows)] {
 		p.Groups = append(p.Groups, group{g, withQuery("deadletters", with(without(q, "after"), "error", g.Error))})
 	}
-	next := here.Next
-	if len(here.IDs) > 0 {
-		filter.IDs = here.IDs
-		rows, err := admin.ListDeliveries(ctx, db, filter, admin.ListOptions{After: here.IDs[0] - 1, Limit: pageRows})
-		if err != nil {
-			return err
-		}
-		p.Rows = rows.Items
+	after := admin.Cursor(q.Get("after"))
+	page, err := admin.ListDeliveries(ctx, db, filter, admin.ListOptions{After: after, Limit: pageRows})
+	if err != nil {
+		return err
 	}
-	more := here.Count > pageRows
-	if more {
-		next = here.IDs[pageRows-1]
+	p.Rows = page.Items
+	if after != "" {
+		p.First = withQuery("deadletters", without(q, "after"))
 	}
-	if n := len(p.Rows); n > 0 && n < min(len(here.IDs), pageRows) { // their bytes ended the list
-		more, next = true, p.Rows[n-1].Event.ID
-	}
-	if p.Short = !more && next != 0; more || p.Short {
-		p.Next = withQuery("deadletters", with(q, "after", strconv.FormatInt(next, 10)))
+	if page.Next != "" {
+		p.Next = withQuery("deadletters", with(q, "after", string(page.Next)))
+		p.Short = len(page.Items) < pageRows
 	}
 	if p.Narrowed() {
 		p.Clear = link("deadletters", "subscription", p.Subscription, "state", p.State)

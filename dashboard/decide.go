@@ -67,8 +67,8 @@ func readDecision(q url.Values) (d decision, f deliveryForm, err error) {
 type confirmPage struct {
 	deliveryForm
 	Decision decision
-	Count    int64 // up to admin.BoundedCount + 1
-	Examples []admin.DeliveryRow
+	Count    int64 // up to countedUpTo + 1
+	Examples []admin.Delivery
 	Back     string
 }
 
@@ -87,7 +87,7 @@ func (h *Handler) confirm(ctx context.Context, r *http.Request) (*view, error) {
 	p := &confirmPage{deliveryForm: form, Decision: decision, Back: back(form)}
 	// "2h ago" means now, and not when somebody has made up his mind.
 	p.Since, p.Until = admin.FormatTime(filter.Since), admin.FormatTime(filter.Until)
-	if p.Count, err = admin.CountDeliveriesUpTo(ctx, h.db, filter, admin.BoundedCount+1); err != nil {
+	if p.Count, err = admin.CountDeliveriesUpTo(ctx, h.db, filter, countedUpTo+1); err != nil {
 		return nil, err
 	}
 	first, err := admin.ListDeliveries(ctx, h.db, filter, admin.ListOptions{Limit: examples})

@@ -18,7 +18,7 @@ import (
 
 // eventPage is an event with what became of it.
 type eventPage struct {
-	*admin.EventRow
+	*admin.EventDetails
 	Payload []token
 	Cut     bool // the payload is longer than what is shown
 	Bytes   int
@@ -50,7 +50,7 @@ func (h *Handler) event(ctx context.Context, r *http.Request) (*view, error) {
 		return nil, err
 	}
 	id := row.Event.ID
-	p := &eventPage{EventRow: row, Bytes: len(row.Event.Payload)}
+	p := &eventPage{EventDetails: row, Bytes: len(row.Event.Payload)}
 	p.Payload, p.Cut = highlight(row.Event.Payload)
 	for _, name := range slices.Sorted(maps.Keys(row.Event.Headers)) {
 		p.Headers = append(p.Headers, header{name, row.Event.Headers[name]})
@@ -70,7 +70,7 @@ func (h *Handler) event(ctx context.Context, r *http.Request) (*view, error) {
 }
 
 // find returns the event with an id or a UID, as it was typed.
-func (h *Handler) find(ctx context.Context, text string) (*admin.EventRow, error) {
+func (h *Handler) find(ctx context.Context, text string) (*admin.EventDetails, error) {
 	text = strings.TrimSpace(text)
 	row, err := admin.GetEventByUID(ctx, h.db, text)
 	if !errors.Is(err, admin.ErrInvalidFilter) {

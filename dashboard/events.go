@@ -42,23 +42,20 @@ func (h *Handler) events(ctx context.Context, r *http.Request) (*view, error) {
 	if err != nil {
 		return nil, err
 	}
-	after, err := parseID("after", q.Get("after"))
-	if err != nil {
-		return nil, err
-	}
+	after := admin.Cursor(q.Get("after"))
 	page, err := admin.ListNewestEvents(ctx, h.db, filter, admin.ListOptions{After: after, Limit: pageRows})
 	if err != nil {
 		return nil, err
 	}
 	p.Events = page.Items
-	if after > 0 {
+	if after != "" {
 		p.Newest = withQuery("events", without(q, "after"))
 	}
-	if page.Next != 0 {
-		p.Older = withQuery("events", with(q, "after", strconv.FormatInt(page.Next, 10)))
+	if page.Next != "" {
+		p.Older = withQuery("events", with(q, "after", string(page.Next)))
 		p.Short = len(page.Items) < pageRows
 	}
-	return &view{Title: "Events", Nav: "events", Template: "events", Data: p, Live: after == 0}, nil
+	return &view{Title: "Events", Nav: "events", Template: "events", Data: p, Live: after == ""}, nil
 }
 
 func (p *eventsPage) filter() (f admin.EventFilter, err error) {

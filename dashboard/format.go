@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/signalbox-go/signalbox/outbox"
-	"github.com/signalbox-go/signalbox/outbox/admin"
 )
 
 // functions are what templates call.
@@ -57,10 +56,13 @@ func num(n any) string {
 	return sign + digits
 }
 
-// counted is a count of a bounded status: a lower bound where it stopped counting.
+// countedUpTo is the highest number of deliveries that is shown: more of them are not counted.
+const countedUpTo = 10_000
+
+// counted is a count that may have stopped there.
 func counted(n int64) string {
-	if n > admin.BoundedCount {
-		return num(int64(admin.BoundedCount)) + "+"
+	if n > countedUpTo {
+		return num(countedUpTo) + "+"
 	}
 	return num(n)
 }

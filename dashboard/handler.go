@@ -78,11 +78,11 @@ type Handler struct {
 func NewHandler(db outbox.Database, config Config) (*Handler, error) {
 	switch {
 	case config.Token != "" && len(config.Token) < minToken:
-		return nil, fmt.Errorf("%w: Token has %d bytes, at least %d are needed", ErrInvalidConfig, len(config.Token), minToken)
+		return nil, fmt.Errorf("%w: Token has %d bytes, must have at least %d", ErrInvalidConfig, len(config.Token), minToken)
 	case (config.User == "") != (config.Password == ""):
 		return nil, fmt.Errorf("%w: User and Password need each other", ErrInvalidConfig)
 	case config.Password != "" && len(config.Password) < minPassword:
-		return nil, fmt.Errorf("%w: Password has %d bytes, at least %d are needed", ErrInvalidConfig, len(config.Password), minPassword)
+		return nil, fmt.Errorf("%w: Password has %d bytes, must have at least %d", ErrInvalidConfig, len(config.Password), minPassword)
 	}
 	config.Logger = guard.Logger(cmp.Or(config.Logger, slog.Default()))
 	if config.Actor == nil {

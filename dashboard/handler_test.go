@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/signalbox-go/signalbox/internal/pgtest"
+	"github.com/signalbox-go/signalbox/internal/shoptest"
 	"github.com/signalbox-go/signalbox/outbox"
 	"github.com/signalbox-go/signalbox/outbox/admin"
 )
@@ -95,7 +96,7 @@ func TestEmpty(t *testing.T) {
 	s.get(t, "events").check(t, "events", 200, "The log is empty")
 	s.get(t, "deadletters").check(t, "dead letters", 200, "No subscription yet")
 	s.get(t, "workers").check(t, "workers", 200, "No worker is there", "worker --subscription log")
-	s.subscribe(t, "mails", "orders.*")
+	s.Subscribe(t, "mails", "orders.*")
 	s.handler.status.forget()
 	s.get(t, "").check(t, "overview", 200, "mails", "unserved", "!No subscription yet")
 	s.get(t, "deadletters").check(t, "dead letters", 200, "No dead letters", "failed at every attempt")
@@ -109,12 +110,12 @@ func TestEmpty(t *testing.T) {
 func TestPages(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, Config{})
-	s.subscribe(t, "mails & <more>", "orders.*")
-	id := s.publish(t, "orders.placed", "A-17", `{"text": "<script>alert(1)</script>", "n": -1.5e3, "none": null, "list": [true, "\"x"]}`)
+	s.Subscribe(t, "mails & <more>", "orders.*")
+	id := s.Publish(t, "orders.placed", "A-17", `{"text": "<script>alert(1)</script>", "n": -1.5e3, "none": null, "list": [true, "\"x"]}`)
 	for n := range 70 {
-		s.publish(t, "stock.counted", "", fmt.Sprint(n))
+		s.Publish(t, "stock.counted", "", fmt.Sprint(n))
 	}
-	s.bury(t, "mails & <more>", int(id), int(id), "no <such> customer\nstack of it")
+	s.Bury(t, "mails & <more>", int(id), int(id), "no <such> customer\nstack of it")
 	name := url.QueryEscape("mails & <more>")
 
 	s.get(t, "").check(t, "overview", 200, "mails &amp; &lt;more&gt;", "1 dead", `href="deadletters?subscription=mails`, "unserved", "Goes back to", "has yet to settle")
@@ -156,8 +157,8 @@ func TestPages(t *testing.T) {
 func TestWrongInput(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, Config{})
-	s.subscribe(t, "mails", "orders.*")
-	s.publish(t, "orders.placed", "", `1`)
+	s.Subscribe(t, "mails", "orders.*")
+	s.Publish(t, "orders.placed", "", `1`)
 	for page, want := range map[string]struct {
 		status int
 		text   string
@@ -169,7 +170,7 @@ func TestWrongInput(t *testing.T) {
 		"event?id=twelve":                             {400, "which is a number"},
 		"event?id=-1":                                 {400, "which is a number"},
 		"payload?id=x":                                {400, "which is a number"},
-		"events?after=x":                              {400, "which is a number"},
+		"events?after=x":                              {400, "must be the next of a page"},
 		"events?topic=a..b":                           {400, "empty token"},
 		"events?since=yesterday":                      {400, "how long ago (90s, 1h30m, 7d)"},
 		"events?until=-2h":                            {400, "how long ago (90s, 1h30m, 7d)"},
@@ -204,18 +205,18 @@ func TestWrongInput(t *testing.T) {
 func TestDecide(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, Config{Actor: func(*http.Request) string { return "ada" }})
-	s.subscribe(t, "mails", "orders.*")
-	s.subscribe(t, "other", "orders.*")
-	s.bury(t, "mails", 1, 60, "connection refused")
-	s.bury(t, "mails", 61, 70, "no such customer")
-	s.bury(t, "other", 1, 5, "connection refused")
+	s.Subscribe(t, "mails", "orders.*")
+	s.Subscribe(t, "other", "orders.*")
+	s.Bury(t, "mails", 1, 60, "connection refused")
+	s.Bury(t, "mails", 61, 70, "no such customer")
+	s.Bury(t, "other", 1, 5, "connection refused")
 
 	s.get(t, "deadletters?subscription=mails").check(t, "list", 200, "All 70 that match", ">60</td>", ">10</td>", "Next page", ">50</a>", "!>51</a>")
 	s.get(t, "deadletters?subscription=mails&after=50").check(t, "second page", 200, ">51</a>", ">70</a>", "!>50</a>", "First page", "!Next page")
 	s.get(t, "confirm?do=retry&subscription=mails&id=3&id=4").check(t, "preview", 200, "Retry 2 dead events of mails?", `value="3"`, `value="4"`, `value="retry"`)
 	s.get(t, "confirm?do=skip-all&subscription=mails&error=customer&id=3").check(t, "preview of all", 200, "Skip 10 dead events", `value="skip-all"`, "!value=\"3\"", `name="reason"`)
 	s.get(t, "confirm?do=discard-all&subscription=mails&since=2h").check(t, "preview of since", 200, "Discard 70 dead events", "!value=\"2h\"")
-	if got := s.states(t, "mails")["dead"]; got != 70 {
+	if got := s.States(t, "mails")["dead"]; got != 70 {
 		t.Fatalf("looking changed something: %d are dead", got)
 	}
 
@@ -228,7 +229,7 @@ func TestDecide(t *testing.T) {
 	s.get(t, to).check(t, "notice", 200, "2 events will be tried again now", "All 68 that match")
 	s.post(t, "decide", "do", "skip-all", "subscription", "mails", "error", "customer", "reason", "  gone ").check(t, "skip", 303)
 	s.post(t, "decide", "do", "discard-all", "subscription", "mails", "key", "A-1").check(t, "discard", 303)
-	got, other := s.states(t, "mails"), s.states(t, "other")
+	got, other := s.States(t, "mails"), s.States(t, "other")
 	if got["retrying"] != 2 || got["skipped"] != 10 || got["dead"] != 57 || other["dead"] != 5 {
 		t.Errorf("mails has %v, other has %v", got, other)
 	}
@@ -237,7 +238,7 @@ func TestDecide(t *testing.T) {
 	s.get(t, again).check(t, "nothing left", 200, "nothing left to decide", "!discarded")
 	s.get(t, "deadletters?subscription=mails&state=skipped").check(t, "list of skipped", 200, ">Retry<", ">Discard<", "!>Skip<")
 
-	s.exec(t, `with w as (insert into outbox.workers (name, direct, lease) values ('w', true, '1 h') returning id) update outbox.deliveries d set state = 'running', owner = w.id from w where d.event_id = 5`)
+	s.Exec(t, `with w as (insert into outbox.workers (name, direct, lease) values ('w', true, '1 h') returning id) update outbox.deliveries d set state = 'running', owner = w.id from w where d.event_id = 5`)
 	s.get(t, "deadletters?subscription=mails&state=running").check(t, "list of running", 200, ">5</a>", "!type=\"checkbox\"", "!>Discard<")
 	s.get(t, "confirm?do=discard-all&subscription=mails&state=running").check(t, "running", 400, "cannot be decided about")
 	s.post(t, "decide", "do", "discard-all", "subscription", "mails", "state", "running").check(t, "running", 400, "cannot be decided about")
@@ -255,35 +256,35 @@ func TestDecide(t *testing.T) {
 func TestAdminister(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, Config{})
-	s.subscribe(t, "mails", "orders.*")
-	c := s.hire(t, "mails", "orders.*")
+	s.Subscribe(t, "mails", "orders.*")
+	c := s.Hire(t, "mails", "orders.*")
 	for range 10 {
-		s.publish(t, "orders.placed", "", `1`)
+		s.Publish(t, "orders.placed", "", `1`)
 	}
-	eventually(t, "all is handled", func() bool { return c.handled.Load() == 10 })
+	shoptest.Eventually(t, "all is handled", func() bool { return c.Handled.Load() == 10 })
 
 	s.post(t, "pause", "name", "mails").check(t, "pause", 303)
 	s.get(t, "subscription?name=mails&done=pause").check(t, "paused", 200, "paused", "Paused since", "Resume", "let go of it")
 	s.post(t, "resume", "name", "mails").check(t, "resume", 303)
 	s.get(t, "subscription?name=mails").check(t, "resumed", 200, "!Paused since")
 
-	eventually(t, "what was handled is recorded", func() bool {
+	shoptest.Eventually(t, "what was handled is recorded", func() bool {
 		status, err := admin.GetStatus(t.Context(), s.Pool)
 		return err == nil && status.Subscriptions[0].Lag.Events == 0 && status.Subscriptions[0].Lanes[0] == 0
 	})
 	s.get(t, "replay?name=mails&from=6").check(t, "preview", 200, "Replay 5 events to mails?", "cursors go back")
 	s.post(t, "replay", "name", "mails", "from", "6").check(t, "replay", 303)
-	eventually(t, "five came again", func() bool { return c.handled.Load() == 15 })
-	eventually(t, "that is recorded", func() bool {
+	shoptest.Eventually(t, "five came again", func() bool { return c.Handled.Load() == 15 })
+	shoptest.Eventually(t, "that is recorded", func() bool {
 		status, err := admin.GetStatus(t.Context(), s.Pool)
 		return err == nil && status.Subscriptions[0].Lag.Events == 0 && status.Subscriptions[0].Lanes[0] == 0
 	})
 	s.get(t, "replay?name=mails&from=1&until=3&topic=orders.*").check(t, "filtered preview", 200, "Replay 3 events", "become deliveries")
 	s.post(t, "replay", "name", "mails", "from", "1", "until", "3", "topic", "orders.*").check(t, "filtered replay", 303)
-	eventually(t, "three came again", func() bool { return c.handled.Load() == 18 })
+	shoptest.Eventually(t, "three came again", func() bool { return c.Handled.Load() == 18 })
 	s.get(t, "workers").check(t, "workers", 200, "mails-1", "sentinel", "64</b>")
-	s.publish(t, "accounts.closed", "", `1`)
-	eventually(t, "it is passed", func() bool {
+	s.Publish(t, "accounts.closed", "", `1`)
+	shoptest.Eventually(t, "it is passed", func() bool {
 		n, err := admin.CountBackfill(t.Context(), s.Pool, "mails", []string{"orders.*", "accounts.*"}, outbox.FromBeginning)
 		return err == nil && n.Events == 1
 	})
@@ -305,20 +306,20 @@ func TestReplayMuch(t *testing.T) {
 	t.Parallel()
 	const n = 6000
 	s := newSite(t, Config{})
-	c := s.hire(t, "billing", "orders.*")
-	eventually(t, "it is there", func() bool {
+	c := s.Hire(t, "billing", "orders.*")
+	shoptest.Eventually(t, "it is there", func() bool {
 		list, err := admin.ListSubscriptions(t.Context(), s.Pool)
 		return err == nil && len(list) == 1
 	})
 	s.get(t, "replay?name=billing&from=1h").check(t, "preview of nothing", 200, "Nothing to replay", "!>Replay<")
-	s.exec(t, `insert into outbox.events (topic, key, payload) select 'orders.placed', 'A-' || n % 500, '1' from generate_series(1, $1) n`, n)
-	eventually(t, "all is handled", func() bool { return c.handled.Load() == n })
-	eventually(t, "that is recorded", func() bool {
+	s.Exec(t, `insert into outbox.events (topic, key, payload) select 'orders.placed', 'A-' || n % 500, '1' from generate_series(1, $1) n`, n)
+	shoptest.Eventually(t, "all is handled", func() bool { return c.Handled.Load() == n })
+	shoptest.Eventually(t, "that is recorded", func() bool {
 		n, err := admin.CountReplay(t.Context(), s.Pool, "billing", admin.EventFilter{})
 		return err == nil && n.Events >= 5000
 	})
 	var preview answer
-	eventually(t, "all of it is settled", func() bool {
+	shoptest.Eventually(t, "all of it is settled", func() bool {
 		preview = s.get(t, "replay?name=billing&from=1h&topic=orders.placed")
 		return strings.Contains(preview.body, "Replay 6,000 events")
 	})
@@ -332,7 +333,7 @@ func TestReplayMuch(t *testing.T) {
 	done := s.post(t, "replay", "name", "billing", "from", html.UnescapeString(from), "topic", "orders.placed")
 	done.check(t, "replay", 303)
 	s.get(t, done.Header.Get("Location")).check(t, "notice", 200, "6,000 events are replayed")
-	eventually(t, "they came again", func() bool { return c.handled.Load() == 2*n })
+	shoptest.Eventually(t, "they came again", func() bool { return c.Handled.Load() == 2*n })
 	none := s.post(t, "replay", "name", "billing", "key", "unknown").Header.Get("Location")
 	s.get(t, none).check(t, "notice of nothing", 200, "Nothing was replayed")
 }
@@ -348,16 +349,16 @@ func TestConcerns(t *testing.T) {
 	}
 	look("nothing at all", "!To look at", "!Nothing needs attention")
 	for n := range 9 {
-		s.subscribe(t, fmt.Sprintf("mails-%d", n), "orders.*")
+		s.Subscribe(t, fmt.Sprintf("mails-%d", n), "orders.*")
 	}
 	look("nothing", "Nothing needs attention", "!To look at")
-	id := int(s.publish(t, "orders.placed", "A-1", `1`))
+	id := int(s.Publish(t, "orders.placed", "A-1", `1`))
 	look("unserved", "Without a worker", ">mails-5</a> 1 waits", "and 3 more", "!Paused", "!Dead letters</dt>")
-	s.exec(t, `update outbox.subscriptions s set paused_at = now() - interval '3 hours'`)
-	s.exec(t, `update outbox.events e set published_at = now() - interval '5 hours'`)
-	s.bury(t, "mails-1", id, id+1, "refused")
-	s.exec(t, `update outbox.deliveries d set stops_key = true, key = 'A', lane = 7`)
-	s.exec(t, `update outbox.deliveries d set state = 'retrying', stops_key = false where d.event_id = $1`, id+1)
+	s.Exec(t, `update outbox.subscriptions s set paused_at = now() - interval '3 hours'`)
+	s.Exec(t, `update outbox.events e set published_at = now() - interval '5 hours'`)
+	s.Bury(t, "mails-1", id, id+1, "refused")
+	s.Exec(t, `update outbox.deliveries d set stops_key = true, key = 'A', lane = 7`)
+	s.Exec(t, `update outbox.deliveries d set state = 'retrying', stops_key = false where d.event_id = $1`, id+1)
 	look("all else", "!Without a worker", `subscription=mails-1">mails-1</a> 1<`, "for 3 h", "Behind a failed event", "from 5 h ago on")
 }
 
@@ -365,12 +366,12 @@ func TestConcerns(t *testing.T) {
 func TestReadIsNotHandled(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, Config{})
-	s.subscribe(t, "mails", "orders.*")
-	s.bury(t, "mails", 1, 3, "refused")
+	s.Subscribe(t, "mails", "orders.*")
+	s.Bury(t, "mails", 1, 3, "refused")
 	const waiting = "everything was read, not all of it handled"
 	s.get(t, "").check(t, "overview", 200, "every event was handled")
 	s.get(t, "subscription?name=mails").check(t, "subscription", 200, "everything was read", "!"+waiting)
-	s.exec(t, `update outbox.deliveries set state = 'retrying'`)
+	s.Exec(t, `update outbox.deliveries set state = 'retrying'`)
 	s.handler.status.forget()
 	s.get(t, "").check(t, "overview", 200, "!every event was handled", "yet to succeed", "not part of the lag")
 	s.get(t, "subscription?name=mails").check(t, "subscription", 200, waiting)
@@ -379,8 +380,8 @@ func TestReadIsNotHandled(t *testing.T) {
 func TestReadOnly(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, Config{ReadOnly: true})
-	s.subscribe(t, "mails", "orders.*")
-	s.bury(t, "mails", 1, 3, "refused")
+	s.Subscribe(t, "mails", "orders.*")
+	s.Bury(t, "mails", 1, 3, "refused")
 	s.get(t, "deadletters").check(t, "dead letters", 200, "read-only", "refused", "!<button class=\"button small", "!type=\"checkbox\"")
 	s.get(t, "subscription?name=mails").check(t, "subscription", 200, "!>Pause<", "!Preview")
 	s.get(t, "event?id=1").check(t, "event", 200, "!do=retry")
@@ -388,7 +389,7 @@ func TestReadOnly(t *testing.T) {
 	for _, page := range []string{"decide", "pause", "resume", "replay", "topics"} {
 		s.post(t, page, "do", "discard-all", "subscription", "mails", "name", "mails").check(t, page, 403, "read-only")
 	}
-	if got := s.states(t, "mails")["dead"]; got != 3 {
+	if got := s.States(t, "mails")["dead"]; got != 3 {
 		t.Errorf("%d are dead", got)
 	}
 }
@@ -401,10 +402,10 @@ func TestDatabaseDown(t *testing.T) {
 	down.check(t, "no schema", 503, "outbox migrate", `http-equiv="refresh"`)
 	server := newSite(t, Config{})
 	server.get(t, "").check(t, "up", 200)
-	server.exec(t, `alter table outbox.subscriptions rename to hidden`)
+	server.Exec(t, `alter table outbox.subscriptions rename to hidden`)
 	server.handler.status.forget()
 	server.get(t, "workers").check(t, "changed", 503, "The schema does not fit")
-	server.exec(t, `alter table outbox.hidden rename to subscriptions`)
+	server.Exec(t, `alter table outbox.hidden rename to subscriptions`)
 	server.get(t, "workers").check(t, "back", 200)
 	gone := newSite(t, Config{})
 	gone.Pool.Close()
@@ -414,7 +415,7 @@ func TestDatabaseDown(t *testing.T) {
 func TestPrefix(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, Config{})
-	s.subscribe(t, "mails", "orders.*")
+	s.Subscribe(t, "mails", "orders.*")
 	// No page has a link that knows where it is.
 	for _, page := range []string{"", "events", "deadletters", "workers", "subscription?name=mails", "nowhere"} {
 		for _, absolute := range []string{`href="/`, `action="/`, `src="/`, "http://", "https://"} {
@@ -436,7 +437,7 @@ func TestActorBreaks(t *testing.T) {
 		t.Run(how, func(t *testing.T) {
 			t.Parallel()
 			s := newSite(t, Config{Actor: func(*http.Request) string { broken(); return "" }})
-			s.subscribe(t, "mails", "orders.*")
+			s.Subscribe(t, "mails", "orders.*")
 			s.post(t, "pause", "name", "mails").check(t, "pause", 500, "It is not known who asks", "Nothing was done")
 			s.get(t, "subscription?name=mails").check(t, "subscription", 200, "!Resume")
 			var paused bool

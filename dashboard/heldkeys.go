@@ -10,9 +10,6 @@ import (
 	"github.com/signalbox-go/signalbox/outbox/admin"
 )
 
-// keysOnPage is how many held keys a page lists.
-const keysOnPage = 50
-
 // keysPage lists the held keys of a subscription.
 type keysPage struct {
 	subscriptionLine
@@ -39,18 +36,17 @@ func (h *Handler) heldKeys(ctx context.Context, r *http.Request) (*view, error) 
 		return nil, outbox.ErrUnknownSubscription
 	}
 	p := &keysPage{subscriptionLine: lines[i]}
-	list, err := admin.ListHeldKeys(ctx, h.db, name, after, keysOnPage+1)
+	list, err := admin.ListHeldKeys(ctx, h.db, name, admin.ListOptions{After: admin.Cursor(after), Limit: pageRows})
 	if err != nil {
 		return nil, err
 	}
 	if after != "" {
 		p.First = keysLink(name, "")
 	}
-	if len(list) > keysOnPage {
-		list = list[:keysOnPage]
-		p.Next = keysLink(name, list[keysOnPage-1].Key)
+	if list.Next != "" {
+		p.Next = keysLink(name, string(list.Next))
 	}
-	for _, k := range list {
+	for _, k := range list.Items {
 		p.Keys = append(p.Keys, heldKey{k})
 	}
 	return &view{Title: "Held keys of " + name, Nav: "overview", Template: "keys", Data: p, Live: true}, nil

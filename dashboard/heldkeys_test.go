@@ -5,23 +5,24 @@ import (
 	"testing"
 
 	"github.com/signalbox-go/signalbox/internal/engine"
+	"github.com/signalbox-go/signalbox/internal/shoptest"
 )
 
 // TestHeldKeysPage follows held keys from the overview to what can be done about them.
 func TestHeldKeysPage(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, Config{})
-	s.subscribe(t, "mails", "orders.*")
-	s.subscribe(t, "other", "orders.*")
+	s.Subscribe(t, "mails", "orders.*")
+	s.Subscribe(t, "other", "orders.*")
 	s.get(t, "keys?name=mails").check(t, "none", 200, "No key is held")
 	s.get(t, "keys?name=unknown").check(t, "unknown", 404, "There is no such subscription")
-	s.exec(t, `
+	s.Exec(t, `
 		insert into outbox.held_keys (subscription_id, lane, key, from_id, held_at)
 		select s.id, 7, case when n < 50 then to_char(n, 'FM00') when n = 50 then '0' else k.key end, 100, now() - interval '1 hour'
 		from outbox.subscriptions s, generate_series(1, 54) n
 		left join (values (51, '<a>'), (52, 'a'), (53, 'b'), (54, 'c')) as k (n, key) using (n)
 		where s.name = 'mails'`)
-	s.exec(t, `
+	s.Exec(t, `
 		insert into outbox.deliveries (subscription_id, event_id, lane, topic, key, payload, headers, published_at, state, attempt, due_at, stops_key, errors)
 		select s.id, d.id, 7, 'orders.placed', d.key, '1', '{}', now(), d.state, d.attempt, now() + d.due, d.state = 'dead', '[{"attempt": 1, "at": "2026-01-01T00:00:00Z", "worker": "w", "error": "no <such> thing"}]'
 		from outbox.subscriptions s, (values (10, 'a', 'retrying', 3, interval '1 hour'), (20, 'b', 'dead', 20, '0'), (30, '<a>', 'retrying', 0, '0')) as d (id, key, state, attempt, due)
@@ -43,17 +44,17 @@ func TestHeldKeysPage(t *testing.T) {
 func TestBreakerBadge(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, Config{})
-	s.hire(t, "mails", "orders.*")
+	s.Hire(t, "mails", "orders.*")
 	owned := func() (n int) {
 		if err := s.Pool.QueryRow(t.Context(), `select count(*) from outbox.lanes where owner is not null`).Scan(&n); err != nil {
 			t.Fatal(err)
 		}
 		return n
 	}
-	eventually(t, "it is served", func() bool { return owned() == engine.Lanes })
+	shoptest.Eventually(t, "it is served", func() bool { return owned() == engine.Lanes })
 	s.handler.status.forget()
 	s.get(t, "subscription?name=mails").check(t, "closed", 200, "serving", "!breaker", `!id="probe"`)
-	s.exec(t, `update outbox.members set breaker_opened_at = now() - interval '5 hours'`)
+	s.Exec(t, `update outbox.members set breaker_opened_at = now() - interval '5 hours'`)
 	s.handler.status.forget()
 	s.get(t, "").check(t, "overview", 200, "Breaker open", "for 5 h", `class="state breaker open"`)
 	s.get(t, "subscription?name=mails").check(t, "subscription", 200, "The breaker is open", "5 h ago", `action="probe"`)

@@ -52,22 +52,22 @@ func (s *site) watch(t *testing.T, page string) (next func() string) {
 func TestStream(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, Config{})
-	s.subscribe(t, "mails", "orders.*")
+	s.Subscribe(t, "mails", "orders.*")
 	next := s.watch(t, "deadletters?subscription=mails")
 	if first := next(); !strings.HasPrefix(first, "event: page\ndata: ") || !strings.Contains(first, "No dead letters") || strings.Contains(first, "<form method=\"get\" action=\"deadletters\"") {
 		t.Errorf("first comes\n%s", first)
 	}
-	s.bury(t, "mails", 1, 1, "refused\nfor a reason")
+	s.Bury(t, "mails", 1, 1, "refused\nfor a reason")
 	if second := next(); !strings.Contains(second, "refused") || strings.Contains(second, "No dead letters") {
 		t.Errorf("then comes\n%s", second)
 	}
-	s.exec(t, `alter table outbox.deliveries rename to hidden`)
+	s.Exec(t, `alter table outbox.deliveries rename to hidden`)
 	for down := ""; !strings.HasPrefix(down, "event: down\ndata: The schema does not fit."); down = next() {
 		if !strings.HasPrefix(down, "event: page") && down != "" {
 			t.Fatalf("without a table comes\n%s", down)
 		}
 	}
-	s.exec(t, `alter table outbox.hidden rename to deliveries`)
+	s.Exec(t, `alter table outbox.hidden rename to deliveries`)
 	if back := next(); !strings.HasPrefix(back, "event: page\n") || !strings.Contains(back, "refused") {
 		t.Errorf("with it again comes\n%s", back)
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/signalbox-go/signalbox/internal/engine"
+	"github.com/signalbox-go/signalbox/internal/shoptest"
 )
 
 // TestOutagesOnThePage has what the page says of outages.
@@ -19,16 +20,16 @@ func TestOutagesOnThePage(t *testing.T) {
 		want   []string // in the page, tags taken out
 	}{
 		"a rare topic behind 200,000 others": {"rare", func(t *testing.T, s *site, kill func()) {
-			s.exec(t, `insert into outbox.events (topic, payload, published_at) select 'other', '1', now() - interval '3 h' from generate_series(1, 200000)`)
-			s.exec(t, `insert into outbox.events (topic, payload, published_at) values ('rare', '1', now() - interval '2 h')`)
+			s.Exec(t, `insert into outbox.events (topic, payload, published_at) select 'other', '1', now() - interval '3 h' from generate_series(1, 200000)`)
+			s.Exec(t, `insert into outbox.events (topic, payload, published_at) values ('rare', '1', now() - interval '2 h')`)
 			kill()
 		}, []string{"Without a worker", `mails \d+ waits?`, `~\d+ 3 ?h`, "unread"}},
 		"the last worker is killed": {">", func(t *testing.T, s *site, kill func()) {
-			s.publish(t, "orders.placed", "A", "1")
+			s.Publish(t, "orders.placed", "A", "1")
 			kill()
 		}, []string{"Without a worker", "mails 1 waits", "unread"}},
 		"everything fails, and no attempt counts": {">", func(t *testing.T, s *site, _ func()) {
-			s.exec(t, `
+			s.Exec(t, `
 				insert into outbox.deliveries (subscription_id, event_id, lane, topic, payload, headers, published_at, state, attempt, due_at, created_at, errors)
 				select 1, n, n % 64, 'orders.placed', '1', '{}', now() - interval '3 min', 'retrying', 0, now(), now() - interval '3 min',
 				       jsonb_build_array(jsonb_build_object('attempt', 1, 'at', now(), 'worker', 'w', 'error', 'no route to host'))
@@ -38,7 +39,7 @@ func TestOutagesOnThePage(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := newSite(t, Config{})
-			s.subscribe(t, "mails", test.topic)
+			s.Subscribe(t, "mails", test.topic)
 			conn := s.Conn(t)
 			if _, err := engine.Join(t.Context(), conn, "last", true, time.Hour, []int32{1}); err != nil {
 				t.Fatal(err)
@@ -53,7 +54,7 @@ func TestOutagesOnThePage(t *testing.T) {
 			})
 			for _, want := range test.want {
 				text := ""
-				eventually(t, "the page says "+want, func() bool {
+				shoptest.Eventually(t, "the page says "+want, func() bool {
 					text = pageText(s.get(t, "").body)
 					return regexp.MustCompile(want).MatchString(text)
 				})

@@ -30,11 +30,11 @@ type overview struct {
 
 // A subscriptionLine is a subscription in a list.
 type subscriptionLine struct {
-	admin.SubscriptionRow
+	admin.Subscription
 	Lag        admin.Lag
 	Oldest     *admin.OldestEvent
 	Failing    bool
-	Deliveries map[outbox.State]int64 // by state, of a bounded status
+	Deliveries map[outbox.State]int64 // by state, up to countedUpTo + 1
 	Out        spark
 
 	HeldKeys        int64
@@ -103,7 +103,7 @@ func (h *Handler) look(ctx context.Context) (*admin.Status, []admin.Mark, []subs
 	}
 	var lines []subscriptionLine
 	for _, row := range rows {
-		line := subscriptionLine{SubscriptionRow: row, Out: draw(marks, handledBy(row.Name))}
+		line := subscriptionLine{Subscription: row, Out: draw(marks, handledBy(row.Name))}
 		if i := slices.IndexFunc(status.Subscriptions, func(s admin.SubscriptionStatus) bool { return s.Name == row.Name }); i >= 0 {
 			s := status.Subscriptions[i]
 			line.Lag, line.Oldest, line.Deliveries = s.Lag, s.Oldest, s.Deliveries

@@ -134,7 +134,7 @@ func (c *cached) get(ctx context.Context, db outbox.Database, every time.Duratio
 	if c.status != nil && time.Since(c.at) < every/2 {
 		return c.status, nil
 	}
-	status, err := admin.GetBoundedStatus(ctx, db)
+	status, err := admin.GetStatusUpTo(ctx, db, countedUpTo+1)
 	if err != nil {
 		return nil, err
 	}

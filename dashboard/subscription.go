@@ -33,7 +33,7 @@ func (p *subscriptionPage) ReplaysFrom() int64 { return *p.RewindTo + 1 }
 
 // A laneCell is a lane in the picture of all of them.
 type laneCell struct {
-	admin.LaneRow
+	admin.Lane
 	Shade int // tells owners apart, from 1; 0 for nobody
 }
 
@@ -70,7 +70,7 @@ func (h *Handler) subscription(ctx context.Context, r *http.Request) (*view, err
 		return nil, err
 	}
 	for _, lane := range lanes {
-		cell := laneCell{LaneRow: lane}
+		cell := laneCell{Lane: lane}
 		if lane.OwnerID != 0 {
 			n := slices.IndexFunc(p.Owners, func(o ownerOfLanes) bool { return o.ID == lane.OwnerID })
 			if n < 0 {
@@ -232,7 +232,7 @@ func (h *Handler) rewind(ctx context.Context, name string, to outbox.Position) (
 		return n, err
 	}
 	list, unknown := admin.ListSubscriptions(ctx, h.db)
-	if unknown == nil && slices.ContainsFunc(list, func(s admin.SubscriptionRow) bool { return s.Name == name && s.RewindTo != nil }) {
+	if unknown == nil && slices.ContainsFunc(list, func(s admin.Subscription) bool { return s.Name == name && s.RewindTo != nil }) {
 		err = nil
 	}
 	return n, err

@@ -122,6 +122,9 @@ func (s *outboxState) report(err error) {
 	}
 }
 
+// countedUpTo is where deliveries in one state are not counted any more: a scrape costs about the same however many there are.
+const countedUpTo = 10_001
+
 // forbidden reports whether an error says that the role may not look: a publisher need not be allowed to.
 func forbidden(err error) bool {
 	var refused *pgconn.PgError
@@ -134,7 +137,7 @@ func (s *outboxState) read() ([]prometheus.Metric, error) {
 	defer cancel()
 	var (
 		status        *admin.Status
-		subscriptions []admin.SubscriptionRow
+		subscriptions []admin.Subscription
 	)
 	options := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
 	err := pgx.BeginTxFunc(ctx, s.pool, options, func(tx pgx.Tx) (err error) {
@@ -144,7 +147,7 @@ func (s *outboxState) read() ([]prometheus.Metric, error) {
 		if _, err = tx.Exec(ctx, `select set_config('statement_timeout', $1, true)`, timeout); err != nil {
 			return err
 		}
-		if status, err = admin.GetBoundedStatus(ctx, nested); err != nil {
+		if status, err = admin.GetStatusUpTo(ctx, nested, countedUpTo); err != nil {
 			return err
 		}
 		subscriptions, err = admin.ListSubscriptions(ctx, nested)
@@ -157,7 +160,7 @@ func (s *outboxState) read() ([]prometheus.Metric, error) {
 }
 
 // describe makes metrics of a status.
-func describe(status *admin.Status, subscriptions []admin.SubscriptionRow) []prometheus.Metric {
+func describe(status *admin.Status, subscriptions []admin.Subscription) []prometheus.Metric {
 	var list []prometheus.Metric
 	add := func(d *prometheus.Desc, value float64, labels ...string) {
 		kind := prometheus.GaugeValue

@@ -5,9 +5,9 @@
 //	err = relay.Handle(w, worker.Subscription{Name: "to-nats", Topics: []string{"orders.>"}}, sink, relay.Config{Source: "https://shop.example/orders"})
 //	err = w.Run(ctx)
 //
-// A relay is a subscription whose handler is a [Sink]: packages relay/kafka, relay/nats, relay/rabbitmq and relay/webhook have one each, and what
-// they link nobody else does. An event is settled when the sink's system has acknowledged it: nothing is lost, what repeats has the same id,
-// and the messages of a key come in order. docs/relay.md has the guarantees of each sink.
+// A relay is a subscription whose handler is a [Sink]: packages relay/kafka, relay/nats, relay/rabbitmq and relay/webhook have one each, and
+// only they link the clients. An event is settled when the sink's system has acknowledged its message: no event is lost, a repeated message
+// has the same ID, and the messages of a key arrive in order. docs/relay.md has the guarantees of each sink.
 //
-// A [Router] says where an event goes, an [Encoding] how it is written: as a CloudEvent, or as it is.
+// A [Router] says where an event goes, and an [Encoding] how it is written: as a CloudEvent, or unchanged.
 package relay

@@ -19,13 +19,13 @@ import (
 type Encoding int
 
 const (
-	// CloudEventsBinary has the attributes of CloudEvents 1.0 as headers, and the payload as it is as body.
+	// CloudEventsBinary writes the attributes of CloudEvents 1.0 as headers, and the unchanged payload as body.
 	CloudEventsBinary Encoding = iota
 
-	// CloudEventsStructured has a JSON object with attributes and payload as body, of type application/cloudevents+json.
+	// CloudEventsStructured writes a JSON object with attributes and payload as body, of type application/cloudevents+json.
 	CloudEventsStructured
 
-	// Plain has the payload as body, the event's headers, and its UID in the header message-id.
+	// Plain writes the unchanged payload as body, the event's headers, and its UID as header message-id.
 	Plain
 )
 
@@ -37,7 +37,7 @@ func (e Encoding) String() string {
 	return encodings[e]
 }
 
-// UnmarshalText takes one of the names.
+// UnmarshalText accepts the names that String returns.
 func (e *Encoding) UnmarshalText(text []byte) error {
 	i := slices.Index(encodings, string(text))
 	if i < 0 {
@@ -49,7 +49,7 @@ func (e *Encoding) UnmarshalText(text []byte) error {
 
 var encodings = []string{"cloudevents", "cloudevents-structured", "plain"}
 
-// Config says what becomes of events on their way to a sink.
+// Config says where events go and how they are written.
 type Config struct {
 	// Route says where events go. Defaults to the topic as destination, and the key as key.
 	Route Router
@@ -65,18 +65,19 @@ type Config struct {
 	Extensions map[string]string
 }
 
-// AttributePrefix is implemented by sinks in whose system headers with attributes of CloudEvents begin with something else than "ce-".
+// AttributePrefix is an optional interface of sinks, for systems in which headers with attributes of CloudEvents do not begin with "ce-".
 type AttributePrefix interface {
+	// AttributePrefix returns what they begin with.
 	AttributePrefix() string
 }
 
-// An Encoder makes messages of events. It is safe for concurrent use.
+// An Encoder turns events into messages. Safe for concurrent use.
 type Encoder struct {
 	cfg    Config
 	prefix string
 }
 
-// NewEncoder returns an encoder for messages to a sink. It returns an error that says what is wrong with cfg.
+// NewEncoder returns an encoder of messages for a sink, as [Handle] uses it. It returns an error that says what is wrong with cfg.
 func NewEncoder(sink Sink, cfg Config) (*Encoder, error) {
 	e := &Encoder{cfg: cfg, prefix: "ce-"}
 	if p, ok := sink.(AttributePrefix); ok {
@@ -113,7 +114,7 @@ var ownAttributes = []string{
 	"id", "source", "specversion", "type", "subject", "time", "datacontenttype", "dataschema", "data", "partitionkey", "sequence", "traceparent", "tracestate",
 }
 
-// Message returns what is sent for an event, or nil if its route drops it. An error says that it has no route.
+// Message returns the message for an event, or nil if its route drops it. It returns an error if the event has no route.
 func (e *Encoder) Message(ev *outbox.Event) (*Message, error) {
 	route, err := e.cfg.Route(ev)
 	switch {

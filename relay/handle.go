@@ -8,11 +8,11 @@ import (
 	"github.com/signalbox-go/signalbox/worker"
 )
 
-// Handle registers a subscription whose handler is a sink: each event that matches becomes a message, or none if its route drops it. Call it
-// before [worker.Worker.Run]. An event whose route is not known becomes a dead letter. An invalid cfg returns an error that wraps
-// worker.ErrInvalidConfig, as an invalid subscription does. See [worker.HandleAsync] for how many messages are in flight.
+// Handle registers a subscription whose handler is a sink: each event that matches becomes a message, unless its route drops it. Call it
+// before [worker.Worker.Run]. An event without a route becomes a dead letter. Handle returns an error wrapping worker.ErrInvalidConfig for an
+// invalid cfg or subscription. See [worker.HandleAsync] for how many messages are in flight.
 //
-// The sink belongs to the caller, who closes it after Run has returned.
+// The caller closes the sink after Run has returned.
 func Handle(w *worker.Worker, s worker.Subscription, sink Sink, cfg Config) error {
 	encoder, err := NewEncoder(sink, cfg)
 	if err != nil {

@@ -13,19 +13,20 @@ import (
 // A Route is where an event goes.
 type Route struct {
 	Destination string            // in the sink's system; see [Message]
-	Key         string            // may be empty
-	Headers     map[string]string // are added to those of the event
-	Drop        bool              // the event is settled, and not sent
+	Key         string            // of the message; may be empty
+	Headers     map[string]string // added to those of the event
+	Drop        bool              // settle the event without sending it
 }
 
-// A Router says where an event goes. An error makes the event a dead letter. It must be safe for concurrent use, and quick, and events of one
-// key that get other keys, or other destinations, may overtake each other there.
+// A Router says where an event goes. An error makes the event a dead letter. A Router must be quick and safe for concurrent use. Events of one
+// key that it routes to different keys or destinations may overtake each other.
 type Router func(e *outbox.Event) (Route, error)
 
 func byTopic(e *outbox.Event) (Route, error) { return Route{Destination: e.Topic, Key: e.Key}, nil }
 
-// Template returns a router whose destination is made of a text such as "shop.{topic[0]}". It may have {topic}, {topic[N]} for a token of it, from
-// 0, or -1 for the last, and {key}. An event without that token, or without a key, has no route. The key stays.
+// Template returns a router that makes destinations of a text such as "shop.{topic[0]}". The text may have {topic}, {topic[N]} for a token of
+// the topic, from 0, or from the end with -1, and {key}. An event that lacks the token or the key has no route. Keys stay as they are. It
+// returns an error that says what is wrong with the text.
 func Template(text string) (Router, error) {
 	parts, err := parseTemplate(text)
 	if err != nil {
@@ -114,10 +115,11 @@ func token(n int) part {
 type Rule struct {
 	Topics []string // exact names, or patterns as of subscriptions; empty for all
 	To     string   // a template, see [Template]
-	Drop   bool     // send nothing
+	Drop   bool     // settle the events without sending them
 }
 
-// Rules returns a router that takes the first rule which matches an event's topic. An event that none matches has no route.
+// Rules returns a router that applies the first rule that matches the topic of an event. An event that matches no rule has no route. It returns
+// an error that names the rule and says what is wrong with it.
 func Rules(rules ...Rule) (Router, error) {
 	routers := make([]Router, len(rules))
 	for i, r := range rules {

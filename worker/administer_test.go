@@ -15,7 +15,7 @@ import (
 )
 
 // subscription returns one of the outbox's subscriptions.
-func subscription(t *testing.T, db *pgtest.DB, name string) admin.SubscriptionRow {
+func subscription(t *testing.T, db *pgtest.DB, name string) admin.Subscription {
 	t.Helper()
 	list, err := admin.ListSubscriptions(t.Context(), db.Pool)
 	if err != nil {
@@ -27,7 +27,7 @@ func subscription(t *testing.T, db *pgtest.DB, name string) admin.SubscriptionRo
 		}
 	}
 	t.Fatalf("there is no subscription %s", name)
-	return admin.SubscriptionRow{}
+	return admin.Subscription{}
 }
 
 // waitOwned waits until so many lanes of a subscription have owners.

@@ -114,7 +114,7 @@ type Subscription struct {
 	// Rate is how many attempts may begin per second, in all workers of the subscription together, for example because what the handlers
 	// call has a limit. Each worker has the share of the lanes that it owns. It is an upper bound of the mean: events of few keys may get
 	// less, and handlers of a frozen worker may come on top until its lanes are taken over. Each event of HandleBatch and HandleBatchTx
-	// counts. Set the same Rate in all workers. Defaults to 0: no limit.
+	// counts. Set the same Rate in all workers. May be Unlimited. Defaults to Unlimited.
 	Rate float64
 
 	// RateBurst is how many attempts may begin at once after a pause, in all workers together. Defaults to Rate, and at least 1.
@@ -172,8 +172,8 @@ func (s Subscription) withDefaults(c Config) (Subscription, error) {
 		return refuse("Retry.MaxInterval is less than InitialInterval")
 	case r.Jitter > 1 || r.Jitter != r.Jitter:
 		return refuse("Retry.Jitter is more than 1")
-	case !(s.Rate >= 0) || s.Rate > 1e9: // nor is it NaN
-		return refuse("Rate is negative, or more than a billion")
+	case s.Rate != s.Rate || s.Rate > 1e9:
+		return refuse("Rate is not a number, or more than a billion")
 	case s.RateBurst < 0:
 		return refuse("RateBurst is negative")
 	case s.BreakerAfter > 0 && s.BreakerAfter < breakerLeast:
@@ -191,6 +191,7 @@ func (s Subscription) withDefaults(c Config) (Subscription, error) {
 	s.WindowSize = cmp.Or(s.WindowSize, c.WindowSize)
 	s.Timeout = limit(s.Timeout, 30*time.Second)
 	s.ParkAfter = limit(s.ParkAfter, time.Second)
+	s.Rate = max(0, s.Rate)
 	s.RateBurst = cmp.Or(s.RateBurst, max(1, int(s.Rate)))
 	s.BreakerAfter = max(0, cmp.Or(s.BreakerAfter, 20))
 	if r.MaxAttempts = cmp.Or(r.MaxAttempts, 100); r.MaxAttempts < 0 {
@@ -244,11 +245,11 @@ func (c Config) withDefaults() (Config, error) {
 			*field.value = field.fallback
 		}
 		if *field.value < field.least {
-			return c, fmt.Errorf("%w: %s is %v, at least %v is needed", ErrInvalidConfig, field.name, *field.value, field.least)
+			return c, fmt.Errorf("%w: %s is %v, must be at least %v", ErrInvalidConfig, field.name, *field.value, field.least)
 		}
 	}
 	if c.Lease < 3*c.PollInterval {
-		return c, fmt.Errorf("%w: Lease is %v, at least three times PollInterval (%v) is needed", ErrInvalidConfig, c.Lease, c.PollInterval)
+		return c, fmt.Errorf("%w: Lease is %v, must be at least three times PollInterval (%v)", ErrInvalidConfig, c.Lease, c.PollInterval)
 	}
 	c.ShutdownTimeout = limit(c.ShutdownTimeout, 30*time.Second)
 	c.Retention = cmp.Or(c.Retention, 7*24*time.Hour)

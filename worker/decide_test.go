@@ -61,10 +61,10 @@ func TestDecide(t *testing.T) {
 		t.Fatal(err)
 	}
 	page := first.Items
-	if first.Next != page[3].Event.ID || len(page) != 4 || len(page[0].Failures) != 1 || page[0].Failures[0].Error != "it is away" || !page[0].StopsKey || page[0].Event.Key != "a" {
+	if first.Next == "" || len(page) != 4 || len(page[0].Failures) != 1 || page[0].Failures[0].Error != "it is away" || !page[0].StopsKey || page[0].Event.Key != "a" {
 		t.Fatalf("the first page is %+v", first)
 	}
-	if rest, err := admin.ListDeliveries(ctx, db.Pool, all, admin.ListOptions{After: first.Next, Limit: 4}); err != nil || len(rest.Items) != 2 || rest.Next != 0 {
+	if rest, err := admin.ListDeliveries(ctx, db.Pool, all, admin.ListOptions{After: first.Next, Limit: 4}); err != nil || len(rest.Items) != 2 || rest.Next != "" {
 		t.Errorf("the second page is %+v, %v", rest, err)
 	}
 

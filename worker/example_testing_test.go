@@ -92,7 +92,7 @@ func TestLedger(t *testing.T) {
 // awaitFate waits until something has become of an event in a subscription.
 func awaitFate(t *testing.T, pool *pgxpool.Pool, id int64, subscription string, want admin.Fate) {
 	t.Helper()
-	var last *admin.EventRow
+	var last *admin.EventDetails
 	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		row, err := admin.GetEvent(t.Context(), pool, id)
 		if err != nil {

@@ -34,8 +34,8 @@ func TestOutageIsAConcern(t *testing.T) {
 		return failed >= 20 && counted == 0
 	})
 	for name, read := range map[string]func() (*admin.Status, error){
-		"ReadStatus": func() (*admin.Status, error) { return admin.GetStatus(ctx, db.Pool) },
-		"Glance":     func() (*admin.Status, error) { return admin.GetBoundedStatus(ctx, db.Pool) },
+		"GetStatus":     func() (*admin.Status, error) { return admin.GetStatus(ctx, db.Pool) },
+		"GetStatusUpTo": func() (*admin.Status, error) { return admin.GetStatusUpTo(ctx, db.Pool, 1000) },
 	} {
 		if _, err := db.Pool.Exec(ctx, `update outbox.deliveries set created_at = now() - interval '2 min' where errors <> '[]'`); err != nil {
 			t.Fatal(err)

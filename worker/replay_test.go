@@ -47,37 +47,35 @@ func TestReplayEvents(t *testing.T) {
 		t.Fatal(err)
 	}
 	waitOwned(t, db, "s", 0)
-	publish(t, db.Pool, "a", 50, 51) // it has yet to come, and is not replayed
-	replay := func(f admin.EventFilter, want, limit int) (chunks int) {
+	publish(t, db.Pool, "a", 50, 51)                                         // it has yet to come, and is not replayed
+	replay := func(f admin.EventFilter, want int64, rate int) (chunks int) { // a fifth of the rate is a chunk
 		t.Helper()
-		if n, err := admin.CountReplay(ctx, db.Pool, "s", f); err != nil || n != (admin.Estimate{Events: int64(want)}) {
+		if n, err := admin.CountReplay(ctx, db.Pool, "s", f); err != nil || n != (admin.Estimate{Events: want}) {
 			t.Errorf("%+v: counted %+v, %v; want %d", f, n, err, want)
 		}
-		total, after := 0, int64(0)
-		for more := true; more; chunks++ {
-			chunk, err := admin.ReplayChunk(ctx, db.Pool, "s", f, after, limit)
-			if err != nil {
-				t.Fatal(err)
+		var first admin.Replayed
+		done, err := admin.Replay(ctx, db.Pool, "s", f, admin.ReplayOptions{Rate: rate, Progress: func(r admin.Replayed) {
+			if chunks++; chunks == 1 {
+				first = r
 			}
-			total += chunk.Events
-			if chunks == 1 { // once more: an interrupted caller does not know
-				if again, err := admin.ReplayChunk(ctx, db.Pool, "s", f, after, limit); err != nil || again != chunk {
-					t.Errorf("repeated, it took %+v, %v; want %+v", again, err, chunk)
-				}
-			}
-			after, more = chunk.Next, chunk.Next != 0
+		}})
+		if err != nil || done.Events != want {
+			t.Errorf("%+v: took %d, %v; want %d", f, done.Events, err, want)
 		}
-		if total != want {
-			t.Errorf("%+v: took %d, want %d", f, total, want)
+		if chunks > 1 { // once more from the second one on: an interrupted caller does not know what became of it
+			again, err := admin.Replay(ctx, db.Pool, "s", f, admin.ReplayOptions{After: first.Last})
+			if err != nil || again.Events != want-first.Events {
+				t.Errorf("%+v: repeated, it took %d, %v; want %d", f, again.Events, err, want-first.Events)
+			}
 		}
 		return chunks
 	}
-	if chunks := replay(admin.EventFilter{Key: "a", MinID: 21}, 40, 7); chunks != 6 {
+	if chunks := replay(admin.EventFilter{Key: "a", MinID: 21}, 40, 35); chunks != 6 {
 		t.Errorf("40 events in chunks of 7 were %d", chunks)
 	}
-	replay(admin.EventFilter{Payload: json.RawMessage(`{"n": 5}`)}, 2, 100)
-	replay(admin.EventFilter{Topic: "other"}, 0, 100)
-	replay(admin.EventFilter{Since: time.Now().Add(time.Hour)}, 0, 100)
+	replay(admin.EventFilter{Payload: json.RawMessage(`{"n": 5}`)}, 2, 500)
+	replay(admin.EventFilter{Topic: "other"}, 0, 500)
+	replay(admin.EventFilter{Since: time.Now().Add(time.Hour)}, 0, 500)
 	stop()
 
 	second := newLedger()
@@ -103,18 +101,18 @@ func TestReplayEvents(t *testing.T) {
 		t.Errorf("%d dead or skipped ones are left, %v; want 2", left, err)
 	}
 	for _, c := range []struct {
-		name  string
-		f     admin.EventFilter
-		limit int
-		want  error
+		name string
+		f    admin.EventFilter
+		o    admin.ReplayOptions
+		want error
 	}{
-		{"unknown", admin.EventFilter{}, 1, outbox.ErrUnknownSubscription},
-		{"s", admin.EventFilter{Topic: "a..b"}, 1, admin.ErrInvalidFilter},
-		{"s", admin.EventFilter{}, 0, admin.ErrInvalidFilter},
-		{"s", admin.EventFilter{}, 10_001, admin.ErrInvalidFilter},
+		{"unknown", admin.EventFilter{}, admin.ReplayOptions{}, outbox.ErrUnknownSubscription},
+		{"s", admin.EventFilter{Topic: "a..b"}, admin.ReplayOptions{}, admin.ErrInvalidFilter},
+		{"s", admin.EventFilter{}, admin.ReplayOptions{Rate: -1}, admin.ErrInvalidFilter},
+		{"s", admin.EventFilter{}, admin.ReplayOptions{After: -1}, admin.ErrInvalidFilter},
 	} {
-		if _, err := admin.ReplayChunk(ctx, db.Pool, c.name, c.f, 0, c.limit); !errors.Is(err, c.want) {
-			t.Errorf("%+v: got %v, want %v", c, err, c.want)
+		if _, err := admin.Replay(ctx, db.Pool, c.name, c.f, c.o); !errors.Is(err, c.want) {
+			t.Errorf("%s, %+v: got %v, want %v", c.name, c.f, err, c.want)
 		}
 	}
 }
@@ -129,12 +127,8 @@ func TestReplayUnderWay(t *testing.T) {
 	publish(t, db.Pool, "k", 0, 2000)
 	l.waitFor(t, 2000)
 	eventually(t, 20*time.Second, "all is settled", func() bool { return settledAll(t, db.Pool) })
-	for after, more := int64(0), true; more; {
-		chunk, err := admin.ReplayChunk(ctx, db.Pool, "s", admin.EventFilter{Key: "k"}, after, 300)
-		if err != nil {
-			t.Fatal(err)
-		}
-		after, more = chunk.Next, chunk.Next != 0
+	if _, err := admin.Replay(ctx, db.Pool, "s", admin.EventFilter{Key: "k"}, admin.ReplayOptions{Rate: 1500}); err != nil { // in chunks of 300
+		t.Fatal(err)
 	}
 	var again []int
 	for _, e := range l.waitFor(t, 4000)[2000:] {
@@ -175,7 +169,7 @@ func TestReplayHoldsNothing(t *testing.T) {
 	l.waitFor(t, n)
 	eventually(t, 20*time.Second, "all is settled", func() bool { return settledAll(t, db.Pool) })
 	close(replaying)
-	if _, err := admin.ReplayChunk(ctx, db.Pool, "s", admin.EventFilter{}, 0, n); err != nil {
+	if _, err := admin.Replay(ctx, db.Pool, "s", admin.EventFilter{}, admin.ReplayOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, 20*time.Second, "the first runs", func() bool {

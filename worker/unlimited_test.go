@@ -24,7 +24,7 @@ func TestUnlimited(t *testing.T) {
 		Hooks: []worker.Hooks{{EventParked: func(context.Context, worker.ParkedEvent) { parked.Add(1) }}},
 	}
 	s := worker.Subscription{
-		Name: "s", Topics: everything, Timeout: worker.Unlimited, ParkAfter: worker.Unlimited,
+		Name: "s", Topics: everything, Timeout: worker.Unlimited, ParkAfter: worker.Unlimited, Rate: worker.Unlimited,
 		Retry: worker.Retry{MaxAttempts: worker.Unlimited, InitialInterval: time.Millisecond, Multiplier: 1, Jitter: worker.NoJitter},
 		Middleware: []worker.Middleware{func(next worker.Handler) worker.Handler {
 			return func(ctx context.Context, c worker.Call) error {

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,8 +12,6 @@ import (
 	"sync"
 	"testing"
 	"time"
-
-	"github.com/creack/pty"
 
 	"github.com/signalbox-go/signalbox/internal/pgtest"
 )
@@ -108,32 +105,6 @@ func refuse(t *testing.T, databaseURL string, code int, want string, args ...str
 	if got.code != code || !strings.Contains(got.stderr, want) || strings.Count(got.stderr, "\n") != 1 || got.stdout != "" {
 		t.Errorf("%v: got %+v, want exit code %d and one line with %q", args, got, code, want)
 	}
-}
-
-// onTerminal runs the program on a terminal, on which somebody types an answer to its question.
-func onTerminal(t *testing.T, db *pgtest.DB, question, answer string, args ...string) (screen string, code int) {
-	t.Helper()
-	cmd := command(t, db.URL, args...)
-	terminal, err := pty.StartWithSize(cmd, &pty.Winsize{Rows: 24, Cols: 200})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = terminal.Close() }()
-	var all strings.Builder
-	buffer := make([]byte, 4096)
-	for asked := false; ; {
-		n, err := terminal.Read(buffer)
-		all.Write(buffer[:n])
-		if !asked && strings.Contains(all.String(), question) {
-			asked = true
-			_, _ = io.WriteString(terminal, answer+"\n")
-		}
-		if err != nil { // Linux says EIO when the last writer is gone
-			break
-		}
-	}
-	_ = cmd.Wait()
-	return all.String(), cmd.ProcessState.ExitCode()
 }
 
 // A growing buffer can be read while a process writes to it.

@@ -61,8 +61,7 @@ func (f *deliveryFilter) filter(all []outbox.State) admin.DeliveryFilter {
 
 type deliveriesListCommand struct {
 	deliveryFilter
-	After int64 `env:"-" placeholder:"ID" help:"Go on behind this event, where the page before ended."`
-	Limit int   `env:"-" default:"100" help:"How many to list, 1 to 1000."`
+	cursor
 	asJSON
 	cli.Database
 }
@@ -76,26 +75,18 @@ subscription: it failed, is slow, or waits behind one of its key that did.
 	outbox deliveries list -s mails --state all --since 1h
 	outbox deliveries list -s mails --error refused --json | jq '.deliveries[].event.id'
 
-The JSON object is {"deliveries": […], "next": id for --after, 0 on the last page, "done": whether it is that}.`
+The JSON object is {"deliveries": […], "next": what --after takes, "" on the last page}.`
 }
 
 // A deliveryPage is what "outbox deliveries list --json" prints.
 type deliveryPage struct {
-	Deliveries []admin.DeliveryRow `json:"deliveries"`
-	Next       int64               `json:"next"`
-	Done       bool                `json:"done"`
-}
-
-// checkLimit refuses a --limit that no list has.
-func checkLimit(n int) error {
-	if n < 1 || n > 1000 {
-		return &cli.UsageError{Err: fmt.Errorf("--limit is %d, 1 to 1000 are possible", n)}
-	}
-	return nil
+	Deliveries []admin.Delivery `json:"deliveries"`
+	Next       admin.Cursor     `json:"next"`
 }
 
 func (l *deliveriesListCommand) Run(ctx context.Context, c *console) error {
-	if err := checkLimit(l.Limit); err != nil {
+	o, err := l.options()
+	if err != nil {
 		return err
 	}
 	pool, err := open(ctx, l.Database)
@@ -103,11 +94,13 @@ func (l *deliveriesListCommand) Run(ctx context.Context, c *console) error {
 		return err
 	}
 	defer pool.Close()
-	list, err := admin.ListDeliveries(ctx, pool, l.filter(everyState), admin.ListOptions{After: l.After, Limit: l.Limit})
+	list, err := fullPage(o, deliveryBytes, func(o admin.ListOptions) (*admin.Page[admin.Delivery], error) {
+		return admin.ListDeliveries(ctx, pool, l.filter(everyState), o)
+	})
 	if err != nil {
 		return err
 	}
-	page := deliveryPage{Deliveries: list.Items, Next: list.Next, Done: list.Next == 0}
+	page := deliveryPage{list.Items, list.Next}
 	switch {
 	case l.JSON:
 		return c.print(page)
@@ -115,16 +108,23 @@ func (l *deliveriesListCommand) Run(ctx context.Context, c *console) error {
 		return c.write("No delivery matches.\n")
 	}
 	var b strings.Builder
-	table(&b, "EVENT\tSTATE\tTOPIC\tKEY\tATTEMPTS\tSINCE\tLAST ERROR", page.Deliveries, func(d admin.DeliveryRow) []string {
+	table(&b, "EVENT\tSTATE\tTOPIC\tKEY\tATTEMPTS\tSINCE\tLAST ERROR", page.Deliveries, func(d admin.Delivery) []string {
 		return []string{
 			strconv.FormatInt(d.Event.ID, 10), string(d.State), plain.Quote(d.Event.Topic), plain.Quote(d.Event.Key),
 			strconv.Itoa(d.Attempt), clock(d.CreatedAt), lastError(&d),
 		}
 	})
-	if !page.Done {
-		fmt.Fprintf(&b, "\nThere are more: go on with --after %d\n", page.Next)
-	}
+	writeNext(&b, page.Next)
 	return c.write(b.String())
+}
+
+// deliveryBytes is about how long a delivery is.
+func deliveryBytes(d admin.Delivery) int {
+	n := eventBytes(d.Event)
+	for _, f := range d.Failures {
+		n += len(f.Error)
+	}
+	return n
 }
 
 type deliveriesShowCommand struct {
@@ -163,7 +163,7 @@ func (s *deliveriesShowCommand) Run(ctx context.Context, c *console) error {
 	return c.write(deliveryText(&list.Items[0]))
 }
 
-func deliveryText(d *admin.DeliveryRow) string {
+func deliveryText(d *admin.Delivery) string {
 	var b strings.Builder
 	writeEvent(&b, &d.Event)
 	due, holds := "", ""

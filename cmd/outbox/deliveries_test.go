@@ -72,12 +72,8 @@ func TestDeliveriesList(t *testing.T) {
 		for _, d := range page.Deliveries {
 			got = append(got, d.Event.ID)
 		}
-		next := int64(0)
-		if name == "page" {
-			next = test.want[len(test.want)-1]
-		}
-		if !slices.Equal(got, test.want) || page.Done != (next == 0) || page.Next != next {
-			t.Errorf("%s: %v, next %d, done %t; want %v", name, got, page.Next, page.Done, test.want)
+		if !slices.Equal(got, test.want) || (page.Next != "") != (name == "page") {
+			t.Errorf("%s: %v, next %q; want %v", name, got, page.Next, test.want)
 		}
 	}
 	text := succeed(t, db, "deliveries", "list", "-s", "mails", "--limit", "1")
@@ -98,7 +94,7 @@ func TestDeliveriesShow(t *testing.T) {
 	t.Parallel()
 	db, ids := withDeliveries(t)
 	id := strconv.FormatInt(ids[0], 10)
-	var row admin.DeliveryRow
+	var row admin.Delivery
 	decode(t, db, &row, "deliveries", "show", id, "-s", "mails")
 	if row.Event.ID != ids[0] || row.State != outbox.Dead || len(row.Failures) != 1 {
 		t.Errorf("%+v", row)
@@ -118,9 +114,6 @@ func TestDeliveriesRetry(t *testing.T) {
 	db, ids := withDeliveries(t)
 	// Many want to be confirmed.
 	refuse(t, db.URL, 4, `Retry 6 deliveries of "mails": nothing was changed: add --yes`, "deliveries", "retry", "-s", "mails")
-	if screen, code := onTerminal(t, db, "[y/N]", "no", "deliveries", "retry", "-s", "mails"); code != 4 || !strings.Contains(screen, `Retry 6 deliveries of "mails"?`) {
-		t.Errorf("exit code %d\n%s", code, screen)
-	}
 	if got := states(t, db); got[outbox.Dead] != 6 {
 		t.Errorf("after refusals: %v", got)
 	}
@@ -128,8 +121,8 @@ func TestDeliveriesRetry(t *testing.T) {
 	if got := succeed(t, db, "deliveries", "retry", "-s", "mails", "--id", strconv.FormatInt(ids[0], 10)); got != "1 delivery will be tried again.\n" {
 		t.Errorf("one: %q", got)
 	}
-	if screen, code := onTerminal(t, db, "[y/N]", "YES", "deliveries", "retry", "-s", "mails", "--error", "refused"); code != 0 || !strings.Contains(screen, "3 deliveries will be tried again") {
-		t.Errorf("exit code %d\n%s", code, screen)
+	if got := succeed(t, db, "deliveries", "retry", "-s", "mails", "--error", "refused", "--yes"); got != "3 deliveries will be tried again.\n" {
+		t.Errorf("by error: %q", got)
 	}
 	var done struct{ Retried int }
 	decode(t, db, &done, "deliveries", "retry", "-s", "mails", "--yes")
@@ -153,7 +146,7 @@ func TestDeliveriesSkip(t *testing.T) {
 	if got.code != 0 || got.stderr != "Skip 3 deliveries of \"mails\".\n" || got.stdout != "3 deliveries set aside.\n" {
 		t.Errorf("%+v", got)
 	}
-	var row admin.DeliveryRow
+	var row admin.Delivery
 	decode(t, db, &row, "deliveries", "show", strconv.FormatInt(ids[0], 10), "-s", "mails")
 	if n := len(row.Failures); row.State != outbox.Skipped || row.Failures[n-1].Error != "customer is gone" {
 		t.Errorf("%+v", row)

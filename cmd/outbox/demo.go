@@ -107,9 +107,9 @@ func (c *demoCommand) Run(ctx context.Context, std *console) (err error) {
 func (c *demoCommand) check() error {
 	switch {
 	case c.Rate < 0:
-		return fmt.Errorf("--rate is %d, at least 0 is needed", c.Rate)
+		return fmt.Errorf("--rate is %d, must be at least 0", c.Rate)
 	case c.Workers < 1 || c.Workers > 32:
-		return fmt.Errorf("--workers is %d, 1 to 32 are possible", c.Workers)
+		return fmt.Errorf("--workers is %d, must be 1 to 32", c.Workers)
 	}
 	return nil
 }

@@ -43,9 +43,8 @@ func (f *eventFilter) filter() admin.EventFilter {
 
 type eventsListCommand struct {
 	eventFilter
-	Newest bool  `env:"-" help:"Begin with the newest."`
-	After  int64 `env:"-" placeholder:"ID" help:"Go on behind this event, where the page before ended."`
-	Limit  int   `env:"-" default:"100" help:"How many to list, 1 to 1000."`
+	Newest bool `env:"-" help:"Begin with the newest."`
+	cursor
 	asJSON
 	cli.Database
 }
@@ -60,7 +59,7 @@ func (*eventsListCommand) Help() string {
 	outbox events list --min-id 1000 --max-id 1999 --json | jq '.events[].payload'
 
 Where few events of a large log match, it takes its time: a key, a time or ids spare it most of that. The JSON object is
-{"events": […], "next": id for --after, 0 on the last page, "done": whether it is that}.`
+{"events": […], "next": what --after takes, "" on the last page}.`
 }
 
 func (l *eventsListCommand) Run(ctx context.Context, c *console) error {
@@ -82,49 +81,41 @@ func (l *eventsListCommand) Run(ctx context.Context, c *console) error {
 	table(&b, "ID\tPUBLISHED\tTOPIC\tKEY\tPAYLOAD", page.Events, func(e outbox.Event) []string {
 		return []string{strconv.FormatInt(e.ID, 10), clock(e.PublishedAt), plain.Quote(e.Topic), plain.Quote(e.Key), excerpt(string(plain.JSON(e.Payload)), 60)}
 	})
-	if !page.Done {
-		fmt.Fprintf(&b, "\nThere are more: go on with --after %d\n", page.Next)
-	}
+	writeNext(&b, page.Next)
 	return c.write(b.String())
 }
 
 // An eventPage is what "outbox events list --json" prints.
 type eventPage struct {
 	Events []outbox.Event `json:"events"`
-	Next   int64          `json:"next"`
-	Done   bool           `json:"done"`
+	Next   admin.Cursor   `json:"next"`
 }
 
-// page returns a full page, however many of the library's that takes: each looks at a bounded part of the log. It ends early where its
-// events are long.
 func (l *eventsListCommand) page(ctx context.Context, pool *database) (*eventPage, error) {
-	if err := checkLimit(l.Limit); err != nil {
+	o, err := l.options()
+	if err != nil {
 		return nil, err
 	}
 	list := admin.ListEvents
 	if l.Newest {
 		list = admin.ListNewestEvents
 	}
-	o := admin.ListOptions{After: l.After, Limit: l.Limit}
-	bytes := 0
-	all := &eventPage{Events: []outbox.Event{}}
-	for {
-		part, err := list(ctx, pool, l.filter(), o)
-		if err != nil {
-			return nil, err
-		}
-		all.Events = append(all.Events, part.Items...)
-		all.Next, all.Done = part.Next, part.Next == 0
-		for _, e := range part.Items {
-			bytes += len(e.Payload)
-			for name, value := range e.Headers {
-				bytes += len(name) + len(value)
-			}
-		}
-		if o.After, o.Limit = part.Next, l.Limit-len(all.Events); all.Done || o.Limit == 0 || bytes >= admin.PageBytes {
-			return all, nil
-		}
+	page, err := fullPage(o, eventBytes, func(o admin.ListOptions) (*admin.Page[outbox.Event], error) {
+		return list(ctx, pool, l.filter(), o)
+	})
+	if err != nil {
+		return nil, err
 	}
+	return &eventPage{page.Items, page.Next}, nil
+}
+
+// eventBytes is about how long an event is.
+func eventBytes(e outbox.Event) int {
+	n := len(e.Payload)
+	for name, value := range e.Headers {
+		n += len(name) + len(value)
+	}
+	return n
 }
 
 // An eventRef names an event by its id or its UID.
@@ -156,7 +147,7 @@ func (r eventRef) String() string {
 }
 
 // get returns the event with its fates.
-func (r eventRef) get(ctx context.Context, db outbox.DB) (*admin.EventRow, error) {
+func (r eventRef) get(ctx context.Context, db outbox.DB) (*admin.EventDetails, error) {
 	if r.uid != "" {
 		return admin.GetEventByUID(ctx, db, r.uid)
 	}
@@ -210,7 +201,7 @@ func (s *eventsShowCommand) Run(ctx context.Context, c *console) error {
 	return c.write(eventText(row))
 }
 
-func eventText(row *admin.EventRow) string {
+func eventText(row *admin.EventDetails) string {
 	var b strings.Builder
 	writeEvent(&b, &row.Event)
 	if row.Deleted {
@@ -254,7 +245,7 @@ func headerText(headers map[string]string) string {
 }
 
 // lastError is the beginning of what failed last.
-func lastError(d *admin.DeliveryRow) string {
+func lastError(d *admin.Delivery) string {
 	if len(d.Failures) == 0 {
 		return ""
 	}

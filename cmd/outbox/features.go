@@ -11,8 +11,8 @@ import (
 )
 
 type featuresCommands struct {
-	List featuresListCommand `cmd:"" help:"List what older workers would break."`
-	Drop featuresDropCommand `cmd:"" help:"Give a feature up, so that older workers may join again."`
+	List featuresListCommand `cmd:"" help:"List features: what older workers would break."`
+	Drop featuresDropCommand `cmd:"" help:"Stop using a feature, so that older workers may join again."`
 }
 
 type featuresListCommand struct {
@@ -22,7 +22,7 @@ type featuresListCommand struct {
 
 // Help is what "outbox features list --help" explains.
 func (*featuresListCommand) Help() string {
-	return `Lists features: what older workers would break. Each is used once all workers know it, and from then on, others are refused.
+	return `Lists features: what older workers would break. A feature is used once all workers know it. From then on, older workers are refused.
 
 	outbox features list`
 }
@@ -41,7 +41,7 @@ func (l *featuresListCommand) Run(ctx context.Context, c *console) error {
 		return c.print(map[string]any{"features": list})
 	}
 	var b strings.Builder
-	table(&b, "FEATURE\tUSED SINCE\tNOT KNOWN BY", list, func(f admin.FeatureRow) []string {
+	table(&b, "FEATURE\tUSED SINCE\tNOT KNOWN BY", list, func(f admin.Feature) []string {
 		since, unknown := "-", "-"
 		if f.UsedSince != nil {
 			since = clock(*f.UsedSince)
@@ -63,8 +63,8 @@ type featuresDropCommand struct {
 
 // Help is what "outbox features drop --help" explains.
 func (*featuresDropCommand) Help() string {
-	return `Gives a feature up, so that older workers may join again: for a rollback. What they would not understand is taken back. It asks, or
-wants --yes.
+	return `Stops using a feature, so that older workers may join again after a rollback. Reverts what they would not understand. Asks for
+confirmation unless --yes is given.
 
 	outbox features drop topics`
 }
@@ -75,7 +75,7 @@ func (d *featuresDropCommand) Run(ctx context.Context, c *console) error {
 		return err
 	}
 	defer pool.Close()
-	if err := c.confirm(ctx, d.confirmation, fmt.Sprintf("Give up the feature %q", d.Name)); err != nil {
+	if err := c.confirm(ctx, d.confirmation, fmt.Sprintf("Stop using the feature %q", d.Name)); err != nil {
 		return err
 	}
 	if err := admin.DropFeature(ctx, pool, d.Name); err != nil {

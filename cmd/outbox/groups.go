@@ -1,16 +1,12 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"fmt"
-	"maps"
-	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/signalbox-go/signalbox/internal/cli"
-	"github.com/signalbox-go/signalbox/outbox"
 	"github.com/signalbox-go/signalbox/outbox/admin"
 )
 
@@ -50,11 +46,11 @@ func (g *deliveriesGroupsCommand) Run(ctx context.Context, c *console) error {
 		return err
 	}
 	defer pool.Close()
-	all, err := groupDeliveries(ctx, pool, g.filter(everyState))
+	found, err := admin.GroupDeliveries(ctx, pool, g.filter(everyState))
 	if err != nil {
 		return err
 	}
-	all.Groups = all.Groups[:min(len(all.Groups), g.Limit)]
+	all := deliveryGroups{found.Groups[:min(len(found.Groups), g.Limit)], found.Deliveries, len(found.Groups)}
 	switch {
 	case g.JSON:
 		return c.print(all)
@@ -73,35 +69,4 @@ func (g *deliveriesGroupsCommand) Run(ctx context.Context, c *console) error {
 		fmt.Fprintf(&b, "\nAnd %s: --limit lists more\n", plural(int64(more), "other error", "other errors"))
 	}
 	return c.write(b.String())
-}
-
-// mostGroups is as many as one search may find.
-const mostGroups = 20_000
-
-// groupDeliveries adds up what search after search finds.
-func groupDeliveries(ctx context.Context, db outbox.Database, f admin.DeliveryFilter) (deliveryGroups, error) {
-	var all deliveryGroups
-	byError := map[string]admin.DeliveryGroup{}
-	for after := int64(0); ; {
-		found, err := admin.ListDeliveryGroups(ctx, db, f, after, mostGroups)
-		if err != nil {
-			return all, err
-		}
-		all.Deliveries += found.Count
-		for _, group := range found.Groups {
-			if known, ok := byError[group.Error]; ok { // whose events come before
-				group.First, group.Events = known.First, group.Events+known.Events
-			}
-			byError[group.Error] = group
-		}
-		if after = found.Next; after == 0 {
-			break
-		}
-	}
-	all.Errors = len(byError)
-	all.Groups = slices.AppendSeq([]admin.DeliveryGroup{}, maps.Values(byError))
-	slices.SortFunc(all.Groups, func(a, b admin.DeliveryGroup) int {
-		return cmp.Or(cmp.Compare(b.Events, a.Events), strings.Compare(a.Error, b.Error))
-	})
-	return all, nil
 }

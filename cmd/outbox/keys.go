@@ -19,8 +19,7 @@ type keysCommands struct {
 
 type keysListCommand struct {
 	Subscription string `env:"-" short:"s" required:"" placeholder:"NAME" help:"Of this subscription."`
-	After        string `env:"-" placeholder:"KEY" help:"Go on behind this key, where the page before ended."`
-	Limit        int    `env:"-" default:"100" help:"How many to list, 1 to 1000."`
+	cursor
 	asJSON
 	cli.Database
 }
@@ -34,19 +33,19 @@ nothing has to be done about a key whose handler is only busy.
 	outbox keys list -s mails
 	outbox keys list -s mails --json | jq -r '.keys[] | select(.waits_for == "decision") | .key'
 
-The JSON object is {"keys": […], "next": key for --after, "done": whether that was the last page}. A key waits for a "handler" that
-runs, the next "attempt" at its first event, a "worker" that begins it, a "decision" about a dead letter, or the "refill" of its line.`
+The JSON object is {"keys": […], "next": what --after takes, "" on the last page}. A key waits for a "handler" that runs, the next
+"attempt" at its first event, a "worker" that begins it, a "decision" about a dead letter, or the "refill" of its line.`
 }
 
 // A keyPage is what "outbox keys list --json" prints.
 type keyPage struct {
 	Keys []admin.HeldKey `json:"keys"`
-	Next string          `json:"next"`
-	Done bool            `json:"done"`
+	Next admin.Cursor    `json:"next"`
 }
 
 func (l *keysListCommand) Run(ctx context.Context, c *console) error {
-	if err := checkLimit(l.Limit); err != nil {
+	o, err := l.options()
+	if err != nil {
 		return err
 	}
 	pool, err := open(ctx, l.Database)
@@ -54,14 +53,11 @@ func (l *keysListCommand) Run(ctx context.Context, c *console) error {
 		return err
 	}
 	defer pool.Close()
-	list, err := admin.ListHeldKeys(ctx, pool, l.Subscription, l.After, l.Limit+1)
+	list, err := admin.ListHeldKeys(ctx, pool, l.Subscription, o)
 	if err != nil {
 		return err
 	}
-	page := keyPage{Keys: append([]admin.HeldKey{}, list[:min(len(list), l.Limit)]...), Next: l.After, Done: len(list) <= l.Limit}
-	if n := len(page.Keys); n > 0 {
-		page.Next = page.Keys[n-1].Key
-	}
+	page := keyPage{Keys: list.Items, Next: list.Next}
 	switch {
 	case l.JSON:
 		return c.print(page)
@@ -85,9 +81,7 @@ func (l *keysListCommand) Run(ctx context.Context, c *console) error {
 	if advice := keyAdvice(c.outbox, l.Subscription, page.Keys); len(advice) > 0 {
 		b.WriteString("\n" + strings.Join(advice, "\n") + "\n")
 	}
-	if !page.Done {
-		fmt.Fprintf(&b, "\nThere are more: go on with --after %s\n", plain.Shell(page.Next))
-	}
+	writeNext(&b, page.Next)
 	return c.write(b.String())
 }
 

@@ -58,11 +58,11 @@ func TestKeysList(t *testing.T) {
 	succeed(t, db, "deliveries", "retry", "-s", "mails", "--state", "retrying", "--id", "20")
 	succeed(t, db, "deliveries", "discard", "-s", "mails", "--id", "30", "--yes")
 
-	var page keyPage
 	var got []string
-	for !page.Done {
-		args := []string{"keys", "list", "-s", "mails", "--limit", "3", "--after", page.Next}
-		decode(t, db, &page, args...)
+	for after, more := "", true; more; {
+		var page keyPage
+		decode(t, db, &page, "keys", "list", "-s", "mails", "--limit", "3", "--after", after)
+		after, more = string(page.Next), page.Next != ""
 		for _, k := range page.Keys {
 			got = append(got, k.Key+": "+string(k.WaitsFor))
 		}
@@ -108,7 +108,7 @@ func TestSubscriptionsProbe(t *testing.T) {
 	if got := succeed(t, db, "subscriptions", "probe", "mails"); got != "mails is probed, if its breaker is open.\n" {
 		t.Errorf("probe: %q", got)
 	}
-	var row admin.SubscriptionRow
+	var row admin.Subscription
 	decode(t, db, &row, "subscriptions", "probe", "mails")
 	var asked bool
 	if err := db.Pool.QueryRow(t.Context(), `select probe_at is not null from outbox.subscriptions`).Scan(&asked); err != nil || !asked || row.Name != "mails" {

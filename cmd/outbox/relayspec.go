@@ -30,7 +30,7 @@ type relayFlags struct {
 	Encoding     relay.Encoding `placeholder:"NAME" default:"cloudevents" help:"cloudevents (attributes as headers), cloudevents-structured, or plain."`
 	Source       string         `placeholder:"URI" help:"Attribute source of CloudEvents: who publishes. By default /NAME of the outbox."`
 	Concurrency  int            `default:"0" help:"Messages in flight. By default 1000."`
-	Rate         float64        `default:"0" help:"Messages that may begin per second, in all relays of the subscription together. 0 for no limit."`
+	Rate         cli.RateLimit  `default:"unlimited" help:"Messages that may begin per second, in all relays of the subscription together, or unlimited."`
 }
 
 // A relaySpec is one relay, as a file has it.
@@ -99,7 +99,7 @@ func (f *relayFlags) relays(about outbox.Outbox) (list relayList, err error) {
 
 func (f *relayFlags) specs() ([]relaySpec, error) {
 	switch {
-	case f.Config != "" && (f.To != "" || f.Subscription != "" || len(f.Topics) > 0 || f.Route != "" || f.Source != "" || f.Concurrency != 0 || f.Rate != 0):
+	case f.Config != "" && (f.To != "" || f.Subscription != "" || len(f.Topics) > 0 || f.Route != "" || f.Source != "" || f.Concurrency != 0 || f.Rate > 0):
 		return nil, errors.New("--config says all about relays: leave out the flags about one")
 	case f.Config != "":
 		return readSpecs(f.Config)
@@ -108,11 +108,11 @@ func (f *relayFlags) specs() ([]relaySpec, error) {
 	case f.Subscription == "":
 		return nil, errors.New("--subscription is missing: name the relay's subscription, such as --subscription to-nats")
 	case f.Concurrency < 0:
-		return nil, fmt.Errorf("--concurrency is %d, at least 1 is needed", f.Concurrency)
+		return nil, fmt.Errorf("--concurrency is %d, must be at least 1", f.Concurrency)
 	}
 	return []relaySpec{{
 		Subscription: f.Subscription, Topics: f.Topics, To: f.To, Route: f.Route, Encoding: f.Encoding.String(), Source: f.Source,
-		Concurrency: f.Concurrency, Rate: f.Rate,
+		Concurrency: f.Concurrency, Rate: float64(f.Rate),
 	}}, nil
 }
 

@@ -73,9 +73,9 @@ func (r *replayCommand) check() error {
 	case r.From.argument == "" && !filtered:
 		return errors.New("say from where with --from, or which events with a filter such as --topic or --since")
 	case r.Rate < 0:
-		return fmt.Errorf("--rate is %d, at least 0 is needed", r.Rate)
+		return fmt.Errorf("--rate is %d, must be at least 0", r.Rate)
 	case r.After < 0:
-		return fmt.Errorf("--after is %d, the id of an event is needed", r.After)
+		return fmt.Errorf("--after is %d, must be the id of an event", r.After)
 	}
 	return nil
 }

@@ -14,7 +14,7 @@ import (
 
 type subscriptionsSetTopicsCommand struct {
 	Name         string   `arg:"" help:"The subscription's name."`
-	Topics       []string `arg:"" help:"All topics that it is to have. * stands for one token, > for the rest."`
+	Topics       []string `arg:"" help:"All topics that it shall have. * stands for one token, > for the rest."`
 	BackfillFrom place    `env:"-" placeholder:"PLACE" help:"Also handle events of added topics that were published since: an id, a time (UTC unless it has a zone), how long ago (7d), or the beginning."`
 	confirmation
 	asJSON
@@ -23,18 +23,19 @@ type subscriptionsSetTopicsCommand struct {
 
 // Help is what "outbox subscriptions set-topics --help" explains.
 func (*subscriptionsSetTopicsCommand) Help() string {
-	return `Changes the topics of a subscription, while its workers run: name all that it is to have. It asks, or wants --yes.
+	return `Changes the topics of a subscription while its workers run: name all topics that it shall have. Asks for confirmation unless --yes is
+given.
 
 	outbox subscriptions set-topics mails 'orders.*' accounts.closed
 	outbox subscriptions set-topics mails 'orders.*' accounts.closed --backfill-from 7d --yes
 
-First deploy workers that know all of these topics. Those that do not leave its events to those that do, and handle them again when a
-rollback has taken the topics away. What the subscription has yet to read goes by the new topics. Of an added topic, every event that
-commits from now on is handled; those that were published before are handled with --backfill-from, in order by key. In doubt, begin before
-the deploy: what is handled already is handled again. Of a topic that is taken away, deliveries stay.
+First deploy workers that know all of these topics. Older workers leave the subscription to those that do, until a rollback removes the
+topics again. Unread events are matched with the new topics. The subscription handles every event of an added topic that commits from now
+on, and with --backfill-from also those published since, in order by key. In doubt, begin before the deploy: events may be handled again.
+Deliveries of a removed topic stay.
 
-The change happens as soon as the workers have released the subscription's lanes, which takes about a second. Ctrl-C stops waiting for
-that, and the change happens all the same; to take it back, set the topics to what they were.`
+The change happens as soon as the workers release the subscription's lanes, which takes about a second. Ctrl-C stops waiting, but does not
+cancel the change: to revert it, set the topics to what they were.`
 }
 
 func (s *subscriptionsSetTopicsCommand) Run(ctx context.Context, c *console) error {
@@ -115,7 +116,7 @@ func (s *subscriptionsSetTopicsCommand) question(ctx context.Context, pool *data
 		parts = append(parts, "add "+plain.Quote(added))
 	}
 	if removed := not(row.Topics, s.Topics); removed != "" {
-		parts = append(parts, "take away "+plain.Quote(removed)+", of which nothing more is read")
+		parts = append(parts, "remove "+plain.Quote(removed)+", of which no more events are read")
 	}
 	if s.BackfillFrom.argument != "" {
 		n, err := admin.CountBackfill(ctx, pool, s.Name, s.Topics, o.BackfillFrom)

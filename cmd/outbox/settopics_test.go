@@ -52,7 +52,7 @@ func TestSubscriptionsSetTopics(t *testing.T) {
 	if _, err := db.Pool.Exec(t.Context(), `update outbox.lanes set after_id = (select max(e.id) from outbox.events e)`); err != nil {
 		t.Fatal(err)
 	}
-	refuse(t, db.URL, 4, "add orders.>; take away accounts.*, of which nothing more is read; back-fill 10 events", "subscriptions", "set-topics", "mails", "orders.>", "--backfill-from", "beginning")
+	refuse(t, db.URL, 4, "add orders.>; remove accounts.*, of which no more events are read; back-fill 10 events", "subscriptions", "set-topics", "mails", "orders.>", "--backfill-from", "beginning")
 	refuse(t, db.URL, 2, "has an empty token", "subscriptions", "set-topics", "mails", "a..b", "--yes")
 	refuse(t, db.URL, 3, "unknown subscription", "subscriptions", "set-topics", "nobody", "a", "--yes")
 	var change admin.TopicsChange

@@ -55,7 +55,7 @@ func (l *subscriptionsListCommand) Run(ctx context.Context, c *console) error {
 		return c.write("There is no subscription yet: a worker creates its own when it starts.\n")
 	}
 	var b strings.Builder
-	table(&b, "SUBSCRIPTION\tTOPICS\tCREATED\tSTATE\tWORKERS\tLANES", list, func(s admin.SubscriptionRow) []string {
+	table(&b, "SUBSCRIPTION\tTOPICS\tCREATED\tSTATE\tWORKERS\tLANES", list, func(s admin.Subscription) []string {
 		return []string{
 			plain.Quote(s.Name), plain.Quote(strings.Join(s.Topics, " ")), clock(s.CreatedAt), stateText(s),
 			plain.Quote(strings.Join(s.Workers, " ")), fmt.Sprintf("%d of %d", s.Owned, engine.Lanes),
@@ -65,7 +65,7 @@ func (l *subscriptionsListCommand) Run(ctx context.Context, c *console) error {
 }
 
 // stateText says what a subscription is in.
-func stateText(s admin.SubscriptionRow) string {
+func stateText(s admin.Subscription) string {
 	switch {
 	case s.RewindTo != nil:
 		return fmt.Sprintf("goes back behind event %d", *s.RewindTo)
@@ -95,7 +95,7 @@ func (*subscriptionsShowCommand) Help() string {
 
 // A subscriptionView is what "outbox subscriptions show --json" prints.
 type subscriptionView struct {
-	admin.SubscriptionRow
+	admin.Subscription
 	Lag        admin.Lag              `json:"lag"`
 	Oldest     *admin.OldestEvent     `json:"oldest"`
 	Deliveries map[outbox.State]int64 `json:"deliveries"`
@@ -128,7 +128,7 @@ func (s *subscriptionsShowCommand) Run(ctx context.Context, c *console) error {
 	}
 	if s.JSON {
 		return c.print(subscriptionView{
-			SubscriptionRow: *row, Lag: now.Lag, Oldest: now.Oldest, Deliveries: now.Deliveries, Lanes: now.Lanes,
+			Subscription: *row, Lag: now.Lag, Oldest: now.Oldest, Deliveries: now.Deliveries, Lanes: now.Lanes,
 			HeldKeys: now.HeldKeys, HeldSince: now.HeldSince, BreakerOpenedAt: now.BreakerOpenedAt,
 		})
 	}

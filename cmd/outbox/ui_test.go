@@ -119,7 +119,7 @@ func TestUIRefuses(t *testing.T) {
 		usage bool
 	}{
 		"open to everybody": {[]string{"--listen", ":0", "--database-url", db.URL}, ":0 can be reached from elsewhere, and the dashboard shows every payload: set SIGNALBOX_UI_TOKEN", false},
-		"short token":       {[]string{"--listen", ":0", "--token", "guess", "--database-url", db.URL}, "Token has 5 bytes, at least 16 are needed", true},
+		"short token":       {[]string{"--listen", ":0", "--token", "guess", "--database-url", db.URL}, "Token has 5 bytes, must have at least 16", true},
 		"half a user":       {[]string{"--listen", "127.0.0.1:0", "--user", "ada", "--database-url", db.URL}, "need each other", true},
 		"in use":            {[]string{"--listen", taken.Addr().String(), "--database-url", db.URL}, "choose another address with --listen", false},
 		"without URL":       {[]string{"--listen", "127.0.0.1:0", "--database-url", ""}, "DATABASE_URL is not set", false},

@@ -14,7 +14,7 @@ import (
 )
 
 // left returns what became of the signals that were not delivered, by name.
-func left(t *testing.T, db *pgtest.DB) map[string]admin.DeliveryRow {
+func left(t *testing.T, db *pgtest.DB) map[string]admin.Delivery {
 	t.Helper()
 	list, err := admin.ListDeliveries(t.Context(), db.Pool, admin.DeliveryFilter{
 		Subscription: "s", States: []outbox.State{outbox.Retrying, admin.Blocked, outbox.Running, outbox.Dead, outbox.Skipped},
@@ -25,7 +25,7 @@ func left(t *testing.T, db *pgtest.DB) map[string]admin.DeliveryRow {
 	if err != nil {
 		t.Fatal(err)
 	}
-	rows := map[string]admin.DeliveryRow{}
+	rows := map[string]admin.Delivery{}
 	for _, row := range list.Items {
 		rows[row.Event.Key] = row
 	}

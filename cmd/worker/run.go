@@ -58,7 +58,7 @@ type flags struct {
 	MaxAttempts     cli.CountLimit    `default:"100" help:"Attempts at an event before it is a dead letter, or unlimited."`
 	InitialInterval time.Duration     `default:"1s" help:"Delay before the second attempt. Later ones double it, up to 1h."`
 	BreakerAfter    cli.CountLimit    `default:"20" help:"Of how many attempts nearly all have to fail before little is tried, and no attempt that fails counts until they succeed; at least 5, or unlimited for never."`
-	Rate            float64           `default:"0" help:"Attempts that may begin per second, in all workers of the subscription together; give all of them the same. 0 for no limit."`
+	Rate            cli.RateLimit     `default:"unlimited" help:"Attempts that may begin per second, in all workers of the subscription together, or unlimited. Give all workers the same."`
 	Retention       cli.DurationLimit `default:"168h" help:"How long handled events stay in the log, such as 168h for a week, or unlimited. Give all workers the same."`
 	ShutdownTimeout cli.DurationLimit `default:"30s" help:"What running handlers may take to finish when the worker is stopped, or unlimited."`
 	ops.Flags
@@ -78,13 +78,13 @@ func (f *flags) check() error {
 	case f.Subscription == "":
 		return errors.New("--subscription is empty")
 	case f.Concurrency < 1:
-		return fmt.Errorf("--concurrency is %d, at least 1 is needed", f.Concurrency)
+		return fmt.Errorf("--concurrency is %d, must be at least 1", f.Concurrency)
 	case f.InitialInterval <= 0:
-		return fmt.Errorf("--initial-interval is %v, more than 0 is needed", f.InitialInterval)
+		return fmt.Errorf("--initial-interval is %v, must be more than 0", f.InitialInterval)
 	case f.BreakerAfter > 0 && f.BreakerAfter < leastBreakerAfter:
-		return fmt.Errorf("--breaker-after is %d, at least %d or unlimited is needed", f.BreakerAfter, leastBreakerAfter)
-	case !(f.Rate >= 0 && f.Rate <= mostRate): // nor is it NaN
-		return fmt.Errorf("--rate is %v, 0 to %v is needed", f.Rate, mostRate)
+		return fmt.Errorf("--breaker-after is %d, must be at least %d, or unlimited", f.BreakerAfter, leastBreakerAfter)
+	case f.Rate > mostRate:
+		return fmt.Errorf("--rate is %v, must be at most %v, or unlimited", f.Rate, mostRate)
 	}
 	return nil
 }
@@ -133,7 +133,7 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	s := worker.Subscription{
 		Name: flags.Subscription, Topics: topics, Concurrency: flags.Concurrency, Timeout: time.Duration(flags.Timeout),
 		Retry:        worker.Retry{MaxAttempts: int(flags.MaxAttempts), InitialInterval: flags.InitialInterval},
-		BreakerAfter: int(flags.BreakerAfter), Rate: flags.Rate,
+		BreakerAfter: int(flags.BreakerAfter), Rate: float64(flags.Rate),
 	}
 	switch flags.Handler {
 	case "rollup":

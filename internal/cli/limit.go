@@ -45,3 +45,20 @@ func (c *CountLimit) UnmarshalText(text []byte) error {
 	*c = CountLimit(v)
 	return nil
 }
+
+// A RateLimit is a flag for a number per second of more than 0, or unlimited.
+type RateLimit float64
+
+// UnmarshalText reads the flag's value.
+func (r *RateLimit) UnmarshalText(text []byte) error {
+	if string(text) == unlimited {
+		*r = Unlimited
+		return nil
+	}
+	v, err := strconv.ParseFloat(string(text), 64)
+	if err != nil || !(v > 0) { // nor is it NaN
+		return fmt.Errorf("%q must be a number of more than 0, or %s", text, unlimited)
+	}
+	*r = RateLimit(v)
+	return nil
+}

@@ -28,7 +28,7 @@ func checkSubscriptions(ctx context.Context, p *patient) ([]Finding, error) {
 	}
 	var found []Finding
 	for _, s := range status.Subscriptions {
-		i := slices.IndexFunc(list, func(row admin.SubscriptionRow) bool { return row.Name == s.Name })
+		i := slices.IndexFunc(list, func(row admin.Subscription) bool { return row.Name == s.Name })
 		if i < 0 || s.Oldest == nil {
 			continue
 		}

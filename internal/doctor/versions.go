@@ -13,9 +13,9 @@ type Versions struct {
 	Oldest int32 `json:"oldest"`
 	Newest int32 `json:"newest"`
 	// Schema is the database's version, and Serves the oldest one whose programs it serves.
-	Schema   int32              `json:"schema"`
-	Serves   int32              `json:"serves"`
-	Features []admin.FeatureRow `json:"features"`
+	Schema   int32           `json:"schema"`
+	Serves   int32           `json:"serves"`
+	Features []admin.Feature `json:"features"`
 }
 
 func versionsOf(ctx context.Context, p *patient) (*Versions, error) {

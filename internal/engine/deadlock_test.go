@@ -31,8 +31,8 @@ func TestDecisionsWaitForNoSettle(t *testing.T) {
 			return admin.DiscardDeliveries(ctx, db.Pool, all)
 		}, 2, 2},
 		"replay": {func(ctx context.Context, db *pgtest.DB) (int64, error) {
-			chunk, err := admin.ReplayChunk(ctx, db.Pool, "s", admin.EventFilter{}, 0, 10)
-			return int64(chunk.Events), err
+			done, err := admin.Replay(ctx, db.Pool, "s", admin.EventFilter{}, admin.ReplayOptions{})
+			return done.Events, err
 		}, 2, 3},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -476,8 +476,8 @@ func TestReplayWithinHold(t *testing.T) {
 	if n, err := admin.CountReplay(ctx, h.db.Pool, "s", admin.EventFilter{}); err != nil || n.Events != 4 {
 		t.Errorf("%+v, %v would be replayed, want the 4 that are settled", n, err)
 	}
-	if c, err := admin.ReplayChunk(ctx, h.db.Pool, "s", admin.EventFilter{}, 0, 100); err != nil || c.Events != 4 {
-		t.Errorf("%d are replayed, %v; want the 4 that are settled", c.Events, err)
+	if done, err := admin.Replay(ctx, h.db.Pool, "s", admin.EventFilter{}, admin.ReplayOptions{}); err != nil || done.Events != 4 {
+		t.Errorf("%d are replayed, %v; want the 4 that are settled", done.Events, err)
 	}
 	h.rows("without what is held", 1, 2, 3, 6)
 	h.refill("what is held", "k", 100, filling{}, engine.Refill{Rows: 2})

@@ -15,7 +15,11 @@ func CallHook(log *slog.Logger, name string, hook func()) {
 	}
 	Count(Hook)
 	if unsaid, due := hookLines.next(name, time.Now()); due {
-		log.Error("hook failed", "hook", name, "error", fault, "failures_not_logged", unsaid)
+		about := []any{"hook", name, "error", fault}
+		if unsaid > 0 {
+			about = append(about, "others", unsaid)
+		}
+		log.Error("hook failed", about...)
 	}
 }
 

@@ -13,8 +13,8 @@ import (
 	"github.com/signalbox-go/signalbox/outbox"
 )
 
-// A SubscriptionRow is a subscription, and who serves it.
-type SubscriptionRow struct {
+// A Subscription is a subscription, and who serves it.
+type Subscription struct {
 	ID        int32      `json:"id"`
 	Name      string     `json:"name"`
 	Topics    []string   `json:"topics"`
@@ -36,9 +36,9 @@ select s.id, s.name, s.topics, s.created_at, s.paused_at, s.rewind_to, s.topics_
 from outbox.subscriptions s`
 
 // ListSubscriptions returns all subscriptions by name: a page would hold them all. Safe for concurrent use as far as db is.
-func ListSubscriptions(ctx context.Context, db outbox.DB) ([]SubscriptionRow, error) {
+func ListSubscriptions(ctx context.Context, db outbox.DB) ([]Subscription, error) {
 	rows, _ := db.Query(ctx, subscriptionsSQL+` order by s.name`)
-	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[SubscriptionRow])
+	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Subscription])
 	if err != nil {
 		return nil, fmt.Errorf("list subscriptions: %w", err)
 	}

@@ -76,7 +76,7 @@ func ExampleListNewestEvents() {
 		for _, e := range page.Items {
 			fmt.Println(e.ID, e.Topic, e.PublishedAt)
 		}
-		if o.After = page.Next; o.After == 0 {
+		if o.After = page.Next; o.After == "" {
 			return
 		}
 	}

@@ -3,7 +3,6 @@ package admin
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -13,14 +12,13 @@ import (
 
 // A BlockedKey is a key whose events wait behind an unfinished one.
 type BlockedKey struct {
-	Key     string       `json:"key"`
-	Head    int64        `json:"head"`    // id of the event that is to be handled first
-	State   outbox.State `json:"state"`   // of that: Dead where the key waits for a decision
-	Attempt int          `json:"attempt"` // attempts at it that were begun
-	DueAt   time.Time    `json:"due_at"`  // when it may be tried again
-	Error   string       `json:"error"`   // of its last attempt; "" before the first one
-	Waiting int64        `json:"waiting"` // events behind it that are deliveries already
+	Key     string   `json:"key"`
+	Head    LineHead `json:"head"`    // the event that is to be handled first
+	Waiting int64    `json:"waiting"` // events behind it that are deliveries already
 }
+
+// blockedScan is how many deliveries of a subscription are looked at to find blocked keys.
+const blockedScan = 10_000
 
 // Index deliveries_line has the lines of all keys one after the other.
 const blockedKeysSQL = `
@@ -47,8 +45,11 @@ order by l.waiting desc, l.head`
 // concurrent use as far as db is.
 func ListBlockedKeys(ctx context.Context, db outbox.Database, name string, limit int) (list []BlockedKey, err error) {
 	err = engine.Scanning(ctx, db, func(tx pgx.Tx) error {
-		rows, _ := tx.Query(ctx, blockedKeysSQL, name, BoundedCount, limit)
-		if list, err = pgx.CollectRows(rows, pgx.RowToStructByPos[BlockedKey]); err != nil || len(list) > 0 {
+		rows, _ := tx.Query(ctx, blockedKeysSQL, name, blockedScan, limit)
+		if list, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (k BlockedKey, err error) {
+			err = row.Scan(&k.Key, &k.Head.ID, &k.Head.State, &k.Head.Attempt, &k.Head.DueAt, &k.Head.Error, &k.Waiting)
+			return k, err
+		}); err != nil || len(list) > 0 {
 			return err
 		}
 		return checkKnown(ctx, tx, name)

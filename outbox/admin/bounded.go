@@ -11,16 +11,17 @@ import (
 	"github.com/signalbox-go/signalbox/outbox"
 )
 
-// BoundedCount is where [GetBoundedStatus] stops counting the deliveries of a subscription in one state.
-const BoundedCount = 10_000
-
-// GetBoundedStatus is [GetStatus] for callers that ask again and again: it costs about the same however many deliveries there are. It counts
-// the deliveries in a state up to BoundedCount; a higher number is a lower bound, retrying and [Blocked] together. Oldest is then the
-// oldest of those that it counted. Safe for concurrent use as far as db is.
-func GetBoundedStatus(ctx context.Context, db outbox.Database) (*Status, error) {
+// GetStatusUpTo is [GetStatus] for callers that ask again and again: it costs about the same however many deliveries there are. It stops
+// counting the deliveries of a subscription in one state at limit, which is at least 1: a number that reaches it is a lower bound, retrying
+// and [Blocked] together. Oldest is then the oldest of those that it counted. It returns ErrInvalidFilter for an invalid limit. Safe for
+// concurrent use as far as db is.
+func GetStatusUpTo(ctx context.Context, db outbox.Database, limit int64) (*Status, error) {
+	if err := checkUpTo(limit); err != nil {
+		return nil, fmt.Errorf("read status: %w", err)
+	}
 	return readStatus(ctx, db, func(id int32, s *SubscriptionStatus) error {
 		return engine.Scanning(ctx, db, func(tx pgx.Tx) error {
-			rows, _ := tx.Query(ctx, boundedSQL, id, BoundedCount+1)
+			rows, _ := tx.Query(ctx, boundedSQL, id, limit)
 			var (
 				state     outbox.State
 				n         int64
@@ -66,21 +67,3 @@ from ((select d.state, d.published_at, null::timestamptz as failed
       union all
       select d.state, d.published_at, ` + failedSQL + ` from outbox.deliveries d where d.owner is not null and d.subscription_id + 0 = $1) d
 group by d.state`
-
-// CountDeliveriesUpTo counts the deliveries that match, and stops at limit. Otherwise it is like [CountDeliveries].
-func CountDeliveriesUpTo(ctx context.Context, db outbox.DB, f DeliveryFilter, limit int64) (int64, error) {
-	args, err := f.args(limit)
-	if err != nil {
-		return 0, err
-	}
-	var n int64
-	err = db.QueryRow(ctx, `
-		select count(*) from (select from outbox.deliveries d where `+f.where()+` limit $9) d`, args...).Scan(&n)
-	if err == nil && n == 0 {
-		err = checkKnown(ctx, db, f.Subscription)
-	}
-	if err != nil {
-		return 0, fmt.Errorf("count deliveries of %q: %w", f.Subscription, err)
-	}
-	return n, nil
-}

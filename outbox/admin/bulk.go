@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
+	"github.com/signalbox-go/signalbox/internal/engine"
 	"github.com/signalbox-go/signalbox/outbox"
 )
 
@@ -48,21 +51,24 @@ func DecideInChunks(ctx context.Context, db outbox.Database, f DeliveryFilter, d
 	}
 }
 
-// decideChunk decides about the next deliveries, and returns the after of the next chunk, 0 where there is none.
+// decideChunk decides about the deliveries after one, and returns the after of the next chunk, 0 where there is none.
 func decideChunk(ctx context.Context, db outbox.Database, f DeliveryFilter, decide Decision, after int64) (n, next int64, err error) {
 	ctx, cancel := whole(ctx)
 	defer cancel()
-	found, err := ListDeliveryGroups(ctx, db, f, after, bulkChunk)
+	var ids []int64
+	err = engine.Scanning(ctx, db, func(tx pgx.Tx) error {
+		if ids, next, err = f.search(ctx, tx, after, bulkChunk); err != nil || len(ids) > 0 {
+			return err
+		}
+		return checkKnown(ctx, tx, f.Subscription)
+	})
 	if err != nil {
-		return 0, 0, err
+		return 0, 0, fmt.Errorf("decide about deliveries of %q: %w", f.Subscription, err)
 	}
-	if next = found.Next; found.Count > int64(len(found.IDs)) {
-		next = found.IDs[len(found.IDs)-1]
-	}
-	if len(found.IDs) == 0 {
+	if len(ids) == 0 {
 		return 0, next, nil
 	}
-	f.IDs = found.IDs
+	f.IDs = ids
 	n, err = decide(ctx, db, f)
 	return n, next, err
 }

@@ -48,7 +48,7 @@ func TestListsAreBounded(t *testing.T) {
 			for _, e := range page.Items {
 				seen[e.ID] = true
 			}
-			if o.After = page.Next; page.Next == 0 {
+			if o.After = page.Next; page.Next == "" {
 				break
 			}
 		}
@@ -70,7 +70,7 @@ func TestListsAreBounded(t *testing.T) {
 		if got := bytes(events); got > most {
 			t.Fatalf("a list of %d bytes", got)
 		}
-		if o.After = page.Next; page.Next == 0 {
+		if o.After = page.Next; page.Next == "" {
 			break
 		}
 	}

@@ -20,8 +20,8 @@ func TestConcerns(t *testing.T) {
 	expect := func(when string, want ...string) {
 		t.Helper()
 		for read, status := range map[string]func() (*admin.Status, error){
-			"GetStatus":        func() (*admin.Status, error) { return admin.GetStatus(ctx, db.Pool) },
-			"GetBoundedStatus": func() (*admin.Status, error) { return admin.GetBoundedStatus(ctx, db.Pool) },
+			"GetStatus":     func() (*admin.Status, error) { return admin.GetStatus(ctx, db.Pool) },
+			"GetStatusUpTo": func() (*admin.Status, error) { return admin.GetStatusUpTo(ctx, db.Pool, 1000) },
 		} {
 			s, err := status()
 			if err != nil {

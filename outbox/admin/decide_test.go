@@ -29,7 +29,7 @@ func TestInvalidDeliveryFilters(t *testing.T) {
 		calls := map[string]func() error{
 			"list":    func() error { _, err := admin.ListDeliveries(ctx, db, f, admin.ListOptions{}); return err },
 			"count":   func() error { _, err := admin.CountDeliveries(ctx, db, f); return err },
-			"groups":  func() error { _, err := admin.ListDeliveryGroups(ctx, db, f, 0, 1); return err },
+			"groups":  func() error { _, err := admin.GroupDeliveries(ctx, db, f); return err },
 			"retry":   func() error { _, err := admin.RetryDeliveries(ctx, db, f); return err },
 			"skip":    func() error { _, err := admin.SkipDeliveries(ctx, db, f, "r"); return err },
 			"discard": func() error { _, err := admin.DiscardDeliveries(ctx, db, f); return err },
@@ -87,8 +87,8 @@ func TestBlockedFilter(t *testing.T) {
 	if err != nil || len(list.Items) != 2 || list.Items[0].Event.ID != 2 || list.Items[1].Event.ID != 4 {
 		t.Errorf("listed %+v, %v", list, err)
 	}
-	if look, err := admin.ListDeliveryGroups(ctx, db, f, 0, 10); err != nil || fmt.Sprint(look.IDs) != "[2 4]" || look.Count != 2 {
-		t.Errorf("looked at %+v, %v", look, err)
+	if groups, err := admin.GroupDeliveries(ctx, db, f); err != nil || groups.Deliveries != 2 || len(groups.Groups) != 1 || groups.Groups[0].Last != 4 {
+		t.Errorf("grouped %+v, %v", groups, err)
 	}
 	if status, err := admin.GetStatus(ctx, db); err != nil || status.Subscriptions[0].Deliveries[admin.Blocked] != 2 {
 		t.Errorf("status: %+v, %v", status, err)
@@ -112,8 +112,8 @@ func TestBlockedFilter(t *testing.T) {
 		if fmt.Sprint(ids) != want || err != nil {
 			t.Errorf("%v: listed %v, %v; want %s", *states, ids, err, want)
 		}
-		if look, err := admin.ListDeliveryGroups(ctx, db, f, 0, 10); fmt.Sprint(look.IDs) != want || err != nil {
-			t.Errorf("%v: looked at %v, %v; want %s", *states, look.IDs, err, want)
+		if groups, err := admin.GroupDeliveries(ctx, db, f); int(groups.Deliveries) != len(ids) || err != nil {
+			t.Errorf("%v: grouped %+v, %v", *states, groups, err)
 		}
 		if n, err := admin.CountDeliveries(ctx, db, f); int(n) != len(ids) || err != nil {
 			t.Errorf("%v: counted %d, %v", *states, n, err)

@@ -14,13 +14,12 @@ import (
 // PageBytes ends a page, whatever its limit: it holds what was begun below that many bytes.
 const PageBytes = 16 << 20
 
-// ListEvents returns a page of the events that match, oldest first. It looks at no more than 20,000 events, and returns about PageBytes at most: where few of those match,
-// the page is short, and Next says where to go on. With a key, only those of its lane are looked at. An unfiltered page takes a
-// few milliseconds, however large the log is.
+// ListEvents returns a page of the events that match, oldest first. It looks at no more than 20,000 events, and returns about
+// PageBytes at most: where few of those match, the page is short, and Next says where to go on. With a key, only those of its lane are
+// looked at. An unfiltered page takes a few milliseconds, however large the log is.
 //
 // A time range is exact, except for statements that ran for more than a minute: see [outbox.FromTime]. An event that is committed later
-// with a lower id than those that were returned is on no later page. The error for a filter or page that is not possible is
-// ErrInvalidFilter. Safe for concurrent use as far as db is.
+// with a lower id than those that were returned is on no later page. It returns ErrInvalidFilter for an invalid filter or option. Safe for concurrent use as far as db is.
 func ListEvents(ctx context.Context, db outbox.Database, f EventFilter, o ListOptions) (*Page[outbox.Event], error) {
 	return listEvents(ctx, db, f, o, false)
 }
@@ -30,24 +29,25 @@ func ListNewestEvents(ctx context.Context, db outbox.Database, f EventFilter, o 
 	return listEvents(ctx, db, f, o, true)
 }
 
-func listEvents(ctx context.Context, db outbox.Database, f EventFilter, p ListOptions, newest bool) (*Page[outbox.Event], error) {
-	if err := p.check(); err != nil {
+func listEvents(ctx context.Context, db outbox.Database, f EventFilter, o ListOptions, newest bool) (*Page[outbox.Event], error) {
+	after, err := o.check()
+	if err != nil {
 		return nil, fmt.Errorf("list events: %w", err)
 	}
 	page := &Page[outbox.Event]{Items: []outbox.Event{}}
-	err := engine.Scanning(ctx, db, func(tx pgx.Tx) error {
+	err = engine.Scanning(ctx, db, func(tx pgx.Tx) error {
 		s, err := newScan(ctx, tx, f)
 		if err != nil {
 			return err
 		}
 		above, upTo := s.above, s.upTo
 		switch {
-		case p.After > 0 && newest:
-			upTo = min(upTo, p.After-1)
-		case p.After > 0:
-			above = max(above, p.After)
+		case after > 0 && newest:
+			upTo = min(upTo, after-1)
+		case after > 0:
+			above = max(above, after)
 		}
-		rows, _ := tx.Query(ctx, s.pageSQL(newest), s.args(above, upTo, scanRows, p.Limit, PageBytes)...)
+		rows, _ := tx.Query(ctx, s.pageSQL(newest), s.args(above, upTo, scanRows, o.Limit, PageBytes)...)
 		var (
 			place   int
 			last    int64
@@ -66,13 +66,13 @@ func listEvents(ctx context.Context, db outbox.Database, f EventFilter, p ListOp
 				next.UID = uid.Make(tag, e.ID, e.PublishedAt.UnixMicro())
 				page.Items = append(page.Items, next)
 				bytes += len(e.Payload) + len(headers)
-				more = more || len(page.Items) == p.Limit || bytes >= PageBytes
+				more = more || len(page.Items) == o.Limit || bytes >= PageBytes
 			}
 			e.Payload = nil // its bytes are the page's
 			return nil
 		})
 		if more {
-			page.Next = last
+			page.Next = cursorAt(last)
 		}
 		return err
 	})

@@ -17,7 +17,7 @@ import (
 // A Fate is what became of an event in one subscription.
 type Fate string
 
-// The fates of an event. Those of events with a [DeliveryRow] are its [outbox.State], or FateBlocked.
+// The fates of an event. Those of events with a [Delivery] are its [outbox.State], or FateBlocked.
 const (
 	FatePending   Fate = "pending"   // the subscription has yet to handle it, or does so right now
 	FateDelivered Fate = "delivered" // it was handled, or discarded
@@ -33,13 +33,13 @@ const (
 
 // An EventFate is what became of an event in a subscription.
 type EventFate struct {
-	Subscription string       `json:"subscription"`
-	Fate         Fate         `json:"fate"`
-	Delivery     *DeliveryRow `json:"delivery,omitempty"` // where it has one
+	Subscription string    `json:"subscription"`
+	Fate         Fate      `json:"fate"`
+	Delivery     *Delivery `json:"delivery,omitempty"` // where it has one
 }
 
-// An EventRow is an event with what became of it.
-type EventRow struct {
+// An EventDetails is an event with what became of it.
+type EventDetails struct {
 	Event outbox.Event `json:"event"`
 	Lane  int16        `json:"lane"`
 	Fates []EventFate  `json:"fates"` // by subscription, in the order of their names
@@ -106,9 +106,9 @@ func (f *foundFate) had(name string) bool {
 // GetEvent returns an event, and what became of it in every subscription. It returns ErrUnknownEvent where there is none, and
 // outbox.ErrRowSecurity where this role is shown a part of the outbox only.
 // Safe for concurrent use as far as db is.
-func GetEvent(ctx context.Context, db outbox.DB, id int64) (*EventRow, error) {
+func GetEvent(ctx context.Context, db outbox.DB, id int64) (*EventDetails, error) {
 	var (
-		row     = &EventRow{Fates: []EventFate{}}
+		row     = &EventDetails{Fates: []EventFate{}}
 		e       = &row.Event
 		headers []byte
 		xid     int64
@@ -171,7 +171,7 @@ func GetEvent(ctx context.Context, db outbox.DB, id int64) (*EventRow, error) {
 
 // GetEventByUID is like [GetEvent], for an event's UID. It returns ErrUnknownEvent also where an event with the id in the UID has another
 // UID, and ErrInvalidFilter for a text that is no UID.
-func GetEventByUID(ctx context.Context, db outbox.DB, text string) (*EventRow, error) {
+func GetEventByUID(ctx context.Context, db outbox.DB, text string) (*EventDetails, error) {
 	id, ok := uid.ID(text)
 	if !ok {
 		return nil, fmt.Errorf("%w: %q is not the UID of an event", ErrInvalidFilter, text)
@@ -187,14 +187,11 @@ func GetEventByUID(ctx context.Context, db outbox.DB, text string) (*EventRow, e
 }
 
 // deliveryOf returns the delivery of an event, or nil if it has none any more.
-func deliveryOf(ctx context.Context, db outbox.DB, subscription string, id int64) (*DeliveryRow, error) {
+func deliveryOf(ctx context.Context, db outbox.DB, subscription string, id int64) (*Delivery, error) {
 	f := DeliveryFilter{Subscription: subscription, States: []outbox.State{outbox.Retrying, Blocked, outbox.Running, outbox.Dead, outbox.Skipped}, IDs: []int64{id}}
-	list, err := ListDeliveries(ctx, db, f, ListOptions{Limit: 1})
-	if errors.Is(err, outbox.ErrUnknownSubscription) { // it was deleted meanwhile
-		return nil, nil
-	}
-	if err != nil || len(list.Items) == 0 {
+	list, _, err := f.rows(ctx, db)
+	if err != nil || len(list) == 0 {
 		return nil, err
 	}
-	return &list.Items[0], nil
+	return &list[0], nil
 }

@@ -12,14 +12,14 @@ import (
 	"github.com/signalbox-go/signalbox/outbox"
 )
 
-// ErrUnknownFeature is wrapped by errors about a feature that is not known: to this version, or to a worker of an outbox that uses it, which
-// has to be upgraded.
+// ErrUnknownFeature is wrapped by errors about a feature that this version does not know. A worker returns it for a feature that the
+// outbox uses: upgrade the worker.
 var ErrUnknownFeature = engine.ErrUnknownFeature
 
-// A FeatureError says that something cannot be used yet, because there are older workers that would break it.
+// A FeatureError says that a feature cannot be used yet, because older workers would break it: upgrade or stop them first.
 type FeatureError struct {
 	Feature string
-	Workers []string // names of those that do not know it
+	Workers []string // names of the workers that do not know it
 }
 
 func (e *FeatureError) Error() string { return (*engine.FeatureError)(e).Error() }
@@ -33,26 +33,26 @@ func useFeature(ctx context.Context, tx pgx.Tx, name string) error {
 	return err
 }
 
-// A FeatureRow is something that older workers would break: see docs/versions.md.
-type FeatureRow struct {
+// A Feature is something that older workers would break. It is used once all workers know it: see docs/versions.md.
+type Feature struct {
 	Name      string     `json:"name"`
 	UsedSince *time.Time `json:"used_since"` // nil while it is not used
 	Unknown   []string   `json:"unknown"`    // the names of workers that do not know it
 }
 
 // ListFeatures returns the features that this version knows or the outbox uses, by name. Safe for concurrent use as far as db is.
-func ListFeatures(ctx context.Context, db outbox.DB) ([]FeatureRow, error) {
+func ListFeatures(ctx context.Context, db outbox.DB) ([]Feature, error) {
 	list, err := engine.ListFeatures(ctx, db)
-	rows := make([]FeatureRow, len(list))
+	rows := make([]Feature, len(list))
 	for i, f := range list {
-		rows[i] = FeatureRow(f)
+		rows[i] = Feature(f)
 	}
 	return rows, err
 }
 
-// DropFeature gives a feature up, so that older workers may join again, for a rollback. It takes back what they would not understand:
-// of "topics", changes that wait. Used again, the feature has to be known by all workers again. It returns
-// ErrUnknownFeature for one that this version does not know. Safe for concurrent use as far as db is.
+// DropFeature stops using a feature, so that older workers may join again after a rollback. It reverts what they would not understand: for
+// "topics", changes that wait. The next use again requires that all workers know the feature. It returns ErrUnknownFeature for a
+// feature that this version does not know. Safe for concurrent use as far as db is.
 func DropFeature(ctx context.Context, db outbox.Database, name string) error {
 	if err := engine.DropFeature(ctx, db, name); err != nil {
 		return fmt.Errorf("drop feature: %w", err)

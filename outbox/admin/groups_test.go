@@ -38,13 +38,14 @@ func watched(t *testing.T) *pgtest.DB {
 	return db
 }
 
-func TestGlance(t *testing.T) {
+func TestStatusUpTo(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	db := watched(t)
+	const limit = 10_001
 	read := func() admin.SubscriptionStatus {
 		t.Helper()
-		s, err := admin.GetBoundedStatus(ctx, db.Pool)
+		s, err := admin.GetStatusUpTo(ctx, db.Pool, limit)
 		if err != nil || len(s.Subscriptions) != 2 {
 			t.Fatalf("%+v, %v", s, err)
 		}
@@ -73,69 +74,123 @@ func TestGlance(t *testing.T) {
 	fill(1_000, 26_999, "dead", true)
 	fill(30_000, 33_999, "retrying", false)
 	got := read()
-	if got.Deliveries["dead"] != admin.BoundedCount+1 || got.Deliveries["retrying"] != 2001 || got.Deliveries[admin.Blocked] != 2003 || got.Deliveries["running"] != 2 || got.Deliveries["skipped"] != 1 {
+	if got.Deliveries["dead"] != limit || got.Deliveries["retrying"] != 2001 || got.Deliveries[admin.Blocked] != 2003 || got.Deliveries["running"] != 2 || got.Deliveries["skipped"] != 1 {
 		t.Errorf("of many that are dead: %v, %d blocked", got.Deliveries, got.Deliveries[admin.Blocked])
 	}
 	fill(40_000, 79_999, "retrying", false)
-	if got := read(); got.Deliveries["retrying"]+got.Deliveries[admin.Blocked] <= admin.BoundedCount || got.Deliveries[admin.Blocked] <= admin.BoundedCount-10 {
+	if got := read(); got.Deliveries["retrying"]+got.Deliveries[admin.Blocked] < limit || got.Deliveries[admin.Blocked] < limit-10 {
 		t.Errorf("of many that are retrying: %v, %d blocked", got.Deliveries, got.Deliveries[admin.Blocked])
 	}
 }
 
-func TestListDeliveryGroups(t *testing.T) {
+func TestListDeliveries(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	db := watched(t)
+	list := func(f admin.DeliveryFilter, o admin.ListOptions) (ids []int64, next admin.Cursor) {
+		t.Helper()
+		f.Subscription = "s"
+		page, err := admin.ListDeliveries(ctx, db.Pool, f, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range page.Items {
+			ids = append(ids, d.Event.ID)
+		}
+		return ids, page.Next
+	}
 	for name, test := range map[string]struct {
 		filter admin.DeliveryFilter
-		after  int64
+		o      admin.ListOptions
 		want   []int64
+		next   admin.Cursor
 	}{
-		"dead":       {admin.DeliveryFilter{}, 0, []int64{1, 4, 9}},
-		"later":      {admin.DeliveryFilter{}, 4, []int64{9}},
-		"by error":   {admin.DeliveryFilter{Error: "refused"}, 0, []int64{1, 9}},
-		"by key":     {admin.DeliveryFilter{Key: "b"}, 0, []int64{4}},
-		"by topic":   {admin.DeliveryFilter{Topic: "b.>"}, 0, []int64{}},
-		"retrying":   {admin.DeliveryFilter{States: []outbox.State{outbox.Retrying}}, 0, []int64{7}},
-		"blocked":    {admin.DeliveryFilter{States: []outbox.State{admin.Blocked}}, 0, []int64{2, 3, 10}},
-		"running":    {admin.DeliveryFilter{States: []outbox.State{outbox.Running}}, 0, []int64{5, 6}},
-		"skipped":    {admin.DeliveryFilter{States: []outbox.State{outbox.Skipped}}, 0, []int64{8}},
-		"two states": {admin.DeliveryFilter{States: []outbox.State{outbox.Skipped, outbox.Dead}}, 0, []int64{1, 4, 8, 9}},
+		"dead":       {admin.DeliveryFilter{}, admin.ListOptions{}, []int64{1, 4, 9}, ""},
+		"a page":     {admin.DeliveryFilter{}, admin.ListOptions{Limit: 2}, []int64{1, 4}, "4"},
+		"later":      {admin.DeliveryFilter{}, admin.ListOptions{After: "4"}, []int64{9}, ""},
+		"full, last": {admin.DeliveryFilter{}, admin.ListOptions{Limit: 3}, []int64{1, 4, 9}, ""},
+		"by id":      {admin.DeliveryFilter{IDs: []int64{2, 4, 9, 77}}, admin.ListOptions{}, []int64{4, 9}, ""},
+		"by error":   {admin.DeliveryFilter{Error: "refused"}, admin.ListOptions{}, []int64{1, 9}, ""},
+		"by key":     {admin.DeliveryFilter{Key: "b"}, admin.ListOptions{}, []int64{4}, ""},
+		"by topic":   {admin.DeliveryFilter{Topic: "b.>"}, admin.ListOptions{}, nil, ""},
+		"retrying":   {admin.DeliveryFilter{States: []outbox.State{outbox.Retrying}}, admin.ListOptions{}, []int64{7}, ""},
+		"blocked":    {admin.DeliveryFilter{States: []outbox.State{admin.Blocked}}, admin.ListOptions{}, []int64{2, 3, 10}, ""},
+		"running":    {admin.DeliveryFilter{States: []outbox.State{outbox.Running}}, admin.ListOptions{}, []int64{5, 6}, ""},
+		"skipped":    {admin.DeliveryFilter{States: []outbox.State{outbox.Skipped}}, admin.ListOptions{}, []int64{8}, ""},
+		"two states": {admin.DeliveryFilter{States: []outbox.State{outbox.Skipped, outbox.Dead}}, admin.ListOptions{}, []int64{1, 4, 8, 9}, ""},
 	} {
-		test.filter.Subscription = "s"
-		look, err := admin.ListDeliveryGroups(ctx, db.Pool, test.filter, test.after, 10)
-		if err != nil || !slices.Equal(look.IDs, test.want) || look.Count != int64(len(test.want)) || look.Next != 0 {
-			t.Errorf("%s: %+v, %v; want %v", name, look, err, test.want)
+		if ids, next := list(test.filter, test.o); !slices.Equal(ids, test.want) || next != test.next {
+			t.Errorf("%s: %v, next %q; want %v and %q", name, ids, next, test.want, test.next)
 		}
 	}
-	look, err := admin.ListDeliveryGroups(ctx, db.Pool, admin.DeliveryFilter{Subscription: "s"}, 0, 2)
-	want := []admin.DeliveryGroup{{Error: "refused", Events: 2, First: 1, Last: 9}, {Error: "unknown", Events: 1, First: 4, Last: 4}}
-	if diff := cmp.Diff(want, look.Groups); err != nil || diff != "" || len(look.IDs) != 2 || look.Count != 3 || look.Next != 0 {
-		t.Errorf("%+v, %v\n%s", look, err, diff)
-	}
-	if _, err := admin.ListDeliveryGroups(ctx, db.Pool, admin.DeliveryFilter{}, 0, 2); !errors.Is(err, admin.ErrInvalidFilter) {
-		t.Errorf("without a subscription: %v", err)
+	for _, o := range []admin.ListOptions{{After: "x"}, {After: "-1"}, {Limit: -1}, {Limit: 1001}} {
+		if _, err := admin.ListDeliveries(ctx, db.Pool, admin.DeliveryFilter{Subscription: "s"}, o); !errors.Is(err, admin.ErrInvalidFilter) {
+			t.Errorf("%+v: %v", o, err)
+		}
 	}
 
 	// Where there are more than are looked at, it goes on from Next.
-	if _, err := db.Pool.Exec(ctx, `
-		insert into outbox.deliveries (subscription_id, event_id, lane, topic, payload, headers, published_at, state, due_at, errors)
-		select 1, 100 + n, 7, 'a.x', '{}', '{}', now(), 'dead', now(), jsonb_build_array(jsonb_build_object('error', case when n = 20100 then 'rare' else 'usual' end))
-		from generate_series(1, 20100) n`); err != nil {
-		t.Fatal(err)
+	fillDead(t, db, 20_100)
+	rare := admin.DeliveryFilter{Error: "rare"}
+	ids, next := list(rare, admin.ListOptions{Limit: 2})
+	if len(ids) != 0 || next == "" {
+		t.Fatalf("%v, next %q", ids, next)
 	}
-	rare := admin.DeliveryFilter{Subscription: "s", Error: "rare"}
-	first, err := admin.ListDeliveryGroups(ctx, db.Pool, rare, 0, 2)
-	if err != nil || first.Next == 0 || len(first.IDs) != 0 || first.Count != 0 {
-		t.Fatalf("%+v, %v", first, err)
-	}
-	if rest, err := admin.ListDeliveryGroups(ctx, db.Pool, rare, first.Next, 2); err != nil || rest.Next != 0 || !slices.Equal(rest.IDs, []int64{20200}) {
-		t.Errorf("%+v, %v", rest, err)
+	if ids, next := list(rare, admin.ListOptions{After: next, Limit: 2}); next != "" || !slices.Equal(ids, []int64{20_200}) {
+		t.Errorf("%v, next %q", ids, next)
 	}
 	for most, want := range map[int64]int64{10: 10, 50000: 20103} {
 		if n, err := admin.CountDeliveriesUpTo(ctx, db.Pool, admin.DeliveryFilter{Subscription: "s"}, most); err != nil || n != want {
 			t.Errorf("up to %d: %d, %v", most, n, err)
 		}
+	}
+}
+
+// fillDead adds dead letters from event 101 on, all with one error, but the last.
+func fillDead(t *testing.T, db *pgtest.DB, n int) {
+	t.Helper()
+	if _, err := db.Pool.Exec(t.Context(), `
+		insert into outbox.deliveries (subscription_id, event_id, lane, topic, payload, headers, published_at, state, due_at, errors)
+		select 1, 100 + n, 7, 'a.x', '{}', '{}', now(), 'dead', now(), jsonb_build_array(jsonb_build_object('error', case when n = $1::integer then 'rare' else 'usual' end))
+		from generate_series(1, $1::integer) n`, n); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestGroupDeliveries adds up what one transaction after the other finds, or stops where it shall.
+func TestGroupDeliveries(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	db := watched(t)
+	fillDead(t, db, 45_000)
+	dead := admin.DeliveryFilter{Subscription: "s"}
+	refused, usual := admin.DeliveryGroup{Error: "refused", Events: 2, First: 1, Last: 9}, admin.DeliveryGroup{Error: "usual", Events: 44_999, First: 101, Last: 45_099}
+	rare, unknown := admin.DeliveryGroup{Error: "rare", Events: 1, First: 45_100, Last: 45_100}, admin.DeliveryGroup{Error: "unknown", Events: 1, First: 4, Last: 4}
+	few := usual
+	few.Events, few.Last = 20_999, 21_099
+	for limit, want := range map[int64]admin.DeliveryGroups{
+		0:      {Groups: []admin.DeliveryGroup{usual, refused, rare, unknown}, Deliveries: 45_003},
+		50_000: {Groups: []admin.DeliveryGroup{usual, refused, rare, unknown}, Deliveries: 45_003},
+		21_002: {Groups: []admin.DeliveryGroup{few, refused, unknown}, Deliveries: 21_002, Partial: true},
+		2:      {Groups: []admin.DeliveryGroup{{Error: "refused", Events: 1, First: 1, Last: 1}, unknown}, Deliveries: 2, Partial: true},
+	} {
+		group := func() (*admin.DeliveryGroups, error) { return admin.GroupDeliveriesUpTo(ctx, db.Pool, dead, limit) }
+		if limit == 0 {
+			group = func() (*admin.DeliveryGroups, error) { return admin.GroupDeliveries(ctx, db.Pool, dead) }
+		}
+		got, err := group()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(&want, got); diff != "" {
+			t.Errorf("up to %d: %s", limit, diff)
+		}
+	}
+	if _, err := admin.GroupDeliveries(ctx, db.Pool, admin.DeliveryFilter{}); !errors.Is(err, admin.ErrInvalidFilter) {
+		t.Errorf("without a subscription: %v", err)
+	}
+	if _, err := admin.GroupDeliveriesUpTo(ctx, db.Pool, dead, 0); !errors.Is(err, admin.ErrInvalidFilter) {
+		t.Errorf("up to 0: %v", err)
 	}
 }
 
@@ -146,10 +201,10 @@ func TestBlockedKeys(t *testing.T) {
 	if err != nil || len(list) != 2 {
 		t.Fatalf("%+v, %v", list, err)
 	}
-	if a := list[0]; a.Key != "a" || a.Head != 1 || a.State != outbox.Dead || a.Waiting != 2 || a.Attempt != 3 || a.Error != "refused\nand more" {
+	if a := list[0]; a.Key != "a" || a.Head.ID != 1 || a.Head.State != outbox.Dead || a.Waiting != 2 || a.Head.Attempt != 3 || a.Head.Error != "refused\nand more" {
 		t.Errorf("the longest is %+v", a)
 	}
-	if c := list[1]; c.Key != "c" || c.Head != 5 || c.State != outbox.Running || c.Waiting != 1 {
+	if c := list[1]; c.Key != "c" || c.Head.ID != 5 || c.Head.State != outbox.Running || c.Waiting != 1 {
 		t.Errorf("then comes %+v", c)
 	}
 	if one, err := admin.ListBlockedKeys(t.Context(), db.Pool, "s", 1); err != nil || len(one) != 1 {
@@ -187,7 +242,7 @@ func TestMarks(t *testing.T) {
 	if err != nil || len(lanes) != engine.Lanes {
 		t.Fatalf("%d lanes, %v", len(lanes), err)
 	}
-	if want := (admin.LaneRow{Lane: 5, OwnerID: worker, Owner: t.Name(), AfterID: 64, Behind: 1}); lanes[5] != want {
+	if want := (admin.Lane{Number: 5, OwnerID: worker, Owner: t.Name(), AfterID: 64, Behind: 1}); lanes[5] != want {
 		t.Errorf("%+v, want %+v", lanes[5], want)
 	}
 	if evicted, err := engine.Evict(ctx, db.Conn(t), worker, "test"); err != nil || !evicted {

@@ -2,13 +2,13 @@ package admin
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/signalbox-go/signalbox/internal/engine"
+	"github.com/signalbox-go/signalbox/internal/storable"
 	"github.com/signalbox-go/signalbox/outbox"
 )
 
@@ -18,12 +18,12 @@ type HeldKey struct {
 	Lane       int16     `json:"lane"`
 	HeldAt     time.Time `json:"held_at"`    // since when
 	FromID     int64     `json:"from_id"`    // from this event on, the key's events are in the log only
-	Deliveries int64     `json:"deliveries"` // those of its line, the head included; more than BoundedCount are at least so many
+	Deliveries int64     `json:"deliveries"` // those of its line, the head included; counted up to 10,001
 	WaitsFor   WaitsFor  `json:"waits_for"`
 	Head       *LineHead `json:"head"` // the first delivery of its line; nil while the line has none
 }
 
-// A LineHead is the first delivery of a key's line. The others of the line wait for it.
+// A LineHead is the first delivery of the line of a key. The others of the line wait for it.
 type LineHead struct {
 	ID      int64        `json:"id"`      // of the event
 	State   outbox.State `json:"state"`   // Dead where the key waits for a decision
@@ -43,6 +43,9 @@ const (
 	WaitsForDecision WaitsFor = "decision" // the head is a dead letter that stops its key: retry, skip or discard it
 	WaitsForRefill   WaitsFor = "refill"   // the line is empty: a worker makes deliveries of the next events in the log
 )
+
+// heldLine is where the deliveries of a line are not counted any more.
+const heldLine = 10_001
 
 // Held keys are few, beside their events: those of one subscription are sorted. Of each on the page, index deliveries_line has the line in
 // order.
@@ -74,24 +77,36 @@ cross join lateral (
 left join outbox.deliveries d on d.subscription_id = h.subscription_id and d.event_id = l.head
 order by h.key`
 
-// ListHeldKeys returns up to limit held keys of a subscription, by key, from those after the given key on; "" is before all of them. It returns
-// ErrUnknownSubscription if there is no subscription of that name. Safe for concurrent use.
-func ListHeldKeys(ctx context.Context, db outbox.Database, name, after string, limit int) (list []HeldKey, err error) {
-	err = engine.Scanning(ctx, db, func(tx pgx.Tx) error {
-		rows, _ := tx.Query(ctx, heldKeysSQL, name, after, limit, BoundedCount+1)
-		if list, err = pgx.CollectRows(rows, scanHeldKey); err != nil || len(list) > 0 {
+// ListHeldKeys returns a page of the held keys of a subscription, by key. It returns ErrUnknownSubscription for an unknown name, and
+// ErrInvalidFilter for an invalid option. Safe for concurrent use as far as db is.
+func ListHeldKeys(ctx context.Context, db outbox.Database, name string, o ListOptions) (*Page[HeldKey], error) {
+	if err := o.checkLimit(); err != nil {
+		return nil, fmt.Errorf("list held keys: %w", err)
+	}
+	if !storable.Text(string(o.After)) {
+		return nil, fmt.Errorf("list held keys: %w: after is not UTF-8 text without zero bytes", ErrInvalidFilter)
+	}
+	page := &Page[HeldKey]{Items: []HeldKey{}}
+	err := engine.Scanning(ctx, db, func(tx pgx.Tx) error {
+		rows, _ := tx.Query(ctx, heldKeysSQL, name, string(o.After), o.Limit+1, heldLine) // one more tells whether there are more
+		list, err := pgx.CollectRows(rows, scanHeldKey)
+		if err != nil {
 			return err
 		}
-		_, err := engine.FindSubscription(ctx, tx, name)
-		if errors.Is(err, pgx.ErrNoRows) {
-			return outbox.ErrUnknownSubscription
+		if len(list) == 0 {
+			return checkKnown(ctx, tx, name)
 		}
-		return err
+		if len(list) > o.Limit {
+			list = list[:o.Limit]
+			page.Next = Cursor(list[o.Limit-1].Key)
+		}
+		page.Items = list
+		return nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("list held keys of %q: %w", name, err)
 	}
-	return list, nil
+	return page, nil
 }
 
 func scanHeldKey(row pgx.CollectableRow) (k HeldKey, err error) {

@@ -10,16 +10,16 @@ import (
 	"github.com/signalbox-go/signalbox/outbox"
 )
 
-// A LaneRow says who owns a lane of a subscription, and how far it is.
-type LaneRow struct {
-	Lane    int16  `json:"lane"`
+// A Lane says who owns a lane of a subscription, and how far it is.
+type Lane struct {
+	Number  int16  `json:"lane"`     // from 0 to 63
 	OwnerID int64  `json:"owner_id"` // of the worker; 0 where none that lives owns it
 	Owner   string `json:"owner"`    // its name, which others may have as well
 	AfterID int64  `json:"after_id"`
 	Behind  int64  `json:"behind"` // ids between its cursor and the end of the log, those of other lanes and topics included
 }
 
-const laneRowsSQL = `
+const lanesSQL = `
 with cursors as materialized (` + engine.CursorsSQL + `
     where l.subscription_id = (select s.id from outbox.subscriptions s where s.name = $1)
 )
@@ -32,9 +32,9 @@ order by c.lane`
 
 // ListLanes returns the 64 lanes of a subscription in their order, or ErrUnknownSubscription. Safe for concurrent use as far as db
 // is.
-func ListLanes(ctx context.Context, db outbox.DB, name string) ([]LaneRow, error) {
-	rows, _ := db.Query(ctx, laneRowsSQL, name)
-	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[LaneRow])
+func ListLanes(ctx context.Context, db outbox.DB, name string) ([]Lane, error) {
+	rows, _ := db.Query(ctx, lanesSQL, name)
+	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Lane])
 	if err == nil && len(list) == 0 {
 		err = outbox.ErrUnknownSubscription
 	}

@@ -36,7 +36,7 @@ func TestLastWorkerDies(t *testing.T) {
 
 			glance := func() *admin.Status {
 				t.Helper()
-				status, err := admin.GetBoundedStatus(ctx, db.Pool)
+				status, err := admin.GetStatusUpTo(ctx, db.Pool, 1000)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -76,7 +76,7 @@ func TestLastWorkerDies(t *testing.T) {
 				t.Errorf("got %+v, %v", list, err)
 			}
 			lanes, err := admin.ListLanes(ctx, db.Pool, s.Name)
-			if err != nil || slices.ContainsFunc(lanes, func(l admin.LaneRow) bool { return l.Owner != "" }) {
+			if err != nil || slices.ContainsFunc(lanes, func(l admin.Lane) bool { return l.Owner != "" }) {
 				t.Errorf("got %+v, %v", lanes, err)
 			}
 			if err := admin.DeleteSubscription(ctx, db.Pool, s.Name, false); err != nil {
@@ -101,8 +101,8 @@ func TestRareTopic(t *testing.T) {
 	exec(`insert into outbox.events (topic, payload, published_at) select 'other', '1', now() - interval '3 h' from generate_series(1, 200000)`)
 	exec(`insert into outbox.events (topic, payload, published_at) values ('rare', '1', now() - interval '2 h')`)
 	for name, read := range map[string]func() (*admin.Status, error){
-		"GetStatus":        func() (*admin.Status, error) { return admin.GetStatus(ctx, db.Pool) },
-		"GetBoundedStatus": func() (*admin.Status, error) { return admin.GetBoundedStatus(ctx, db.Pool) },
+		"GetStatus":     func() (*admin.Status, error) { return admin.GetStatus(ctx, db.Pool) },
+		"GetStatusUpTo": func() (*admin.Status, error) { return admin.GetStatusUpTo(ctx, db.Pool, 1000) },
 	} {
 		status, err := read()
 		if err != nil {
@@ -122,7 +122,7 @@ func TestRareTopic(t *testing.T) {
 	// Whatever the topics of what was passed: nothing waits, and nothing of it was handled.
 	m, _ := enginetest.Member(t, db, s)
 	enginetest.Settle(t, m, 1)
-	status, err := admin.GetBoundedStatus(ctx, db.Pool)
+	status, err := admin.GetStatusUpTo(ctx, db.Pool, 1000)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -145,7 +145,7 @@ func TestEverythingFails(t *testing.T) {
 		t.Helper()
 		for _, read := range []func() (*admin.Status, error){
 			func() (*admin.Status, error) { return admin.GetStatus(ctx, db.Pool) },
-			func() (*admin.Status, error) { return admin.GetBoundedStatus(ctx, db.Pool) },
+			func() (*admin.Status, error) { return admin.GetStatusUpTo(ctx, db.Pool, 1000) },
 		} {
 			status, err := read()
 			if err != nil {

@@ -13,6 +13,7 @@ import (
 // TestPlans pins how status reaches the big tables. It does not run beside other tests: their transactions, in the same cluster, would
 // count as ended ones.
 func TestPlans(t *testing.T) {
+	const bound = 10_001
 	ctx := t.Context()
 	db := pgtest.New(t)
 	sub, err := engine.Subscribe(ctx, db.Pool, "plans", []string{"plan.>"}, outbox.FromBeginning)
@@ -30,12 +31,14 @@ func TestPlans(t *testing.T) {
 		},
 		{
 			Name: "bounded_status", Setup: engine.ScanSetup, SQL: boundedSQL,
-			Args:  func([]int64) []any { return []any{sub.ID, BoundedCount + 1} },
+			Args:  func([]int64) []any { return []any{sub.ID, bound} },
 			Want:  []string{"deliveries: Index Scan deliveries_decide", "deliveries: Index Scan deliveries_line", "deliveries: Index Scan deliveries_due", "deliveries: Index Scan deliveries_owner"},
-			Pages: 3 * (BoundedCount + 200), // whatever else there is
+			Pages: 3 * (bound + 200), // whatever else there is
 		},
-		lookPlan(t, sub, "retrying", outbox.Retrying),
-		lookPlan(t, sub, "blocked", Blocked),
+		groupsPlan(t, sub, "groups_retrying", outbox.Retrying),
+		groupsPlan(t, sub, "groups_blocked", Blocked),
+		searchPlan(t, sub, "search_retrying", outbox.Retrying),
+		searchPlan(t, sub, "search_blocked", Blocked),
 	}, func() {
 		_, err := db.Pool.Exec(ctx, `
 			update outbox.lanes l
@@ -48,16 +51,28 @@ func TestPlans(t *testing.T) {
 	})
 }
 
-// lookPlan is a look at deliveries in a state that has to be told from another: each is probed, and none walks its line.
-func lookPlan(t *testing.T, sub engine.Subscription, name string, state outbox.State) plantest.Query {
+// groupsPlan groups deliveries in a state that has to be told from another: each is probed, and none walks its line.
+func groupsPlan(t *testing.T, sub engine.Subscription, name string, state outbox.State) plantest.Query {
 	t.Helper()
 	f := DeliveryFilter{Subscription: sub.Name, States: []outbox.State{state}}
-	args, err := f.args(int64(-1<<60), scanRows, 100)
+	return deliveriesPlan(t, name, f, f.groupsSQL(), int64(-1<<60), int64(scanRows))
+}
+
+// searchPlan looks for one delivery that matches, of which there is none.
+func searchPlan(t *testing.T, sub engine.Subscription, name string, state outbox.State) plantest.Query {
+	t.Helper()
+	f := DeliveryFilter{Subscription: sub.Name, States: []outbox.State{state}, Topic: "none"}
+	return deliveriesPlan(t, name, f, f.searchSQL(), int64(-1<<60), scanRows, 1)
+}
+
+func deliveriesPlan(t *testing.T, name string, f DeliveryFilter, sql string, more ...any) plantest.Query {
+	t.Helper()
+	args, err := f.args(more...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return plantest.Query{
-		Name: name, Setup: engine.ScanSetup, SQL: f.groupsSQL(),
+		Name: name, Setup: engine.ScanSetup, SQL: sql,
 		Args:  func([]int64) []any { return args },
 		Want:  []string{"deliveries: Index Scan deliveries_pkey", "deliveries: Index Scan deliveries_line"},
 		Pages: 12 * scanRows,

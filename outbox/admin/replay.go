@@ -2,9 +2,13 @@ package admin
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
+	"github.com/signalbox-go/signalbox/internal/engine"
 	"github.com/signalbox-go/signalbox/outbox"
 )
 
@@ -60,16 +64,16 @@ func Replay(ctx context.Context, db outbox.Database, name string, f EventFilter,
 			return r, fmt.Errorf("replay events to %q: %w", name, err)
 		}
 		started := time.Now()
-		chunk, err := wholeChunk(ctx, db, name, f, r.Last, p.limit())
+		events, next, err := replayChunk(ctx, db, name, f, r.Last, p.limit())
 		if err != nil {
-			return r, err
+			return r, fmt.Errorf("replay events to %q: %w", name, err)
 		}
-		r.Events += int64(chunk.Events)
-		r.Last = max(r.Last, chunk.Next)
+		r.Events += events
+		r.Last = max(r.Last, next)
 		if o.Progress != nil {
 			o.Progress(r)
 		}
-		if chunk.Next == 0 {
+		if next == 0 {
 			return r, nil
 		}
 		now := time.Now()
@@ -79,8 +83,26 @@ func Replay(ctx context.Context, db outbox.Database, name string, f EventFilter,
 	}
 }
 
-func wholeChunk(ctx context.Context, db outbox.Database, name string, f EventFilter, after int64, limit int) (Chunk, error) {
-	ctx, cancel := whole(ctx)
-	defer cancel()
-	return ReplayChunk(ctx, db, name, f, after, limit)
+// CountReplay returns how many events [Replay] would replay, and changes nothing. It looks at no more than 10,000 events and
+// estimates from there. Errors are those of Replay.
+func CountReplay(ctx context.Context, db outbox.Database, name string, f EventFilter) (n Estimate, err error) {
+	err = engine.Scanning(ctx, db, func(tx pgx.Tx) error {
+		s, err := engine.FindSubscription(ctx, tx, name)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return outbox.ErrUnknownSubscription
+		}
+		if err != nil {
+			return err
+		}
+		scan, err := newScan(ctx, tx, f)
+		if err != nil {
+			return err
+		}
+		n, err = scan.count(ctx, tx, s)
+		return err
+	})
+	if err != nil {
+		return Estimate{}, fmt.Errorf("count events to replay to %q: %w", name, err)
+	}
+	return n, nil
 }

@@ -3,7 +3,6 @@ package admin
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	"github.com/jackc/pgx/v5"
 
@@ -12,56 +11,14 @@ import (
 	"github.com/signalbox-go/signalbox/outbox"
 )
 
-// maxReplayChunk is how many events one ReplayChunk takes, at most.
-const maxReplayChunk = 10_000
-
-// CountReplay returns how many events [Replay] would replay, and changes nothing. It looks at no more than 10,000 events and
-// estimates from there. Errors are those of Replay.
-func CountReplay(ctx context.Context, db outbox.Database, name string, f EventFilter) (n Estimate, err error) {
-	err = engine.Scanning(ctx, db, func(tx pgx.Tx) error {
-		s, err := engine.FindSubscription(ctx, tx, name)
-		if errors.Is(err, pgx.ErrNoRows) {
-			return outbox.ErrUnknownSubscription
-		}
-		if err != nil {
-			return err
-		}
-		scan, err := newScan(ctx, tx, f)
-		if err != nil {
-			return err
-		}
-		n, err = scan.count(ctx, tx, s)
-		return err
-	})
-	if err != nil {
-		return Estimate{}, fmt.Errorf("count events to replay to %q: %w", name, err)
-	}
-	return n, nil
-}
-
-// A Chunk is what one ReplayChunk did.
-type Chunk struct {
-	Events int   // how many it took
-	Next   int64 // the after of the chunk that follows; 0 where there is none
-}
-
-// ReplayChunk is one step of [Replay], for callers with a pace of their own: it takes up to limit of the events that match, the
-// first ones with higher ids than after. Call it again with Next until that is 0; nothing is lost in between. A chunk may be
-// repeated.
-//
-// limit is from 1 to 10,000. A call looks at no more than 20,000 events, so it may take fewer than limit, or none, and not be
-// the last. It returns ErrUnknownSubscription for an unknown name, and ErrInvalidFilter for an invalid filter or limit. Safe for
-// concurrent use as far as db is.
-func ReplayChunk(ctx context.Context, db outbox.Database, name string, f EventFilter, after int64, limit int) (Chunk, error) {
-	if limit < 1 || limit > maxReplayChunk {
-		return Chunk{}, fmt.Errorf("%w: limit is %d, must be 1 to %d", ErrInvalidFilter, limit, maxReplayChunk)
-	}
-	var (
-		n    int
-		last int64
-	)
+// replayChunk is one step of Replay: it takes up to limit of the events that match, the first ones after an id, and returns how many they
+// were, and the id after which the next chunk goes on: 0 at the end. It looks at no more than 20,000 events, so it may take fewer than
+// limit, or none, and not be the last. Repeating it is harmless.
+func replayChunk(ctx context.Context, db outbox.Database, name string, f EventFilter, after int64, limit int) (events, next int64, err error) {
+	ctx, cancel := whole(ctx)
+	defer cancel()
 	var scanned bool // all the events that may be looked at
-	err := engine.Scanning(ctx, db, func(tx pgx.Tx) error {
+	err = engine.Scanning(ctx, db, func(tx pgx.Tx) error {
 		// A rewind waits, or is over: it replaces deliveries of events that cursors are yet to pass.
 		var s engine.Subscription
 		err := tx.QueryRow(ctx, `select s.id, s.topics from outbox.subscriptions s where s.name = $1 for no key update`, name).Scan(&s.ID, &s.Topics)
@@ -76,19 +33,16 @@ func ReplayChunk(ctx context.Context, db outbox.Database, name string, f EventFi
 			return err
 		}
 		args := scan.args(max(scan.above, after), scan.upTo, scanRows, s.ID, topic.Patterns(s.Topics).Regex(), limit)
-		if err := tx.QueryRow(ctx, scan.replaySQL(), args...).Scan(&n, &last, &scanned); err != nil {
+		if err := tx.QueryRow(ctx, scan.replaySQL(), args...).Scan(&events, &next, &scanned); err != nil {
 			return err
 		}
-		_, err = tx.Exec(ctx, `select outbox.notify('`+engine.DeliveriesPayload+`') where $1`, n > 0)
+		_, err = tx.Exec(ctx, `select outbox.notify('`+engine.DeliveriesPayload+`') where $1`, events > 0)
 		return err
 	})
-	if err != nil {
-		return Chunk{}, fmt.Errorf("replay events to %q: %w", name, err)
+	if events < int64(limit) && !scanned {
+		next = 0
 	}
-	if n < limit && !scanned {
-		last = 0
-	}
-	return Chunk{Events: n, Next: last}, nil
+	return events, next, err
 }
 
 // replaySQL takes the first $11 events of a scan that are wanted by the subscription $9 with the topics $10 and settled by

@@ -95,7 +95,7 @@ type WorkerStatus struct {
 }
 
 // GetStatus returns the status of the outbox. It looks at no more than 10,000 events of each subscription, so it is quick however far one
-// is behind; but it counts all deliveries: see [GetBoundedStatus]. Safe for concurrent use as far as db is.
+// is behind; but it counts all deliveries: see [GetStatusUpTo]. Safe for concurrent use as far as db is.
 func GetStatus(ctx context.Context, db outbox.DB) (*Status, error) {
 	return readStatus(ctx, db, func(id int32, s *SubscriptionStatus) error {
 		if err := countBy(ctx, db, s.Deliveries, statesSQL, id); err != nil {

@@ -35,9 +35,9 @@ func CreateSubscription(ctx context.Context, db outbox.Database, name string, to
 }
 
 // GetSubscription returns the subscription of that name, or ErrUnknownSubscription. Safe for concurrent use as far as db is.
-func GetSubscription(ctx context.Context, db outbox.DB, name string) (*SubscriptionRow, error) {
+func GetSubscription(ctx context.Context, db outbox.DB, name string) (*Subscription, error) {
 	rows, _ := db.Query(ctx, subscriptionsSQL+` where s.name = $1`, name)
-	s, err := pgx.CollectExactlyOneRow(rows, pgx.RowToAddrOfStructByPos[SubscriptionRow])
+	s, err := pgx.CollectExactlyOneRow(rows, pgx.RowToAddrOfStructByPos[Subscription])
 	if errors.Is(err, pgx.ErrNoRows) {
 		err = outbox.ErrUnknownSubscription
 	}
@@ -46,6 +46,9 @@ func GetSubscription(ctx context.Context, db outbox.DB, name string) (*Subscript
 	}
 	return s, nil
 }
+
+// knownSQL is whether there is the subscription of a DeliveryFilter: a name that is mistyped is not one without deliveries.
+const knownSQL = `exists (select from outbox.subscriptions s where s.name = $1)`
 
 // checkKnown returns ErrUnknownSubscription where there is no subscription of that name: no answer is not an empty one.
 func checkKnown(ctx context.Context, db outbox.DB, name string) error {

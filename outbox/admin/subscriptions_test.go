@@ -30,12 +30,16 @@ func TestUnknownSubscription(t *testing.T) {
 			_, err := admin.ListBlockedKeys(ctx, db, name, 1)
 			return err
 		},
+		"held keys": func(ctx context.Context, name string) error {
+			_, err := admin.ListHeldKeys(ctx, db, name, admin.ListOptions{})
+			return err
+		},
 		"list": func(ctx context.Context, name string) error {
 			_, err := admin.ListDeliveries(ctx, db, one(name), admin.ListOptions{})
 			return err
 		},
 		"groups": func(ctx context.Context, name string) error {
-			_, err := admin.ListDeliveryGroups(ctx, db, one(name), 0, 1)
+			_, err := admin.GroupDeliveries(ctx, db, one(name))
 			return err
 		},
 		"count": func(ctx context.Context, name string) error {
@@ -64,10 +68,6 @@ func TestUnknownSubscription(t *testing.T) {
 		},
 		"replay": func(ctx context.Context, name string) error {
 			_, err := admin.Replay(ctx, db, name, admin.EventFilter{}, admin.ReplayOptions{})
-			return err
-		},
-		"chunk": func(ctx context.Context, name string) error {
-			_, err := admin.ReplayChunk(ctx, db, name, admin.EventFilter{}, 0, 1)
 			return err
 		},
 		"to replay": func(ctx context.Context, name string) error {

@@ -17,7 +17,7 @@ import (
 
 // TopicsOptions say what [SetTopics] does beside changing topics. The zero value does nothing else.
 type TopicsOptions struct {
-	// BackfillFrom has the subscription also handle the events of added topics that were published from there on. Defaults to none.
+	// BackfillFrom is the position from which events of added topics are back-filled. Defaults to none.
 	BackfillFrom outbox.Position
 }
 
@@ -25,24 +25,25 @@ type TopicsOptions struct {
 type TopicsChange struct {
 	Before     []string `json:"before"`     // the topics that the subscription had
 	Topics     []string `json:"topics"`     // and those that it has now
-	UpTo       int64    `json:"up_to"`      // cursors had passed events up to this id by the former; 0 if nothing had to change
+	UpTo       int64    `json:"up_to"`      // events up to this id were read with the topics before; 0 if nothing had to change
 	Backfilled int64    `json:"backfilled"` // events of added topics that became deliveries
 }
 
-// SetTopics changes the topics of a subscription. What it has yet to read is read by the new ones, and so is what is held; what it has
-// read stays as it is: events of an added topic that it has passed are not handled, unless they are back-filled, and deliveries of a
-// topic that was taken away are. Of the added topics, every event that commits after the change is handled. In doubt, back-fill from
-// before the deploy: handlers must tolerate what is handled again.
+// SetTopics changes the topics of a subscription. Unread and held events are matched with the new topics. What the subscription has read
+// stays as it is: it does not handle events of an added topic that its cursors have passed, unless they are back-filled, and it still
+// handles deliveries of a removed topic. It handles every event of an added topic that commits after the change. In doubt, back-fill from
+// before the deploy: handlers must tolerate repeated events.
 //
-// Back-filled events become deliveries, in order by key, also before new ones of their keys. That is done in one transaction, and nothing of
-// the subscription is handled meanwhile: for millions of events, [Replay] what is missing afterwards, or add a subscription.
+// Back-filled events become deliveries, in order by key, before new events of their keys. This takes one transaction, in which the
+// subscription handles nothing: for millions of events, [Replay] what is missing afterwards, or add a subscription.
 //
-// It makes the request, and waits until the workers have released the subscription's lanes, which takes about a second. If ctx ends first,
-// the request stays, and the sentinel or another SetTopics completes it. Of two requests, the later one counts. Workers that do
-// not know all topics (see worker.Subscription.Topics) leave the lanes to those that do: deploy these first.
+// SetTopics stores a request, and waits until the workers have released the subscription's lanes, which takes about a second. If ctx ends
+// first, the request stays, and the sentinel or another call completes it. The last request wins. Workers that do not know all topics
+// (see worker.Subscription.Topics) leave the lanes to those that do: deploy these first.
 //
-// It returns ErrUnknownSubscription for an unknown name, ErrInvalidSubscription for an invalid topic and for none, and ErrInvalidPosition
-// for a back-fill from now or beyond the log's end, and a *FeatureError while there are workers of versions that cannot do this. Safe for concurrent use as far as db is.
+// It returns ErrUnknownSubscription for an unknown name, ErrInvalidSubscription for an invalid topic or none, ErrInvalidPosition for a
+// back-fill from now or beyond the end of the log, and a *FeatureError while workers of older versions are running. Safe for concurrent use as
+// far as db is.
 func SetTopics(ctx context.Context, db outbox.Database, name string, topics []string, o TopicsOptions) (TopicsChange, error) {
 	want, err := wantedTopics(topics)
 	change := TopicsChange{Topics: want}

@@ -15,12 +15,15 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// Config is how to reach Kafka, and how much may be in flight. Only Brokers has to be set.
+// ErrInvalidConfig matches every error about a Config or a URL with errors.Is.
+var ErrInvalidConfig = errors.New("invalid Kafka configuration")
+
+// Config configures a Sink.
 type Config struct {
-	// Brokers are addresses (host:port) of some brokers of the cluster.
+	// Brokers are addresses (host:port) of some brokers of the cluster. Required.
 	Brokers []string
 
-	// ClientID names the relay to Kafka, in its logs, quotas and metrics. Defaults to "signalbox".
+	// ClientID is the name of the relay in Kafka's logs, quotas and metrics. Defaults to "signalbox".
 	ClientID string
 
 	// TLS encrypts connections. Defaults to none.
@@ -29,14 +32,14 @@ type Config struct {
 	// SASL authenticates connections. Defaults to none.
 	SASL *SASL
 
-	// Compression of batches: "none", "gzip", "snappy", "lz4" or "zstd". Defaults to "snappy".
+	// Compression is that of batches: "none", "gzip", "snappy", "lz4" or "zstd". Defaults to "snappy".
 	Compression string
 
 	// MaxMessageBytes bounds messages, as Kafka counts them before compression: key, value, headers and some 100 bytes. A larger one becomes a dead
 	// letter. Defaults to the topic's max.message.bytes, or to 1,000,012 where that may not be read. If both are known, the smaller one counts.
 	MaxMessageBytes int
 
-	// MaxBufferedRecords and MaxBufferedBytes bound what is in flight: Send waits while there is as much. Default to 10,000 and 64 MiB.
+	// MaxBufferedRecords and MaxBufferedBytes are how much may be in flight; Send waits while it is as much. Default to 10,000 and 64 MiB.
 	MaxBufferedRecords int
 	MaxBufferedBytes   int
 
@@ -45,10 +48,10 @@ type Config struct {
 	AutoTopicCreation int
 
 	// Options are further options of the client, such as kgo.ProducerLinger. Those that would lose messages or their order are overridden or
-	// refused.
+	// refused. Defaults to none.
 	Options []kgo.Opt
 
-	// Logger gets a line when Kafka has lost records that it acknowledged. Defaults to slog.Default().
+	// Logger receives a line when Kafka has lost records that it acknowledged. Defaults to slog.Default().
 	Logger *slog.Logger
 }
 
@@ -108,7 +111,7 @@ func (s *Sink) clientOptions() ([]kgo.Opt, error) {
 		kgo.DefaultProduceTopic(""),
 		kgo.UnknownTopicRetries(4),
 		kgo.ProducerOnDataLossDetected(s.lost),
-		kgo.WithHooks(s),
+		kgo.WithHooks(hooks{s}),
 	)
 	if c.TLS != nil {
 		opts = append(opts, kgo.DialTLSConfig(c.TLS.Clone()))

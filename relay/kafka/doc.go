@@ -9,9 +9,9 @@
 // the failure is known would still overtake what failed. Two things prevent that:
 //
 //   - The client asks the context of a record before it first sends a batch that has nothing unanswered before it. There, a flight waits
-//     until the sink knows what became of all records before it, and ends if one of its key failed: see [flight.Done].
-//   - Once a message of a key has failed, others of the key are refused until one that failed comes again, which shows that the relay knows: see
-//     [line].
+//     until the sink knows what became of all records before it, and ends if one of its key failed (flight.go).
+//   - Once a message of a key has failed, others of the key are refused until one that failed comes again, which shows that the relay knows
+//     (line.go).
 //
 // # What the client never gives up
 //

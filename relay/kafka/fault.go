@@ -127,11 +127,14 @@ func (s *Sink) late(f *flight, err error) error {
 // patience is how long a message waits while connections fail, before it is answered.
 const patience = 3 * time.Second
 
+// hooks are what the client calls, apart from the Sink: its users have no use for them.
+type hooks struct{ *Sink }
+
 // OnBrokerConnect is called by the client when it has tried to connect.
-func (s *Sink) OnBrokerConnect(_ kgo.BrokerMetadata, _ time.Duration, _ net.Conn, err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.fault = err
+func (h hooks) OnBrokerConnect(_ kgo.BrokerMetadata, _ time.Duration, _ net.Conn, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.fault = err
 }
 
 // watch answers messages that wait while connections fail, since the client never gives up.

@@ -111,15 +111,15 @@ type partition struct {
 }
 
 // OnProduceRecordPartitioned is called by the client, with the lock of the record's partition held, when it has taken a record.
-func (s *Sink) OnProduceRecordPartitioned(r *kgo.Record, _ int32) {
+func (h hooks) OnProduceRecordPartitioned(r *kgo.Record, _ int32) {
 	f := r.Context.(*flight) // Send is all that produces
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	id := partitionID{r.Topic, r.Partition}
-	p := s.partitions[id]
+	p := h.partitions[id]
 	if p == nil {
 		p = &partition{}
-		s.partitions[id] = p
+		h.partitions[id] = p
 	}
 	p.taken++
 	f.partition, f.number = p, p.taken

@@ -45,7 +45,7 @@ func enters(t *testing.T, s *Sink, key, id string) (f *flight, answer chan error
 }
 
 // taken is what the client calls when it has taken the record.
-func taken(f *flight) { f.sink.OnProduceRecordPartitioned(&f.record, 0) }
+func taken(f *flight) { hooks{f.sink}.OnProduceRecordPartitioned(&f.record, 0) }
 
 // barred asks as the client does before it sends a batch that begins with the flight.
 func barred(f *flight) bool {
@@ -195,4 +195,7 @@ func TestJoinsItsRecord(t *testing.T) {
 	}
 }
 
-var _ kgo.HookProduceRecordPartitioned = (*Sink)(nil)
+var (
+	_ kgo.HookProduceRecordPartitioned = hooks{}
+	_ kgo.HookBrokerConnect            = hooks{}
+)

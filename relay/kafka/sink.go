@@ -40,11 +40,11 @@ type Sink struct {
 
 var _ relay.Sink = (*Sink)(nil)
 
-// New returns a sink. It does not connect: see [Sink.Check].
+// New returns a sink. It does not connect: see [Sink.Check]. It returns an error wrapping ErrInvalidConfig for an invalid config.
 func New(config Config) (*Sink, error) {
 	config, err := config.withDefaults()
 	if err != nil {
-		return nil, fmt.Errorf("kafka: %w", err)
+		return nil, fmt.Errorf("%w: %w", ErrInvalidConfig, err)
 	}
 	s := &Sink{
 		config:     config,
@@ -60,14 +60,14 @@ func New(config Config) (*Sink, error) {
 	}
 	s.moved.L = &s.mu
 	if s.options, err = s.clientOptions(); err != nil {
-		return nil, fmt.Errorf("kafka: %w", err)
+		return nil, fmt.Errorf("%w: %w", ErrInvalidConfig, err)
 	}
 	if s.client, err = kgo.NewClient(s.options...); err != nil {
-		return nil, fmt.Errorf("kafka: %w", err)
+		return nil, fmt.Errorf("%w: %w", ErrInvalidConfig, err)
 	}
 	if err := refused(s.client); err != nil {
 		s.client.Close()
-		return nil, fmt.Errorf("kafka: %w", err)
+		return nil, fmt.Errorf("%w: %w", ErrInvalidConfig, err)
 	}
 	s.admin = kadm.NewClient(s.client)
 	ctx, stop := context.WithCancel(context.Background())

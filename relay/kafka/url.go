@@ -29,7 +29,7 @@ import (
 func FromURL(u *url.URL) (Config, error) {
 	c, err := fromURL(u)
 	if err != nil {
-		return Config{}, fmt.Errorf("kafka URL: %w", err)
+		return Config{}, fmt.Errorf("%w: URL: %w", ErrInvalidConfig, err)
 	}
 	return c, nil
 }

@@ -22,7 +22,7 @@ type Config struct {
 	URL string
 
 	// User and Password, or Token, or CredentialsFile (a .creds file), or NKeyFile (a file with a seed) say who connects. Files are read
-	// again for each connection. Defaults to nobody in particular.
+	// again for each connection. Defaults to an anonymous connection.
 	User, Password, Token     string
 	CredentialsFile, NKeyFile string
 
@@ -36,14 +36,14 @@ type Config struct {
 	// MaxPending is how many messages may be in flight; Send waits while there are as many. Defaults to 1024.
 	MaxPending int
 
-	// AckTimeout is how long a stream may take to acknowledge a message; after it, the message is tried again. Defaults to 10 s.
+	// AckTimeout is how long a stream may take to acknowledge a message; after that, the message is tried again. Defaults to 10s.
 	AckTimeout time.Duration
 
 	// MinDuplicateWindow is the duplicate window that streams should have: Check warns of one that has less. It should be longer than the
-	// worker's lease and the longest delay between attempts together. Defaults to 2 min, the default of streams.
+	// worker's lease and the longest delay between attempts together. Defaults to 2m, the default of streams.
 	MinDuplicateWindow time.Duration
 
-	// Logger is told what is no error yet. Defaults to slog.Default().
+	// Logger receives warnings, such as a lost connection. Defaults to slog.Default().
 	Logger *slog.Logger
 }
 

@@ -22,10 +22,10 @@ type Config struct {
 	// with TLS. A name of several addresses serves for a cluster: they are tried in turn. It has no password in it. Required.
 	URL string
 
-	// User and Password say who connects. Defaults to guest and guest, whom RabbitMQ lets in from its own machine alone.
+	// User and Password say who connects. Defaults to guest and guest, which RabbitMQ accepts only from its own machine.
 	User, Password string
 
-	// Exchange is where all messages go, so that destinations are routing keys. Defaults to none: destinations name it.
+	// Exchange receives all messages, so that destinations are routing keys. Defaults to none: destinations name the exchange.
 	Exchange string
 
 	// CAFile has the certificates, in PEM, that the server's is verified with. It is read for each connection, as the next two are. Defaults
@@ -38,7 +38,7 @@ type Config struct {
 	// MaxPending is how many messages may be in flight; Send waits while there are as many. Defaults to 1024.
 	MaxPending int
 
-	// AckTimeout is how long RabbitMQ may take to confirm a message; after it, the message is tried again. Defaults to 30 s.
+	// AckTimeout is how long RabbitMQ may take to confirm a message; after that, the message is tried again. Defaults to 30s.
 	AckTimeout time.Duration
 }
 

@@ -1,4 +1,4 @@
-package dashboard
+package browser
 
 import (
 	"context"

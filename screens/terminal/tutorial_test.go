@@ -1,4 +1,4 @@
-package main
+package terminal
 
 import (
 	"fmt"
@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"os/exec"
 	"regexp"
 	"slices"
 	"strings"
@@ -119,7 +120,9 @@ func (r *reader) enter(commands string) {
 			r.Fatal("the first terminal shows no line to begin others with")
 		}
 	}
-	r.here.start(r.T, r.env, r.export+"\n"+commands)
+	cmd := exec.Command("bash", "-c", r.export+"\n"+commands)
+	cmd.Dir, cmd.Env = "../..", r.env
+	r.here.start(r.T, cmd, 24, 200)
 	if !goesOn.MatchString(commands) {
 		r.here.ends(r.T)
 		if code := r.here.cmd.ProcessState.ExitCode(); code != 0 {

@@ -1,4 +1,4 @@
-package main
+package terminal
 
 import (
 	"io"
@@ -10,13 +10,15 @@ import (
 	"time"
 
 	"github.com/creack/pty"
+
+	"github.com/signalbox-go/signalbox/internal/shoptest"
 )
 
 // A terminal is one in which a person types.
 type terminal struct {
 	cmd    *exec.Cmd
 	tty    *os.File
-	screen growing
+	screen shoptest.Journal
 	done   chan struct{} // closed when the command has ended
 	seen   int           // up to where the screen was read
 }
@@ -33,12 +35,12 @@ func (w *terminal) busy() bool {
 	}
 }
 
-func (w *terminal) start(t *testing.T, env []string, commands string) {
+// start runs a command in the terminal.
+func (w *terminal) start(t *testing.T, cmd *exec.Cmd, rows, columns uint16) {
 	t.Helper()
-	*w = terminal{cmd: exec.Command("bash", "-c", commands), done: make(chan struct{})}
-	w.cmd.Dir, w.cmd.Env = "../..", env
+	*w = terminal{cmd: cmd, done: make(chan struct{})}
 	var err error
-	if w.tty, err = pty.StartWithSize(w.cmd, &pty.Winsize{Rows: 24, Cols: 200}); err != nil {
+	if w.tty, err = pty.StartWithSize(w.cmd, &pty.Winsize{Rows: rows, Cols: columns}); err != nil {
 		t.Fatal(err)
 	}
 	go func() {
@@ -58,7 +60,15 @@ func (w *terminal) ends(t *testing.T) {
 	select {
 	case <-w.done:
 	case <-time.After(patience):
-		t.Fatalf("%q does not end:\n%s", w.cmd.Args[2], w.text())
+		t.Fatalf("%q does not end:\n%s", w.cmd.Args, w.text())
+	}
+}
+
+// types has a person type something.
+func (w *terminal) types(t *testing.T, text string) {
+	t.Helper()
+	if _, err := w.tty.WriteString(text); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -68,9 +78,7 @@ func (w *terminal) interrupt(t *testing.T) {
 	if !w.busy() {
 		return
 	}
-	if _, err := w.tty.WriteString("\x03"); err != nil {
-		t.Fatal(err)
-	}
+	w.types(t, "\x03")
 	w.ends(t)
 }
 

@@ -1,4 +1,4 @@
-package dashboard
+package browser
 
 import (
 	"context"
@@ -13,6 +13,9 @@ import (
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
+
+	"github.com/signalbox-go/signalbox/dashboard"
+	"github.com/signalbox-go/signalbox/internal/shoptest"
 )
 
 // TestBrowser uses the dashboard as a person does, in a real browser.
@@ -52,17 +55,17 @@ func (b window) press(keys string) {
 
 // Events are filtered by a form that leads to an address, and those that are published meanwhile appear by themselves.
 func browseEvents(t *testing.T, b window) {
-	s := newSite(t, Config{})
-	s.publish(t, "orders.placed", "A-17", `{"total": 4200}`)
-	s.publish(t, "stock.counted", "", `{}`)
+	s := newSite(t, dashboard.Config{})
+	s.Publish(t, "orders.placed", "A-17", `{"total": 4200}`)
+	s.Publish(t, "stock.counted", "", `{}`)
 	b.open(s.url)
 	b.says("No subscription yet")
 	b.click(`nav a[href=events]`)
 	b.says("stock.counted")
 	b.fill(`input[name=topic]`, "orders.*\r")
 	b.until("the filter is in the address", `location.search.includes('topic=orders.*') && document.querySelectorAll('[data-row]').length === 1`)
-	id := s.publish(t, "orders.paid", "A-17", `{"total": 1}`)
-	s.publish(t, "stock.counted", "", `{}`)
+	id := s.Publish(t, "orders.paid", "A-17", `{"total": 1}`)
+	s.Publish(t, "stock.counted", "", `{}`)
 	b.until("the new one is there, and only that", `document.querySelectorAll('[data-row]').length === 2 && document.body.innerText.includes('orders.paid')`)
 	b.click(fmt.Sprintf(`a[href="event?id=%d"]`, id))
 	b.says(`"total": 1`)
@@ -70,58 +73,58 @@ func browseEvents(t *testing.T, b window) {
 
 // A dead letter is retried, and its page tells that a worker has delivered it.
 func retryOne(t *testing.T, b window) {
-	s := newSite(t, Config{})
-	c := s.hire(t, "mails", "orders.*")
-	c.away.Store(true)
-	id := s.publish(t, "orders.placed", "A-17", `{"total": 4200}`)
-	eventually(t, "it is dead", func() bool { return s.states(t, "mails")["dead"] == 1 })
+	s := newSite(t, dashboard.Config{})
+	c := s.Hire(t, "mails", "orders.*")
+	c.Away.Store(true)
+	id := s.Publish(t, "orders.placed", "A-17", `{"total": 4200}`)
+	shoptest.Eventually(t, "it is dead", func() bool { return s.States(t, "mails")["dead"] == 1 })
 	b.open(s.url + "deadletters")
 	b.says("mail.example: connection refused")
 	b.click(fmt.Sprintf(`a[href="event?id=%d"]`, id))
 	b.says("Attempt 2 failed")
-	c.away.Store(false)
+	c.Away.Store(false)
 	b.click(`.fate a.primary`)
 	b.says("Retry 1 dead event of mails?")
 	b.click(`#confirm`)
 	b.says("1 event will be tried again now.")
-	eventually(t, "the worker has it", func() bool { return c.handled.Load() == 1 })
+	shoptest.Eventually(t, "the worker has it", func() bool { return c.Handled.Load() == 1 })
 	b.open(fmt.Sprintf("%sevent?id=%d", s.url, id))
 	b.until("it is delivered", `document.querySelector('.pill.delivered')`)
 }
 
 // All that match are retried after a preview, and the list empties by itself.
 func retryMany(t *testing.T, b window) {
-	s := newSite(t, Config{})
-	c := s.hire(t, "mails", "orders.*")
-	c.away.Store(true)
+	s := newSite(t, dashboard.Config{})
+	c := s.Hire(t, "mails", "orders.*")
+	c.Away.Store(true)
 	for n := range 60 {
-		s.publish(t, "orders.placed", fmt.Sprintf("A-%d", n), `{}`)
+		s.Publish(t, "orders.placed", fmt.Sprintf("A-%d", n), `{}`)
 	}
-	eventually(t, "they are dead", func() bool { return s.states(t, "mails")["dead"] == 60 })
-	s.bury(t, "mails", 1001, 1003, "no such customer")
+	shoptest.Eventually(t, "they are dead", func() bool { return s.States(t, "mails")["dead"] == 60 })
+	s.Bury(t, "mails", 1001, 1003, "no such customer")
 	b.open(s.url + "deadletters?subscription=mails")
 	b.says("63 that match")
 	b.until("nothing is selected yet", `document.querySelector('#retry-selected').disabled`)
 	b.click(`.groups a`)
 	b.says("60 that match")
-	c.away.Store(false)
+	c.Away.Store(false)
 	b.click(`#retry-all`)
 	b.says("Retry 60 dead events of mails?")
-	if c.handled.Load() != 0 {
+	if c.Handled.Load() != 0 {
 		t.Error("the preview has retried something")
 	}
 	b.click(`#confirm`)
 	b.says("60 events will be tried again now.")
 	b.says("Nothing matches")
-	eventually(t, "the worker has them", func() bool { return c.handled.Load() == 60 })
+	shoptest.Eventually(t, "the worker has them", func() bool { return c.Handled.Load() == 60 })
 	b.open(s.url + "deadletters?subscription=mails")
 	b.says("3 that match")
 }
 
 func useKeyboard(t *testing.T, b window) {
-	s := newSite(t, Config{})
-	s.subscribe(t, "mails", "orders.*")
-	s.bury(t, "mails", 1, 5, "refused")
+	s := newSite(t, dashboard.Config{})
+	s.Subscribe(t, "mails", "orders.*")
+	s.Bury(t, "mails", 1, 5, "refused")
 	b.open(s.url)
 	b.says("mails")
 	b.press("?")
@@ -145,13 +148,13 @@ func useKeyboard(t *testing.T, b window) {
 
 // What is selected is not taken away by what happens meanwhile.
 func keepSelection(t *testing.T, b window) {
-	s := newSite(t, Config{})
-	s.subscribe(t, "mails", "orders.*")
-	s.bury(t, "mails", 10, 12, "refused")
+	s := newSite(t, dashboard.Config{})
+	s.Subscribe(t, "mails", "orders.*")
+	s.Bury(t, "mails", 10, 12, "refused")
 	b.open(s.url + "deadletters")
 	b.says("3 that match")
 	b.click(`#pick-11`)
-	s.bury(t, "mails", 1, 1, "another")
+	s.Bury(t, "mails", 1, 1, "another")
 	b.until("it waits", `document.querySelector('#live-state').innerText.trim() === 'waits for you'`)
 	b.until("nothing has moved", `document.querySelector('#pick-11').checked && !document.querySelector('#pick-1')`)
 	b.click(`#pick-11`)
@@ -160,23 +163,23 @@ func keepSelection(t *testing.T, b window) {
 
 // A page says that the database is away, and goes on when it is back.
 func recoverByItself(t *testing.T, b window) {
-	s := newSite(t, Config{})
+	s := newSite(t, dashboard.Config{})
 	b.open(s.url)
 	b.says("No subscription yet")
-	s.exec(t, `alter table outbox.subscriptions rename to hidden`)
+	s.Exec(t, `alter table outbox.subscriptions rename to hidden`)
 	b.says("The schema does not fit")
-	s.exec(t, `alter table outbox.hidden rename to subscriptions`)
-	s.subscribe(t, "mails", "orders.*")
+	s.Exec(t, `alter table outbox.hidden rename to subscriptions`)
+	s.Subscribe(t, "mails", "orders.*")
 	b.says("unserved")
 	b.until("it does not say so any more", `document.querySelector('#down').hidden`)
 }
 
 // A tab that nobody sees costs nothing.
 func restWhileHidden(t *testing.T, b window) {
-	s := newSite(t, Config{})
+	s := newSite(t, dashboard.Config{})
 	b.open(s.url)
 	b.says("No subscription yet")
-	eventually(t, "it watches", func() bool { return len(s.handler.streams) == 1 })
+	shoptest.Eventually(t, "it watches", func() bool { return s.watchers.Load() == 1 })
 	hide := func(so bool) {
 		b.do("hide or show it", chromedp.Evaluate[chromedp.Void](fmt.Sprintf(`(() => {
 			Object.defineProperty(document, 'hidden', { value: %t, configurable: true })
@@ -184,15 +187,15 @@ func restWhileHidden(t *testing.T, b window) {
 		})()`, so)))
 	}
 	hide(true)
-	eventually(t, "it does not watch", func() bool { return len(s.handler.streams) == 0 })
-	s.subscribe(t, "mails", "orders.*")
+	shoptest.Eventually(t, "it does not watch", func() bool { return s.watchers.Load() == 0 })
+	s.Subscribe(t, "mails", "orders.*")
 	hide(false)
 	b.says("unserved")
 }
 
 // A page that has heard nothing for 40 seconds is not live, though no error was raised. They are 0.2 s here.
 func noticeSilence(t *testing.T, b window) {
-	s := newSite(t, Config{})
+	s := newSite(t, dashboard.Config{})
 	b.open(s.url)
 	b.says("No subscription yet")
 	b.until("it is live", `document.querySelector('#live-state').classList.contains('on')`)
@@ -200,7 +203,7 @@ func noticeSilence(t *testing.T, b window) {
 		const later = window.setTimeout
 		window.setTimeout = (what, ms, ...rest) => later(what, ms === 40000 ? 200 : ms, ...rest)
 	})()`))
-	s.subscribe(t, "mails", "orders.*") // the last news
+	s.Subscribe(t, "mails", "orders.*") // the last news
 	b.says("unserved")
 	b.says("No updates since")
 	b.until("it is not live", `document.querySelector('#live-state').innerText.trim() === 'reconnecting' && !document.querySelector('#live-state').classList.contains('on')`)
@@ -208,9 +211,9 @@ func noticeSilence(t *testing.T, b window) {
 
 // Who is impatient does not do it twice.
 func clickTwice(t *testing.T, b window) {
-	s := newSite(t, Config{})
-	s.subscribe(t, "mails", "orders.*")
-	s.bury(t, "mails", 1, 3, "refused")
+	s := newSite(t, dashboard.Config{})
+	s.Subscribe(t, "mails", "orders.*")
+	s.Bury(t, "mails", 1, 3, "refused")
 	b.open(s.url + "confirm?do=discard-all&subscription=mails")
 	b.until("both clicks come before an answer", `(() => {
 		const button = document.querySelector('#confirm')
@@ -228,7 +231,7 @@ func clickTwice(t *testing.T, b window) {
 
 // What cannot be kept up to date says so, until the server is back.
 func outliveRestart(t *testing.T, b window) {
-	s := newSite(t, Config{})
+	s := newSite(t, dashboard.Config{})
 	start := func(address string) (*http.Server, string) {
 		listener, err := net.Listen("tcp", address)
 		if err != nil {
@@ -247,7 +250,7 @@ func outliveRestart(t *testing.T, b window) {
 		t.Fatal(err)
 	}
 	b.says("No updates since")
-	s.subscribe(t, "mails", "orders.*")
+	s.Subscribe(t, "mails", "orders.*")
 	start(address)
 	b.says("unserved")
 	b.until("all is well", `document.querySelector('#down').hidden && document.querySelector('#live-state').innerText.trim() === 'live'`)
@@ -255,7 +258,7 @@ func outliveRestart(t *testing.T, b window) {
 
 // A proxy that keeps updates to itself raises no error: the page is not called live before one has come.
 func proxyKeepsUpdates(t *testing.T, b window) {
-	s := newSite(t, Config{})
+	s := newSite(t, dashboard.Config{})
 	release := make(chan struct{})
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Accept") == "text/event-stream" {
@@ -283,8 +286,9 @@ func proxyKeepsUpdates(t *testing.T, b window) {
 }
 
 func logIn(t *testing.T, b window) {
-	s := newSite(t, Config{Token: secret})
-	s.subscribe(t, "mails", "orders.*")
+	const secret = "correct horse battery staple"
+	s := newSite(t, dashboard.Config{Token: secret})
+	s.Subscribe(t, "mails", "orders.*")
 	b.open(s.url + "deadletters?state=retrying")
 	b.says("This dashboard is closed")
 	b.fill(`input[name=token]`, "wrong\r")
@@ -298,9 +302,9 @@ func logIn(t *testing.T, b window) {
 }
 
 func lookOnly(t *testing.T, b window) {
-	s := newSite(t, Config{ReadOnly: true})
-	s.subscribe(t, "mails", "orders.*")
-	s.bury(t, "mails", 1, 2, "refused")
+	s := newSite(t, dashboard.Config{ReadOnly: true})
+	s.Subscribe(t, "mails", "orders.*")
+	s.Bury(t, "mails", 1, 2, "refused")
 	b.open(s.url + "deadletters")
 	b.says("refused")
 	b.until("there is nothing to decide with", `!document.querySelector('main button:not([hidden]):not(.primary), input[type=checkbox]')`)
@@ -319,16 +323,16 @@ func lookOnly(t *testing.T, b window) {
 		form.submit()
 	})()`))
 	b.says("This dashboard is read-only")
-	if n := s.states(t, "mails")["dead"]; n != 2 {
+	if n := s.States(t, "mails")["dead"]; n != 2 {
 		t.Errorf("%d are dead, want 2", n)
 	}
 }
 
 // Everything works with scripting off, but for the updates.
 func withoutScripts(t *testing.T, b window) {
-	s := newSite(t, Config{})
-	s.subscribe(t, "mails", "orders.*")
-	s.bury(t, "mails", 1, 3, "refused")
+	s := newSite(t, dashboard.Config{})
+	s.Subscribe(t, "mails", "orders.*")
+	s.Bury(t, "mails", 1, 3, "refused")
 	b.do("turn scripts off", func(ctx context.Context, t *chromedp.Target) (chromedp.Void, error) {
 		_, err := cdp.Call(ctx, t, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true})
 		return chromedp.Void{}, err
@@ -353,10 +357,10 @@ func withoutScripts(t *testing.T, b window) {
 
 // The policy for content stops nothing that pages do, and nothing comes from elsewhere.
 func runNothingElse(t *testing.T, b window) {
-	s := newSite(t, Config{})
-	s.subscribe(t, "mails", "orders.*")
-	id := s.publish(t, "orders.placed", "A", `{"a": "<img src=x onerror=document.title='bad'>"}`)
-	s.bury(t, "mails", int(id), int(id), "<script>document.title = 'bad'</script>")
+	s := newSite(t, dashboard.Config{})
+	s.Subscribe(t, "mails", "orders.*")
+	id := s.Publish(t, "orders.placed", "A", `{"a": "<img src=x onerror=document.title='bad'>"}`)
+	s.Bury(t, "mails", int(id), int(id), "<script>document.title = 'bad'</script>")
 	for _, page := range []string{"", "events", "event?id=1", "deadletters", "subscription?name=mails", "workers"} {
 		b.open(s.url + page)
 		b.until("styles and scripts of "+page+" are there", `getComputedStyle(document.querySelector('.top')).position === 'sticky' && !document.querySelector('#help-open').hidden`)

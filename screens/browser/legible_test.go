@@ -1,4 +1,4 @@
-package dashboard
+package browser
 
 import (
 	"encoding/json"
@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/chromedp/chromedp"
+
+	"github.com/signalbox-go/signalbox/dashboard"
 )
 
 // flaws lists what cannot be read on a page, or not be told by a screen reader: text with less contrast than 4.5, what is wider than the
@@ -54,25 +56,24 @@ const flaws = `(() => {
 
 // Pages are legible whatever they show, in the light and in the dark, on a desk and on a phone.
 func legible(t *testing.T, b window) {
-	s := newSite(t, Config{})
-	s.handler.every = refresh // or the first look would be over before it is looked at
+	s := newSite(t, dashboard.Config{})
 	long := strings.Repeat("subscription", 15)
-	s.subscribe(t, long, strings.Repeat("topic", 30)+".*", "orders.>", "stock.*")
+	s.Subscribe(t, long, strings.Repeat("topic", 30)+".*", "orders.>", "stock.*")
 	for n := range 30 {
-		s.subscribe(t, fmt.Sprintf("mails-%02d", n), "orders.>")
+		s.Subscribe(t, fmt.Sprintf("mails-%02d", n), "orders.>")
 	}
-	s.subscribe(t, "mails-رسائل", "orders.>")
+	s.Subscribe(t, "mails-رسائل", "orders.>")
 	payload, err := json.Marshal(map[string]any{"text": strings.Repeat("x", 3000), "arabic": "مرحبا \u202e", "none": nil, "n": 1})
 	if err != nil {
 		t.Fatal(err)
 	}
-	id := int(s.publish(t, "orders.placed", strings.Repeat("key", 100), string(payload)))
-	s.publish(t, "orders."+strings.Repeat("topic", 30), "A", strings.Repeat("[", 100)+strings.Repeat("]", 100))
-	s.bury(t, long, id, id, strings.Repeat("error ", 60)+strings.Repeat("E", 300)+"\nand more")
-	s.bury(t, long, 1000, 1020, "refused")
-	s.exec(t, `update outbox.deliveries d set state = 'retrying', topic = repeat('topic', 30), key = repeat('K', 300) where d.event_id > 1010`)
-	s.exec(t, `update outbox.subscriptions s set paused_at = now() where s.name = 'mails-07'`)
-	s.exec(t, `insert into outbox.held_keys (subscription_id, lane, key, from_id, held_at)
+	id := int(s.Publish(t, "orders.placed", strings.Repeat("key", 100), string(payload)))
+	s.Publish(t, "orders."+strings.Repeat("topic", 30), "A", strings.Repeat("[", 100)+strings.Repeat("]", 100))
+	s.Bury(t, long, id, id, strings.Repeat("error ", 60)+strings.Repeat("E", 300)+"\nand more")
+	s.Bury(t, long, 1000, 1020, "refused")
+	s.Exec(t, `update outbox.deliveries d set state = 'retrying', topic = repeat('topic', 30), key = repeat('K', 300) where d.event_id > 1010`)
+	s.Exec(t, `update outbox.subscriptions s set paused_at = now() where s.name = 'mails-07'`)
+	s.Exec(t, `insert into outbox.held_keys (subscription_id, lane, key, from_id, held_at)
 		select s.id, d.lane, d.key, 1, now() - interval '1 hour' from outbox.subscriptions s join outbox.deliveries d on d.subscription_id = s.id
 		where s.name = $1 and d.state = 'retrying' and d.event_id > 1015`, long)
 	pages := []string{
@@ -93,7 +94,7 @@ func legible(t *testing.T, b window) {
 				b.until("it is there", `document.querySelector('#live')`)
 				got, err := chromedp.Run(b.ctx, chromedp.Evaluate[string](flaws))
 				if err != nil || got != "" {
-					t.Errorf("%s, %d wide, of %q: %v\n%s", look, width, clip(60, page), err, got)
+					t.Errorf("%s, %d wide, of %q: %v\n%s", look, width, page[:min(len(page), 60)], err, got)
 				}
 			}
 		}

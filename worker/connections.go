@@ -232,7 +232,7 @@ func (r *runner) patiently(ctx context.Context, do func(context.Context) error) 
 			return err
 		}
 		if !said {
-			r.log.Warn("the subscription waits for a transaction of another session that has locked its deliveries or other rows of its: "+
+			r.log.Warn("the subscription waits for a transaction of another session, which has locked rows of the subscription: "+
 				"end that, or find it with pg_blocking_pids", "error", err)
 		}
 		select {

@@ -287,7 +287,8 @@ type subscriptionsDeleteCommand struct {
 
 // Help is what "outbox subscriptions delete --help" explains.
 func (*subscriptionsDeleteCommand) Help() string {
-	return `Deletes a subscription with its cursors and deliveries, dead letters included. This cannot be undone. It asks, or wants --yes.
+	return `Deletes a subscription with its cursors and deliveries, dead letters included. This cannot be undone. Asks for
+confirmation unless --yes is given.
 
 	outbox subscriptions delete mails
 	outbox subscriptions delete mails --yes

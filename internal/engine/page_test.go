@@ -106,7 +106,7 @@ func TestPagesOfOtherCursors(t *testing.T) {
 	publishMany(t, db, 3, "x.a")
 	got := make([][]int64, 2)
 	read := func(i int) {
-		w := readOne(t, members[i], 100)
+		w := readOne(t, members[i], 10_000)
 		got[i] = append(got[i], idsOf(w.Events)...)
 	}
 	read(0)

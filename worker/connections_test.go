@@ -51,8 +51,7 @@ func serveTopics(t *testing.T, db *pgtest.DB, name string, n int) *atomic.Int64 
 		t.Fatal(err)
 	}
 	for i := range n {
-		s := worker.Subscription{Name: fmt.Sprint("s", i), Topics: []string{fmt.Sprintf("topic.t%d", i)}}
-		if err := worker.Handle(w, s, func(context.Context, *worker.Event[payload]) error {
+		if err := worker.Handle(w, topicOf(i), func(context.Context, *worker.Event[payload]) error {
 			handled.Add(1)
 			return nil
 		}); err != nil {
@@ -62,6 +61,11 @@ func serveTopics(t *testing.T, db *pgtest.DB, name string, n int) *atomic.Int64 
 	runUntilStopped(t, w)
 	eventually(t, 60*time.Second, "it serves", func() bool { return w.Ready() == nil })
 	return handled
+}
+
+// topicOf is the subscription to the topic of a number.
+func topicOf(i int) worker.Subscription {
+	return worker.Subscription{Name: fmt.Sprint("s", i), Topics: []string{fmt.Sprintf("topic.t%d", i)}}
 }
 
 // publishTopics publishes rounds events of each topic, each in a transaction of its own.
@@ -78,7 +82,7 @@ func publishTopics(t *testing.T, db *pgtest.DB, n, rounds int) {
 // one waits, for as long as it takes, and the others go on. Whatever its form, it goes on when the transaction ends.
 func TestLockedDeliveries(t *testing.T) {
 	t.Parallel()
-	const others = 4
+	const others = 39
 	for _, form := range []string{"each", "tx"} {
 		t.Run(form, func(t *testing.T) {
 			t.Parallel()
@@ -130,17 +134,28 @@ func TestLockedDeliveries(t *testing.T) {
 				return false
 			})
 			fail.Store(false)
-			eventually(t, 60*time.Second, "it waits", func() bool { return log.has("waits for a transaction of another session") })
+			eventually(t, 20*time.Second, "it waits", func() bool {
+				checkPatience(t, db)
+				return log.has("waits for a transaction of another session")
+			})
 			for n := 1; n < 100; n++ {
 				publish(t, db.Pool, "k", n, n+1)
-				for _, l := range ledgers {
-					l.waitFor(t, n+1)
-				}
+				eventually(t, 20*time.Second, "the others handle it", func() bool {
+					behind := slices.ContainsFunc(ledgers[:], func(l *ledger) bool { return len(l.all()) <= n })
+					if behind {
+						checkPatience(t, db)
+					}
+					return !behind
+				})
 			}
 			if _, err := operator.Exec(t.Context(), "rollback"); err != nil {
 				t.Fatal(err)
 			}
-			for n, e := range stuck.waitFor(t, 100) {
+			eventually(t, 20*time.Second, "it goes on", func() bool {
+				checkPatience(t, db)
+				return len(stuck.all()) >= 100
+			})
+			for n, e := range stuck.all() {
 				if e.Payload.N != n {
 					t.Errorf("event %d of the key is %d", n, e.Payload.N)
 				}
@@ -149,6 +164,22 @@ func TestLockedDeliveries(t *testing.T) {
 				t.Errorf("a session ended:\n%s", log.String())
 			}
 		})
+	}
+}
+
+// checkPatience ends the test if a connection that all subscriptions of a worker share waits for a lock for long.
+func checkPatience(t *testing.T, db *pgtest.DB) {
+	t.Helper()
+	var waits bool
+	err := db.Pool.QueryRow(t.Context(), `
+		select exists (select from pg_stat_activity a
+		               where a.datname = current_database() and a.application_name ~ '^signalbox worker.*: (read|write)$'
+		                 and a.wait_event_type = 'Lock' and clock_timestamp() - a.query_start > '2s')`).Scan(&waits)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if waits {
+		t.Fatal("all subscriptions wait for what is locked of one")
 	}
 }
 

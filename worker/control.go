@@ -64,6 +64,7 @@ func (s *session) beat(rest, ctx context.Context, log *slog.Logger) error {
 		}
 		if s.direct {
 			s.shared.waiting.tidy(waitIdle)
+			s.pages.Tidy()
 		}
 		var err error
 		if look {

@@ -41,6 +41,7 @@ type processConfig struct {
 	Fates        bool     // whether an event's key says what becomes of it: see fate
 	Topics       []string // of the subscription; none for all
 	Ledger       bool     // whether events are written into the table ledger, in the settling transaction
+	Many         int      // how many subscriptions there are, with a topic each; 0 for the one that the rest is about
 	Random       bool     // whether handlers fail, take long, and so on, at random; they report to the table handled
 }
 
@@ -82,6 +83,13 @@ func runProcess() {
 	}
 	if len(cfg.Topics) > 0 {
 		s.Topics = cfg.Topics
+	}
+	if cfg.Many > 0 {
+		for i := range cfg.Many {
+			fail(worker.Handle(w, topicOf(i), func(context.Context, *worker.Event[payload]) error { return nil }))
+		}
+		fail(w.Run(ctx))
+		return
 	}
 	if cfg.Ledger {
 		fail(worker.HandleTx(w, s, func(ctx context.Context, tx pgx.Tx, e *worker.Event[payload]) error {

@@ -164,15 +164,17 @@ func (f *feed) expel() {
 	f.wake.add(func(w *wakeup) { w.expelled = true })
 }
 
-// join has the reader read for the runner, whose member stands at the end of the log.
-func (f *feed) join(limit int) {
+// join has the reader read for the runner, if its member stands at the end of the log.
+func (f *feed) join(limit int) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if _, ok := f.member.Stand(); ok {
-		f.joined, f.limit = true, limit
-		f.times++
-		f.reader.poke() // for what has been published since the runner's own read
+	if _, ok := f.member.Stand(); !ok {
+		return false
 	}
+	f.joined, f.limit = true, limit
+	f.times++
+	f.reader.poke() // for what has been published since the read that brought it there
+	return true
 }
 
 // leave gives the member's cursors back to the runner, and puts back what it has not taken. It reports whether it had joined, or there

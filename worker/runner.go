@@ -334,11 +334,14 @@ func (r *runner) read(ctx context.Context) (window *engine.Window, more bool, er
 	case joined:
 		return &engine.Window{}, false, nil
 	}
-	if window, err = r.readLanes(ctx); err == nil && r.mayJoin(window) {
-		r.feed.join(r.limit)
+	if window, err = r.readLanes(ctx); err != nil || r.mayJoin(window) && r.feed.join(r.limit) {
+		return window, false, err
 	}
-	return window, false, err
+	return window, window.Old(), nil // what is old began before the last wake-up that was taken: only another read may end in sleep
 }
+
+// pagesPart is which part of what may be read ahead is kept for subscriptions that come to it later.
+const pagesPart = 4
 
 // windowBytes is how many bytes a window may have: there are two, one of which is handled.
 func (r *runner) windowBytes() int { return r.share / 2 }

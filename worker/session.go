@@ -29,6 +29,7 @@ type session struct {
 	conns      []naming.Conn     // the first two of those or, behind a proxy, one for each of subs
 	lent       []*borrowed       // behind a proxy, those of conns that transactional handlers get to use; else nil
 	reader     *reader           // if direct
+	pages      *engine.Pages     // what several of subs read of their backlogs; nil where none can share
 	runners    []*runner
 	subs       []engine.Subscription
 
@@ -222,9 +223,13 @@ func (s *session) serve(parent context.Context) error {
 	if s.direct {
 		defer s.shared.waiting.tidy(0)
 	}
-	reading, settles := make(chan struct{}, 1), &settler{}
+	reading, settles, shared := make(chan struct{}, 1), &settler{}, 0
 	if s.direct {
 		s.reader = &reader{conn: s.shared.reading, rang: make(chan struct{}, 1)}
+		if len(s.subs) > 1 {
+			shared = s.w.cfg.ReadAheadBytes / pagesPart
+			s.pages = engine.NewPages(shared)
+		}
 	}
 	for i, sub := range s.subs {
 		r := &runner{
@@ -239,8 +244,11 @@ func (s *session) serve(parent context.Context) error {
 		case r.sub.tx:
 			r.pool = pool
 		}
-		r.share = s.w.cfg.ReadAheadBytes / len(s.subs)
+		r.share = (s.w.cfg.ReadAheadBytes - shared) / len(s.subs)
 		r.member.Limit(r.windowBytes())
+		if s.pages != nil {
+			r.member.Share(s.pages)
+		}
 		if s.direct {
 			r.feed = &feed{member: r.member, wake: r.wake, reader: s.reader, bytes: r.windowBytes()}
 			s.reader.feeds = append(s.reader.feeds, r.feed)

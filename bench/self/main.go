@@ -40,7 +40,7 @@ type flags struct {
 
 // scenarios returns those of this command, by number.
 func scenarios(kills int, s scale) stage.Scenarios {
-	return stage.Scenarios{takeover(kills), transactional(), operating(), pages(), keys(s), busy(s), outages(s), limits(s), growth(s)}
+	return stage.Scenarios{takeover(kills), transactional(), operating(), pages(), keys(s), busy(s), outages(s), limits(s), growth(s), neighbours()}
 }
 
 // Run measures, or is a worker process of a measurement.

@@ -23,6 +23,7 @@ import (
 const (
 	ordinaryWorker = "an ordinary worker"
 	sentinelWorker = "the sentinel"
+	crowdedWorker  = "an ordinary worker of 40 subscriptions"
 )
 
 func takeover(kills int) stage.Scenario {
@@ -34,7 +35,8 @@ func takeover(kills int) stage.Scenario {
 			Number: 8,
 			Title:  "Takeover",
 			Method: `Two worker processes share the lanes, and 1,000 events a second arrive. One is killed (SIGKILL), again and again with a new one in
-its place. Time is from the kill to the first event of its lanes that the other one handles. One round. Of the others, those that hold a transaction
+its place. Time is from the kill to the first event of its lanes that the other one handles. Of 40 subscriptions, one has events, and waits for the
+others to be taken over before it, or not. One round. Of the others, those that hold a transaction
 open while they work lose it with their connection; River waits an hour by default.`,
 			Columns: []report.Column{
 				{Key: "p50", Title: "p50 s"}, {Key: "min", Title: "least s"}, {Key: "p90", Title: "p90 s"}, {Key: "max", Title: "greatest s"}, {Key: "kills", Title: "kills"},
@@ -43,19 +45,21 @@ open while they work lose it with their connection; River waits an hour by defau
 		Once: true,
 		Cells: func(e *stage.Env) []stage.Cell {
 			return []stage.Cell{
-				{Name: ordinaryWorker, System: systems.Signalbox, Run: takeoverCell(e, false, kills)},
-				{Name: sentinelWorker, System: systems.Signalbox, Run: takeoverCell(e, true, kills)},
+				{Name: ordinaryWorker, System: systems.Signalbox, Run: takeoverCell(e, false, kills, 1)},
+				{Name: crowdedWorker, System: systems.Signalbox, Run: takeoverCell(e, false, kills, 40)},
+				{Name: sentinelWorker, System: systems.Signalbox, Run: takeoverCell(e, true, kills, 1)},
 			}
 		},
 		Targets: []report.Target{
 			{What: "an ordinary worker: p50", Of: of(ordinaryWorker, "p50"), AtMost: 1.2, Unit: "s"},
 			{What: "an ordinary worker: greatest", Of: of(ordinaryWorker, "max"), AtMost: 2.5, Unit: "s"},
+			{What: crowdedWorker + ": p50, against one subscription", Of: of(crowdedWorker, "p50"), Against: []report.Ref{of(ordinaryWorker, "p50")}, AtMost: 1.2},
 			{What: "the sentinel: greatest", Of: of(sentinelWorker, "max"), AtMost: 4, Unit: "s"},
 		},
 	}
 }
 
-func takeoverCell(e *stage.Env, sentinel bool, kills int) func(context.Context, *stage.Measurement) error {
+func takeoverCell(e *stage.Env, sentinel bool, kills, subscriptions int) func(context.Context, *stage.Measurement) error {
 	return func(ctx context.Context, m *stage.Measurement) error {
 		ours := e.Systems[0]
 		d, err := e.Open(ctx, ours)
@@ -63,7 +67,7 @@ func takeoverCell(e *stage.Env, sentinel bool, kills int) func(context.Context, 
 			return err
 		}
 		defer d.Close()
-		pair, err := newPair(ctx, e, d)
+		pair, err := newPair(ctx, e, d, subscriptions)
 		if err != nil {
 			return err
 		}
@@ -94,10 +98,11 @@ func takeoverCell(e *stage.Env, sentinel bool, kills int) func(context.Context, 
 
 // A pair is two worker processes, and what they handle.
 type pair struct {
-	env     *stage.Env
-	d       *stage.Database
-	members map[int]*stage.Process // by pid
-	lanes   [stage.Keys]int16      // of each key
+	env           *stage.Env
+	d             *stage.Database
+	subscriptions []string               // the last one has events
+	members       map[int]*stage.Process // by pid
+	lanes         [stage.Keys]int16      // of each key
 
 	mu    sync.Mutex
 	after time.Time        // deliveries before it do not count
@@ -105,8 +110,12 @@ type pair struct {
 	found chan<- time.Time // when the first event of one of them was handled
 }
 
-func newPair(ctx context.Context, e *stage.Env, d *stage.Database) (*pair, error) {
+func newPair(ctx context.Context, e *stage.Env, d *stage.Database, subscriptions int) (*pair, error) {
 	p := &pair{env: e, d: d, members: map[int]*stage.Process{}}
+	for i := range subscriptions - 1 {
+		p.subscriptions = append(p.subscriptions, systems.WithTopic(fmt.Sprintf("%s-%d", systems.DefaultSubscription, i), fmt.Sprintf("%s.%d", systems.Topic, i)))
+	}
+	p.subscriptions = append(p.subscriptions, systems.DefaultSubscription)
 	rows, _ := d.Pool.Query(ctx, `select (hashtext('key-' || i) & 63)::smallint from generate_series(0, $1) as i order by i`, stage.Keys-1)
 	lanes, err := pgx.CollectRows(rows, pgx.RowTo[int16])
 	if err != nil {
@@ -120,7 +129,7 @@ func (p *pair) crew() stage.Crew { return slices.Collect(maps.Values(p.members))
 
 // replace starts one more process.
 func (p *pair) replace(ctx context.Context) error {
-	next, err := p.env.StartProcess(ctx, p.d, p.env.Systems[0], stage.Work{}, p.handled)
+	next, err := p.env.StartProcess(ctx, p.d, p.env.Systems[0], stage.Work{Subscriptions: p.subscriptions}, p.handled)
 	if err != nil {
 		return err
 	}
@@ -180,9 +189,15 @@ func (p *pair) victim(ctx context.Context, sentinel bool) (*stage.Process, []int
 		return nil, nil, false
 	}
 	for _, w := range status.Workers {
-		rows, _ := p.d.Pool.Query(ctx, `select l.lane from outbox.lanes l where l.owner = $1`, w.ID)
-		lanes, err := pgx.CollectRows(rows, pgx.RowTo[int16])
-		if err != nil || len(lanes) != engine.Lanes/2 {
+		var (
+			owned int
+			lanes []int16
+		)
+		err := p.d.Pool.QueryRow(ctx, `
+			select count(*), array_agg(l.lane) filter (where s.name = $2)
+			from outbox.lanes l join outbox.subscriptions s on s.id = l.subscription_id
+			where l.owner = $1`, w.ID, systems.DefaultSubscription).Scan(&owned, &lanes)
+		if err != nil || owned != len(p.subscriptions)*engine.Lanes/2 || len(lanes) != engine.Lanes/2 {
 			return nil, nil, false
 		}
 		if w.Sentinel != sentinel {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/signalbox-go/signalbox/internal/topic"
 	"github.com/signalbox-go/signalbox/internal/uid"
 	"github.com/signalbox-go/signalbox/outbox"
 )
@@ -24,14 +25,15 @@ type collected struct {
 	reading
 	events []Event
 	bytes  int
+	looked int     // how many rows were looked at
 	cut    []int16 // lanes that may have more to read at once
 }
 
 // errUnclean says that the read's transaction id may be older than its snapshot, which would lose events.
 var errUnclean = errors.New("the transaction of the read has written before")
 
-// collect takes the rows of readSQL, in the order in which they come.
-func (m *Member) collect(rows pgx.Rows, lanes []int16, after []int64, take []int32) (*collected, error) {
+// collect takes the rows of readSQL, in the order in which they come, and of the events those that are wanted.
+func (m *Member) collect(rows pgx.Rows, wants topic.Patterns, lanes []int16, after []int64, take []int32) (*collected, error) {
 	defer rows.Close()
 	got := &collected{reading: reading{stopped: map[int16]int64{}}, events: make([]Event, 0, m.lastCount)}
 	var (
@@ -39,10 +41,9 @@ func (m *Member) collect(rows pgx.Rows, lanes []int16, after []int64, take []int
 		text   [uid.Len]byte
 		bytes  int
 		count  int
-		looked int
-		full   bool // the window has all the bytes it may have
-		topic  string
-		wanted bool         // whether topic matches: LIKE lets a little more pass
+		full   bool         // the window has all the bytes it may have
+		name   string       // of a topic
+		wanted bool         // whether that matches: LIKE lets a little more pass
 		long   bool         // whether an event was kept back that is the next one of its lane, or of what is late
 		last   [Lanes]int64 // id of the last row taken of each lane
 		taken  [Lanes]int32
@@ -59,10 +60,10 @@ func (m *Member) collect(rows pgx.Rows, lanes []int16, after []int64, take []int
 			continue
 		}
 		full = full || bytes > m.most
-		looked++
-		if raw[3] != nil && string(raw[3]) != topic {
-			topic = string(raw[3])
-			wanted = m.topics.Match(topic)
+		got.looked++
+		if raw[3] != nil && string(raw[3]) != name {
+			name = string(raw[3])
+			wanted = wants.Match(name)
 		}
 		matches := raw[3] != nil && wanted
 		kept := matches && raw[5] == nil // back, by the database
@@ -92,7 +93,7 @@ func (m *Member) collect(rows pgx.Rows, lanes []int16, after []int64, take []int
 		}
 		published := int64(binary.BigEndian.Uint64(raw[7])) + microsecondsTo2000
 		e := Event{Lane: lane, Event: outbox.Event{
-			ID: id, UID: arena.text(uid.Append(text[:0], m.tag, id, published)), Topic: topic, Key: arena.text(raw[4]), Payload: arena.bytes(raw[5]), PublishedAt: time.UnixMicro(published).UTC(),
+			ID: id, UID: arena.text(uid.Append(text[:0], m.tag, id, published)), Topic: name, Key: arena.text(raw[4]), Payload: arena.bytes(raw[5]), PublishedAt: time.UnixMicro(published).UTC(),
 		}}
 		e.Headers = ParseHeaders(raw[6])
 		count++
@@ -109,12 +110,6 @@ func (m *Member) collect(rows pgx.Rows, lanes []int16, after []int64, take []int
 		m.eventBytes = (m.eventBytes + bytes/count) / 2
 	}
 	m.lastCount, m.long, got.bytes = count, long, bytes
-	if looked >= filterSample {
-		m.filter = nil
-		if count < looked/2 {
-			m.filter = m.topics.Like()
-		}
-	}
 	for i, lane := range lanes {
 		switch {
 		case take[i] == 0: // held: it stays where it is, however far the others get
@@ -128,6 +123,16 @@ func (m *Member) collect(rows pgx.Rows, lanes []int16, after []int64, take []int
 		}
 	}
 	return got, nil
+}
+
+// adapt has topics filtered in the database or not, as it suits what was read.
+func (m *Member) adapt(got *collected) {
+	if got.looked >= filterSample {
+		m.filter = nil
+		if len(got.events) < got.looked/2 {
+			m.filter = m.topics.Like()
+		}
+	}
 }
 
 // readMeta takes the row about the read itself. It borrows the columns of the events.

@@ -137,6 +137,32 @@ func unread(cursors []cursor, s snapshot, head int64, full map[int16]bool) bool 
 	return false
 }
 
+// same reports whether cursors say the same of the same lanes.
+func same(a, b []cursor) bool {
+	if lanesOf(a) != lanesOf(b) {
+		return false
+	}
+	var of [Lanes]struct {
+		cursor *cursor
+		after  int64
+	}
+	for i := range a {
+		for j, lane := range a[i].lanes {
+			of[lane].cursor, of[lane].after = &a[i], a[i].after[j]
+		}
+	}
+	for _, c := range b {
+		for j, lane := range c.lanes {
+			o := of[lane]
+			if o.cursor == nil || o.after != c.after[j] || !o.cursor.pending.equal(c.pending) ||
+				!o.cursor.late.equal(c.late) || o.cursor.lateAfter != c.lateAfter {
+				return false
+			}
+		}
+	}
+	return true
+}
+
 // split removes lanes from cursors and returns them as cursors of their own.
 func split(cursors []cursor, lanes []int16) (rest, removed []cursor) {
 	for _, c := range cursors {

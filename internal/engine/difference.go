@@ -133,6 +133,7 @@ func (m *Member) Move(d *Difference) *Window {
 	}
 	w.Events = inOrder(w.Events)
 	m.cursors, m.seen = w.cursors, &d.snapshot
+	m.pages.moved(m)
 	return w
 }
 

@@ -78,6 +78,7 @@ func (m *Member) Claim(ctx context.Context, share int) ([]int16, error) {
 	m.cursors = append(append([]cursor(nil), m.cursors...), claimed...)
 	if len(claimed) > 0 {
 		m.owned, m.seen = m.owned+len(lanes), nil
+		m.pages.moved(m)
 	}
 	return lanes, nil
 }
@@ -101,6 +102,7 @@ func (m *Member) Release(ctx context.Context, n int) ([]int16, error) {
 		return nil, fmt.Errorf("release lanes: %w", err)
 	}
 	m.cursors, m.owned = rest, m.owned-len(lanes)
+	m.pages.moved(m)
 	return lanes, nil
 }
 

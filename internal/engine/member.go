@@ -49,6 +49,7 @@ type Member struct {
 	like       []string       // LIKE patterns for the database; nil if all topics match
 	filter     []string       // the same; nil while most events match anyway
 	settled    settledState
+	pages      *Pages // what is shared with other members; nil if it reads for itself
 }
 
 // NewMember returns the part of a worker that has joined in one of the subscriptions that it joined for. It owns

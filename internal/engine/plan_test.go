@@ -45,7 +45,7 @@ func TestPlans(t *testing.T) {
 	queries := []plantest.Query{
 		{
 			Name: "read", Setup: readSetup, SQL: readSQL,
-			Args: func([]int64) []any { return m.readArgs(m.cursors, 5120) },
+			Args: func([]int64) []any { return m.readArgs(m.cursors, 5120, m.filter) },
 			Want: []string{"events: Index Scan events_lane_id", "events: Index Scan events_xid_id"},
 			// 64 lanes × (3 levels + 80 rows), and a probe for each ended transaction
 			Pages: 64*(4+80)*2 + 100*8,

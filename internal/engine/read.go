@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/signalbox-go/signalbox/internal/naming"
+	"github.com/signalbox-go/signalbox/internal/topic"
 	"github.com/signalbox-go/signalbox/outbox"
 )
 
@@ -24,6 +25,7 @@ type Window struct {
 	moved      bool      // whether that is somewhere else than before
 	full       bool      // whether there may be more to read at once
 	bytes      int       // of Events, about
+	old        bool      // whether it was read for another member, some time before
 
 	after *[Lanes]int64 // before, by lane, once New was asked
 }
@@ -33,6 +35,9 @@ func (w *Window) Empty() bool { return len(w.Events) == 0 && !w.moved }
 
 // More reports whether the window was cut, so that another read would find more.
 func (w *Window) More() bool { return w.full }
+
+// Old reports whether the window was read for another member, some time before: there may be more by now.
+func (w *Window) Old() bool { return w.old }
 
 // windowBytes bounds the memory of one window, unless Limit does: beyond, rows that arrive are left for the next read.
 const windowBytes = 16 << 20
@@ -128,7 +133,7 @@ const fitsSQL = `
        octet_length(e.payload::text) + case when pg_column_size(e.headers) < 64 then 0 else octet_length(e.headers::text) end <= $14::integer`
 
 // readArgs are the parameters of readSQL for some of the member's cursors.
-func (m *Member) readArgs(cursors []cursor, limit int) []any {
+func (m *Member) readArgs(cursors []cursor, limit int, filter []string) []any {
 	longest := shareFactor * m.most / limit
 	if m.long {
 		limit, longest = 1, math.MaxInt32
@@ -198,7 +203,7 @@ func (m *Member) readArgs(cursors []cursor, limit int) []any {
 	}
 	return []any{
 		lanes, after, take, parts, spanParts, from, to, late,
-		m.floor, maxAfter, int32(limit), minAfter, m.filter, int32(longest),
+		m.floor, maxAfter, int32(limit), minAfter, filter, int32(longest),
 	}
 }
 
@@ -206,11 +211,18 @@ func (m *Member) readArgs(cursors []cursor, limit int) []any {
 func turned[T any](list []T, at int) []T { return slices.Concat(list[at:], list[:at]) }
 
 // Read returns the next window: about limit events at most, fewer where they are large. It covers all lanes that the
-// member owns, and continues where the last read ended, whether or not that one was settled.
+// member owns, and continues where the last read ended, whether or not that one was settled. Where another member has read the same
+// before, it returns that: see Pages.
 //
 // Any error leaves the connection unusable for this member: what was read over it must not be settled.
 func (m *Member) Read(ctx context.Context, limit int) (w *Window, err error) {
+	if w = m.takePage(limit); w != nil {
+		return w, nil
+	}
 	err = m.conns.Read(ctx, func(conn naming.Conn) error {
+		if w = m.takePage(limit); w != nil { // it was read while this one waited
+			return nil
+		}
 		w, err = m.read(ctx, conn, limit)
 		return err
 	})
@@ -227,14 +239,23 @@ func (m *Member) read(ctx context.Context, conn naming.Conn, limit int) (*Window
 	if len(others) > 0 && catchingUp {
 		limit = max(1, limit/lateShare)
 	}
-	args := m.readArgs(cursors, limit)
+	wants, filter, shared := m.topics, m.filter, false
+	if m.mayShare() {
+		if wants, shared = m.pages.wants(m); shared {
+			filter = wants.Like()
+		}
+	}
+	args := m.readArgs(cursors, limit, filter)
 	var got *collected
 	err := readOver(ctx, conn, readSQL, args, func(rows pgx.Rows) (err error) {
-		got, err = m.collect(rows, args[0].([]int16), args[1].([]int64), args[2].([]int32))
+		got, err = m.collect(rows, wants, args[0].([]int16), args[1].([]int64), args[2].([]int32))
 		return err
 	})
 	if err != nil {
 		return nil, err
+	}
+	if !shared {
+		m.adapt(got)
 	}
 
 	w := &Window{Events: got.events, before: m.cursors, seenBefore: m.seen, cursors: m.cursors, bytes: got.bytes}
@@ -252,10 +273,11 @@ func (m *Member) read(ctx context.Context, conn naming.Conn, limit int) (*Window
 	if w.moved {
 		w.cursors = append(slices.Clone(others), next...)
 	}
-	m.cursors, m.seen = w.cursors, nil
+	var seen *snapshot
 	if !w.full && len(m.Full) == 0 {
-		m.cursors, m.seen = joined(w.cursors), &got.snapshot
+		seen = &got.snapshot
 	}
+	m.stand(w, seen)
 	if !catchingUp {
 		clear(m.hot)
 	}
@@ -263,7 +285,30 @@ func (m *Member) read(ctx context.Context, conn naming.Conn, limit int) (*Window
 		m.hot[lane] = true
 	}
 	w.Events = inOrder(w.Events)
+	if shared {
+		m.share(w, got, wants, limit)
+	}
 	return w, nil
+}
+
+// stand moves the member to the end of a window, whose read has seen the end of each lane as of a snapshot, or not.
+func (m *Member) stand(w *Window, seen *snapshot) {
+	m.cursors, m.seen = w.cursors, seen
+	if seen != nil {
+		m.cursors = joined(w.cursors)
+	}
+}
+
+// share keeps what was read for others, too, and leaves in the window what is the member's.
+func (m *Member) share(w *Window, got *collected, wants topic.Patterns, limit int) {
+	if got.lateCut == 0 && !m.long && !w.Empty() {
+		m.pages.add(&page{
+			before: w.before, topics: wants, floor: m.floor, limit: limit, most: m.most,
+			events: w.Events, bytes: w.bytes, cursors: w.cursors, moved: w.moved, full: w.full, seen: m.seen, cut: got.cut, first: m.first,
+		})
+	}
+	w.Events, w.bytes = m.pick(w.Events)
+	m.pages.moved(m)
 }
 
 // readOver runs a read in a transaction of its own, which has no transaction id at its start.
@@ -291,7 +336,10 @@ func readOver(ctx context.Context, conn naming.Conn, sql string, args []any, col
 }
 
 // PutBack undoes the last read, whose window nobody has begun to handle: the next one finds it again.
-func (m *Member) PutBack(w *Window) { m.cursors, m.seen = w.before, w.seenBefore }
+func (m *Member) PutBack(w *Window) {
+	m.cursors, m.seen = w.before, w.seenBefore
+	m.pages.moved(m)
+}
 
 // inOrder returns the events sorted by id. Not their slice itself is sorted: an event is too large to be swapped often.
 func inOrder(events []Event) []Event {

@@ -63,7 +63,7 @@ func TestStress(t *testing.T) {
 }
 
 // TestStressTogether is TestStress for members that read together: two workers serve the same subscriptions, and each reads by difference
-// for those of its members that stand at the end of the log. Lanes change hands, windows are put back, and some members are left out and
+// for those of its members that stand at the end of the log, and once for those that stand at the same cursors before. Lanes change hands, windows are put back, and some members are left out and
 // fall behind.
 func TestStressTogether(t *testing.T) {
 	t.Parallel()
@@ -83,11 +83,11 @@ func TestStressTogether(t *testing.T) {
 	for s := range subscriptions {
 		got[s] = make([][]engine.Event, workers)
 	}
-	var differences atomic.Int64
+	var differences, pages atomic.Int64
 	for w := range workers {
 		control, conn := db.Conn(t), db.Conn(t)
 		reading.Go(func() {
-			for s, events := range readTogether(t, control, conn, subscriptions, over, &differences) {
+			for s, events := range readTogether(t, control, conn, subscriptions, over, &differences, &pages) {
 				got[s][w] = events
 			}
 		})
@@ -95,15 +95,15 @@ func TestStressTogether(t *testing.T) {
 	publishing.Wait()
 	close(over)
 	reading.Wait()
-	t.Logf("%d events were read by difference", differences.Load())
-	if differences.Load() == 0 {
+	t.Logf("%d events were read by difference, and %d for another member", differences.Load(), pages.Load())
+	if differences.Load() == 0 || pages.Load() == 0 {
 		t.Error("none was")
 	}
 	judgeStress(t, committed[:], got)
 }
 
 // readTogether is a worker with a member in each subscription. It returns what each has read, once there is nothing left.
-func readTogether(t *testing.T, control, conn *pgx.Conn, subscriptions int, over <-chan struct{}, differences *atomic.Int64) [][]engine.Event {
+func readTogether(t *testing.T, control, conn *pgx.Conn, subscriptions int, over <-chan struct{}, differences, pages *atomic.Int64) [][]engine.Event {
 	ctx := context.Background()
 	var (
 		subs    []engine.Subscription
@@ -127,6 +127,7 @@ func readTogether(t *testing.T, control, conn *pgx.Conn, subscriptions int, over
 	for _, s := range subs {
 		members = append(members, engine.NewMember(conn, id, s))
 	}
+	sharing(members)
 	defer func() {
 		if _, err := engine.Evict(ctx, control, id, "test"); err != nil {
 			t.Error(err)
@@ -182,6 +183,9 @@ func readTogether(t *testing.T, control, conn *pgx.Conn, subscriptions int, over
 					return err
 				}
 				found = found || !w.Empty()
+				if w.Old() {
+					pages.Add(int64(len(w.Events)))
+				}
 				if err := settle(i, w); err != nil {
 					return err
 				}

@@ -20,11 +20,21 @@ import (
 // crew is a worker with a member in each of several subscriptions, which own all lanes and have connections of their own.
 func crew(t *testing.T, db *pgtest.DB, names ...string) (int64, []*engine.Member) {
 	t.Helper()
+	topics := make([][]string, len(names))
+	for i := range names {
+		topics[i] = []string{">"}
+	}
+	return crewOf(t, db, names, topics)
+}
+
+// crewOf is crew for subscriptions to these topics.
+func crewOf(t *testing.T, db *pgtest.DB, names []string, topics [][]string) (int64, []*engine.Member) {
+	t.Helper()
 	ctx := t.Context()
 	var subs []engine.Subscription
 	var ids []int32
-	for _, name := range names {
-		s, err := engine.Subscribe(ctx, db.Pool, name, []string{">"}, outbox.FromBeginning)
+	for i, name := range names {
+		s, err := engine.Subscribe(ctx, db.Pool, name, topics[i], outbox.FromBeginning)
 		if err != nil {
 			t.Fatal(err)
 		}

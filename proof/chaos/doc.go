@@ -27,7 +27,7 @@
 //
 // # What is checked
 //
-// For each of four subscriptions, of three forms, one with a filter, one whose handlers fail, panic, hang, are slow and kill their
+// For each of twelve subscriptions, of all forms, most with a filter, one whose handlers fail, panic, hang, are slow and kill their
 // process:
 //
 //   - lost: committed, with a matching topic, and neither handled with success nor kept as dead or skipped;

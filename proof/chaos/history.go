@@ -16,7 +16,7 @@ import (
 // a transaction, too: without a unique index, which would hide what it has to find.
 const historySQL = `
 create schema chaos;
-create table chaos.effects (place bigint generated always as identity (cache 1), number bigint not null);
+create table chaos.effects (place bigint generated always as identity (cache 1), subscription smallint not null, number bigint not null);
 create table chaos.joined (worker_id bigint, name text, at timestamptz);
 create table chaos.settled (like outbox.progress);
 create table chaos.lanes (like outbox.lanes, at timestamptz);
@@ -100,11 +100,17 @@ func readLog(ctx context.Context, db *pgxpool.Pool) (map[int64]bool, error) {
 	return in, nil
 }
 
-func readEffects(ctx context.Context, db *pgxpool.Pool) ([]int64, error) {
-	rows, _ := db.Query(ctx, `select f.number from chaos.effects f order by f.place`)
-	effects, err := pgx.CollectRows(rows, pgx.RowTo[int64])
-	if err != nil {
-		return nil, fmt.Errorf("read the effects: %w", err)
+func readEffects(ctx context.Context, db *pgxpool.Pool) (effects [len(subscriptions)][]int64, err error) {
+	rows, _ := db.Query(ctx, `select f.subscription, f.number from chaos.effects f order by f.place`)
+	var (
+		s      int
+		number int64
+	)
+	if _, err := pgx.ForEachRow(rows, []any{&s, &number}, func() error {
+		effects[s] = append(effects[s], number)
+		return nil
+	}); err != nil {
+		return effects, fmt.Errorf("read the effects: %w", err)
 	}
 	return effects, nil
 }

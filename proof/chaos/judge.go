@@ -11,9 +11,9 @@ import (
 // Evidence is all that the verdict rests on. Events have the numbers of the ledger.
 type evidence struct {
 	entries  []entry
-	log      map[int64]bool // events that are in the log
-	reports  []report       // in the order in which they were written
-	effects  []int64        // what the handler in a transaction has left in the database, in the order of writing
+	log      map[int64]bool              // events that are in the log
+	reports  []report                    // in the order in which they were written
+	effects  [len(subscriptions)][]int64 // what handlers in a transaction have left in the database, in the order of writing
 	kept     [len(subscriptions)]map[int64]string
 	sessions []session
 	faults   []injected
@@ -132,7 +132,7 @@ func (j *judge) subscription(s int) *findings {
 	j.phantoms(s, f, times)
 	j.order(s, f, successes, times)
 	j.stalls(s, f)
-	if subscriptions[s].form != inTx {
+	if !subscriptions[s].inTx() {
 		f.DuplicatesBound = j.unrecorded(s)
 	}
 	return f
@@ -141,8 +141,8 @@ func (j *judge) subscription(s int) *findings {
 // successes lists the events that were handled with success, as often as they were, in order. In a transaction, success is what
 // stays in the database; elsewhere it is what the handler did.
 func (j *judge) successes(s int) []int64 {
-	if subscriptions[s].form == inTx {
-		return j.effects
+	if subscriptions[s].inTx() {
+		return j.effects[s]
 	}
 	var list []int64
 	for i := range j.reports {
@@ -181,7 +181,7 @@ func (j *judge) deliveries(s int, f *findings, times map[int64]int) {
 			f.Lost++
 			f.note(s, n, "is lost")
 		}
-		if subscriptions[s].form == inTx {
+		if subscriptions[s].inTx() {
 			want := 1
 			if state != "" { // it failed for good: what it did must be undone
 				want = 0
@@ -204,7 +204,7 @@ func (j *judge) phantoms(s int, f *findings, times map[int64]int) {
 			seen[n] = true
 			f.Phantom++
 			f.note(s, n, "is a phantom: it was handled, and not committed for this subscription")
-			if subscriptions[s].form == inTx && times[n] > 0 {
+			if subscriptions[s].inTx() && times[n] > 0 {
 				f.Mismatches++
 			}
 		}
@@ -278,7 +278,7 @@ func (j *judge) stalls(s int, f *findings) {
 			longest, from, to = waited, e.ended, at
 		}
 		// A handler's own transaction may wait for as long as the handler may take.
-		if waited := at - e.ended; e.outcome == committed && waited > j.lease+aftermath && subscriptions[s].form != inTx &&
+		if waited := at - e.ended; e.outcome == committed && waited > j.lease+aftermath && !subscriptions[s].inTx() &&
 			j.faultsBetween(e.ended, at) == silentConnection {
 			f.SilentStalls++
 			f.note(s, n, fmt.Sprintf("waited for %v, and nothing but one silent connection was the reason", waited.Round(time.Millisecond)))

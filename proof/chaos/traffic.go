@@ -64,10 +64,16 @@ func (p payload) number() int64 {
 type form string
 
 const (
-	perEvent form = "Handle"
-	batches  form = "HandleBatch"
-	inTx     form = "HandleBatchTx"
+	perEvent  form = "Handle"
+	batches   form = "HandleBatch"
+	inTx      form = "HandleTx"
+	inBatchTx form = "HandleBatchTx"
+	strict    form = "HandleAsync, strict"
+	pipelined form = "HandleAsync, pipelined"
 )
+
+// inTx reports whether effects are in the database, and count once.
+func (s *subscription) inTx() bool { return s.form == inTx || s.form == inBatchTx }
 
 // A subscription is one that is under test.
 type subscription struct {
@@ -83,16 +89,24 @@ type subscription struct {
 // The subscriptions, by the number that reports have.
 var subscriptions = [...]subscription{
 	{name: "mail", form: perEvent, topics: []string{">"}, sees: []topic{placed, paid, stock, created}, parkAfter: time.Second},
-	{name: "books", form: inTx, topics: []string{"chaos.>", "signals.created"}, sees: []topic{placed, paid, stock, created}},
+	{name: "books", form: inBatchTx, topics: []string{"chaos.>", "signals.created"}, sees: []topic{placed, paid, stock, created}},
 	{name: "orders", form: batches, topics: []string{"chaos.orders.*"}, sees: []topic{placed, paid}, parkAfter: math.MaxInt64},
 	{name: "flaky", form: perEvent, topics: []string{"chaos.>"}, sees: []topic{placed, paid, stock}, flaky: true, parkAfter: 200 * time.Millisecond},
+	{name: "copies", form: batches, topics: []string{"chaos.>"}, sees: []topic{placed, paid, stock}, parkAfter: math.MaxInt64},
+	{name: "search", form: perEvent, topics: []string{"chaos.>"}, sees: []topic{placed, paid, stock}, parkAfter: time.Second},
+	{name: "feed", form: strict, topics: []string{"chaos.>"}, sees: []topic{placed, paid, stock}, parkAfter: time.Second},
+	{name: "stream", form: pipelined, topics: []string{"chaos.>"}, sees: []topic{placed, paid, stock}, parkAfter: time.Second},
+	{name: "accounts", form: inTx, topics: []string{"signals.created"}, sees: []topic{created}},
+	{name: "totals", form: inBatchTx, topics: []string{"signals.*"}, sees: []topic{created}},
+	{name: "index", form: perEvent, topics: []string{"signals.>"}, sees: []topic{created}, parkAfter: time.Second},
+	{name: "archive", form: batches, topics: []string{"signals.created"}, sees: []topic{created}, parkAfter: math.MaxInt64},
 }
 
 const (
 	mail = iota
 	books
 	orders
-	flaky
+	flaky // of its own processes; the others are served together
 )
 
 func (s *subscription) wants(t topic) bool {

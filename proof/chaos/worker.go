@@ -87,32 +87,27 @@ const (
 
 func register(w *worker.Worker, s int, out *reporter, signs string) error {
 	sub := worker.Subscription{Name: subscriptions[s].name, Topics: subscriptions[s].topics, ParkAfter: subscriptions[s].parkAfter}
-	switch s {
-	case mail:
-		sub.Retry.Delay = soon
+	if s == flaky {
+		sub.Retry = worker.Retry{MaxAttempts: flakyAttempts, Delay: soon}
+		sub.Timeout = flakyTimeout
+		return worker.Handle(w, sub, func(ctx context.Context, e *worker.Event[payload]) error { return handleFlaky(ctx, e, out) })
+	}
+	sub.Retry.Delay = soon
+	switch subscriptions[s].form {
+	case perEvent:
 		return worker.Handle(w, sub, func(_ context.Context, e *worker.Event[payload]) error {
 			began, act := now(), e.Payload.Act
-			if handlersFail.up(signs) || act == refused && endpointDead.up(signs) {
+			if handlersFail.up(signs) || s == mail && act == refused && endpointDead.up(signs) {
 				out.write(s, failed, began, e.Payload.number())
 				return errDown
 			}
-			if act == laborious {
+			if s == mail && act == laborious {
 				time.Sleep(labour)
 			}
 			out.write(s, succeeded, began, e.Payload.number())
 			return nil
 		})
-	case books:
-		sub.Retry.Delay = soon
-		return worker.HandleBatchTx(w, sub, func(ctx context.Context, tx pgx.Tx, events []*worker.Event[payload]) error {
-			if handlersFail.up(signs) {
-				out.write(s, called, now(), numbers(events)...)
-				return errDown
-			}
-			return book(ctx, tx, events, out)
-		})
-	case orders:
-		sub.Retry.Delay = soon
+	case batches:
 		return worker.HandleBatch(w, sub, func(_ context.Context, events []*worker.Event[payload]) error {
 			if handlersFail.up(signs) {
 				out.write(s, failed, now(), numbers(events)...)
@@ -121,10 +116,40 @@ func register(w *worker.Worker, s int, out *reporter, signs string) error {
 			out.write(s, succeeded, now(), numbers(events)...)
 			return nil
 		})
-	default:
-		sub.Retry = worker.Retry{MaxAttempts: flakyAttempts, Delay: soon}
-		sub.Timeout = flakyTimeout
-		return worker.Handle(w, sub, func(ctx context.Context, e *worker.Event[payload]) error { return handleFlaky(ctx, e, out) })
+	case inBatchTx:
+		return worker.HandleBatchTx(w, sub, func(ctx context.Context, tx pgx.Tx, events []*worker.Event[payload]) error {
+			if handlersFail.up(signs) {
+				out.write(s, called, now(), numbers(events)...)
+				return errDown
+			}
+			return book(ctx, tx, s, events, out)
+		})
+	case inTx:
+		return worker.HandleTx(w, sub, func(ctx context.Context, tx pgx.Tx, e *worker.Event[payload]) error {
+			if handlersFail.up(signs) {
+				out.write(s, called, now(), e.Payload.number())
+				return errDown
+			}
+			return book(ctx, tx, s, []*worker.Event[payload]{e}, out)
+		})
+	case strict:
+		return worker.HandleAsync(w, sub, worker.Strict, func(_ context.Context, e *worker.Event[payload], done func(error)) {
+			began := now()
+			time.AfterFunc(time.Millisecond, func() {
+				if handlersFail.up(signs) {
+					out.write(s, failed, began, e.Payload.number())
+					done(errDown)
+					return
+				}
+				out.write(s, succeeded, began, e.Payload.number())
+				done(nil)
+			})
+		})
+	default: // pipelined: an answer that fails would have to fail all behind it, so none does
+		return worker.HandleAsync(w, sub, worker.Pipelined, func(_ context.Context, e *worker.Event[payload], done func(error)) {
+			out.write(s, succeeded, now(), e.Payload.number())
+			time.AfterFunc(time.Millisecond, func() { done(nil) })
+		})
 	}
 }
 
@@ -140,10 +165,11 @@ func numbers(events []*worker.Event[payload]) []int64 {
 }
 
 // book leaves a row for each event. Then, where an event is to fail once, it fails: the row must go again.
-func book(ctx context.Context, tx pgx.Tx, events []*worker.Event[payload], out *reporter) error {
-	out.write(books, called, now(), numbers(events)...)
+func book(ctx context.Context, tx pgx.Tx, s int, events []*worker.Event[payload], out *reporter) error {
+	out.write(s, called, now(), numbers(events)...)
 	_, err := tx.Exec(ctx, `
-		insert into chaos.effects (number) select n from unnest($1::bigint[]) with ordinality as e (n, place) order by e.place`, numbers(events))
+		insert into chaos.effects (subscription, number)
+		select $2, n from unnest($1::bigint[]) with ordinality as e (n, place) order by e.place`, numbers(events), s)
 	if err != nil {
 		return err
 	}
@@ -152,6 +178,9 @@ func book(ctx context.Context, tx pgx.Tx, events []*worker.Event[payload], out *
 		if e.Payload.Act == failOnce && e.Attempt == 1 {
 			errs[i] = errAct
 		}
+	}
+	if subscriptions[s].form == inTx {
+		return errs[0]
 	}
 	return worker.PerEvent(errs)
 }

@@ -133,6 +133,21 @@ var bugs = []bug{
 		pkg:   "./worker", run: "TestFallsBehindAlone",
 	},
 	{
+		name: "pages by ids alone", harm: "gives a subscription what was read at the same ids for another one, although it still waits for other transactions: loses events, repeats others",
+		edits: []edit{{"internal/engine/cursor.go", "o.after != c.after[j] || !o.cursor.pending.equal(c.pending) ||", "o.after != c.after[j] ||"}},
+		pkg:   "./internal/engine", run: "TestPagesOfOtherCursors",
+	},
+	{
+		name: "pages of other topics", harm: "gives a subscription what was read without its topics: loses events",
+		edits: []edit{{"internal/engine/page.go", "if !p.topics.Covers(pattern) {", "if false && !p.topics.Covers(pattern) {"}},
+		pkg:   "./internal/engine", run: "TestPagesOfOtherTopics",
+	},
+	{
+		name: "pages for nobody", harm: "has each subscription read its backlog for itself: ten cost as much as ten",
+		edits: []edit{{"worker/session.go", "			r.member.Share(s.pages)\n", ""}},
+		pkg:   "./worker", run: "TestBacklogIsReadOnce",
+	},
+	{
 		name: "memory without limit", harm: "has each subscription read ahead as much as if it were the only one: many of them take all memory",
 		edits: []edit{{"worker/session.go", "		r.member.Limit(r.windowBytes())\n", ""}},
 		pkg:   "./worker", run: "TestMemory",
@@ -241,6 +256,11 @@ var bugs = []bug{
 		name: "no deadline", harm: "waits for the answer to a statement for ever: the lanes of a connection that silently passes nothing stand still",
 		edits: []edit{{"worker/connect.go", "context.WithTimeoutCause(ctx, s.patience, errSilence)", "context.WithCancel(ctx)"}},
 		pkg:   "./worker", run: "TestFrozenConnection",
+	},
+	{
+		name: "another life of the server", harm: "takes a server that has restarted itself for the same, because its start time is: settles what that has lost, and loses what has its ids now",
+		edits: []edit{{"internal/engine/server.go", "		select exists (\n", "		select pg_catalog.pg_postmaster_start_time() < pg_catalog.now() or exists (\n"}},
+		pkg:   "./worker", run: "TestRestartBetweenConnections",
 	},
 	{
 		name: "any server will do", harm: "settles over a connection that may reach another server, or the same after a restart: loses what that one lacks",

@@ -25,5 +25,6 @@ func Checks() []explore.Check {
 	add(FullLoses, Size{2, 3}, "a member without room loses its window", NotLost, false)
 	add(CutStands, Size{2, 3}, "a member whose read was cut reads together with others", NotLost, false)
 	add(KeepsSnapshot, Size{2, 3}, "a window is put back, and its snapshot is not", NotLost, false)
+	add(IDsAlone, Size{2, 3}, "a member takes what was read at the same id, whatever its own cursor waits for", Once, false)
 	return checks
 }

@@ -22,6 +22,8 @@ const (
 	CutStands
 	// KeepsSnapshot puts a window back and goes on from the snapshot that has seen it.
 	KeepsSnapshot
+	// IDsAlone has a member take a page that was read at a cursor with its id, although the two wait for different transactions.
+	IDsAlone
 )
 
 // The properties.
@@ -61,6 +63,7 @@ func Spec(broken Broken, size Size) explore.Model[state] {
 		add(actor, "begins to read by lanes", func(s state, to func(state)) { m.look(s, by, to) })
 		add(actor, "has read to the end", func(s state, to func(state)) { m.readLane(s, i, by, false, to) })
 		add(actor, "has read one event", func(s state, to func(state)) { m.readLane(s, i, by, true, to) })
+		add(actor, "takes what was read before", func(s state, to func(state)) { m.takePage(s, i, by, to) })
 		add(actor, "puts its window back", func(s state, to func(state)) { m.putBack(s, i, to) })
 	}
 	add("the reader", "begins to read for those at the end", func(s state, to func(state)) { m.look(s, together, to) })

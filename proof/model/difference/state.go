@@ -24,6 +24,7 @@ type state struct {
 	publishers [publishers]publisher
 	members    [members]member
 	read       read
+	page       page
 	reads      uint8
 	nextXid    uint8
 	nextID     uint8
@@ -85,6 +86,15 @@ type read struct {
 	who   who
 	taken snapshot
 	sees  set // events
+}
+
+// A page is what a read by lanes has found, for a member that comes to where it began.
+type page struct {
+	kept    bool
+	after   uint8
+	pending set
+	gives   set   // events
+	to      place // without those
 }
 
 type who uint8

@@ -81,6 +81,7 @@ func (m *model) readLane(s state, i int, by who, cut bool, to func(state)) {
 		last = found
 	}
 	before := me.place
+	var gives set
 	for p, it := range s.publishers {
 		switch {
 		case !s.read.sees.has(uint8(p)):
@@ -88,6 +89,7 @@ func (m *model) readLane(s state, i int, by who, cut bool, to func(state)) {
 			left = true
 		case it.id > me.after || me.pending.has(it.xid):
 			s.give(me, p)
+			gives.add(uint8(p))
 		}
 	}
 	if cut && !left {
@@ -98,6 +100,27 @@ func (m *model) readLane(s state, i int, by who, cut bool, to func(state)) {
 		me.seen = snapshot{}
 	}
 	s.endRead(next)
+	to(s)
+	s.page = page{true, before.after, before.pending, gives, me.place}
+	s.page.to.read = 0
+	to(s)
+}
+
+// takePage moves the cursor of a member that stands where a page begins, as if it had read that: engine.Member.takePage.
+func (m *model) takePage(s state, i int, by who, to func(state)) {
+	me := &s.members[i]
+	if !s.page.kept || s.read.who == by || s.read.who == together || me.after != s.page.after || me.pending != s.page.pending && m.broken != IDsAlone {
+		return
+	}
+	me.before, me.window = me.place, true
+	for p := range s.publishers {
+		if s.page.gives.has(uint8(p)) {
+			s.give(me, p)
+		}
+	}
+	read := me.read
+	me.place = s.page.to
+	me.read = read
 	to(s)
 }
 

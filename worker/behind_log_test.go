@@ -39,6 +39,7 @@ func TestLogWentBack(t *testing.T) {
 		"events are hidden":              {`alter table outbox.events enable row level security`, outbox.ErrRowSecurity, false},
 		"lanes are hidden":               {`alter table outbox.lanes enable row level security`, outbox.ErrRowSecurity, false},
 		"workers are hidden":             {`alter table outbox.workers enable row level security`, outbox.ErrRowSecurity, false},
+		"the schema does not serve it":   {`update public.signalbox_outbox_version set version = 99, serves = 99`, &migrations.VersionError{}, false},
 		"topics change":                  {`set session_replication_role = replica; update outbox.subscriptions set topics = array['a.x', 'b']`, &outbox.TopicsError{}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -86,8 +87,14 @@ func TestLogWentBack(t *testing.T) {
 			if took := time.Since(since); took > 5*time.Second {
 				t.Errorf("noticed after %v", took)
 			}
-			var topics *outbox.TopicsError
-			if errors.As(test.want, &topics) && !errors.As(err, &topics) || topics == nil && !errors.Is(err, test.want) {
+			is := errors.Is(err, test.want)
+			switch test.want.(type) {
+			case *outbox.TopicsError:
+				is = errors.As(err, new(*outbox.TopicsError))
+			case *migrations.VersionError:
+				is = errors.As(err, new(*migrations.VersionError))
+			}
+			if !is {
 				t.Errorf("the worker ended with %v; want %v", err, test.want)
 			}
 			if !test.fates {

@@ -17,12 +17,11 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	pgtest.Main(m, func() {
-		if r, err := build(); err == nil {
-			_ = os.RemoveAll(r.folder)
-		}
-	})
+	pgtest.Main(m, func() { _ = os.RemoveAll(buildFolder) })
 }
+
+// buildFolder has what build makes, once that was asked for.
+var buildFolder string
 
 // The tables that programs use, each of which gets a column. In one migration each: one that waits for a second table while it has locked a
 // first one deadlocks with workers, which use several.
@@ -46,11 +45,7 @@ var build = sync.OnceValues(func() (r *releases, err error) {
 	if r.folder, err = os.MkdirTemp("", "signalbox-upgrade-"); err != nil {
 		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			_ = os.RemoveAll(r.folder)
-		}
-	}()
+	buildFolder = r.folder
 	if err := r.buildOld(); err != nil {
 		return nil, err
 	}

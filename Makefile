@@ -70,8 +70,8 @@ soak: ## The same for an hour, and with workers whose clocks are wrong.
 	$(GO) run ./proof/chaos --for 1h --skew 37m $(if $(SEED),--seed $(SEED))
 
 .PHONY: test-moves
-test-moves: ## Move an outbox between real servers, in every way of docs/moving.md, with its commands.
-	$(GO) test -count 1 -v ./proof/moves
+test-moves: ## Move an outbox between real servers, as docs/moving.md says, and between releases, as docs/versions.md says.
+	$(GO) test -count 1 -v ./proof/moves ./proof/upgrade
 
 .PHONY: sabotage
 sabotage: ## Break a copy of the product on purpose, in one way after the other, and see that a test notices.

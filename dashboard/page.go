@@ -184,6 +184,8 @@ func explain(o outbox.Outbox, err error) *fault {
 		return &fault{http.StatusServiceUnavailable, "The schema does not fit", naming.Of(o).Advice(`The tables are not as this dashboard knows them: run "outbox migrate".`)}
 	case errors.As(err, &refused) && strings.HasPrefix(refused.Code, "22"): // a text with a zero byte, say
 		return badRequest(refused.Message)
+	case errors.As(err, &refused) && refused.Code == pgerrcode.ReadOnlySQLTransaction:
+		return &fault{http.StatusConflict, "The server is a standby, or read-only", "Nothing was changed. Have the dashboard connect to the primary, or promote the standby."}
 	case errors.As(err, &refused) && refused.Code == pgerrcode.InsufficientPrivilege:
 		return &fault{http.StatusServiceUnavailable, "The dashboard's role may not do that", "PostgreSQL says: " + refused.Message + "."}
 	case errors.Is(err, context.DeadlineExceeded):

@@ -67,7 +67,7 @@ func faultOf(err error) *refusal {
 }
 
 // errReadOnly is told while the database is a replica, as the old primary is after a failover.
-var errReadOnly = &refusal{http.StatusServiceUnavailable, errors.New("the database takes no writes")}
+var errReadOnly = &refusal{http.StatusServiceUnavailable, errors.New("the database takes no writes: it is a standby, or read-only")}
 
 // readOnly reports whether PostgreSQL has refused to write anything at all.
 func readOnly(err error) bool {

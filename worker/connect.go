@@ -21,6 +21,7 @@ import (
 	"github.com/signalbox-go/signalbox/internal/guard"
 	"github.com/signalbox-go/signalbox/internal/naming"
 	"github.com/signalbox-go/signalbox/internal/settings"
+	"github.com/signalbox-go/signalbox/outbox"
 )
 
 // A connector opens connections that are the worker's, watches that they answer, and gives them up. They are held for long, and
@@ -157,7 +158,10 @@ func (c *connector) setUp(ctx context.Context, conn *pgx.Conn, lent bool) (direc
 	} else {
 		*conn.TypeMap() = *pgtype.NewMap() // the application's codecs are for the application's statements
 	}
-	if direct, err = settings.Apply(ctx, conn.PgConn(), lists...); err != nil || !direct {
+	if direct, err = settings.Apply(ctx, conn.PgConn(), lists...); err != nil {
+		return direct, err
+	}
+	if err := wantPrimary(ctx, conn.PgConn()); err != nil || !direct {
 		return direct, err
 	}
 	// Notifications that it does not wait for would fill the connection, and then the server's queue.
@@ -167,6 +171,18 @@ func (c *connector) setUp(ctx context.Context, conn *pgx.Conn, lent bool) (direc
 	// Where the server's platform cannot, keepalives have to do.
 	_, _ = conn.Exec(ctx, `select pg_catalog.set_config('client_connection_check_interval', '2s', false)`)
 	return true, nil
+}
+
+// wantPrimary returns outbox.ErrStandby at a server that takes no writes. It prepares nothing, so a proxy does not mind.
+func wantPrimary(ctx context.Context, conn *pgconn.PgConn) error {
+	results, err := conn.Exec(ctx, `select pg_catalog.pg_is_in_recovery()`).ReadAll()
+	if err != nil {
+		return fmt.Errorf("ask whether the server is a standby: %w", err)
+	}
+	if string(results[0].Rows[0][0]) == "t" {
+		return outbox.ErrStandby
+	}
+	return nil
 }
 
 // ask calls a function of the application's pool. If it panics, or ends its goroutine, the connection is not to be had.

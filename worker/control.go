@@ -12,6 +12,7 @@ import (
 	"github.com/sourcegraph/conc"
 
 	"github.com/signalbox-go/signalbox/internal/engine"
+	"github.com/signalbox-go/signalbox/migrations"
 	"github.com/signalbox-go/signalbox/outbox"
 )
 
@@ -185,9 +186,13 @@ func (s *session) pulse(ctx context.Context, candidate bool) (elected bool, err 
 // none.
 const logEvery = 3 * time.Second
 
-// checkLog looks whether something has become of the log for which the worker would lose events.
+// checkLog looks whether the schema still serves this binary, and whether something has become of the log for which the worker would lose
+// events.
 func (s *session) checkLog(ctx context.Context) error {
 	return s.within(ctx, func(ctx context.Context) error {
+		if err := migrations.For(s.w.cfg.Outbox).Check(ctx, s.control); err != nil {
+			return err
+		}
 		return engine.CheckLog(ctx, s.control)
 	})
 }

@@ -107,14 +107,14 @@ func (w *Worker) Ready() error {
 // to finish, records their results, releases its lanes to other workers, and returns nil. A handler of [Handle] or [HandleAsync] that ignores its
 // cancelled context is left running after about 2s; Run waits for handlers of the other forms.
 //
-// Run returns an error if it cannot start: if the database cannot be reached, grants too few connections, or has settings that the
-// worker may not change; if the schema is missing or has another version (*migrations.VersionError); if the outbox uses a feature that
+// Run returns an error if it cannot start: if the database cannot be reached, is a standby (outbox.ErrStandby), grants too few connections,
+// or has settings that the worker may not change; if the schema is missing or has another version (*migrations.VersionError); if the outbox uses a feature that
 // the worker does not know (admin.ErrUnknownFeature); if a subscription does not exist and has no Topics
 // (outbox.ErrUnknownSubscription), or cannot be created (outbox.ErrInvalidSubscription, outbox.ErrInvalidPosition). Once it has served,
-// it reconnects after a failure, however long the database is away, with pauses of up to 2s, or up to 30s if connections are short. It
-// returns the errors about versions, features and subscriptions, outbox.ErrForeignCluster, outbox.ErrLogBehind, outbox.ErrRowSecurity,
-// and *outbox.TopicsError if topics are changed behind the cursors, at any time; the latter four within 5 seconds of when events could
-// be lost.
+// it reconnects after a failure, however long the database is away or a standby, with pauses of up to 2s, or up to 30s if connections are
+// short. It returns the errors about versions, features and subscriptions, outbox.ErrForeignCluster, outbox.ErrLogBehind,
+// outbox.ErrRowSecurity, and *outbox.TopicsError if topics are changed behind the cursors, at any time; the latter four, and
+// *migrations.VersionError, within 5 seconds of when events could be lost.
 //
 // A Worker runs once: a second call of Run returns an error that wraps ErrInvalidConfig.
 func (w *Worker) Run(ctx context.Context) error {

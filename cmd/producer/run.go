@@ -11,6 +11,7 @@ import (
 	"github.com/signalbox-go/signalbox/internal/ops"
 	"github.com/signalbox-go/signalbox/metrics"
 	"github.com/signalbox-go/signalbox/migrations"
+	"github.com/signalbox-go/signalbox/outbox"
 	"github.com/signalbox-go/signalbox/producer"
 )
 
@@ -58,6 +59,14 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		if err := set.Check(ctx, pool); err != nil {
 			return err
 		}
+	}
+
+	var standby bool
+	if err := pool.QueryRow(ctx, `select pg_catalog.pg_is_in_recovery()`).Scan(&standby); err != nil {
+		return fmt.Errorf("ask whether the server is a standby: %w", err)
+	}
+	if standby {
+		logger.Warn("nothing can be stored until the server is promoted", "error", outbox.ErrStandby)
 	}
 
 	listener, err := net.Listen("tcp", flags.Listen)

@@ -134,7 +134,7 @@ func advised(err error) string {
 		case pgerrcode.InsufficientPrivilege:
 			return text + ": grant that to the role in DATABASE_URL, or use another (docs/operations.md has the privileges of each)"
 		case pgerrcode.ReadOnlySQLTransaction:
-			return text + ": point DATABASE_URL at the primary, where it can be written"
+			return text + ": the server is a standby, or read-only: point DATABASE_URL at the primary (with several hosts, target_session_attrs=primary finds it)"
 		}
 	}
 	return text

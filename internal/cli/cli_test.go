@@ -98,7 +98,7 @@ func TestMainExitCode(t *testing.T) {
 		{"forbidden", nil, 1, "sample: pause: ERROR: permission denied for table subscriptions (SQLSTATE 42501): " +
 			"grant that to the role in DATABASE_URL, or use another (docs/operations.md has the privileges of each)\n"},
 		{"standby", nil, 1, "sample: pause: ERROR: cannot execute UPDATE in a read-only transaction (SQLSTATE 25006): " +
-			"point DATABASE_URL at the primary, where it can be written\n"},
+			"the server is a standby, or read-only: point DATABASE_URL at the primary (with several hosts, target_session_attrs=primary finds it)\n"},
 		{"misuse", nil, 2, "sample: error: unknown flag --nope (see sample --help)\n"},
 		{"drain", []syscall.Signal{syscall.SIGINT}, 0, ""},
 		{"drain", []syscall.Signal{syscall.SIGTERM}, 0, ""},

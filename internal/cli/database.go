@@ -102,6 +102,9 @@ func unreachable(err error, config *pgconn.Config) error {
 	if network, socket := pgconn.NetworkAddress(config.Host, config.Port); network == "unix" {
 		address = socket
 	}
+	if errors.Is(err, pgconn.ErrStandbyConnection) || errors.Is(err, pgconn.ErrReadOnlyConnection) {
+		return errors.New("no host in DATABASE_URL answers as its target_session_attrs demands: promote a standby, start the primary, or correct DATABASE_URL")
+	}
 	var refused *pgconn.PgError
 	if !errors.As(err, &refused) {
 		if _, reason, found := strings.Cut(plain.Line(err.Error()), "tls error: "); found { // pgx has no type for it

@@ -191,7 +191,7 @@ func checkServer(ctx context.Context, p *patient) ([]Finding, error) {
 	if p.replica {
 		found = append(found, Finding{
 			"The server is a replica, or still recovering: nothing can be published or handled here.",
-			"Point DATABASE_URL at the primary; with several hosts in it, add target_session_attrs=read-write.",
+			"Point DATABASE_URL at the primary; with several hosts in it, add target_session_attrs=primary.",
 		})
 	}
 	return found, err

@@ -146,7 +146,7 @@ func Mend(ctx context.Context, conn naming.Conn, after Move) (Mended, error) {
 		return Mended{}, fmt.Errorf("mend the outbox: %w", err)
 	}
 	if standby {
-		return Mended{}, errors.New("the server is a standby: run this at the primary, or promote it")
+		return Mended{}, outbox.ErrStandby
 	}
 	err := CheckLog(ctx, conn)
 	switch {

@@ -25,9 +25,10 @@ const (
 	dueTime = 50 * time.Millisecond
 	// dueLines is from how many lines they are taken, so that there is enough to run at the same time; dueRun how many from each.
 	dueLines, dueRun = 128, 256
-	// A window of a strict HandleAsync that others wait for does not wait for its last few, lastFew of its chains or one of lastPart: they are
-	// parked after lastTime, or lastTimes as long as answers usually take if that is more.
-	lastFew, lastPart   = 4, 8
+	// A window of a strict HandleAsync that others wait for does not wait for its last few, lastFew of its chains and one of lastPart: they are
+	// parked after lastTime, or lastTimes as long as answers usually take if that is more. Were there no such bound, a moment in which nothing is
+	// answered would make rows of all that is in flight.
+	lastFew, lastPart   = 16, 8
 	lastTime, lastTimes = 4 * time.Millisecond, 2
 	// abandonAfter is how long handlers whose context was cancelled may take to return.
 	abandonAfter = 2 * time.Second
@@ -220,7 +221,7 @@ func (r *runner) handle(ctx context.Context, jobs []job) {
 		if b.taken.Load() >= int64(len(b.heads)) {
 			found = append(found, b.park(0, most-len(found), tailTime)...)
 		}
-		if r.parksLast() && b.left.Load() <= int64(max(lastFew, len(b.heads)/lastPart)) && r.othersWait() {
+		if r.parksLast() && b.left.Load() <= int64(lastFew+len(b.heads)/lastPart) && r.othersWait() {
 			found = append(found, b.park(min(r.sub.ParkAfter, max(lastTime, lastTimes*r.usual)), most-len(found), 0)...)
 		}
 		for _, j := range found {

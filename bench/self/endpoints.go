@@ -198,11 +198,12 @@ func newHooks(d *stage.Database, s systems.System, bad bool) *hooks {
 	}
 	h.mend = sync.OnceFunc(func() { close(h.mended) })
 	h.Publish = func(ctx context.Context, tx pgx.Tx, n int64) error {
-		if isBad(n) && !bad {
+		endpoint := endpointOf(n)
+		if isBad(endpoint) && !bad {
 			return nil
 		}
-		payload := stage.Event(n).Payload
-		err := s.Publish(ctx, tx, []systems.Event{{Topic: topicOf(n), Key: fmt.Sprintf("%d-%d", n%allEndpoints, n/allEndpoints%endpointKeys), Payload: payload}})
+		key := fmt.Sprintf("%d-%d", endpoint, n/allEndpoints%endpointKeys)
+		err := s.Publish(ctx, tx, []systems.Event{{Topic: topicOf(endpoint), Key: key, Payload: stage.Event(n).Payload}})
 		if err == nil {
 			h.published.Add(1)
 		}
@@ -225,10 +226,13 @@ func (h *hooks) close() {
 // handled is how many messages were delivered.
 func (h *hooks) handled() int64 { return h.lines.handled() + h.backlog.Count.Load() }
 
-// isBad reports whether an event is for an endpoint that is.
-func isBad(n int64) bool { return n%allEndpoints >= allEndpoints-badEndpoints }
+// endpointOf returns the endpoint of an event. The bad ones are spread over the others.
+func endpointOf(n int64) int64 { return n * 919 % allEndpoints }
 
-func topicOf(n int64) string { return fmt.Sprintf("hooks.%d", n%allEndpoints) }
+// isBad reports whether an endpoint is.
+func isBad(endpoint int64) bool { return endpoint >= allEndpoints-badEndpoints }
+
+func topicOf(endpoint int64) string { return fmt.Sprintf("hooks.%d", endpoint) }
 
 // fill publishes the backlog of the bad endpoints.
 func (h *hooks) fill(ctx context.Context, n int64) error {
@@ -296,7 +300,7 @@ func (h *hooks) take(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	h.lines.done(n)
-	if !isBad(n) {
+	if !isBad(number) {
 		_ = h.Handle(r.Context(), body) // it never fails
 	}
 }

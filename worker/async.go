@@ -35,7 +35,8 @@ const asyncConcurrency = 1000
 // called soon.
 //
 // Subscription.Concurrency is how many events are in flight, and how many more of deliveries and slow events; it defaults to 1000, whatever Config.Concurrency
-// is. Events in flight cost no goroutine. ParkAfter is at most Timeout. Middleware is an error: it would see beginnings only.
+// is. Events in flight cost no goroutine. ParkAfter is at most Timeout; with Strict, the last few events of a window are parked when they have
+// taken twice as long as usual, and others wait. Middleware is an error: it would see beginnings only.
 func HandleAsync[T any](w *Worker, s Subscription, order KeyOrder, handler func(ctx context.Context, e *Event[T], done func(error))) error {
 	r, p := registration{Subscription: s, pipelined: order == Pipelined}, payloadsOf(&s)
 	switch {

@@ -341,6 +341,47 @@ func TestAsyncShutdown(t *testing.T) {
 	}
 }
 
+// TestAsyncLastFew has an event in flight for long, and others come one after the other: none of them waits for it, although ParkAfter is longer than
+// that. The next one of its key does.
+func TestAsyncLastFew(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	w, err := worker.New(db.Pool, worker.Config{Logger: testLogger(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	slow := make(chan func(error), 2)
+	var handled atomic.Int64
+	s := worker.Subscription{Name: "s", Topics: everything, Timeout: 3 * time.Minute, ParkAfter: 2 * time.Minute}
+	err = worker.HandleAsync(w, s, worker.Strict, func(_ context.Context, e *worker.Event[payload], done func(error)) {
+		if e.Key == "slow" {
+			slow <- done
+			return
+		}
+		handled.Add(1)
+		done(nil)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	runUntilStopped(t, w)
+	publish(t, db.Pool, "slow", 0, 1)
+	release := <-slow
+	for i := range int64(20) {
+		publish(t, db.Pool, fmt.Sprint("key-", i), 0, 1)
+		if i == 10 {
+			publish(t, db.Pool, "slow", 1, 2)
+		}
+		eventually(t, 30*time.Second, "another one is handled", func() bool { return handled.Load() == i+1 })
+	}
+	if len(slow) > 0 {
+		t.Error("two events of a key are in flight")
+	}
+	release(nil)
+	(<-slow)(nil)
+	eventually(t, 30*time.Second, "all are delivered", func() bool { return settledAll(t, db.Pool) && len(rows(t, db)) == 0 })
+}
+
 // TestAsyncRefuses lists what cannot be registered.
 func TestAsyncRefuses(t *testing.T) {
 	t.Parallel()

@@ -122,7 +122,7 @@ type Subscription struct {
 
 	// ParkAfter is how long a handler may hold up its window. The handler of a slower event continues; its event becomes a delivery,
 	// and the window is settled without it. Only Handle and HandleAsync park. If ParkAfter is longer than 1s, windows of Handle and HandleTx may take
-	// as long. May be Unlimited. Defaults to 1s.
+	// as long. A strict HandleAsync parks the last few of a window sooner, while others wait for it. May be Unlimited. Defaults to 1s.
 	ParkAfter time.Duration
 
 	// Middleware wraps the handler. The first element is the outermost. Defaults to none.

@@ -23,6 +23,9 @@ func (r *runner) record(ctx context.Context, j *job) {
 		return
 	}
 	u := r.verdict(ctx, j)
+	if u == nil && j.flight != nil {
+		r.tookUsually(j.took)
+	}
 	idle := u != nil && u.Failure == nil && !j.snoozed() // it was not tried, or told to stop
 	if j.delivery && !j.counted && idle {
 		return // it did not get to run, and its row does not say that it does

@@ -58,6 +58,7 @@ type runner struct {
 	limit      int           // events of the next window
 	trusted    int           // suspects to begin at once
 	pace       time.Duration // what an event has taken lately
+	usual      time.Duration // what answers of HandleAsync usually take
 	begun      time.Time     // when this turn's transactional handlers were,
 	waitedFrom time.Time     // and the first of those whose events waited
 

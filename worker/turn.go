@@ -25,6 +25,11 @@ const (
 	dueTime = 50 * time.Millisecond
 	// dueLines is from how many lines they are taken, so that there is enough to run at the same time; dueRun how many from each.
 	dueLines, dueRun = 128, 256
+	// A window of a strict HandleAsync that others wait for does not wait for its last few, lastFew of its chains and one of lastPart: they are
+	// parked after lastTime, or lastTimes as long as answers usually take if that is more. Were there no such bound, a moment in which nothing is
+	// answered would make rows of all that is in flight.
+	lastFew, lastPart   = 16, 8
+	lastTime, lastTimes = 4 * time.Millisecond, 2
 	// abandonAfter is how long handlers whose context was cancelled may take to return.
 	abandonAfter = 2 * time.Second
 	// never is when a line is due that waits for something else than time.
@@ -186,7 +191,11 @@ func (r *runner) begin(j *job) {
 func (r *runner) handle(ctx context.Context, jobs []job) {
 	x, b := r.executor(ctx), newBatch(jobs)
 	b.start(ctx, &r.handlers, x, r.sub.Concurrency)
-	look := time.NewTimer(min(r.sub.ParkAfter, tailTime))
+	every := tailTime / 2
+	if r.parksLast() {
+		every = lastTime / 2
+	}
+	look := time.NewTimer(min(r.sub.ParkAfter, 2*every))
 	defer look.Stop()
 	abandon := ctx.Done()
 	var given <-chan time.Time
@@ -197,7 +206,7 @@ func (r *runner) handle(ctx context.Context, jobs []job) {
 			waiting = false
 			continue
 		case <-look.C:
-			look.Reset(min(r.sub.ParkAfter/4, tailTime/2))
+			look.Reset(min(r.sub.ParkAfter/4, every))
 		case <-abandon: // they have been told: a moment to return
 			abandon, given = nil, time.After(abandonAfter)
 			continue
@@ -212,6 +221,9 @@ func (r *runner) handle(ctx context.Context, jobs []job) {
 		if b.taken.Load() >= int64(len(b.heads)) {
 			found = append(found, b.park(0, most-len(found), tailTime)...)
 		}
+		if r.parksLast() && b.left.Load() <= int64(lastFew+len(b.heads)/lastPart) && r.othersWait() {
+			found = append(found, b.park(min(r.sub.ParkAfter, max(lastTime, lastTimes*r.usual)), most-len(found), 0)...)
+		}
 		for _, j := range found {
 			r.log.Debug("event takes long: its window goes on without it", "event_id", j.event.ID, "event_uid", j.event.UID, "topic", j.event.Topic)
 			r.park(b, j)
@@ -219,6 +231,26 @@ func (r *runner) handle(ctx context.Context, jobs []job) {
 		}
 	}
 	r.fitTried(jobs, time.Since(b.begun))
+}
+
+// parksLast reports whether windows do not wait for their last few. What answers later is elsewhere, so that some of it may take a hundred times
+// as long as the rest: one slow webhook endpoint among others would hold up all that is published for ParkAfter, again and again. What
+// pipelines is answered in turns of its client, and parked by whole keys: there it would be a row for each event in flight.
+func (r *runner) parksLast() bool {
+	return r.sub.begin != nil && !r.sub.pipelined && r.sub.ParkAfter < unlimited
+}
+
+// othersWait reports whether there is something to handle behind this window.
+func (r *runner) othersWait() bool { return r.ahead != nil || r.feed.holds() || r.wake.rings(r.mask()) }
+
+// tookUsually has what answers usually take follow the one that took so long: it is about their median.
+func (r *runner) tookUsually(took time.Duration) {
+	const step = 16
+	if took > r.usual {
+		r.usual += max(r.usual/step, 100*time.Microsecond)
+	} else {
+		r.usual -= r.usual / step
+	}
 }
 
 // outlasts reports whether a window that has taken so long is cut, whatever is left of it.

@@ -40,6 +40,13 @@ func (w *wakeups) add(change func(*wakeup)) {
 	}
 }
 
+// rings reports whether some lanes of a mask may have something.
+func (w *wakeups) rings(mask uint64) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.pending.ring&mask != 0
+}
+
 func (w *wakeups) take() wakeup {
 	w.mu.Lock()
 	defer w.mu.Unlock()

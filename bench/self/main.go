@@ -35,12 +35,12 @@ The scenarios, whose numbers continue those of command compare:
 type flags struct {
 	program.Flags
 	Kills int     `help:"How often scenario 8 kills a worker of each kind." default:"20"`
-	Scale float64 `help:"The part of the events and durations of scenarios 14 to 17 and 19 to measure, to try them: 0.1 takes some minutes." default:"1"`
+	Scale float64 `help:"The part of the events and durations of scenarios 14 to 17, 19 and 20 to measure, to try them: 0.1 takes some minutes." default:"1"`
 }
 
 // scenarios returns those of this command, by number.
 func scenarios(kills int, s scale) stage.Scenarios {
-	return stage.Scenarios{takeover(kills), transactional(), operating(), pages(), keys(s), busy(s), outages(s), limits(s), growth(s), neighbours()}
+	return stage.Scenarios{takeover(kills), transactional(), operating(), pages(), keys(s), busy(s), outages(s), limits(s), growth(s), endpoints(s), neighbours()}
 }
 
 // Run measures, or is a worker process of a measurement.

@@ -11,7 +11,7 @@ func TestMain(m *testing.M) { programtest.Main(m, Run) }
 // TestRun measures in every way.
 func TestRun(t *testing.T) {
 	t.Parallel()
-	programtest.Measure(t, Run, []int{8, 11, 12, 13, 14, 15, 16, 17, 19, 21}, "--kills 1 --scale 0.0005")
+	programtest.Measure(t, Run, []int{8, 11, 12, 13, 14, 15, 16, 17, 19, 20, 21}, "--kills 1 --scale 0.0005")
 }
 
 func TestRefuses(t *testing.T) {

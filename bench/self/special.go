@@ -185,16 +185,20 @@ type watch struct {
 
 // watchRows looks at the deliveries of a topic, those of the key that has most, or of all keys.
 func watchRows(ctx context.Context, d *stage.Database, topic string, each bool) *watch {
+	return watchBy(ctx, d, `select coalesce(max(n), 0), (select count(*) from outbox.held_keys)
+		from (select count(*) as n from outbox.deliveries where topic = $1 group by case when $2 then key end) as k`, topic, each)
+}
+
+// watchBy looks by a statement that returns how many rows and holds there are.
+func watchBy(ctx context.Context, d *stage.Database, sql string, args ...any) *watch {
 	const every = 250 * time.Millisecond
 	w := &watch{}
-	sql := `select coalesce(max(n), 0), (select count(*) from outbox.held_keys)
-		from (select count(*) as n from outbox.deliveries where topic = $1 group by case when $2 then key end) as k`
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan error, 1)
 	go func() {
 		for {
 			var rows, holds int64
-			if err := d.Pool.QueryRow(ctx, sql, topic, each).Scan(&rows, &holds); err != nil {
+			if err := d.Pool.QueryRow(ctx, sql, args...).Scan(&rows, &holds); err != nil {
 				done <- unless(ctx, err)
 				return
 			}

@@ -419,6 +419,14 @@ var bugs = []bug{
 		pkg: "./worker", run: "TestAsyncBehind",
 	},
 	{
+		name: "windows that wait for their last few", harm: "has what is new wait for one slow answer, of a webhook endpoint among a thousand",
+		edits: []edit{{
+			"worker/turn.go", "return r.sub.begin != nil && !r.sub.pipelined && r.sub.ParkAfter < unlimited",
+			"return false",
+		}},
+		pkg: "./worker", run: "TestAsyncLastFew",
+	},
+	{
 		name: "shutdown settles what is in flight", harm: "takes what was not answered when the worker stops for delivered: loses events",
 		edits: []edit{{
 			"worker/record.go", "		r.owed.Failed = append(r.owed.Failed, engine.Unfinished{Event: *j.event, State: outbox.Retrying, Attempt: j.attempt - 1})\n		r.forget(j)",

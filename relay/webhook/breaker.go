@@ -1,7 +1,6 @@
 package webhook
 
 import (
-	"math/rand/v2"
 	"slices"
 	"time"
 )
@@ -11,7 +10,8 @@ const (
 	downAfter = 5
 	// While it is down, it is probed with one message, after a pause that grows.
 	probeSoon, probeRest = 100 * time.Millisecond, 5 * time.Second
-	// What waits for it comes back later and later: each time, its row is written.
+	// What waits for it comes back later and later, after half of the time that it has been down: after backMost if few wait, and up to
+	// returnMost if many do. Each time, a row is written.
 	backMost = 30 * time.Second
 )
 
@@ -74,13 +74,11 @@ func (b *breaker) succeed(probe bool, most int, now time.Time) (closes bool) {
 	return true
 }
 
-// back is how long a message stays away that comes while the endpoint is down. The one that was the probe comes for the next one.
-func (b *breaker) back(now time.Time, probe bool) time.Duration {
-	if probe {
-		return max(0, b.next.Sub(now))
-	}
-	return spread(max(0, b.next.Sub(now), min(backMost, now.Sub(b.since)/2)))
-}
+// probes is how long until the endpoint is probed again.
+func (b *breaker) probes(now time.Time) time.Duration { return max(0, b.next.Sub(now)) }
 
-// spread keeps messages from coming back all at once.
-func spread(d time.Duration) time.Duration { return d + rand.N(d/2+probeSoon) }
+// back is how long a message stays away that comes while the endpoint is down: at least, and at most where many do.
+func (b *breaker) back(now time.Time) (least, most time.Duration) {
+	half := now.Sub(b.since) / 2
+	return max(b.probes(now), min(backMost, half)), min(returnMost, max(backMost, half))
+}

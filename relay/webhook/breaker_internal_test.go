@@ -66,13 +66,34 @@ func TestBackGrows(t *testing.T) {
 	var b breaker
 	b.trip(false, now)
 	for _, after := range []time.Duration{0, time.Second, 10 * time.Second, time.Hour} {
-		least := max(0, b.next.Sub(now.Add(after)), min(backMost, after/2))
-		if got := b.back(now.Add(after), false); got < least || got > least*3/2+probeSoon {
-			t.Errorf("down for %v: comes back after %v", after, got)
+		want := max(0, b.next.Sub(now.Add(after)), min(backMost, after/2))
+		if least, most := b.back(now.Add(after)); least != want || most != min(returnMost, max(backMost, after/2)) {
+			t.Errorf("down for %v: comes back after %v to %v", after, least, most)
 		}
 	}
-	if got := b.back(now, true); got != probeSoon {
+	if got := b.probes(now); got != probeSoon {
 		t.Errorf("a probe comes back after %v", got)
+	}
+}
+
+// TestReturnsAreSpaced has a hundred thousand messages wait for an endpoint that has been down for an hour: in each second, few come back.
+func TestReturnsAreSpaced(t *testing.T) {
+	t.Parallel()
+	start := time.Now()
+	q := &queue{target: &target{name: "a"}, breaker: breaker{since: start.Add(-time.Hour), next: start.Add(time.Second), pause: probeRest}}
+	const all, most = 100_000, 200 // in a second: all of them in half an hour would be 56
+	bySecond := map[int]int{}
+	for range all {
+		after := q.away(start)
+		if after < backMost || after > returnMost {
+			t.Fatalf("one comes back after %v", after)
+		}
+		bySecond[int(after/time.Second)]++
+	}
+	for second, n := range bySecond {
+		if n > most {
+			t.Errorf("in second %d, %d come back", second, n)
+		}
 	}
 }
 

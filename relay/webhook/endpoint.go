@@ -25,6 +25,9 @@ const (
 // ErrUnknownEndpoint says that there is no endpoint of a name: its messages become dead letters. Config.Endpoints returns it.
 var ErrUnknownEndpoint = errors.New("unknown endpoint")
 
+// errFiles says that files of certificates are not there, or not what they should be.
+var errFiles = errors.New("its certificates cannot be used")
+
 // An Endpoint is where messages are sent to, and how.
 type Endpoint struct {
 	// URL takes the messages. What it needs besides its name, such as a password, belongs into Headers.
@@ -106,7 +109,7 @@ func (s *Sink) compile(name string, e Endpoint) (*target, error) {
 	}
 	var err error
 	if t.transport, err = s.transports.of(tlsFiles{e.CAFile, e.CertFile, e.KeyFile}); err != nil {
-		return nil, fmt.Errorf("endpoint %s: %w", shown(name), err)
+		return nil, fmt.Errorf("endpoint %s: %w: %w", shown(name), errFiles, err)
 	}
 	return t, nil
 }

@@ -17,7 +17,7 @@ import (
 )
 
 // lookAgain is how often the file is looked at.
-const lookAgain = 2 * time.Second
+const lookAgain = time.Second
 
 // contents are what a file of endpoints has.
 type contents struct {
@@ -25,6 +25,9 @@ type contents struct {
 	Defaults  Endpoint            `yaml:"defaults"`
 	Endpoints map[string]Endpoint `yaml:"endpoints"`
 }
+
+// urls reports whether destinations may be URLs.
+func (c *contents) urls() bool { return len(c.Defaults.Secrets) > 0 || c.Defaults.Unsigned }
 
 // A file of endpoints is read again when it changes.
 type file struct {
@@ -80,34 +83,43 @@ func look(path string) (version, error) {
 func (s *Sink) follow(ctx context.Context, f *file, seen version) {
 	ticker := time.NewTicker(lookAgain)
 	defer ticker.Stop()
+	c := changes{seen: seen, last: seen}
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
 		}
-		seen = s.again(f, seen)
+		if now, err := look(f.path); c.changed(now) {
+			s.again(f, now, err)
+		}
 	}
 }
 
-// again reads the file if it has changed. One that is not valid changes nothing.
-func (s *Sink) again(f *file, seen version) version {
-	now, err := look(f.path)
-	if now == seen {
-		return seen
+// Changes tells when a file has changed: once it has stayed the same for two looks. One that is half written may be valid, and lack endpoints,
+// whose messages would become dead letters.
+type changes struct{ seen, last version }
+
+func (c *changes) changed(now version) bool {
+	is := now != c.seen && now == c.last
+	if c.last = now; is {
+		c.seen = now
 	}
-	if err == nil {
-		s.transports.renew() // certificates may have changed, too
-		err = s.load(f, now)
+	return is
+}
+
+// again takes over a file that has changed. One that is not valid changes nothing.
+func (s *Sink) again(f *file, now version, err error) {
+	if err == nil { // certificates may have changed, too
+		err = s.transports.renew(func() error { return s.load(f, now) })
 	}
 	if err != nil {
 		f.failed.Add(1)
 		s.log.Error("webhook endpoints are not read: those from before stay", "file", f.path, "error", err)
-		return now
+		return
 	}
 	s.enableAll()
 	s.log.Info("webhook endpoints are read", "file", f.path, "endpoints", len(f.contents.Load().Endpoints))
-	return now
 }
 
 // load takes over what a file has, if all of it is valid.
@@ -124,8 +136,11 @@ func (s *Sink) load(f *file, v version) error {
 			errs = append(errs, err)
 		}
 	}
-	if c.Defaults.URL != "" {
+	switch {
+	case c.Defaults.URL != "":
 		errs = append(errs, errors.New("defaults: they cannot have a URL"))
+	case len(c.Endpoints) == 0 && !c.urls():
+		errs = append(errs, errors.New("it has no endpoints: add one, or say in defaults how messages to URLs are signed"))
 	}
 	if len(errs) > 0 {
 		return fmt.Errorf("%s: %w", f.path, errors.Join(errs...))
@@ -181,7 +196,7 @@ func (f *file) endpoint(_ context.Context, name string) (Endpoint, error) {
 		return e, nil
 	}
 	// Only https: what an event says is not what an operator says.
-	if u, err := url.Parse(name); err == nil && u.Scheme == "https" && u.Host != "" && (len(c.Defaults.Secrets) > 0 || c.Defaults.Unsigned) {
+	if u, err := url.Parse(name); err == nil && u.Scheme == "https" && u.Host != "" && c.urls() {
 		return Endpoint{URL: name}.or(c.Defaults), nil
 	}
 	return Endpoint{}, fmt.Errorf("%w in %s", ErrUnknownEndpoint, f.path)

@@ -182,6 +182,7 @@ func TestFileIsInvalid(t *testing.T) {
 		"negative":        {"endpoints: {a: {url: https://localhost, unsigned: true, timeout: -1s}}", "timeout is -1s, must not be negative"},
 		"key without":     {"endpoints: {a: {url: https://localhost, unsigned: true, key_file: k.pem}}", "set both"},
 		"no CA file":      {"endpoints: {a: {url: https://localhost, unsigned: true, ca_file: /no/such}}", "read certificates of the CA: open /no/such"},
+		"nothing":         {"", "it has no endpoints: add one"},
 		"URL of defaults": {"defaults: {url: https://localhost}", "defaults: they cannot have a URL"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -21,6 +21,7 @@ func (s *Sink) judge(q *queue, c *call, r result) (log func(), answer error) {
 	switch r.kind {
 	case takes, refuses:
 		if q.breaker.succeed(c.probe, c.target.concurrency(), now) {
+			q.returns = returns{} // from here on, what is put off has another reason
 			log = func() { s.log.Info("webhook endpoint takes messages again", "endpoint", name) }
 		}
 		if r.kind == refuses {
@@ -43,7 +44,7 @@ func (s *Sink) judge(q *queue, c *call, r result) (log func(), answer error) {
 		if until := now.Add(r.pause); until.After(q.paused) {
 			q.paused = until
 		}
-		return log, fmt.Errorf("%w: %w", r.err, worker.Snooze(spread(r.pause)))
+		return log, fmt.Errorf("%w: %w", r.err, worker.Snooze(q.rest(now, r.pause)))
 	}
 	fail := q.breaker.trip
 	if r.kind == fails {
@@ -55,7 +56,11 @@ func (s *Sink) judge(q *queue, c *call, r result) (log func(), answer error) {
 	if !q.breaker.open() {
 		return log, r.err
 	}
-	return log, fmt.Errorf("%w: %w", r.err, worker.Snooze(q.breaker.back(now, c.probe)))
+	back := q.breaker.probes(now) // the one that was the probe comes for the next one
+	if !c.probe {
+		back = q.away(now)
+	}
+	return log, fmt.Errorf("%w: %w", r.err, worker.Snooze(back))
 }
 
 // alone is the answer where there is one endpoint: its troubles are those of the subscription, whose breaker and pause are there for them.

@@ -18,8 +18,11 @@ type queue struct {
 	listed  bool // in Sink.ready
 
 	breaker breaker
-	paused  time.Time // until when the endpoint wants to be left alone
-	gone    error     // why it takes nothing any more
+	paused  time.Time     // until when the endpoint wants to be left alone
+	gone    error         // why it takes nothing any more
+	took    time.Duration // what requests take lately
+	moved   time.Time     // when one has ended, or the first of those that run began
+	returns returns       // of what was put off
 }
 
 // A call is a message on its way.
@@ -32,17 +35,83 @@ type call struct {
 	leave   func() // ends what watches it while it waits
 }
 
-// refuses returns the answer to a message that cannot be sent now, and nil otherwise.
-func (q *queue) refuses(now time.Time) error {
+// refuses reports whether nothing can be sent now.
+func (q *queue) refuses(now time.Time) bool {
+	return q.gone != nil || now.Before(q.paused) || q.breaker.open() && now.Before(q.breaker.next)
+}
+
+// refusal is the answer to a message while nothing can be sent.
+func (q *queue) refusal(now time.Time) error {
 	switch {
 	case q.gone != nil:
 		return worker.DeadLetter(q.gone)
 	case now.Before(q.paused):
-		return q.target.later(spread(q.paused.Sub(now)), "wants to be left alone")
-	case q.breaker.open() && now.Before(q.breaker.next):
-		return q.target.later(q.breaker.back(now, false), "is down")
+		return q.target.later(q.rest(now, q.paused.Sub(now)), "wants to be left alone")
+	default:
+		return q.target.later(q.away(now), "is down")
 	}
-	return nil
+}
+
+// rest is how long a message stays away from an endpoint that wants to be left alone for d.
+func (q *queue) rest(now time.Time, d time.Duration) time.Duration {
+	return q.returns.after(now, d, restGap, d+returnMost)
+}
+
+// away is how long a message stays away from an endpoint that is down.
+func (q *queue) away(now time.Time) time.Duration {
+	least, most := q.breaker.back(now)
+	return q.returns.after(now, least, downGap, most)
+}
+
+// full is the answer to a message that the endpoint has no room for. As many come back as twice what it takes.
+func (q *queue) full(now time.Time) error {
+	if q.breaker.open() {
+		return q.target.later(q.away(now), "is down")
+	}
+	gap := max(time.Millisecond, q.takes(now)/time.Duration(2*q.target.concurrency()))
+	return q.target.later(q.returns.after(now, patience, gap, returnMost), "has much to do")
+}
+
+// takes is how long a request takes, also if none has ended yet.
+func (q *queue) takes(now time.Time) time.Duration {
+	if q.running == 0 {
+		return q.took
+	}
+	return max(q.took, now.Sub(q.moved))
+}
+
+// waits is how many messages may wait in the sink: no more than those that begin soon, as far as that is known.
+func (q *queue) waits(now time.Time) int {
+	return min(waitingOfOne, 1+int(patience*time.Duration(q.target.concurrency())/max(q.takes(now), time.Millisecond)))
+}
+
+// begin notes that a call begins.
+func (q *queue) begin(c *call, now time.Time) {
+	if q.running == 0 {
+		q.moved = now
+	}
+	q.running++
+	q.busy[c.key] = true
+	c.probe = q.breaker.open()
+}
+
+// end notes that a call has ended, and how long it took; 0 if that says nothing.
+func (q *queue) end(c *call, took time.Duration, now time.Time) {
+	q.running--
+	delete(q.busy, c.key)
+	q.moved = now
+	switch {
+	case took == 0:
+	case q.took == 0:
+		q.took = took
+	default:
+		q.took = (3*q.took + took) / 4
+	}
+}
+
+// renew begins anew with an endpoint.
+func (q *queue) renew(t *target) {
+	q.target, q.stale, q.breaker, q.paused, q.gone, q.took, q.returns = t, false, breaker{}, time.Time{}, nil, 0, returns{}
 }
 
 // later returns an error that has a message come back without an attempt.

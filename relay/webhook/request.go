@@ -34,7 +34,10 @@ func (t *target) post(ctx context.Context, m *relay.Message) result {
 	switch {
 	case err == nil:
 		defer res.Body.Close()
-		text := excerpt(res.Body, cancel)
+		text := ""
+		if res.StatusCode != http.StatusSwitchingProtocols { // its body is the connection, which no context ends
+			text = excerpt(res.Body, cancel)
+		}
 		return answered(res, text, time.Now())
 	case errors.Is(ctx.Err(), context.Canceled): // the worker stops
 		return result{kind: interrupted, err: ctx.Err()}

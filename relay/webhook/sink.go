@@ -21,7 +21,7 @@ import (
 const (
 	defaultRequests = 256
 	// How many messages may wait in the sink for an endpoint, for all of them, and for how long where others must not wait for it.
-	waitingOfOne, waitingOfAll = 32, 1024
+	waitingOfOne, waitingOfAll = 32, 512
 	patience                   = time.Second
 )
 
@@ -127,7 +127,9 @@ func (s *Sink) Send(ctx context.Context, m *relay.Message, done func(error)) {
 	c := &call{id: m.ID, key: m.Key, target: t, answer: done}
 	c.begin = func() {
 		defer s.calls.Done()
-		s.finish(c, c.target.post(ctx, m))
+		began := time.Now()
+		r := c.target.post(ctx, m)
+		s.finish(c, r, time.Since(began))
 	}
 	if err := s.admit(ctx, c); err != nil {
 		done(err)
@@ -150,7 +152,10 @@ func (s *Sink) target(ctx context.Context, name string) (*target, error) {
 		return t, nil
 	}
 	t, err := s.compile(name, e)
-	if err != nil {
+	switch {
+	case errors.Is(err, errFiles):
+		return nil, err // they may be on their way
+	case err != nil:
 		return nil, worker.DeadLetter(err)
 	}
 	return t, nil
@@ -191,8 +196,9 @@ func (s *Sink) offer(ctx context.Context, c *call) (room <-chan struct{}, err er
 	q := s.queue(c.target)
 	defer s.forget(q)
 	c.target = q.target
-	if err := q.refuses(time.Now()); err != nil {
-		return nil, err
+	now := time.Now()
+	if q.refuses(now) {
+		return nil, q.refusal(now)
 	}
 	q.waiting = append(q.waiting, c)
 	s.waiting++
@@ -200,15 +206,15 @@ func (s *Sink) offer(ctx context.Context, c *call) (room <-chan struct{}, err er
 	switch {
 	case !slices.Contains(q.waiting, c):
 		return nil, nil
-	case s.waiting > waitingOfAll, s.single && len(q.waiting) > waitingOfOne:
+	case s.waiting > waitingOfAll && q.listed, s.single && len(q.waiting) > waitingOfOne:
 		s.remove(q, c)
 		if s.room == nil {
 			s.room = make(chan struct{})
 		}
 		return s.room, nil
-	case len(q.waiting) > waitingOfOne:
+	case s.waiting > waitingOfAll, !s.single && len(q.waiting) > q.waits(now): // Send does not block: what comes behind it may be for another
 		s.remove(q, c)
-		return nil, c.target.later(spread(patience), "has much to do")
+		return nil, q.full(now)
 	}
 	s.watch(ctx, q, c)
 	return nil, nil
@@ -223,7 +229,7 @@ func (s *Sink) queue(t *target) *queue {
 	}
 	// A target that was looked up before the queue became stale does not renew it.
 	if t != q.target && (q.stale || !reflect.DeepEqual(q.target.definition, t.definition)) {
-		q.target, q.stale, q.breaker, q.paused, q.gone = t, false, breaker{}, time.Time{}, nil
+		q.renew(t)
 	}
 	return q
 }
@@ -242,23 +248,29 @@ func (s *Sink) watch(ctx context.Context, q *queue, c *call) {
 		waits, cancel = context.WithTimeout(ctx, patience)
 	}
 	stop := context.AfterFunc(waits, func() {
-		if s.giveUp(ctx, q, c) {
-			c.answer(cmp.Or(ctx.Err(), c.target.later(spread(patience), "has much to do")))
+		if answer := s.giveUp(ctx, q, c); answer != nil {
+			c.answer(answer)
 		}
 	})
 	c.leave = func() { stop(); cancel() }
 }
 
-// giveUp ends the waiting of a call, and reports whether it has waited until now.
-func (s *Sink) giveUp(ctx context.Context, q *queue, c *call) bool {
+// giveUp ends the waiting of a call, and returns its answer, or nil if it waits no more, or goes on waiting.
+func (s *Sink) giveUp(ctx context.Context, q *queue, c *call) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if q.listed && ctx.Err() == nil && slices.Contains(q.waiting, c) {
 		s.watch(ctx, q, c) // it is not its endpoint that it waits for, but all of them
-		return false
+		return nil
 	}
 	defer s.forget(q)
-	return s.remove(q, c)
+	switch {
+	case !s.remove(q, c):
+		return nil
+	case ctx.Err() != nil:
+		return ctx.Err()
+	}
+	return q.full(time.Now())
 }
 
 // pump begins what can begin, in q and wherever else something waits for room, in turns.
@@ -272,10 +284,8 @@ func (s *Sink) pump(q *queue) {
 			continue // something of it runs, which will list it again
 		}
 		s.left(c)
-		q.running++
+		q.begin(c, time.Now())
 		s.running++
-		q.busy[c.key] = true
-		c.probe = q.breaker.open()
 		s.calls.Add(1)
 		go c.begin()
 		s.list(q)
@@ -298,12 +308,14 @@ func (s *Sink) list(q *queue) {
 }
 
 // finish takes what became of a call, answers it, and begins what waited for it.
-func (s *Sink) finish(c *call, r result) {
+func (s *Sink) finish(c *call, r result, took time.Duration) {
 	s.mu.Lock()
 	q := s.queues[c.target.name]
-	q.running--
+	if r.kind == interrupted {
+		took = 0
+	}
+	q.end(c, took, time.Now())
 	s.running--
-	delete(q.busy, c.key)
 	log, answer := s.judge(q, c, r)
 	flush := s.flush(q)
 	s.pump(q)
@@ -323,12 +335,12 @@ func (s *Sink) finish(c *call, r result) {
 // flush ends the waiting for an endpoint that takes nothing any more, and returns what answers the calls.
 func (s *Sink) flush(q *queue) (answers []func()) {
 	now := time.Now()
-	if q.refuses(now) == nil {
+	if !q.refuses(now) {
 		return nil
 	}
 	for _, c := range q.waiting {
 		s.left(c)
-		refusal := q.refuses(now) // for each its own: they do not come back all at once
+		refusal := q.refusal(now) // for each its own: they come back one after the other
 		answers = append(answers, func() { c.answer(refusal) })
 	}
 	q.waiting = nil
@@ -393,6 +405,5 @@ func (s *Sink) Close() error {
 	if s.file != nil {
 		s.file.close()
 	}
-	s.transports.renew()
-	return nil
+	return s.transports.renew(func() error { return nil })
 }

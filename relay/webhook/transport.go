@@ -62,15 +62,22 @@ func (t *transports) of(files tlsFiles) (*http.Transport, error) {
 	return t.made[files], nil
 }
 
-// renew forgets all transports: what is made next reads its files anew.
-func (t *transports) renew() {
+// renew forgets all transports, so that what is made next reads its files anew. If what is done then fails, it has them back.
+func (t *transports) renew(do func() error) error {
 	t.mu.Lock()
 	made := t.made
 	t.made = map[tlsFiles]*http.Transport{}
 	t.mu.Unlock()
+	err := do()
+	if err != nil {
+		t.mu.Lock()
+		made, t.made = t.made, made
+		t.mu.Unlock()
+	}
 	for _, transport := range made {
 		transport.CloseIdleConnections()
 	}
+	return err
 }
 
 func (f tlsFiles) config(base *tls.Config) (*tls.Config, error) {

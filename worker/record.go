@@ -156,6 +156,9 @@ func (r *runner) report(j *job, u *engine.Unfinished) {
 	if u == nil || u.Failure == nil {
 		return
 	}
+	if u.State != outbox.Skipped {
+		r.notes.note(u.Failure.Error)
+	}
 	about := []any{"event_id", j.event.ID, "event_uid", j.event.UID, "topic", j.event.Topic, "key", j.event.Key, "attempt", j.attempt, "error", firstLine(u.Failure.Error)}
 	switch now := time.Now(); u.State {
 	case outbox.Dead:

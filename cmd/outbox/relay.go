@@ -83,12 +83,14 @@ func (r *relayRunCommand) serve(ctx context.Context, logger *slog.Logger, pool *
 			return &cli.UsageError{Err: err}
 		}
 	}
-	for _, l := range relays {
-		if !r.SkipCheck {
+	if !r.SkipCheck {
+		for _, l := range relays {
 			if err := l.check(ctx, l.destinations(nil)); err != nil {
 				return sinkError(ctx, l, err)
 			}
 		}
+	}
+	for _, l := range relays {
 		logger.Info("relaying", "subscription", l.spec.Subscription, "to", l.place)
 	}
 	err = r.WithAdmin(ctx, logger, ops.NewHandler(ops.NewHealth(w.Ready), m), w.Run)

@@ -113,6 +113,9 @@ func checkedText(list []checked) string {
 		if f.Error != "" {
 			fmt.Fprintf(&b, "   → %s\n", f.Error)
 		}
+		if f.Error == "" && len(f.Destinations) == 0 {
+			b.WriteString("   ! no event matches yet, so it is not known which destinations have to be there\n")
+		}
 		if f.Unroutable > 0 {
 			fmt.Fprintf(&b, "   ! %s of the newest would be dead letters: they have no route\n", plural(int64(f.Unroutable), "event", "events"))
 		}

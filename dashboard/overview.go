@@ -39,6 +39,9 @@ type subscriptionLine struct {
 
 	HeldKeys        int64
 	BreakerOpenedAt *time.Time // nil while it is closed
+
+	InFlight    int64
+	LastFailure *admin.LastFailure
 }
 
 // Condition says in a word what is up with the subscription.
@@ -108,6 +111,7 @@ func (h *Handler) look(ctx context.Context) (*admin.Status, []admin.Mark, []subs
 			s := status.Subscriptions[i]
 			line.Lag, line.Oldest, line.Deliveries = s.Lag, s.Oldest, s.Deliveries
 			line.HeldKeys, line.BreakerOpenedAt = s.HeldKeys, s.BreakerOpenedAt
+			line.InFlight, line.LastFailure = s.InFlight, s.LastFailure
 			line.Failing = slices.ContainsFunc(status.Concerns, func(c admin.Concern) bool {
 				return c.Kind == admin.ConcernFailing && c.Subscription == row.Name
 			})

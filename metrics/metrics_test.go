@@ -199,13 +199,16 @@ func load(t *testing.T, db outbox.DB, subscription string) map[string]float64 {
 	of := func(name, topic string) string {
 		return fmt.Sprintf("signalbox_%s_total{subscription=%q,topic=%q}", name, subscription, topic)
 	}
+	failed := func(kind, topic string) string {
+		return fmt.Sprintf("signalbox_failed_total{kind=%q,subscription=%q,topic=%q}", kind, subscription, topic)
+	}
 	state := func(state string) string {
 		return fmt.Sprintf("signalbox_deliveries{state=%q,subscription=%q}", state, subscription)
 	}
 	only := fmt.Sprintf("{subscription=%q}", subscription)
 	return map[string]float64{
-		of("delivered", "a.x"): 5, of("failed", "a.x"): 1, of("dead", "a.x"): 0, of("skipped", "a.x"): 1,
-		of("delivered", "b.x"): 1, of("failed", "b.x"): 4, of("dead", "b.x"): 2, of("skipped", "b.x"): 2,
+		of("delivered", "a.x"): 5, failed("error", "a.x"): 1, of("dead", "a.x"): 0, of("skipped", "a.x"): 1,
+		of("delivered", "b.x"): 1, failed("error", "b.x"): 3, failed("dead_letter", "b.x"): 1, of("dead", "b.x"): 2, of("skipped", "b.x"): 2,
 		"signalbox_attempt_duration_seconds" + only: 14, "signalbox_delivery_latency_seconds" + only: 6,
 		"signalbox_parked_total" + only: 1,
 		state("dead"):                   2, state("skipped"): 3, state("retrying"): 0, state("running"): 0, state("blocked"): 0,

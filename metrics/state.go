@@ -44,6 +44,8 @@ var (
 		"Keys of the subscription that are held: so many of their events wait that later ones stay in the log for now.", []string{"subscription"}, nil)
 	breakerOpen = prometheus.NewDesc("signalbox_breaker_open",
 		"1 while the circuit breaker of the subscription is open in some worker, because nearly every attempt fails, else 0.", []string{"subscription"}, nil)
+	inFlight = prometheus.NewDesc("signalbox_in_flight",
+		"Events that workers of the subscription have begun to send and that are not acknowledged, as of their last heartbeats; 0 where its handler is no sink.", []string{"subscription"}, nil)
 	paused = prometheus.NewDesc("signalbox_subscription_paused",
 		"1 while the subscription is paused, else 0.", []string{"subscription"}, nil)
 	subscriptionWorkers = prometheus.NewDesc("signalbox_subscription_workers",
@@ -79,7 +81,7 @@ type outboxState struct {
 
 func (s *outboxState) Describe(descriptions chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		up, lagEvents, lagSeconds, oldestUnfinished, deliveries, heldKeys, breakerOpen, paused, subscriptionWorkers, unownedLanes, workers, sentinels, doorbell, logIDs, logOldest, logHeld,
+		up, lagEvents, lagSeconds, oldestUnfinished, deliveries, heldKeys, breakerOpen, inFlight, paused, subscriptionWorkers, unownedLanes, workers, sentinels, doorbell, logIDs, logOldest, logHeld,
 	} {
 		descriptions <- d
 	}
@@ -183,6 +185,7 @@ func describe(status *admin.Status, subscriptions []admin.Subscription) []promet
 		}
 		add(heldKeys, float64(s.HeldKeys), name)
 		add(breakerOpen, oneIf(s.BreakerOpenedAt != nil), name)
+		add(inFlight, float64(s.InFlight), name)
 		add(unownedLanes, float64(s.Lanes[0]), name)
 		add(logHeld, oneIf(slices.Contains(status.Log.HeldBy, s.Name)), name)
 	}

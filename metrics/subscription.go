@@ -2,6 +2,7 @@ package metrics
 
 import (
 	"context"
+	"errors"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -29,7 +30,7 @@ func newFamilies() *families {
 			"Events that this worker's handlers handled. One that is handled again after a fault counts again.", "subscription", "topic"),
 		failed: counter("signalbox_failed_total",
 			"Attempts that ended with an error, a panic or a timeout, or with the death of their worker; including those that left a dead letter.",
-			"subscription", "topic"),
+			"subscription", "topic", "kind"),
 		dead: counter("signalbox_dead_total",
 			"Events that became dead letters in this worker.", "subscription", "topic"),
 		skipped: counter("signalbox_skipped_total",
@@ -64,7 +65,10 @@ type subscription struct {
 }
 
 // outcomes are the counters of one topic in one subscription.
-type outcomes struct{ delivered, failed, dead, skipped prometheus.Counter }
+type outcomes struct {
+	delivered, dead, skipped prometheus.Counter
+	failed                   *prometheus.CounterVec // by kind
+}
 
 func (f *families) subscription(name string, maxTopics int) *subscription {
 	return &subscription{
@@ -72,8 +76,10 @@ func (f *families) subscription(name string, maxTopics int) *subscription {
 		took:   f.took.WithLabelValues(name), latency: f.latency.WithLabelValues(name),
 		windowEvents: f.windowEvents.WithLabelValues(name), windowTook: f.windowTook.WithLabelValues(name),
 		topics: newNamed(maxTopics, func(topic string) outcomes {
+			failed := f.failed.MustCurryWith(prometheus.Labels{"subscription": name, "topic": topic})
+			failed.WithLabelValues(plainFailure) // so that the first one is an increase
 			return outcomes{
-				delivered: f.delivered.WithLabelValues(name, topic), failed: f.failed.WithLabelValues(name, topic),
+				delivered: f.delivered.WithLabelValues(name, topic), failed: failed,
 				dead: f.dead.WithLabelValues(name, topic), skipped: f.skipped.WithLabelValues(name, topic),
 			}
 		}),
@@ -93,11 +99,23 @@ func (m *Metrics) attempt(_ context.Context, a worker.Attempt) {
 	case outbox.Skipped:
 		o.skipped.Inc()
 	case outbox.Dead:
-		o.failed.Inc()
+		o.failed.WithLabelValues(kindOf(a.Err)).Inc()
 		o.dead.Inc()
 	default:
-		o.failed.Inc()
+		o.failed.WithLabelValues(kindOf(a.Err)).Inc()
 	}
+}
+
+// plainFailure is the kind of an error that asks for nothing.
+const plainFailure = "error"
+
+// kindOf tells failures apart: timeouts, and by what the handler has asked for.
+func kindOf(err error) string {
+	var named interface{ ErrorType() string }
+	if errors.As(err, &named) {
+		return named.ErrorType()
+	}
+	return plainFailure
 }
 
 func (m *Metrics) window(_ context.Context, w worker.Window) {

@@ -18,6 +18,9 @@ func Handle(w *worker.Worker, s worker.Subscription, sink Sink, cfg Config) erro
 	if err != nil {
 		return fmt.Errorf("%w: subscription %q: %w", worker.ErrInvalidConfig, s.Name, err)
 	}
+	if place, says := sink.(fmt.Stringer); says && s.SendsTo == "" {
+		s.SendsTo = place.String()
+	}
 	order := worker.Strict
 	if sink.Pipelined() {
 		order = worker.Pipelined

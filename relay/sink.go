@@ -35,6 +35,9 @@ type Message struct {
 }
 
 // A Sink sends messages to another system. Its methods must be safe for concurrent use.
+//
+// If a sink has a method String as well, that says where it sends to, such as "nats://localhost:4222", without secrets: operators see it as
+// worker.Subscription.SendsTo.
 type Sink interface {
 	// Send begins to send a message, and calls done exactly once when the result is known: from any goroutine, possibly before Send
 	// returns. It may block while the sink has as much in flight as it accepts. When ctx ends, it calls done soon.

@@ -30,7 +30,15 @@ func attempt(call func() error) (f *failure) {
 	return nil
 }
 
-var errAttemptTimeout = errors.New("attempt took longer than the subscription's timeout")
+// errAttemptTimeout is why an attempt ends that takes too long.
+var errAttemptTimeout error = timeoutError{}
+
+type timeoutError struct{}
+
+func (timeoutError) Error() string { return "attempt took longer than the subscription's timeout" }
+
+// ErrorType is as that of an outcome.
+func (timeoutError) ErrorType() string { return "timeout" }
 
 // deadlineSpare is which part of the timeout an attempt may have on top of it.
 const deadlineSpare = 10

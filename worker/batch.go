@@ -107,6 +107,8 @@ type executor struct {
 	stops     func(*job) bool // whether those behind a job, which has not succeeded, have to wait for it
 	unparked  func(*job)      // called when a parked job has ended
 
+	inFlight *atomic.Int64 // counts what begin has begun and was not answered
+
 	paused func() bool              // whether nothing may begin
 	admit  func(end time.Time) bool // waits until an attempt may begin; nil where it always may
 

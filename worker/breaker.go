@@ -273,6 +273,7 @@ func (r *runner) notePause(j *job) {
 			return
 		}
 		if r.pausedUntil.CompareAndSwap(before, until) {
+			r.notes.note(j.failure.text)
 			if before < now.UnixNano() {
 				r.log.Info("paused by the handler", "for", j.failure.outcome.delay, "reason", firstLine(j.failure.text))
 			}

@@ -128,6 +128,10 @@ type Subscription struct {
 	// Middleware wraps the handler. The first element is the outermost. Defaults to none.
 	Middleware []Middleware
 
+	// SendsTo says where the handler sends events, for people: "outbox status" and the dashboard show it. It must have no secrets. relay.Handle
+	// asks the sink. Defaults to "".
+	SendsTo string
+
 	// StopKeyOnDead makes later events of a key wait behind a dead letter until it is retried, skipped or discarded. Defaults to
 	// false: a dead letter does not hold up its key.
 	StopKeyOnDead bool
@@ -187,6 +191,7 @@ func (s Subscription) withDefaults(c Config) (Subscription, error) {
 	case slices.ContainsFunc(s.Middleware, func(m Middleware) bool { return m == nil }):
 		return refuse("Middleware has a nil")
 	}
+	s.SendsTo = firstLine(shorten(s.SendsTo))
 	s.Concurrency = cmp.Or(s.Concurrency, c.Concurrency)
 	s.WindowSize = cmp.Or(s.WindowSize, c.WindowSize)
 	s.Timeout = limit(s.Timeout, 30*time.Second)

@@ -179,7 +179,7 @@ func (s *session) pulse(ctx context.Context, candidate bool) (elected bool, err 
 		s.w.cfg.Logger.Warn("the server's queue of notifications is half full, so that none are sent: a session that listens does not end its transaction; workers poll")
 	}
 	s.w.serving.Store(true)
-	return p.Sentinel, nil
+	return p.Sentinel, s.writeNotes(ctx)
 }
 
 // logEvery is how often a worker looks at the log as a whole. Its reads notice what concerns their lanes at once, but it may have

@@ -184,6 +184,7 @@ func (d *dispatcher) take(ctx context.Context, hand int) int32 {
 		c.inFlight++
 		d.free--
 		d.group.Add(1)
+		d.x.inFlight.Add(1)
 		j.flight = &flight{d: d, at: at, lease: d.lend(ctx, now)}
 		j.state.Store(admitting)
 		if d.x.admit == nil {
@@ -240,6 +241,7 @@ func (d *dispatcher) admit(ctx context.Context, j *job) bool {
 	c.inFlight--
 	d.free++
 	d.release(j.flight.lease)
+	d.x.inFlight.Add(-1)
 	d.group.Done()
 	if !c.ended {
 		d.leave(j.flight.at)
@@ -260,6 +262,7 @@ func (d *dispatcher) conclude(j *job, failed *failure) {
 		return
 	}
 	defer d.group.Done()
+	d.x.inFlight.Add(-1)
 	if failed != nil && failed != errUnanswered && errors.Is(context.Cause(f.lease), errAttemptTimeout) {
 		failed = failed.timedOut()
 	}

@@ -48,7 +48,7 @@ func (o *outcome) Unwrap() error { return o.cause }
 
 // ErrorType names the outcome where errors are told apart by their kind, as by OpenTelemetry's attribute error.type.
 func (o *outcome) ErrorType() string {
-	return [...]string{retryAfter: "retry_after", deadLetter: "dead_letter", skip: "skip", snooze: "snooze", pause: "pause", outage: "outage"}[o.kind]
+	return [...]string{retryAfter: "retry_after", deadLetter: "dead_letter", skip: "skip", snooze: "snooze", pause: "pause", outage: "outage", forOthers: "undecoded"}[o.kind]
 }
 
 // RetryAfter returns an error that schedules the next attempt after d, in place of the delay of Subscription.Retry. The attempt counts

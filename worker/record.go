@@ -159,14 +159,19 @@ func (r *runner) report(j *job, u *engine.Unfinished) {
 	if u == nil || u.Failure == nil {
 		return
 	}
+	if u.State != outbox.Skipped {
+		r.notes.note(u.Failure.Error)
+	}
 	about := []any{"event_id", j.event.ID, "event_uid", j.event.UID, "topic", j.event.Topic, "key", j.event.Key, "attempt", j.attempt, "error", firstLine(u.Failure.Error)}
-	switch now := time.Now(); u.State {
-	case outbox.Dead:
+	switch now := time.Now(); {
+	case u.State == outbox.Dead:
 		r.erred.add(now, func(others int) {
 			r.log.Error("event is a dead letter: kept until it is retried, skipped or discarded", withOthers(about, others)...)
 		})
-	case outbox.Skipped:
+	case u.State == outbox.Skipped:
 		r.log.Info("event was skipped", about...)
+	case r.sub.BreakerAfter > 0 && j.failure.outcome != nil && j.failure.outcome.kind == outage:
+		// The breaker opens with it: its line says all there is to say.
 	default:
 		about = append(about, "retry_in", u.Delay.Round(time.Millisecond))
 		r.warned.add(now, func(others int) { r.log.Warn("event failed and will be tried again", withOthers(about, others)...) })

@@ -84,6 +84,7 @@ type runner struct {
 	pacer       pacer
 	pausedUntil atomic.Int64 // in nanoseconds: when something may begin again
 
+	notes         notebook
 	warned, erred digest // lines about attempts that failed, and about dead letters
 
 	stale    bool // somebody has changed deliveries since the backlog was loaded

@@ -265,6 +265,7 @@ func (r *runner) executor(ctx context.Context) executor {
 			r.heed(j)
 			return r.blocks(r.verdict(ctx, j))
 		},
+		inFlight: &r.notes.inFlight,
 		paused:   r.halted,
 		unparked: func(j *job) { r.wake.add(func(w *wakeup) { w.unparked = append(w.unparked, j) }) },
 	}

@@ -4,6 +4,7 @@ package kafka
 import (
 	"bufio"
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -24,7 +25,7 @@ const (
 )
 
 // A Broker is a broker and controller of its own, with its data in a folder that outlives its process. It has listeners without encryption,
-// with TLS, and with SASL (PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512). Who is not authenticated may do everything.
+// with TLS, and with SASL (PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 and OAUTHBEARER). Who is not authenticated may do everything.
 type Broker struct {
 	Addr     string // without encryption
 	TLSAddr  string
@@ -61,6 +62,8 @@ func create(ctx context.Context, java, jars, folder string) (*Broker, error) {
 	}
 	plain := fmt.Sprintf(`org.apache.kafka.common.security.plain.PlainLoginModule required user_%s="%s";`, User, Password)
 	const scram = `org.apache.kafka.common.security.scram.ScramLoginModule required;`
+	// Without an issuer, the broker believes tokens that are not signed; see Token.
+	const bearer = `org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub="broker";`
 	lines := []string{
 		"process.roles=broker,controller",
 		"node.id=1",
@@ -72,10 +75,11 @@ func create(ctx context.Context, java, jars, folder string) (*Broker, error) {
 		"listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,TLS:SSL,AUTH:SASL_PLAINTEXT",
 		"listener.name.tls.ssl.keystore.type=PEM",
 		"listener.name.tls.ssl.keystore.location=" + keystore,
-		"listener.name.auth.sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512",
+		"listener.name.auth.sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512,OAUTHBEARER",
 		"listener.name.auth.plain.sasl.jaas.config=" + plain,
 		"listener.name.auth.scram-sha-256.sasl.jaas.config=" + scram,
 		"listener.name.auth.scram-sha-512.sasl.jaas.config=" + scram,
+		"listener.name.auth.oauthbearer.sasl.jaas.config=" + bearer,
 		"authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer",
 		"super.users=User:ANONYMOUS",
 		"log.dirs=" + filepath.Join(folder, "data"),
@@ -102,6 +106,14 @@ func create(ctx context.Context, java, jars, folder string) (*Broker, error) {
 		return nil, fmt.Errorf("format the broker's folder: %w: %s", err, out)
 	}
 	return b, nil
+}
+
+// Token is one of OAUTHBEARER for the user, which expires so much later. Nobody has signed it.
+func Token(lasts time.Duration) string {
+	now := time.Now()
+	encode := base64.RawURLEncoding.EncodeToString
+	claims := fmt.Sprintf(`{"sub":%q,"iat":%d,"exp":%d}`, User, now.Add(-time.Hour).Unix(), now.Add(lasts).Unix())
+	return encode([]byte(`{"alg":"none"}`)) + "." + encode([]byte(claims)) + "."
 }
 
 func (b *Broker) properties() string { return filepath.Join(b.folder, "server.properties") }

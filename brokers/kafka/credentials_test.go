@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 
@@ -88,6 +89,41 @@ func TestSASL(t *testing.T) {
 			const wrong = "wrong-secret"
 			fails(t, fromURL(t, address+passwordFile(t, wrong)), topic, "kafka refuses the credentials: check user and secret: ", wrong)
 		})
+	}
+}
+
+// TestOAuthBearer takes tokens from a file and from the environment, and a new one for each connection.
+func TestOAuthBearer(t *testing.T) {
+	b := broker.Shared(t)
+	topic := newTopic(t, b, 1)
+	grant(t, b, topic, kadm.OpWrite, kadm.OpDescribe)
+	address := "kafka://" + b.SASLAddr + "?sasl=OAUTHBEARER&"
+	t.Setenv("TOKEN", broker.Token(time.Hour))
+	file := passwordFile(t, broker.Token(time.Hour))
+	for from, parameter := range map[string]string{"file": "password-file=" + file, "environment": "password-env=TOKEN"} {
+		s := newSink(t, fromURL(t, address+parameter))
+		if err := s.Check(t.Context(), []string{topic}); err != nil {
+			t.Fatalf("%s: %v", from, err)
+		}
+		if err := send(t.Context(), s, &relay.Message{ID: from, Destination: topic, Key: "k", Body: []byte("1")}); err != nil {
+			t.Fatalf("%s: %v", from, err)
+		}
+	}
+	const refusal = "kafka refuses the credentials: check user and secret: "
+	expired := broker.Token(-time.Minute)
+	fails(t, fromURL(t, address+"password-file="+passwordFile(t, expired)), topic, refusal, expired)
+	fails(t, fromURL(t, address+"password-file="+passwordFile(t, "no-token")), topic, refusal, "no-token")
+
+	renewed := passwordFile(t, expired)
+	s := newSink(t, fromURL(t, address+"password-file="+renewed))
+	if err := s.Check(t.Context(), []string{topic}); err == nil {
+		t.Error("an expired token is taken")
+	}
+	if err := os.WriteFile(renewed, []byte(broker.Token(time.Hour)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := sendUntilTaken(t, s, &relay.Message{ID: "renewed", Destination: topic, Key: "k", Body: []byte("1")}); err != nil {
+		t.Errorf("with a new token: %v", err)
 	}
 }
 

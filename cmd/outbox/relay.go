@@ -59,19 +59,16 @@ const exitSink = 5
 func (r *relayRunCommand) Run(ctx context.Context, c *console) error {
 	logger := r.Logger(c.err)
 	slog.SetDefault(logger) // for net/http, and for sinks
-	relays, err := r.relays(r.Outbox)
-	if err != nil {
-		return err
-	}
-	defer relays.close()
-	pool, err := open(ctx, r.Database)
-	if err != nil {
-		return err
-	}
-	defer pool.Close()
-	if r.DryRun {
-		return r.dryRun(ctx, c, pool, relays)
-	}
+	return r.with(ctx, r.Database, func(pool *database, relays relayList) error {
+		if r.DryRun {
+			return r.dryRun(ctx, c, pool, relays)
+		}
+		return r.serve(ctx, logger, pool, relays)
+	})
+}
+
+// serve runs the relays.
+func (r *relayRunCommand) serve(ctx context.Context, logger *slog.Logger, pool *database, relays relayList) error {
 	m := metrics.New(metrics.Config{Pool: pool.pool, Outbox: r.Outbox, Logger: logger})
 	cfg := worker.Config{Outbox: r.Outbox, Logger: logger, Retention: time.Duration(r.Retention), ShutdownTimeout: time.Duration(r.ShutdownTimeout)}
 	if r.Admin != "" {
@@ -86,12 +83,14 @@ func (r *relayRunCommand) Run(ctx context.Context, c *console) error {
 			return &cli.UsageError{Err: err}
 		}
 	}
-	for _, l := range relays {
-		if !r.SkipCheck {
+	if !r.SkipCheck {
+		for _, l := range relays {
 			if err := l.check(ctx, l.destinations(nil)); err != nil {
 				return sinkError(ctx, l, err)
 			}
 		}
+	}
+	for _, l := range relays {
 		logger.Info("relaying", "subscription", l.spec.Subscription, "to", l.place)
 	}
 	err = r.WithAdmin(ctx, logger, ops.NewHandler(ops.NewHealth(w.Ready), m), w.Run)

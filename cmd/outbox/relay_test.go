@@ -17,6 +17,7 @@ import (
 	"github.com/signalbox-go/signalbox/internal/cli"
 	"github.com/signalbox-go/signalbox/internal/pgtest"
 	"github.com/signalbox-go/signalbox/outbox"
+	"github.com/signalbox-go/signalbox/outbox/admin"
 	"github.com/signalbox-go/signalbox/relay"
 )
 
@@ -31,7 +32,7 @@ type kept struct {
 }
 
 func init() {
-	sinks["shelf"] = func(u *url.URL) (relay.Sink, error) {
+	sinks["shelf"] = func(u *url.URL) (namedSink, error) {
 		shelves.LoadOrStore(u.Host, &kept{})
 		return shelf{u.Host}, nil
 	}
@@ -47,6 +48,8 @@ func (s shelf) Send(_ context.Context, m *relay.Message, done func(error)) {
 }
 
 func (s shelf) Pipelined() bool { return false }
+
+func (s shelf) String() string { return "shelf://" + s.host }
 
 func (s shelf) Check(_ context.Context, destinations []string) error {
 	if i := slices.Index(destinations, "nowhere"); i >= 0 {
@@ -130,6 +133,44 @@ relays:
 		if m.Destination != "all" || m.Event.Topic != "orders.placed" || m.Headers["message-id"] != m.Event.UID {
 			t.Errorf("sent is %+v", m)
 		}
+	}
+}
+
+// TestRelayIsShown has "outbox status" and "outbox subscriptions" say where a relay sends to, and how it goes.
+func TestRelayIsShown(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	if text := succeed(t, db, "status"); strings.Contains(text, "SENDS TO") {
+		t.Errorf("status without a relay:\n%s", text)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		ended <- Run(ctx, []string{"relay", "--to", "shelf://shown", "--subscription", "s", "--topics", ">", "--database-url", db.URL}, &bytes.Buffer{}, &bytes.Buffer{})
+	}()
+	defer func() {
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}()
+	var list struct{ Subscriptions []admin.SubscriptionRow }
+	for start := time.Now(); len(list.Subscriptions) == 0 || list.Subscriptions[0].SendsTo == ""; time.Sleep(10 * time.Millisecond) {
+		if time.Since(start) > 30*time.Second {
+			t.Fatalf("list: %+v", list)
+		}
+		decode(t, db, &list, "subscriptions", "list")
+	}
+	if _, err := db.Pool.Exec(t.Context(), `update outbox.members set last_failure = 'too large', last_failure_at = now()`); err != nil {
+		t.Fatal(err)
+	}
+	for _, command := range [][]string{{"status"}, {"subscriptions", "list"}, {"subscriptions", "show", "s"}} {
+		if text := succeed(t, db, command...); !strings.Contains(text, "shelf://shown") {
+			t.Errorf("%v:\n%s", command, text)
+		}
+	}
+	if text := succeed(t, db, "subscriptions", "show", "s"); !strings.Contains(text, "In flight") || !strings.Contains(text, "ago: too large") {
+		t.Errorf("show:\n%s", text)
 	}
 }
 

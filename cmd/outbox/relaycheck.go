@@ -43,16 +43,10 @@ type checked struct {
 const checkedEvents = 1000
 
 func (r *relayCheckCommand) Run(ctx context.Context, c *console) error {
-	relays, err := r.relays(r.Outbox)
-	if err != nil {
-		return err
-	}
-	defer relays.close()
-	pool, err := open(ctx, r.Database)
-	if err != nil {
-		return err
-	}
-	defer pool.Close()
+	return r.with(ctx, r.Database, func(pool *database, relays relayList) error { return r.check(ctx, c, pool, relays) })
+}
+
+func (r *relayCheckCommand) check(ctx context.Context, c *console, pool *database, relays relayList) error {
 	var list []checked
 	failed := 0
 	for _, l := range relays {
@@ -65,6 +59,7 @@ func (r *relayCheckCommand) Run(ctx context.Context, c *console) error {
 		}
 		list = append(list, found)
 	}
+	var err error
 	if r.JSON {
 		err = c.print(map[string]any{"relays": list})
 	} else {
@@ -117,6 +112,9 @@ func checkedText(list []checked) string {
 			plural(int64(len(f.Destinations)), "destination", "destinations"), f.LargestBytes)
 		if f.Error != "" {
 			fmt.Fprintf(&b, "   → %s\n", f.Error)
+		}
+		if f.Error == "" && len(f.Destinations) == 0 {
+			b.WriteString("   ! no event matches yet, so it is not known which destinations have to be there\n")
 		}
 		if f.Unroutable > 0 {
 			fmt.Fprintf(&b, "   ! %s of the newest would be dead letters: they have no route\n", plural(int64(f.Unroutable), "event", "events"))

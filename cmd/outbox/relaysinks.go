@@ -14,8 +14,14 @@ import (
 	"github.com/signalbox-go/signalbox/relay/webhook"
 )
 
+// A namedSink says where it sends to, without secrets.
+type namedSink interface {
+	relay.Sink
+	fmt.Stringer
+}
+
 // sinks has what opens a sink, by the scheme of its URL.
-var sinks = map[string]func(*url.URL) (relay.Sink, error){
+var sinks = map[string]func(*url.URL) (namedSink, error){
 	"kafka":   sinkOf(configured(kafka.FromURL, kafka.New)),
 	"nats":    sinkOf(configured(nats.FromURL, nats.New)),
 	"tls":     sinkOf(configured(nats.FromURL, nats.New)), // of NATS, as its own tools have it
@@ -39,8 +45,8 @@ func configured[C, S any](read func(*url.URL) (C, error), open func(C) (S, error
 }
 
 // sinkOf gives what opens a sink the type that it has in the list.
-func sinkOf[S relay.Sink](open func(*url.URL) (S, error)) func(*url.URL) (relay.Sink, error) {
-	return func(u *url.URL) (relay.Sink, error) {
+func sinkOf[S namedSink](open func(*url.URL) (S, error)) func(*url.URL) (namedSink, error) {
+	return func(u *url.URL) (namedSink, error) {
 		s, err := open(u)
 		if err != nil {
 			return nil, err
@@ -57,7 +63,7 @@ const sinkHelp = `	kafka://host:9092,other:9092      destinations are topics
 `
 
 // openSink makes the sink of a URL. It does not connect.
-func openSink(u *url.URL) (relay.Sink, error) {
+func openSink(u *url.URL) (namedSink, error) {
 	open := sinks[u.Scheme]
 	if open == nil {
 		known := make([]string, 0, len(sinks))

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -60,7 +61,7 @@ type routeSpec struct {
 type relayed struct {
 	spec   relaySpec
 	config relay.Config
-	sink   relay.Sink
+	sink   namedSink
 	place  string // where it sends to, for people
 }
 
@@ -71,6 +72,21 @@ func (l relayList) close() {
 	for _, r := range l {
 		_ = r.sink.Close() // nothing is in flight
 	}
+}
+
+// with opens the relays and the database, calls do, and closes both.
+func (f *relayFlags) with(ctx context.Context, d cli.Database, do func(*database, relayList) error) error {
+	relays, err := f.relays(d.Outbox)
+	if err != nil {
+		return err
+	}
+	defer relays.close()
+	pool, err := open(ctx, d)
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	return do(pool, relays)
 }
 
 // relays makes what the flags or the file say.
@@ -160,21 +176,15 @@ func (s relaySpec) open(about outbox.Outbox) (*relayed, error) {
 	if err != nil || u.Scheme == "" { // the error has the URL in it, and that may have a password
 		return nil, errors.New("where it sends to is no URL: write one such as kafka://host:9092, nats://host:4222, amqp://host or https://host/path")
 	}
-	r.place = placeOf(u)
 	if r.sink, err = openSink(u); err != nil {
 		return nil, err
 	}
+	r.place = plain.Line(r.sink.String())
 	if _, err := relay.NewEncoder(r.sink, r.config); err != nil {
 		_ = r.sink.Close()
 		return nil, err
 	}
 	return r, nil
-}
-
-// placeOf is a URL as people see it: without user, query and fragment.
-func placeOf(u *url.URL) string {
-	shown := url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path, Opaque: u.Opaque}
-	return plain.Line(shown.String())
 }
 
 func (s relaySpec) router() (relay.Router, error) {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -88,8 +89,17 @@ func statusText(n naming.Name, s *admin.Status) string {
 	if len(s.Subscriptions) == 0 {
 		b.WriteString("There is no subscription yet: a worker creates its own when it starts.\n")
 	} else {
-		table(&b, "SUBSCRIPTION\tTOPICS\tLAG\tOLDEST UNFINISHED\tDELIVERIES\tHELD KEYS\tLANES", s.Subscriptions, func(s admin.SubscriptionStatus) []string {
-			return []string{plain.Quote(s.Name), plain.Quote(strings.Join(s.Topics, " ")), lagText(s.Lag), oldestText(s, now), counts(s.Deliveries), heldKeysText(s), lanesText(workers, s.Lanes)}
+		header := "SUBSCRIPTION\tTOPICS\tLAG\tOLDEST UNFINISHED\tDELIVERIES\tHELD KEYS\tLANES"
+		relays := slices.ContainsFunc(s.Subscriptions, func(s admin.SubscriptionStatus) bool { return s.SendsTo != "" })
+		if relays {
+			header += "\tSENDS TO"
+		}
+		table(&b, header, s.Subscriptions, func(s admin.SubscriptionStatus) []string {
+			cells := []string{plain.Quote(s.Name), plain.Quote(strings.Join(s.Topics, " ")), lagText(s.Lag), oldestText(s, now), counts(s.Deliveries), heldKeysText(s), lanesText(workers, s.Lanes)}
+			if relays {
+				cells = append(cells, plain.Line(s.SendsTo))
+			}
+			return cells
 		})
 	}
 	b.WriteByte('\n')

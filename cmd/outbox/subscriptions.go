@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -55,11 +56,20 @@ func (l *subscriptionsListCommand) Run(ctx context.Context, c *console) error {
 		return c.write("There is no subscription yet: a worker creates its own when it starts.\n")
 	}
 	var b strings.Builder
-	table(&b, "SUBSCRIPTION\tTOPICS\tCREATED\tSTATE\tWORKERS\tLANES", list, func(s admin.Subscription) []string {
-		return []string{
+	header := "SUBSCRIPTION\tTOPICS\tCREATED\tSTATE\tWORKERS\tLANES"
+	relays := slices.ContainsFunc(list, func(s admin.Subscription) bool { return s.SendsTo != "" })
+	if relays {
+		header += "\tSENDS TO"
+	}
+	table(&b, header, list, func(s admin.Subscription) []string {
+		cells := []string{
 			plain.Quote(s.Name), plain.Quote(strings.Join(s.Topics, " ")), clock(s.CreatedAt), stateText(s),
 			plain.Quote(strings.Join(s.Workers, " ")), fmt.Sprintf("%d of %d", s.Owned, engine.Lanes),
 		}
+		if relays {
+			cells = append(cells, plain.Line(s.SendsTo))
+		}
+		return cells
 	})
 	return c.write(b.String())
 }
@@ -104,6 +114,9 @@ type subscriptionView struct {
 	HeldKeys        int64      `json:"held_keys"`
 	HeldSince       *time.Time `json:"held_since"`
 	BreakerOpenedAt *time.Time `json:"breaker_opened_at"`
+
+	InFlight    int64              `json:"in_flight"`
+	LastFailure *admin.LastFailure `json:"last_failure"`
 }
 
 func (s *subscriptionsShowCommand) Run(ctx context.Context, c *console) error {
@@ -130,14 +143,21 @@ func (s *subscriptionsShowCommand) Run(ctx context.Context, c *console) error {
 		return c.print(subscriptionView{
 			Subscription: *row, Lag: now.Lag, Oldest: now.Oldest, Deliveries: now.Deliveries, Lanes: now.Lanes,
 			HeldKeys: now.HeldKeys, HeldSince: now.HeldSince, BreakerOpenedAt: now.BreakerOpenedAt,
+			InFlight: now.InFlight, LastFailure: now.LastFailure,
 		})
 	}
-	paused, breaker := "", ""
+	var paused, breaker, inFlight, failure string
 	if row.PausedAt != nil {
 		paused = clock(*row.PausedAt)
 	}
 	if now.BreakerOpenedAt != nil {
 		breaker = "open since " + clock(*now.BreakerOpenedAt)
+	}
+	if row.SendsTo != "" {
+		inFlight = number(now.InFlight)
+	}
+	if f := now.LastFailure; f != nil {
+		failure = fmt.Sprintf("%s ago: %s", age(status.At.Sub(f.At)), plain.Line(f.Error))
 	}
 	var b strings.Builder
 	fields(&b,
@@ -145,6 +165,7 @@ func (s *subscriptionsShowCommand) Run(ctx context.Context, c *console) error {
 		field{"Id", strconv.Itoa(int(row.ID))},
 		field{"Topics", plain.Quote(strings.Join(row.Topics, " "))},
 		field{"Created", clock(row.CreatedAt)},
+		field{"Sends to", plain.Line(row.SendsTo)},
 		field{"State", stateText(*row)},
 		field{"Paused", paused},
 		field{"Workers", plain.Quote(strings.Join(row.Workers, " "))},
@@ -154,6 +175,8 @@ func (s *subscriptionsShowCommand) Run(ctx context.Context, c *console) error {
 		field{"Deliveries", counts(now.Deliveries)},
 		field{"Held keys", heldKeysText(now)},
 		field{"Breaker", breaker},
+		field{"In flight", inFlight},
+		field{"Last failure", failure},
 	)
 	return c.write(b.String())
 }

@@ -31,7 +31,7 @@ var layers = map[string][]string{
 	"metrics":           {"internal/engine", "internal/guard", "outbox", "outbox/admin", "worker"},
 	"dashboard":         {"internal/engine", "internal/guard", "internal/humantime", "internal/naming", "outbox", "outbox/admin"},
 	"relay/webhook":     {"internal/plain", "relay", "worker"},
-	"relay/kafka":       {"relay", "worker"},
+	"relay/kafka":       {"relay", "relay/internal/query", "worker"},
 	"relay/nats":        {"relay", "relay/internal/inflight", "relay/internal/query", "worker"},
 	"relay/rabbitmq":    {"relay", "relay/internal/inflight", "relay/internal/query", "worker"},
 	"producer":          {"internal/engine", "internal/guard", "migrations", "outbox"},

@@ -177,6 +177,11 @@ create table outbox.members (
     trying          bigint[] not null default '{}', -- deliveries that it has begun to try for the first time: suspects, should it die
     topics          text[],                         -- that it reads with; null while it leaves lanes to those who know all of the subscription's
     breaker_opened_at timestamptz,                  -- when its circuit breaker opened; null while that is closed
+    -- What a heartbeat notes, for those who look:
+    sends_to        text,                           -- where its sink sends to, without secrets; null if the handler is none
+    in_flight       bigint  not null default 0,     -- events that its handler has begun and not answered
+    last_failure    text,                           -- the first line of the last one
+    last_failure_at timestamptz,
     primary key (worker_id, subscription_id)
 ) with (fillfactor = 50);
 

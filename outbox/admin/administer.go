@@ -23,6 +23,7 @@ type Subscription struct {
 	RewindTo  *int64     `json:"rewind_to"` // it rewinds to just after this id once its workers release its lanes; nil when no rewind waits
 	TopicsTo  []string   `json:"topics_to"` // it has these topics once its workers release its lanes; nil when no change waits
 	Workers   []string   `json:"workers"`   // names of the live ones that know all of its topics
+	SendsTo   string     `json:"sends_to"`  // where the sinks of its live workers send to; "" where its handler is none
 	Owned     int        `json:"owned"`     // lanes whose owner lives: none soon after it was paused, otherwise soon all, if it has workers
 }
 
@@ -32,6 +33,9 @@ select s.id, s.name, s.topics, s.created_at, s.paused_at, s.rewind_to, s.topics_
              from outbox.members m join outbox.workers w on w.id = m.worker_id
              where m.subscription_id = s.id and (m.topics = s.topics or s.topics_to is not null) and ` + engine.LiveSQL + `
              order by w.name),
+       coalesce((select string_agg(distinct m.sends_to, ', ')
+                 from outbox.members m join outbox.workers w on w.id = m.worker_id
+                 where m.subscription_id = s.id and ` + engine.LiveSQL + `), ''),
        (select count(*) from outbox.lanes l join outbox.workers w on w.id = l.owner where l.subscription_id = s.id and ` + engine.LiveSQL + `)
 from outbox.subscriptions s`
 

@@ -61,7 +61,17 @@ type SubscriptionStatus struct {
 	HeldSince       *time.Time `json:"held_since"`        // since when the first of them is; nil when there is none
 	BreakerOpenedAt *time.Time `json:"breaker_opened_at"` // when the circuit breaker opened, of the first worker where it is open; nil while it is closed
 
+	SendsTo     string       `json:"sends_to"`     // where the sinks of its workers send to; "" where its handler is none
+	InFlight    int64        `json:"in_flight"`    // events that its workers have begun to send and that are not acknowledged, as of their last heartbeats
+	LastFailure *LastFailure `json:"last_failure"` // the last one in a worker that lives; nil for none
+
 	Lanes map[int64]int `json:"lanes"` // how many lanes by id of the worker that owns them; 0 for those without one that lives
+}
+
+// A LastFailure is the last [Failure] of a subscription.
+type LastFailure struct {
+	At    time.Time `json:"at"`    // by the worker's clock
+	Error string    `json:"error"` // its first line
 }
 
 // Blocked counts, in a [SubscriptionStatus], the deliveries that wait behind an earlier one of their key.
@@ -298,10 +308,20 @@ join outbox.workers w on w.id = m.worker_id
 where m.subscription_id = s.id and m.breaker_opened_at is not null and ` + engine.LiveSQL + `
   and exists (select from outbox.lanes l where l.owner = m.worker_id and l.subscription_id = s.id)`
 
+// notesSQL is what the live workers of subscription s tell about it.
+const notesSQL = `
+select string_agg(distinct m.sends_to, ', ') as sends_to, coalesce(sum(m.in_flight), 0)::bigint as in_flight,
+       (array_agg(m.last_failure order by m.last_failure_at desc nulls last))[1] as last_failure, max(m.last_failure_at) as last_failure_at
+from outbox.members m
+join outbox.workers w on w.id = m.worker_id
+where m.subscription_id = s.id and ` + engine.LiveSQL + `
+`
+
 func (s *Status) readSubscriptions(ctx context.Context, db outbox.DB, count func(id int32, s *SubscriptionStatus) error) error {
-	rows, _ := db.Query(ctx, `select s.id, s.name, s.topics, s.paused_at, h.handled_at, k.keys, k.since, (`+breakerSQL+`)
+	rows, _ := db.Query(ctx, `select s.id, s.name, s.topics, s.paused_at, h.handled_at, k.keys, k.since, (`+breakerSQL+`), coalesce(n.sends_to, ''), n.in_flight, n.last_failure, n.last_failure_at
 		from outbox.subscriptions s join (`+engine.HandledSQL+`) h on h.id = s.id
 		cross join lateral (select count(*) as keys, min(k.held_at) as since from outbox.held_keys k where k.subscription_id = s.id) k
+		cross join lateral (`+notesSQL+`) n
 		order by s.name`)
 	type subscription struct {
 		ID            int32
@@ -312,6 +332,10 @@ func (s *Status) readSubscriptions(ctx context.Context, db outbox.DB, count func
 		HeldKeys      int64
 		HeldSince     *time.Time
 		BreakerOpened *time.Time
+		SendsTo       string
+		InFlight      int64
+		LastFailure   *string
+		LastFailureAt *time.Time
 	}
 	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[subscription])
 	if err != nil {
@@ -321,6 +345,10 @@ func (s *Status) readSubscriptions(ctx context.Context, db outbox.DB, count func
 		status := SubscriptionStatus{
 			Name: sub.Name, Topics: sub.Topics, PausedAt: sub.Paused, HandledAt: sub.Handled, Deliveries: map[outbox.State]int64{}, Lanes: map[int64]int{},
 			HeldKeys: sub.HeldKeys, HeldSince: sub.HeldSince, BreakerOpenedAt: sub.BreakerOpened,
+			SendsTo: sub.SendsTo, InFlight: sub.InFlight,
+		}
+		if sub.LastFailure != nil && sub.LastFailureAt != nil {
+			status.LastFailure = &LastFailure{At: *sub.LastFailureAt, Error: *sub.LastFailure}
 		}
 		var (
 			scanned, wanted, beyond int64

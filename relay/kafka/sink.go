@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -76,6 +77,9 @@ func New(config Config) (*Sink, error) {
 	s.running.Go(func() { s.watch(ctx) })
 	return s, nil
 }
+
+// String says where the sink sends to.
+func (s *Sink) String() string { return "kafka://" + strings.Join(s.config.Brokers, ",") }
 
 // AttributePrefix is how headers with attributes of CloudEvents begin in Kafka.
 func (s *Sink) AttributePrefix() string { return "ce_" }

@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -8,8 +9,9 @@ import (
 	"net/url"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
+
+	"github.com/signalbox-go/signalbox/relay/internal/query"
 )
 
 // FromURL returns the configuration that a URL stands for:
@@ -34,121 +36,110 @@ func FromURL(u *url.URL) (Config, error) {
 	return c, nil
 }
 
-var parameters = []string{
-	"auto-topic-creation", "ca", "cert", "client-id", "compression", "key", "max-buffered-bytes", "max-buffered-records", "max-message-bytes",
-	"password-env", "password-file", "sasl", "server-name", "tls",
-}
-
 func fromURL(u *url.URL) (Config, error) {
-	if u.Scheme != "kafka" {
+	_, password := u.User.Password()
+	switch {
+	case u.Scheme != "kafka":
 		return Config{}, fmt.Errorf("the scheme is %q, must be kafka", u.Scheme)
-	}
-	if _, has := u.User.Password(); has {
+	case password:
 		return Config{}, errors.New("it has a password: put it into the environment variable KAFKA_PASSWORD, or into a file that password-file names")
-	}
-	if u.Path != "" && u.Path != "/" {
+	case u.Path != "" && u.Path != "/":
 		return Config{}, errors.New("it has a path: remove it; topics come from the routes")
 	}
-	query, err := url.ParseQuery(u.RawQuery)
-	if err != nil {
-		return Config{}, errors.New("its parameters cannot be read: separate them by &, and escape their values")
+	brokers := strings.Split(u.Host, ",")
+	if slices.Contains(brokers, "") {
+		return Config{}, errors.New("the address of a broker is empty: write them as kafka://host:9092,host:9092")
 	}
-	for name, values := range query {
-		if !slices.Contains(parameters, name) {
-			return Config{}, fmt.Errorf("there is no parameter %q: it has %s", name, strings.Join(parameters, ", "))
-		}
-		if len(values) > 1 {
-			return Config{}, fmt.Errorf("parameter %s is there %d times: give it once", name, len(values))
-		}
+	q := query.Read(u, os.Getenv)
+	c := Config{
+		Brokers:            brokers,
+		ClientID:           q.String("client-id", ""),
+		Compression:        q.String("compression", ""),
+		MaxMessageBytes:    q.Count("max-message-bytes"),
+		MaxBufferedRecords: q.Count("max-buffered-records"),
+		MaxBufferedBytes:   q.Count("max-buffered-bytes"),
+		AutoTopicCreation:  q.Count("auto-topic-creation"),
 	}
-	c := Config{ClientID: query.Get("client-id"), Compression: query.Get("compression")}
-	for broker := range strings.SplitSeq(u.Host, ",") {
-		if broker == "" {
-			return Config{}, errors.New("the address of a broker is empty: write them as kafka://host:9092,host:9092")
-		}
-		c.Brokers = append(c.Brokers, broker)
+	encryption, login := readTLS(q), readSASL(u.User.Username(), q)
+	err := q.Err()
+	if err == nil {
+		c.TLS, err = encryption.config()
 	}
-	for name, field := range map[string]*int{
-		"max-message-bytes": &c.MaxMessageBytes, "max-buffered-records": &c.MaxBufferedRecords, "max-buffered-bytes": &c.MaxBufferedBytes,
-		"auto-topic-creation": &c.AutoTopicCreation,
-	} {
-		if value := query.Get(name); value != "" {
-			if *field, err = strconv.Atoi(value); err != nil {
-				return Config{}, fmt.Errorf("parameter %s is %q, must be a number", name, value)
-			}
-		}
+	if err == nil {
+		c.SASL, err = login.sasl()
 	}
-	if c.TLS, err = tlsFrom(query); err != nil {
-		return Config{}, err
+	if err == nil {
+		_, err = c.withDefaults()
 	}
-	if c.SASL, err = saslFrom(u.User.Username(), query); err != nil {
-		return Config{}, err
-	}
-	_, err = c.withDefaults()
 	return c, err
 }
 
-func tlsFrom(query url.Values) (*tls.Config, error) {
-	ca, cert, key, name := query.Get("ca"), query.Get("cert"), query.Get("key"), query.Get("server-name")
-	on := ca+cert+key+name != ""
-	if value := query.Get("tls"); value != "" {
-		wanted, err := strconv.ParseBool(value)
-		if err != nil {
-			return nil, fmt.Errorf("parameter tls is %q, must be true or false", value)
-		}
-		if !wanted && on {
-			return nil, errors.New("parameter tls is false, and others are about TLS: remove one or the other")
-		}
-		on = wanted
-	}
-	if !on {
+// encryption is what a URL says of TLS.
+type encryption struct {
+	wanted, given             bool
+	ca, cert, key, serverName string
+}
+
+func readTLS(q *query.Reader) encryption {
+	e := encryption{ca: q.String("ca", ""), cert: q.String("cert", ""), key: q.String("key", ""), serverName: q.String("server-name", "")}
+	e.wanted, e.given = q.Bool("tls")
+	return e
+}
+
+func (e encryption) config() (*tls.Config, error) {
+	implied := e.ca+e.cert+e.key+e.serverName != ""
+	switch {
+	case implied && e.given && !e.wanted:
+		return nil, errors.New("tls is false, and other parameters are about TLS: remove one or the other")
+	case !implied && !e.wanted:
 		return nil, nil //nolint:nilnil // no TLS
+	case (e.cert == "") != (e.key == ""):
+		return nil, errors.New("cert and key belong together, give both")
 	}
-	c := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: name}
-	if ca != "" {
-		pem, err := os.ReadFile(ca)
+	c := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: e.serverName}
+	if e.ca != "" {
+		pem, err := os.ReadFile(e.ca)
 		if err != nil {
-			return nil, fmt.Errorf("parameter ca: %w", err)
+			return nil, fmt.Errorf("ca: %w", err)
 		}
 		c.RootCAs = x509.NewCertPool()
 		if !c.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("parameter ca: %s has no certificate in PEM form", ca)
+			return nil, fmt.Errorf("ca: %s has no certificate in PEM form", e.ca)
 		}
 	}
-	if cert+key != "" {
-		if cert == "" || key == "" {
-			return nil, errors.New("parameters cert and key belong together: give both")
-		}
+	if e.cert != "" {
 		load := func() (*tls.Certificate, error) {
-			pair, err := tls.LoadX509KeyPair(cert, key)
+			pair, err := tls.LoadX509KeyPair(e.cert, e.key)
 			return &pair, err
 		}
 		if _, err := load(); err != nil {
-			return nil, fmt.Errorf("parameters cert and key: %w", err)
+			return nil, fmt.Errorf("cert and key: %w", err)
 		}
 		c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return load() } // they are renewed
 	}
 	return c, nil
 }
 
-func saslFrom(user string, query url.Values) (*SASL, error) {
-	mechanism, file, env := query.Get("sasl"), query.Get("password-file"), query.Get("password-env")
+// login is what a URL says of SASL.
+type login struct{ user, mechanism, file, variable string }
+
+func readSASL(user string, q *query.Reader) login {
+	return login{user, q.String("sasl", ""), q.String("password-file", ""), q.String("password-env", "")}
+}
+
+// sasl does not read the secret: that is done for each connection, so that it may change.
+func (l login) sasl() (*SASL, error) {
 	switch {
-	case mechanism == "" && user+file+env == "":
+	case l.mechanism == "" && l.user+l.file+l.variable == "":
 		return nil, nil //nolint:nilnil // no SASL
-	case mechanism == "":
+	case l.mechanism == "":
 		return nil, errors.New("it has a user or a password, and no parameter sasl: add sasl=PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER")
-	case file != "" && env != "":
+	case l.file != "" && l.variable != "":
 		return nil, errors.New("it has both password-file and password-env: remove one")
 	}
-	s := &SASL{Mechanism: mechanism, User: user}
-	switch {
-	case file != "":
-		s.Secret = SecretFile(file)
-	case env != "":
-		s.Secret = SecretEnv(env)
-	default:
-		s.Secret = SecretEnv("KAFKA_PASSWORD")
+	s := &SASL{Mechanism: l.mechanism, User: l.user, Secret: SecretEnv(cmp.Or(l.variable, "KAFKA_PASSWORD"))}
+	if l.file != "" {
+		s.Secret = SecretFile(l.file)
 	}
 	_, err := s.mechanism()
 	return s, err

@@ -104,6 +104,8 @@ func (s *Sink) away(cause error) error {
 		hint = ": set the CA file to the one that signed the certificate of the server"
 	case errors.Is(cause, nats.ErrSecureConnRequired):
 		hint = ": use tls://"
+	case errors.Is(cause, nats.ErrSecureConnWanted):
+		hint = ": the server speaks no TLS there: use nats:"
 	case strings.Contains(text, "tls"):
 		hint = ": if the server demands a client certificate, set one that it trusts"
 	case errors.Is(cause, nats.ErrNoServers), strings.Contains(text, "connection refused"), strings.Contains(text, "timeout"), strings.Contains(text, "no such host"):

@@ -49,6 +49,9 @@ func New(c Config) (*Sink, error) {
 	}, nil
 }
 
+// String says where the sink sends to.
+func (s *Sink) String() string { return s.config.URL }
+
 // Duplicates returns how many messages streams have dropped, because they had stored them already.
 func (s *Sink) Duplicates() int64 { return s.duplicates.Load() }
 

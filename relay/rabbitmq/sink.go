@@ -35,6 +35,9 @@ func New(c Config) (*Sink, error) {
 	return &Sink{config: c, flights: inflight.New(c.MaxPending, c.AckTimeout), lock: make(chan struct{}, 1)}, nil
 }
 
+// String says where the sink sends to.
+func (s *Sink) String() string { return s.config.URL }
+
 // AttributePrefix is how headers with attributes of CloudEvents begin in AMQP, in the spelling that clients of JMS read, too.
 func (s *Sink) AttributePrefix() string { return "cloudEvents_" }
 

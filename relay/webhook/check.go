@@ -2,12 +2,14 @@ package webhook
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"maps"
 	"net"
 	"net/url"
 	"slices"
+	"syscall"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -53,7 +55,25 @@ func (t *target) connect(ctx context.Context) error {
 	}
 	conn, err := t.transport.NewClientConn(ctx, u.Scheme, net.JoinHostPort(u.Hostname(), port))
 	if err != nil {
-		return fmt.Errorf("endpoint %s: connect: %w", shown(t.name), err)
+		return fmt.Errorf("endpoint %s: connect: %w%s", shown(t.name), err, advice(err))
 	}
 	return conn.Close()
+}
+
+// advice is what to do about a connection that fails, as far as the cause is known.
+func advice(err error) string {
+	var (
+		authority x509.UnknownAuthorityError
+		name      x509.HostnameError
+		lookup    *net.DNSError
+	)
+	switch {
+	case errors.As(err, &authority):
+		return ": set ca_file to the authority that signed its certificate"
+	case errors.As(err, &name):
+		return ": correct the host of the URL, or the receiver's certificate"
+	case errors.Is(err, syscall.ECONNREFUSED), errors.As(err, &lookup), errors.Is(err, context.DeadlineExceeded):
+		return ": start the receiver, or correct the URL"
+	}
+	return ""
 }

@@ -58,6 +58,7 @@ type Config struct {
 // A Sink sends messages to webhook endpoints. It is safe for concurrent use.
 type Sink struct {
 	log        *slog.Logger
+	place      string
 	most       int  // requests at the same time
 	single     bool // there is one endpoint: nothing is spared by putting its messages off
 	lookup     func(ctx context.Context, name string) (Endpoint, error)
@@ -82,7 +83,7 @@ var errClosed = errors.New("the sink is closed")
 func New(cfg Config) (*Sink, error) {
 	s := &Sink{
 		log: cfg.Logger, most: cmp.Or(cfg.Concurrency, defaultRequests), single: cfg.Endpoint != nil,
-		lookup: cfg.Endpoints, transports: newTransports(cfg), queues: map[string]*queue{},
+		place: "webhooks", lookup: cfg.Endpoints, transports: newTransports(cfg), queues: map[string]*queue{},
 	}
 	if s.log == nil {
 		s.log = slog.Default()
@@ -104,15 +105,19 @@ func New(cfg Config) (*Sink, error) {
 			return nil, fmt.Errorf("webhook: %w", err)
 		}
 		s.lookup = func(context.Context, string) (Endpoint, error) { return e, nil }
+		s.place = placeOf(e.URL)
 	case cfg.File != "":
 		f, err := s.open(cfg.File)
 		if err != nil {
 			return nil, fmt.Errorf("webhook: %w", err)
 		}
-		s.file, s.lookup = f, f.endpoint
+		s.file, s.lookup, s.place = f, f.endpoint, "webhook:"+cfg.File
 	}
 	return s, nil
 }
+
+// String says where the sink sends to. What is behind the host of a URL may be a secret.
+func (s *Sink) String() string { return s.place }
 
 // Pipelined is false: endpoints get the messages of a key one after the other.
 func (s *Sink) Pipelined() bool { return false }

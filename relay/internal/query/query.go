@@ -61,6 +61,19 @@ func (r *Reader) Count(name string) int {
 	return n
 }
 
+// Bool returns true or false, and whether the parameter is given.
+func (r *Reader) Bool(name string) (value, given bool) {
+	text := r.String(name, "")
+	if text == "" {
+		return false, false
+	}
+	value, err := strconv.ParseBool(text)
+	if err != nil {
+		r.fault("%s is %q, must be true or false", name, text)
+	}
+	return value, true
+}
+
 // Duration returns a duration above 0, or 0 if the parameter is not given.
 func (r *Reader) Duration(name string) time.Duration {
 	text := r.String(name, "")

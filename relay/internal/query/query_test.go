@@ -58,16 +58,18 @@ func TestFaults(t *testing.T) {
 	for raw, want := range map[string]string{
 		"x://h/?n=0":            `n is "0", must be a number from 1`,
 		"x://h/?n=x":            `n is "x", must be a number from 1`,
+		"x://h/?b=maybe":        `b is "maybe", must be true or false`,
 		"x://h/?d=5":            `d is "5", must be a duration such as 10s or 2m`,
 		"x://h/?a=1&a=2":        "a is given 2 times, give it once",
 		"x://h/?a=":             "a is empty, give it a value or leave it out",
 		"x://h/?f=/no/such":     "f: open /no/such: no such file or directory",
-		"x://h/?passwort=hush":  `there is no parameter "passwort", use a, n, d, f`,
+		"x://h/?passwort=hush":  `there is no parameter "passwort", use a, n, b, d, f`,
 		"x://h/?a=1;passwort=x": "the part after ? is not NAME=VALUE&NAME=VALUE, with % and ; written as %25 and %3B",
 	} {
 		r := read(t, raw, nil)
 		r.String("a", "")
 		r.Count("n")
+		r.Bool("b")
 		r.Duration("d")
 		r.Secret("f", "F")
 		if err := r.Err(); err == nil || err.Error() != want || strings.Contains(err.Error(), "hush") {

@@ -41,7 +41,7 @@ func startKafka(t testing.TB, p *place) {
 		}
 		return kafkaTopic(topics), stage.Await(ctx, time.Minute, "the broker knows the topic", func() bool {
 			details, err := admin.ListTopics(ctx, kafkaTopic(topics))
-			return err == nil && details[kafkaTopic(topics)].Partitions.NumReplicas() == kafkaPartitions
+			return err == nil && len(details[kafkaTopic(topics)].Partitions) == kafkaPartitions && details[kafkaTopic(topics)].Partitions.NumReplicas() > 0
 		})
 	}
 	p.sink = func() (relay.Sink, error) {

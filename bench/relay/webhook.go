@@ -37,7 +37,7 @@ func startWebhook(t testing.TB, p *place) {
 		})
 	}
 	p.bare = func() (client, error) {
-		return &webhookClient{url: receiver.URL, http: &http.Client{Transport: &http.Transport{TLSClientConfig: trust, MaxIdleConnsPerHost: webhookInFlight}}}, nil
+		return &webhookClient{url: receiver.URL, http: &http.Client{Transport: &http.Transport{TLSClientConfig: trust, MaxIdleConnsPerHost: webhookInFlight, MaxConnsPerHost: webhookInFlight}}}, nil
 	}
 }
 

@@ -63,7 +63,7 @@ func startKafka(t testing.TB, w *world) *broker {
 	}
 	if err := w.await(t.Context(), time.Minute, "the broker knows the topic", func() bool {
 		details, err := admin.ListTopics(t.Context(), kafkaTopic)
-		return err == nil && details[kafkaTopic].Partitions.NumReplicas() == partitions
+		return err == nil && len(details[kafkaTopic].Partitions) == partitions && details[kafkaTopic].Partitions.NumReplicas() > 0
 	}); err != nil {
 		t.Fatal(err)
 	}

@@ -63,7 +63,7 @@ func startRabbitMQ(t testing.TB, w *world) *broker {
 		kill: s.Kill, restart: s.Restart, freeze: s.Freeze, thaw: s.Thaw,
 		begin: func(_ context.Context, t testing.TB, fault string) error {
 			if fault == diskFull {
-				return s.Control(t, "set_disk_free_limit", "1000TB")
+				return s.Control(t, "set_disk_free_limit", "9000GB")
 			}
 			return s.Control(t, "set_policy", "full", "^"+rabbitQueue+"$", `{"max-length":1,"overflow":"reject-publish"}`, "--apply-to", "queues")
 		},

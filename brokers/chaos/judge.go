@@ -161,11 +161,14 @@ func (j *judge) event(n int64, e *entry) {
 		j.problem(&j.Groundless, "event %d is stored %d times, and was sent %d times", n, j.stored[n], len(attempts))
 	}
 	for i, a := range attempts {
-		switch {
-		case !a.succeeded || j.excused(a):
+		if !a.succeeded || j.excused(a) {
 			j.DuplicatesBound++
-		case i < len(attempts)-1:
-			j.problem(&j.Groundless, "event %d was acknowledged to process %d, which nothing had hit, and sent again", n, a.process)
+			continue
+		}
+		for _, b := range attempts[i+1:] {
+			if !j.wasHit(b.process, b.begun) { // else it is a zombie's
+				j.problem(&j.Groundless, "event %d was acknowledged to process %d, which nothing had hit, and sent again by process %d", n, a.process, b.process)
+			}
 		}
 	}
 }
@@ -175,8 +178,13 @@ func (j *judge) excused(a attempt) bool {
 	if time.Duration(a.answered-a.begun) > attemptTimeout-attemptTimeout/10 {
 		return true
 	}
+	return j.wasHit(a.process, a.answered)
+}
+
+// wasHit reports whether a relay was hit about then.
+func (j *judge) wasHit(process int, at int64) bool {
 	return slices.ContainsFunc(j.hits, func(h hit) bool {
-		return h.process == a.process && a.answered > h.at-int64(unrecorded) && a.answered < h.at+int64(unnoticed)
+		return h.process == process && at > h.at-int64(unrecorded) && at < h.at+int64(unnoticed)
 	})
 }
 

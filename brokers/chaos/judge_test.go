@@ -67,6 +67,10 @@ func TestJudge(t *testing.T) {
 			e.hits = append(e.hits, hit{1, 8 * second})
 			e.reports = append(e.reports, again(2, 2, 22*second)...)
 		}, findings{Groundless: 1}},
+		"a zombie": {func(e *evidence) {
+			e.hits = append(e.hits, hit{2, 21 * second})
+			e.reports = append(e.reports, again(2, 2, 22*second)...)
+		}, findings{}},
 		"repeats out of order": {func(e *evidence) { // 1 2 3 3, then 2 1 2 1 of a process whose attempts all succeeded
 			for serial, n := range []int64{2, 1, 2, 1} {
 				id := fmt.Sprint("id-", n)

@@ -55,6 +55,8 @@ func restartRelays(ctx context.Context, w *world, _ *fault) error {
 }
 
 func killBroker(ctx context.Context, w *world, f *fault) error {
+	w.killing.Lock()
+	defer w.killing.Unlock()
 	w.brokerDown.Lock()
 	defer w.brokerDown.Unlock()
 	w.broker.kill()

@@ -38,7 +38,7 @@ var rabbitPlace = place{
 	},
 	own: []kind{
 		{name: diskFull, least: time.Second, most: 4 * time.Second, run: ownFault},
-		{name: queueFull, least: time.Second, most: 4 * time.Second, run: ownFault},
+		{name: queueFull, least: time.Second, most: 4 * time.Second, run: fillQueue},
 	},
 }
 
@@ -50,7 +50,8 @@ func startRabbitMQ(t testing.TB, w *world) *broker {
 	}
 	amqpURL := "amqp://guest:guest@" + s.Address + "/"
 	if err := over(amqpURL, func(c *amqp.Channel) error {
-		_, err := c.QueueDeclare(rabbitQueue, true, false, false, false, nil)
+		// When a queue gets a limit, it drops what it has too much, unless it rejects already.
+		_, err := c.QueueDeclare(rabbitQueue, true, false, false, false, amqp.Table{"x-overflow": "reject-publish"})
 		return err
 	}); err != nil {
 		t.Fatal(err)
@@ -65,7 +66,7 @@ func startRabbitMQ(t testing.TB, w *world) *broker {
 			if fault == diskFull {
 				return s.Control(t, "set_disk_free_limit", "9000GB")
 			}
-			return s.Control(t, "set_policy", "full", "^"+rabbitQueue+"$", `{"max-length":1,"overflow":"reject-publish"}`, "--apply-to", "queues")
+			return s.Control(t, "set_policy", "full", "^"+rabbitQueue+"$", `{"max-length":1}`, "--apply-to", "queues")
 		},
 		end: func(_ context.Context, t testing.TB, fault string) error {
 			if fault == diskFull {
@@ -80,6 +81,14 @@ func startRabbitMQ(t testing.TB, w *world) *broker {
 			})
 		},
 	}
+}
+
+// fillQueue has the queue reject what comes. RabbitMQ must not be killed meanwhile: a queue that is read from the disk drops what it has too
+// much, before it knows that it rejects.
+func fillQueue(ctx context.Context, w *world, f *fault) error {
+	w.killing.Lock()
+	defer w.killing.Unlock()
+	return ownFault(ctx, w, f)
 }
 
 // over does something over a connection of its own.

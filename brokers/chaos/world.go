@@ -51,6 +51,7 @@ type world struct {
 	broker     *broker
 	brokerDown sync.Mutex // whoever has it may take the broker down, or needs it
 	managing   sync.Mutex // whoever has it changes the broker
+	killing    sync.Mutex // whoever has it kills the broker, or cannot have it killed
 	ledger     *ledger
 	traffic    *traffic
 	posts      []*post

@@ -55,7 +55,7 @@ func (s twice) Send(ctx context.Context, m *relay.Message, done func(error)) {
 
 func short(t *testing.T, cfg config) *verdict {
 	t.Helper()
-	cfg.place, cfg.seed, cfg.rate, cfg.out = natsPlace, 1, 60, t.Output()
+	cfg.place, cfg.seed, cfg.rate, cfg.out, cfg.folder = natsPlace, 1, 60, t.Output(), t.TempDir()
 	v, err := run(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)

@@ -37,13 +37,13 @@ type config struct {
 	rate     float64 // transactions a second
 	only     string  // the kind of fault that comes; all of them if empty
 	out      io.Writer
+	folder   string   // of reports and logs; by default one that is removed when all is well
 	relayEnv []string // further variables of relays
 }
 
 // A world is everything in a run.
 type world struct {
 	config
-	folder     string // of reports and logs
 	host       *outside.Host
 	server     *embeddedpg.Server
 	db         *pgxpool.Pool
@@ -96,16 +96,18 @@ func (w *world) reportsFile() string { return filepath.Join(w.folder, "reports")
 // run makes a world, has it go through the faults, and judges what is left. An error says that this could not be done.
 func run(ctx context.Context, cfg config) (v *verdict, err error) {
 	w := &world{config: cfg, start: time.Now(), ledger: &ledger{}, faults: map[string]int{}, host: outside.New(context.WithoutCancel(ctx))}
-	if w.folder, err = os.MkdirTemp("", "signalbox-chaos-"); err != nil {
-		return nil, err
-	}
-	defer func() {
-		if err == nil && v.Verdict == passed {
-			err = os.RemoveAll(w.folder)
-			return
+	if w.folder == "" {
+		if w.folder, err = os.MkdirTemp("", "signalbox-chaos-"); err != nil {
+			return nil, err
 		}
-		w.say("reports and logs of the relays are in %s", w.folder)
-	}()
+		defer func() {
+			if err == nil && v.Verdict == passed {
+				err = os.RemoveAll(w.folder)
+				return
+			}
+			w.say("reports and logs of the relays are in %s", w.folder)
+		}()
+	}
 	w.say("%s, seed %d: this and the same duration give the same faults again", cfg.place.name, cfg.seed)
 	if err = w.build(ctx); err == nil {
 		v, err = w.live(ctx)

@@ -159,7 +159,7 @@ func (p *place) latency(e *stage.Env, perSecond float64) func(context.Context, *
 		if err != nil {
 			return err
 		}
-		defer r.stop()
+		defer func() { _ = r.stop() }()
 		span, err := observe(ctx, e, m, service)
 		if err != nil {
 			return err

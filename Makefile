@@ -71,7 +71,7 @@ chaos: ## Kill, stop and cut off everything for MINUTES=n, and prove that nothin
 	$(GO) run ./proof/chaos --for $(MINUTES)m $(if $(SEED),--seed $(SEED))
 
 .PHONY: chaos-brokers
-chaos-brokers: ## The same for relays: kill, freeze, fill and cut off a broker and the relays to it. SINK=nats, kafka or rabbitmq.
+chaos-brokers: ## The same for relays: kill, freeze, fill and cut off a broker and the relays to it. SINK=nats, kafka, rabbitmq or webhook.
 	cd brokers && $(GO) run ./chaos --sink $(SINK) --for $(MINUTES)m $(if $(SEED),--seed $(SEED))
 
 .PHONY: soak

@@ -27,7 +27,7 @@ const description = `Tries to make a relay lose, make up or reorder messages.
 	go run ./chaos --only 'acknowledgements lost'
 
 It starts a PostgreSQL, a broker and two relay processes, publishes as fast as --rate, and has faults hit them, alone and together: the
-broker killed, frozen, full, or refusing; connections cut, half-open and refused, acknowledgements lost; messages that are too large; relays killed, frozen
+broker (or the receiver of webhooks) killed, frozen, full, or refusing; connections cut, half-open and refused, acknowledgements lost; messages that are too large; relays killed, frozen
 (some for longer than their lease: they wake up as zombies) and restarted. The seed decides which faults come when; the story on standard error has
 them. In the end, what was committed is compared with what the broker has stored.
 
@@ -55,6 +55,9 @@ type flags struct {
 
 func main() {
 	nats.Main()
+	if receiverRole.Given() {
+		os.Exit(runReceiver())
+	}
 	if relayRole.Given() {
 		os.Exit(runRelay(func(s relay.Sink) relay.Sink { return s }))
 	}

@@ -20,6 +20,9 @@ const bugEnv = "SIGNALBOX_CHAOS_BUG"
 
 func TestMain(m *testing.M) {
 	nats.Main()
+	if receiverRole.Given() {
+		os.Exit(runReceiver())
+	}
 	if relayRole.Given() {
 		os.Exit(runRelay(func(s relay.Sink) relay.Sink {
 			switch os.Getenv(bugEnv) {

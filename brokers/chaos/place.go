@@ -54,7 +54,7 @@ func newReceived(id, sender string, body []byte) received {
 // The header that says which relay has sent a message.
 const senderHeader = "sender"
 
-var places = []place{natsPlace, kafkaPlace, rabbitPlace}
+var places = []place{natsPlace, kafkaPlace, rabbitPlace, webhookPlace}
 
 func sinkNames() (names []string) {
 	for _, p := range places {

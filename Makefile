@@ -12,6 +12,7 @@ COUNT ?= 1
 MINUTES  ?= 1
 VERSIONS ?= 16 17 18
 SEED    ?=
+SINK    ?= nats
 
 .PHONY: help
 help: ## List these commands.
@@ -53,6 +54,10 @@ bench-full: ## Compare everything with everybody, as published: three to four ho
 bench-self: ## Measure Signalbox alone, against its own targets: operating it, takeovers, pages, busy keys, outages.
 	cd bench && $(GO) run ./self --out results/self
 
+.PHONY: bench-relay
+bench-relay: ## Measure the relay's sinks beside their clients, in short: under 6 minutes, with nothing else running.
+	cd bench && $(GO) run ./relay --rounds 1 --duration 5s --out results/relay
+
 .PHONY: microbench
 microbench: ## Run the Go benchmarks, one after the other. BENCH=regexp chooses, COUNT=n repeats.
 	$(GO) test -run '^$$' -bench '$(BENCH)' -count $(COUNT) -timeout 1h ./internal/engine ./worker ./metrics
@@ -64,6 +69,10 @@ model: ## Explore the models of the protocols, and print what was found.
 .PHONY: chaos
 chaos: ## Kill, stop and cut off everything for MINUTES=n, and prove that nothing is lost. SEED=n repeats.
 	$(GO) run ./proof/chaos --for $(MINUTES)m $(if $(SEED),--seed $(SEED))
+
+.PHONY: chaos-brokers
+chaos-brokers: ## The same for relays: kill, freeze, fill and cut off a broker and the relays to it. SINK=nats, kafka, rabbitmq or webhook.
+	cd brokers && $(GO) run ./chaos --sink $(SINK) --for $(MINUTES)m $(if $(SEED),--seed $(SEED))
 
 .PHONY: soak
 soak: ## The same for an hour, and with workers whose clocks are wrong.

@@ -9,9 +9,9 @@ import (
 func TestRelayPage(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, Config{})
-	s.subscribe(t, "to-nats", "orders.>")
-	s.subscribe(t, "mails", "orders.>")
-	s.exec(t, `
+	s.Subscribe(t, "to-nats", "orders.>")
+	s.Subscribe(t, "mails", "orders.>")
+	s.Exec(t, `
 		with w as (insert into outbox.workers (name, direct, lease) values ('relay:1', false, '1 h') returning id)
 		insert into outbox.members (worker_id, subscription_id, topics, sends_to, in_flight, last_failure, last_failure_at)
 		select w.id, s.id, s.topics, case s.name when 'to-nats' then 'nats://mq.example:4222' end, case s.name when 'to-nats' then 1234 else 0 end,

@@ -12,8 +12,8 @@ import (
 func TestStandby(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, Config{})
-	s.subscribe(t, "mails", "orders.*")
-	s.bury(t, "mails", 1, 3, "refused")
+	s.Subscribe(t, "mails", "orders.*")
+	s.Bury(t, "mails", 1, 3, "refused")
 	config := s.Pool.Config()
 	config.ConnConfig.RuntimeParams["default_transaction_read_only"] = "on"
 	pool, err := pgxpool.NewWithConfig(t.Context(), config)
@@ -29,7 +29,7 @@ func TestStandby(t *testing.T) {
 		standby.post(t, action, "do", "discard-all", "subscription", "mails", "name", "mails", "from", "1", "topics", "orders.placed").
 			check(t, action, 409, "The server is a standby, or read-only", "Nothing was changed")
 	}
-	if got := s.states(t, "mails")["dead"]; got != 3 {
+	if got := s.States(t, "mails")["dead"]; got != 3 {
 		t.Errorf("%d are dead", got)
 	}
 }

@@ -64,6 +64,6 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return &cli.UsageError{Err: err}
 	}
-	plan := &program.Plan{Scenarios: scenarios(f.Held), Systems: chosen, Options: map[string]string{"held": f.Held.String()}}
+	plan := &program.Plan{Scenarios: scenarios(f.Held), Systems: chosen, Options: map[string]string{"held": f.Held.String()}, Command: program.Command("compare", args)}
 	return f.Run(ctx, plan, stdout, stderr)
 }

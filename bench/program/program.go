@@ -9,7 +9,9 @@ import (
 	"io"
 	"maps"
 	"strconv"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/signalbox-go/signalbox/bench/report"
 	"github.com/signalbox-go/signalbox/bench/stage"
@@ -33,6 +35,21 @@ type Plan struct {
 	Scenarios stage.Scenarios
 	Systems   []systems.System // Signalbox first
 	Options   map[string]string
+	Command   string // that repeats the run
+}
+
+// Command is what a shell runs to have a command measure again, in the folder of this module.
+func Command(name string, args []string) string {
+	words := []string{"go", "run", "./" + name}
+	for _, arg := range args {
+		if strings.ContainsFunc(arg, func(r rune) bool {
+			return !strings.ContainsRune("-_./,=:", r) && !unicode.IsLetter(r) && !unicode.IsDigit(r)
+		}) {
+			arg = "'" + strings.ReplaceAll(arg, "'", `'\''`) + "'"
+		}
+		words = append(words, arg)
+	}
+	return strings.Join(words, " ")
 }
 
 // Worker is what a worker process of a measurement runs, if the arguments are those of one.
@@ -49,7 +66,7 @@ func Worker(ctx context.Context, args []string, all []systems.System, stdin io.R
 
 // Run measures, and reports.
 func (f *Flags) Run(ctx context.Context, plan *Plan, stdout, stderr io.Writer) error {
-	if err := f.check(plan.Scenarios); err != nil {
+	if err := f.Check(plan.Scenarios); err != nil {
 		return err
 	}
 	logf := func(format string, args ...any) { fmt.Fprintf(stderr, format+"\n", args...) }
@@ -67,6 +84,7 @@ func (f *Flags) Run(ctx context.Context, plan *Plan, stdout, stderr io.Writer) e
 		"events": strconv.Itoa(f.Events), "rounds": strconv.Itoa(f.Rounds), "duration": f.Duration.String(),
 	}
 	maps.Copy(result.Meta.Options, plan.Options)
+	result.Meta.Command = plan.Command
 	err = stage.Run(ctx, stage.Config{
 		Server: server, Systems: plan.Systems, Events: f.Events, Rounds: f.Rounds, Duration: f.Duration, Progress: logf,
 	}, plan.Scenarios, f.Scenarios, result)
@@ -77,14 +95,15 @@ func (f *Flags) Run(ctx context.Context, plan *Plan, stdout, stderr io.Writer) e
 	if err := errors.Join(result.Check(), result.Write(f.Out)); err != nil {
 		return err
 	}
-	logf("the results are in %s", f.Out)
+	logf("the results are in %s; again, in folder bench: %s", f.Out, plan.Command)
 	if f.JSON {
 		return errors.Join(result.JSON(stdout), err)
 	}
 	return errors.Join(result.Markdown(stdout), err)
 }
 
-func (f *Flags) check(scenarios stage.Scenarios) error {
+// Check refuses flags that are wrong, and chooses all scenarios if none is given. Run does it first.
+func (f *Flags) Check(scenarios stage.Scenarios) error {
 	if len(f.Scenarios) == 0 {
 		f.Scenarios = scenarios.Numbers()
 	}

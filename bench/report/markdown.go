@@ -24,7 +24,7 @@ func (r *Result) Markdown(w io.Writer) error {
 	p.line("")
 	p.line("Server: %s.", settings(m.Settings))
 	p.line("")
-	p.line("Run: %s.", settings(m.Options))
+	p.line("Run: %s. Again, in folder bench: `%s`.", settings(m.Options), m.Command)
 	p.line("")
 	p.line("\"Other load\" is how many cores other processes of the machine used, plus what the host took, in the worst round.")
 	for _, s := range r.Scenarios {

@@ -31,6 +31,7 @@ type Meta struct {
 	Revision   string            `json:"revision"`
 	Settings   map[string]string `json:"settings"` // of the server
 	Options    map[string]string `json:"options"`  // of the run
+	Command    string            `json:"command"`  // that repeats it
 }
 
 // A System is one of those that were measured.

@@ -62,6 +62,7 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	plan := &program.Plan{
 		Scenarios: scenarios(f.Kills, scale(f.Scale)), Systems: ours,
 		Options: map[string]string{"kills": strconv.Itoa(f.Kills), "scale": strconv.FormatFloat(f.Scale, 'g', -1, 64)},
+		Command: program.Command("self", args),
 	}
 	return f.Run(ctx, plan, stdout, stderr)
 }

@@ -36,7 +36,7 @@ func TestPoison(t *testing.T) {
 	if slices.Sort(others); !slices.Equal(ids, others) {
 		t.Errorf("stored are %d, others %d", len(ids), len(others))
 	}
-	var dead struct{ Deliveries []admin.DeliveryRow }
+	var dead struct{ Deliveries []admin.Delivery }
 	drive.Until(t, "it is a dead letter", func() bool {
 		c.show(t, &dead, "deliveries", "list", "-s", "to-nats")
 		return len(dead.Deliveries) > 0

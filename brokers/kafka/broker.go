@@ -32,6 +32,8 @@ type Broker struct {
 	SASLAddr string // without encryption
 	CAFile   string // of the certificate of TLSAddr, which is for localhost and 127.0.0.1
 
+	behind string // without encryption, for those who are told another address; empty without NewBehind
+
 	java, jars string
 	folder     string
 	process    *process
@@ -46,9 +48,9 @@ type process struct {
 
 const startTimeout = 2 * time.Minute
 
-// create lays out a broker in a folder, which must be empty.
-func create(ctx context.Context, java, jars, folder string) (*Broker, error) {
-	ports, err := freePorts(4)
+// create lays out a broker in a folder, which must be empty. For advertise, see NewBehind.
+func create(ctx context.Context, java, jars, folder string, advertise func(address string) (string, error)) (*Broker, error) {
+	ports, err := freePorts(5)
 	if err != nil {
 		return nil, err
 	}
@@ -94,6 +96,23 @@ func create(ctx context.Context, java, jars, folder string) (*Broker, error) {
 		"num.io.threads=2",
 		"log.cleaner.enable=false",
 		"controlled.shutdown.enable=false",
+	}
+	if advertise != nil {
+		b.behind = addr(4)
+		advertised, err := advertise(b.behind)
+		if err != nil {
+			return nil, err
+		}
+		for i, line := range lines {
+			switch name, _, _ := strings.Cut(line, "="); name {
+			case "listeners":
+				lines[i] += ",BEHIND://" + b.behind
+			case "advertised.listeners":
+				lines[i] += ",BEHIND://" + advertised
+			case "listener.security.protocol.map":
+				lines[i] += ",BEHIND:PLAINTEXT"
+			}
+		}
 	}
 	if err := os.WriteFile(b.properties(), []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
 		return nil, err

@@ -10,9 +10,13 @@ import (
 )
 
 // New starts a broker for this test alone, which may kill it. It ends with the test, which is skipped where Java or Maven are missing.
-func New(t testing.TB) *Broker {
+func New(t testing.TB) *Broker { return NewBehind(t, nil) }
+
+// NewBehind is New for a broker that is behind something: advertise is called with the address of a listener more, and returns the one
+// that this tells its clients.
+func NewBehind(t testing.TB, advertise func(address string) (string, error)) *Broker {
 	t.Helper()
-	b, err := start(t.Context(), t)
+	b, err := start(t.Context(), t, advertise)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -32,7 +36,7 @@ func Shared(t testing.TB) *Broker {
 	shared.Lock()
 	defer shared.Unlock()
 	if shared.broker == nil && shared.err == nil {
-		shared.broker, shared.err = start(context.Background(), t)
+		shared.broker, shared.err = start(context.Background(), t, nil)
 	}
 	if shared.err != nil {
 		t.Fatal(shared.err)
@@ -49,7 +53,7 @@ func Main(m *testing.M) {
 	os.Exit(code)
 }
 
-func start(ctx context.Context, t testing.TB) (*Broker, error) {
+func start(ctx context.Context, t testing.TB, advertise func(address string) (string, error)) (*Broker, error) {
 	t.Helper()
 	java := needs.Program(t, "apt-get install default-jre-headless", "java")
 	maven := needs.Program(t, "apt-get install maven", "mvn")
@@ -61,7 +65,7 @@ func start(ctx context.Context, t testing.TB) (*Broker, error) {
 	if err != nil {
 		return nil, err
 	}
-	b, err := create(ctx, java, jars, folder)
+	b, err := create(ctx, java, jars, folder, advertise)
 	if err == nil {
 		err = b.Start(ctx)
 	}

@@ -4,6 +4,7 @@
 package rabbitmq
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
@@ -14,6 +15,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -30,6 +32,8 @@ type Config struct {
 	TLS   bool   // with the files of Server.Dir: cert.pem, key.pem, ca.pem, which are made before Start
 	Dir   string // where it keeps everything; it may be made by Dir before
 }
+
+const remedy = "apt-get install rabbitmq-server"
 
 // A User is one of the virtual host "/", with the password "secret".
 type User struct {
@@ -64,7 +68,6 @@ func Dir(t testing.TB) string {
 // Start starts a server, or skips the test where there is none.
 func Start(t testing.TB, c Config) *Server {
 	t.Helper()
-	const remedy = "apt-get install rabbitmq-server"
 	s := &Server{
 		// What Debian has in PATH insists on being root or rabbitmq.
 		program: needs.Program(t, remedy, "/usr/lib/rabbitmq/bin/rabbitmq-server"),
@@ -174,8 +177,14 @@ func (s *Server) URL() string { return "amqp://" + s.Address + "/" }
 // run starts a program as the server's user.
 func (s *Server) run(t testing.TB, program string, args ...string) *proc.Process {
 	t.Helper()
+	return s.start(t, proc.Config{}, program, args...)
+}
+
+func (s *Server) start(t testing.TB, c proc.Config, program string, args ...string) *proc.Process {
+	t.Helper()
 	command := append(append(s.owner[:len(s.owner):len(s.owner)], "--", program), args...)
-	p, err := proc.Start(context.WithoutCancel(t.Context()), proc.Config{Program: command[0], Args: command[1:], Env: s.env})
+	c.Program, c.Args, c.Env = command[0], command[1:], s.env
+	p, err := proc.Start(context.WithoutCancel(t.Context()), c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -219,6 +228,17 @@ func (s *Server) Freeze(t testing.TB) {
 
 // Thaw has a frozen server go on.
 func (s *Server) Thaw() { s.process.Signal(syscall.SIGCONT) }
+
+// Control runs rabbitmqctl on the server, which has to run, and returns an error with what it said if it failed.
+func (s *Server) Control(t testing.TB, args ...string) error {
+	t.Helper()
+	var said bytes.Buffer
+	p := s.start(t, proc.Config{Stdout: &said, Stderr: &said}, needs.Program(t, remedy, "/usr/lib/rabbitmq/bin/rabbitmqctl"), append([]string{"--quiet"}, args...)...)
+	if state := p.State(); !state.Success() {
+		return fmt.Errorf("rabbitmqctl %s: %v: %s", strings.Join(args, " "), state, strings.Join(strings.Fields(said.String()), " "))
+	}
+	return nil
+}
 
 // freePorts returns ports that nobody listens on.
 func freePorts(t testing.TB, n int) []string {

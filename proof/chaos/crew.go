@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/signalbox-go/signalbox/internal/proc"
+	"github.com/signalbox-go/signalbox/internal/proxy"
 )
 
 // A post is what one worker process does at a time. When it dies, the next one takes its place. Safe for concurrent use.
@@ -19,7 +20,7 @@ type post struct {
 	name          string
 	subscriptions []int
 	program       string
-	proxy         *proxy
+	proxy         *proxy.Proxy
 	crew          *crew
 
 	mu      sync.Mutex
@@ -71,7 +72,7 @@ func (c *crew) start(target string) error {
 		if c.skewed != "" && i%2 == 1 {
 			p.program = c.skewed
 		}
-		if p.proxy, err = newProxy(p.name, target); err != nil {
+		if p.proxy, err = proxy.New(p.name, target); err != nil {
 			return err
 		}
 		c.posts = append(c.posts, p)
@@ -114,7 +115,7 @@ func (p *post) run(ctx context.Context) error {
 	number := c.processes
 	c.mu.Unlock()
 	env, err := workerRole.Env(workerConfig{
-		URL: c.url(p.proxy.address()), Process: number, Reports: reportsFile(c.folder), Signs: c.folder, Lease: c.lease, Subscriptions: p.subscriptions,
+		URL: c.url(p.proxy.Address()), Process: number, Reports: reportsFile(c.folder), Signs: c.folder, Lease: c.lease, Subscriptions: p.subscriptions,
 	})
 	if err != nil {
 		return err
@@ -218,7 +219,7 @@ func (c *crew) dismiss() {
 	}
 	c.running.Wait()
 	for _, p := range c.posts {
-		p.proxy.close()
+		p.proxy.Close()
 	}
 }
 

@@ -5,7 +5,7 @@
 //
 // PostgreSQL is real, with fsync on, and so are the processes: cmd/producer, and workers that are this very program run again with
 // the public API of package worker and nothing else. They are killed and stopped by signals. Between each of them and the server
-// is a proxy of this package, which cuts, delays and swallows what passes. Only the publishing clients, the ledger and the
+// is a proxy (internal/proxy), which cuts, delays and swallows what passes. Only the publishing clients, the ledger and the
 // judge live in the process that nothing kills.
 //
 // # What is promised

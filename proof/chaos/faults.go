@@ -10,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/signalbox-go/signalbox/internal/proxy"
 	"github.com/signalbox-go/signalbox/outbox"
 )
 
@@ -162,8 +163,8 @@ func terminateBackends(ctx context.Context, w *world, f *fault) error {
 
 // networks chooses whose connections to the server are hit: one worker's, the publishers', the producer's, or, if it does not
 // last long, everybody's.
-func (w *world) networks(f *fault) []*proxy {
-	var all []*proxy
+func (w *world) networks(f *fault) []*proxy.Proxy {
+	var all []*proxy.Proxy
 	for _, p := range w.crew.posts {
 		all = append(all, p.proxy)
 	}
@@ -172,7 +173,7 @@ func (w *world) networks(f *fault) []*proxy {
 		all = all[n%len(all):][:1]
 	}
 	for _, p := range all {
-		w.say("the network of %s", p.name)
+		w.say("the network of %s", p.Name())
 	}
 	return all
 }
@@ -181,7 +182,7 @@ func cutConnections(ctx context.Context, w *world, f *fault) error {
 	networks := w.networks(f)
 	for end := time.Now().Add(f.length); time.Now().Before(end) && ctx.Err() == nil; {
 		for _, p := range networks {
-			p.cut()
+			p.Cut()
 		}
 		pause(ctx, 200*time.Millisecond)
 	}
@@ -190,9 +191,9 @@ func cutConnections(ctx context.Context, w *world, f *fault) error {
 
 func refuseConnections(ctx context.Context, w *world, f *fault) error {
 	for _, p := range w.networks(f) {
-		p.refuse(1)
-		defer p.refuse(-1)
-		p.cut()
+		p.Refuse(1)
+		defer p.Refuse(-1)
+		p.Cut()
 	}
 	pause(ctx, f.length)
 	return nil
@@ -201,8 +202,8 @@ func refuseConnections(ctx context.Context, w *world, f *fault) error {
 func slowNetwork(ctx context.Context, w *world, f *fault) error {
 	delay := time.Duration(1+f.choose(80)) * time.Millisecond
 	for _, p := range w.networks(f) {
-		p.slow(delay)
-		defer p.slow(-delay)
+		p.Slow(delay)
+		defer p.Slow(-delay)
 	}
 	pause(ctx, f.length)
 	return nil
@@ -213,16 +214,16 @@ func slowNetwork(ctx context.Context, w *world, f *fault) error {
 func blockNetwork(ctx context.Context, w *world, f *fault) error {
 	networks := w.networks(f)
 	for _, p := range networks {
-		p.block(1)
+		p.Block(1)
 	}
 	pause(ctx, f.length)
 	if f.choose(2) == 0 {
 		for _, p := range networks {
-			p.cut()
+			p.Cut()
 		}
 	}
 	for _, p := range networks {
-		p.block(-1)
+		p.Block(-1)
 	}
 	return nil
 }
@@ -230,7 +231,7 @@ func blockNetwork(ctx context.Context, w *world, f *fault) error {
 // silenceConnection has one connection of a worker pass nothing, while all others do: the next one in turn each time, whatever it is for.
 func silenceConnection(ctx context.Context, w *world, f *fault) error {
 	p, n := w.victim(f), int(w.silenced.Add(1))
-	end := p.proxy.silence(n)
+	end := p.proxy.Silence(n)
 	if end == nil {
 		w.say("%s has no connection", p.name)
 		return nil

@@ -12,13 +12,14 @@ import (
 	"time"
 
 	"github.com/signalbox-go/signalbox/internal/proc"
+	"github.com/signalbox-go/signalbox/internal/proxy"
 )
 
 // The producer is the real one, cmd/producer, as a process that can be killed. Whenever it ends, it is started again.
 type producerProcess struct {
 	program string
 	address string
-	proxy   *proxy
+	proxy   *proxy.Proxy
 	stop    context.CancelFunc
 	running sync.WaitGroup
 
@@ -39,7 +40,7 @@ func startProducer(ctx context.Context, folder, target string, url func(address 
 	}
 	p.address = free.Addr().String()
 	_ = free.Close()
-	if p.proxy, err = newProxy("producer", target); err != nil {
+	if p.proxy, err = proxy.New("producer", target); err != nil {
 		return nil, err
 	}
 	log, err := os.Create(filepath.Join(folder, "producer.log"))
@@ -51,7 +52,7 @@ func startProducer(ctx context.Context, folder, target string, url func(address 
 	p.running.Go(func() {
 		defer log.Close()
 		for life.Err() == nil {
-			p.run(life, log, url(p.proxy.address()))
+			p.run(life, log, url(p.proxy.Address()))
 			select {
 			case <-life.Done():
 			case <-time.After(100 * time.Millisecond): // it ends at once while the database is away
@@ -89,5 +90,5 @@ func (p *producerProcess) close() {
 	p.stop()
 	p.signal(syscall.SIGKILL)
 	p.running.Wait()
-	p.proxy.close()
+	p.proxy.Close()
 }

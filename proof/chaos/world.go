@@ -18,6 +18,7 @@ import (
 
 	"github.com/signalbox-go/signalbox/internal/embeddedpg"
 	"github.com/signalbox-go/signalbox/internal/engine"
+	"github.com/signalbox-go/signalbox/internal/proxy"
 	"github.com/signalbox-go/signalbox/migrations"
 	"github.com/signalbox-go/signalbox/migrations/apply"
 	"github.com/signalbox-go/signalbox/outbox/admin"
@@ -42,7 +43,7 @@ type world struct {
 	server     *embeddedpg.Server
 	serverDown sync.Mutex    // whoever has it may take the server down
 	db         *pgxpool.Pool // the harness's own connections, which no proxy hits
-	proxy      *proxy        // of the publishers
+	proxy      *proxy.Proxy  // of the publishers
 	ledger     *ledger
 	reports    *reports
 	signs      *signs
@@ -122,7 +123,7 @@ func (w *world) build(ctx context.Context) (err error) {
 	if w.reports, err = openReports(reportsFile(w.folder)); err != nil {
 		return err
 	}
-	if w.proxy, err = newProxy("the publishers", target.Host); err != nil {
+	if w.proxy, err = proxy.New("the publishers", target.Host); err != nil {
 		return err
 	}
 	w.crew = &crew{url: through, folder: w.folder, lease: w.lease}
@@ -171,7 +172,7 @@ func (w *world) tearDown() error {
 		w.crew.dismiss()
 	}
 	if w.proxy != nil {
-		w.proxy.close()
+		w.proxy.Close()
 	}
 	if w.reports != nil {
 		_ = w.reports.file.Close()
@@ -221,7 +222,7 @@ func (w *world) live(ctx context.Context) (*verdict, error) {
 	})
 }
 
-func (w *world) url(p *proxy) string { return w.crew.url(p.address()) }
+func (w *world) url(p *proxy.Proxy) string { return w.crew.url(p.Address()) }
 
 // inject runs the schedule to its end, or until ctx ends: then what was begun is over soon.
 func (w *world) inject(ctx context.Context, plan []fault) error {

@@ -1,6 +1,7 @@
 package webhook
 
 import (
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -21,13 +22,17 @@ type transports struct {
 	dialer net.Dialer
 	proxy  func(*http.Request) (*url.URL, error)
 	tls    *tls.Config
+	most   int // requests to one host at the same time
 
 	mu   sync.Mutex
 	made map[tlsFiles]*http.Transport
 }
 
 func newTransports(cfg Config) *transports {
-	t := &transports{made: map[tlsFiles]*http.Transport{}, tls: cfg.TLS, dialer: net.Dialer{Timeout: 5 * time.Second, KeepAlive: 15 * time.Second}}
+	t := &transports{
+		made: map[tlsFiles]*http.Transport{}, tls: cfg.TLS, dialer: net.Dialer{Timeout: 5 * time.Second, KeepAlive: 15 * time.Second},
+		most: cmp.Or(cfg.Concurrency, defaultRequests),
+	}
 	if cfg.Proxy == nil {
 		t.dialer.Control = guard(cfg.Allow)
 	} else { // it dials in our place: what it refuses is up to it
@@ -54,8 +59,8 @@ func (t *transports) of(files tlsFiles) (*http.Transport, error) {
 		ForceAttemptHTTP2:      true,
 		HTTP2:                  &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 5 * time.Second},
 		DisableCompression:     true,
-		MaxIdleConns:           512,
-		MaxIdleConnsPerHost:    defaultConcurrency,
+		MaxIdleConns:           max(512, t.most),
+		MaxIdleConnsPerHost:    t.most, // with fewer, an endpoint with more requests at a time would connect for most of them
 		IdleConnTimeout:        90 * time.Second,
 		MaxResponseHeaderBytes: 64 << 10,
 	}

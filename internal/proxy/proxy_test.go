@@ -1,4 +1,4 @@
-package main
+package proxy_test
 
 import (
 	"bufio"
@@ -7,6 +7,8 @@ import (
 	"os"
 	"testing"
 	"time"
+
+	"github.com/signalbox-go/signalbox/internal/proxy"
 )
 
 // echo is a server that answers each line with itself.
@@ -36,14 +38,14 @@ func echo(t *testing.T) string {
 
 func TestProxy(t *testing.T) {
 	t.Parallel()
-	p, err := newProxy("test", echo(t))
+	p, err := proxy.New("test", echo(t))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer p.close()
+	defer p.Close()
 	dial := func() net.Conn {
 		t.Helper()
-		conn, err := net.Dial("tcp4", p.address())
+		conn, err := net.Dial("tcp4", p.Address())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -62,15 +64,15 @@ func TestProxy(t *testing.T) {
 		t.Fatalf("got %q, %v", got, err)
 	}
 
-	p.slow(100 * time.Millisecond)
+	p.Slow(100 * time.Millisecond)
 	begun := time.Now()
 	if got, _ := say(conn, "slowly", 10*time.Second); got != "slowly\n" || time.Since(begun) < 200*time.Millisecond {
 		t.Errorf("got %q after %v, want it delayed in both directions", got, time.Since(begun))
 	}
-	p.slow(-100 * time.Millisecond)
+	p.Slow(-100 * time.Millisecond)
 
 	// Half-open: no answer, and no error either; what was held up comes when it is over.
-	p.block(1)
+	p.Block(1)
 	if got, err := say(conn, "held", 100*time.Millisecond); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("got %q, %v, want nothing", got, err)
 	}
@@ -78,7 +80,7 @@ func TestProxy(t *testing.T) {
 	if got, err := say(fresh, "new", 100*time.Millisecond); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("got %q, %v, want nothing", got, err)
 	}
-	p.block(-1)
+	p.Block(-1)
 	for c, want := range map[net.Conn]string{conn: "held\n", fresh: "new\n"} {
 		_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
 		if got, err := bufio.NewReader(c).ReadString('\n'); got != want {
@@ -88,7 +90,7 @@ func TestProxy(t *testing.T) {
 
 	// One connection alone passes nothing, the second that there is.
 	loud := conn
-	end := p.silence(1)
+	end := p.Silence(1)
 	if got, err := say(fresh, "held", 100*time.Millisecond); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("got %q, %v, want nothing", got, err)
 	}
@@ -101,15 +103,32 @@ func TestProxy(t *testing.T) {
 		t.Errorf("got %q, %v", got, err)
 	}
 
-	p.cut()
+	p.Cut()
 	if got, err := say(conn, "cut", 10*time.Second); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("got %q, %v, want the connection's end", got, err)
 	}
-	p.refuse(1)
+	p.Refuse(1)
 	if got, err := say(dial(), "refused", 10*time.Second); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("got %q, %v, want the connection's end", got, err)
 	}
-	p.refuse(-1)
+	p.Refuse(-1)
+	if got, err := say(dial(), "again", 10*time.Second); got != "again\n" {
+		t.Errorf("got %q, %v", got, err)
+	}
+
+	// The server hears everything, and is not heard; then the connection ends.
+	deaf := dial()
+	if got, err := say(deaf, "hello", 10*time.Second); got != "hello\n" {
+		t.Errorf("got %q, %v", got, err)
+	}
+	p.Deafen(1)
+	if got, err := say(deaf, "lost", 100*time.Millisecond); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("got %q, %v, want nothing", got, err)
+	}
+	p.Deafen(-1)
+	if got, err := say(deaf, "late", 10*time.Second); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("got %q, %v, want the connection's end", got, err)
+	}
 	if got, err := say(dial(), "again", 10*time.Second); got != "again\n" {
 		t.Errorf("got %q, %v", got, err)
 	}

@@ -154,7 +154,7 @@ func TestRelayIsShown(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	var list struct{ Subscriptions []admin.SubscriptionRow }
+	var list struct{ Subscriptions []admin.Subscription }
 	for start := time.Now(); len(list.Subscriptions) == 0 || list.Subscriptions[0].SendsTo == ""; time.Sleep(10 * time.Millisecond) {
 		if time.Since(start) > 30*time.Second {
 			t.Fatalf("list: %+v", list)

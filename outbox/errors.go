@@ -34,11 +34,6 @@ var ErrForeignCluster = errors.New("the outbox was restored from a dump, replica
 var ErrLogBehind = errors.New("the outbox's sequences are behind its tables, as after replication, setval or a crash with unlogged tables: " +
 	`run "outbox migrate", which mends it`)
 
-// ErrStandby is returned by a worker that starts at a standby, where nothing can be published or handled. One that has served before waits
-// until the server is promoted, or until its address leads to a primary.
-var ErrStandby = errors.New("the server is a standby, which takes no writes: connect to the primary, or promote it " +
-	"(with several hosts in the URL, target_session_attrs=primary finds the primary)")
-
 // ErrRowSecurity is wrapped by the error of a worker from whose role row security hides rows of the outbox: its cursors would pass events
 // unseen. The error names the tables and the role.
 var ErrRowSecurity = errors.New("row security hides rows of the outbox")

@@ -21,7 +21,6 @@ import (
 	"github.com/signalbox-go/signalbox/internal/guard"
 	"github.com/signalbox-go/signalbox/internal/naming"
 	"github.com/signalbox-go/signalbox/internal/settings"
-	"github.com/signalbox-go/signalbox/outbox"
 )
 
 // A connector opens connections that are the worker's, watches that they answer, and gives them up. They are held for long, and
@@ -173,14 +172,14 @@ func (c *connector) setUp(ctx context.Context, conn *pgx.Conn, lent bool) (direc
 	return true, nil
 }
 
-// wantPrimary returns outbox.ErrStandby at a server that takes no writes. It prepares nothing, so a proxy does not mind.
+// wantPrimary returns ErrStandby at a server that takes no writes. It prepares nothing, so a proxy does not mind.
 func wantPrimary(ctx context.Context, conn *pgconn.PgConn) error {
 	results, err := conn.Exec(ctx, `select pg_catalog.pg_is_in_recovery()`).ReadAll()
 	if err != nil {
 		return fmt.Errorf("ask whether the server is a standby: %w", err)
 	}
 	if string(results[0].Rows[0][0]) == "t" {
-		return outbox.ErrStandby
+		return ErrStandby
 	}
 	return nil
 }

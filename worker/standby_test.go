@@ -10,7 +10,6 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/signalbox-go/signalbox/internal/pgtest"
-	"github.com/signalbox-go/signalbox/outbox"
 	"github.com/signalbox-go/signalbox/worker"
 )
 
@@ -49,7 +48,7 @@ func TestStandby(t *testing.T) {
 	lonely := connect(t, standby)
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	if err := hire(lonely).Run(ctx); !errors.Is(err, outbox.ErrStandby) {
+	if err := hire(lonely).Run(ctx); !errors.Is(err, worker.ErrStandby) {
 		t.Errorf("a worker that starts at a standby ends with %v", err)
 	}
 	board.to(t, standby)

@@ -44,6 +44,10 @@ type registration struct {
 // firstWindow is how many events are read before it is known how quickly they are handled.
 func (r *registration) firstWindow() int { return min(r.Concurrency, r.WindowSize) }
 
+// ErrStandby is returned by a worker that starts at a standby, where nothing can be published or handled. One that has served before waits
+// until the server is promoted, or until its address leads to a primary.
+var ErrStandby = engine.ErrStandby
+
 // ErrNotServing is returned by [Worker.Ready] while the worker starts, stops, or cannot reach its database.
 var ErrNotServing = errors.New("worker is not serving")
 
@@ -107,7 +111,7 @@ func (w *Worker) Ready() error {
 // to finish, records their results, releases its lanes to other workers, and returns nil. A handler of [Handle] or [HandleAsync] that ignores its
 // cancelled context is left running after about 2s; Run waits for handlers of the other forms.
 //
-// Run returns an error if it cannot start: if the database cannot be reached, is a standby (outbox.ErrStandby), grants too few connections,
+// Run returns an error if it cannot start: if the database cannot be reached, is a standby (ErrStandby), grants too few connections,
 // or has settings that the worker may not change; if the schema is missing or has another version (*migrations.VersionError); if the outbox uses a feature that
 // the worker does not know (admin.ErrUnknownFeature); if a subscription does not exist and has no Topics
 // (outbox.ErrUnknownSubscription), or cannot be created (outbox.ErrInvalidSubscription, outbox.ErrInvalidPosition). Once it has served,

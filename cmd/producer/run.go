@@ -8,10 +8,10 @@ import (
 	"net"
 
 	"github.com/signalbox-go/signalbox/internal/cli"
+	"github.com/signalbox-go/signalbox/internal/engine"
 	"github.com/signalbox-go/signalbox/internal/ops"
 	"github.com/signalbox-go/signalbox/metrics"
 	"github.com/signalbox-go/signalbox/migrations"
-	"github.com/signalbox-go/signalbox/outbox"
 	"github.com/signalbox-go/signalbox/producer"
 )
 
@@ -66,7 +66,7 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return fmt.Errorf("ask whether the server is a standby: %w", err)
 	}
 	if standby {
-		logger.Warn("nothing can be stored until the server is promoted", "error", outbox.ErrStandby)
+		logger.Warn("nothing can be stored until the server is promoted", "error", engine.ErrStandby)
 	}
 
 	listener, err := net.Listen("tcp", flags.Listen)

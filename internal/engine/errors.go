@@ -34,6 +34,10 @@ func lockTimedOut(err error) bool {
 	return errors.As(err, &pgErr) && pgErr.Code == pgerrcode.LockNotAvailable
 }
 
+// ErrStandby is worker.ErrStandby.
+var ErrStandby = errors.New("the server is a standby, which takes no writes: connect to the primary, or promote it " +
+	"(with several hosts in the URL, target_session_attrs=primary finds the primary)")
+
 // ErrUnknownFeature is admin.ErrUnknownFeature.
 var ErrUnknownFeature = errors.New("unknown feature")
 

@@ -146,7 +146,7 @@ func Mend(ctx context.Context, conn naming.Conn, after Move) (Mended, error) {
 		return Mended{}, fmt.Errorf("mend the outbox: %w", err)
 	}
 	if standby {
-		return Mended{}, outbox.ErrStandby
+		return Mended{}, ErrStandby
 	}
 	err := CheckLog(ctx, conn)
 	switch {

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/signalbox-go/signalbox/internal/embeddedpg"
+	"github.com/signalbox-go/signalbox/internal/engine"
 	"github.com/signalbox-go/signalbox/internal/pgtest"
 	"github.com/signalbox-go/signalbox/outbox"
 )
@@ -211,7 +212,7 @@ func TestStandby(t *testing.T) {
 		query[string](t, pool, `select pg_current_wal_insert_lsn()::text`))
 	before := uids(t, pool)
 	m.refused(t, `outbox migrate --set outbox`, `the server is a standby, which takes no writes: connect to the primary, or promote it`)
-	l.refuses(t, lonely, outbox.ErrStandby)
+	l.refuses(t, lonely, engine.ErrStandby)
 
 	execute(t, lonely, `alter system set primary_conninfo = ''`)
 	execute(t, lonely, `select pg_reload_conf()`)

@@ -30,7 +30,15 @@ func attempt(call func() error) (f *failure) {
 	return nil
 }
 
-var errAttemptTimeout = errors.New("attempt took longer than the subscription's timeout")
+// errAttemptTimeout is the cause of a context whose attempt has had its time.
+var errAttemptTimeout error = attemptTimeout{}
+
+type attemptTimeout struct{}
+
+func (attemptTimeout) Error() string { return "attempt took longer than the subscription's timeout" }
+
+// ErrorType names the error as that of an outcome does.
+func (attemptTimeout) ErrorType() string { return "timeout" }
 
 // deadlineSpare is which part of the timeout an attempt may have on top of it.
 const deadlineSpare = 10

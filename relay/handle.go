@@ -5,12 +5,17 @@ import (
 	"encoding/json"
 	"fmt"
 
+	"github.com/signalbox-go/signalbox/outbox"
 	"github.com/signalbox-go/signalbox/worker"
 )
 
 // Handle registers a subscription whose handler is a sink: each event that matches becomes a message, or none if its route drops it. Call it
 // before [worker.Worker.Run]. An event whose route is not known becomes a dead letter. An invalid cfg returns an error that wraps
 // worker.ErrInvalidConfig, as an invalid subscription does. See [worker.HandleAsync] for how many messages are in flight.
+//
+// AsyncMiddleware of the subscription is told of the message (worker.Call.Outgoing) before it is encoded, and may change its headers: so that of
+// package otel has each attempt at sending a message be a span, whose context the message carries. For events without a message, because
+// they are dropped or have no route, Outgoing is nil.
 //
 // The sink belongs to the caller, who closes it after Run has returned.
 func Handle(w *worker.Worker, s worker.Subscription, sink Sink, cfg Config) error {
@@ -22,8 +27,16 @@ func Handle(w *worker.Worker, s worker.Subscription, sink Sink, cfg Config) erro
 	if sink.Pipelined() {
 		order = worker.Pipelined
 	}
+	address := func(_ context.Context, ev *outbox.Event) (*Message, error) { return encoder.address(ev) }
+	if len(s.AsyncMiddleware) > 0 {
+		s.AsyncMiddleware = encoder.telling(sink, s.AsyncMiddleware)
+		address = encoder.addressed
+	}
 	return worker.HandleAsync(w, s, order, func(ctx context.Context, e *worker.Event[json.RawMessage], done func(error)) {
-		m, err := encoder.Message(&e.Event)
+		m, err := address(ctx, &e.Event)
+		if err == nil && m != nil {
+			err = encoder.encode(m)
+		}
 		switch {
 		case err != nil:
 			done(worker.DeadLetter(err))

@@ -132,7 +132,7 @@ func TestRoute(t *testing.T) {
 		{"token", template("shop.{topic[1]}.{topic[-2]}"), "a.b", "k", relay.Route{Destination: "shop.b.a", Key: "k"}, ""},
 		{"no such token", template("shop.{topic[2]}"), "a.b", "k", relay.Route{}, "has no token 2"},
 		{"no such token from the end", template("shop.{topic[-3]}"), "a.b", "k", relay.Route{}, "has no token -3"},
-		{"key", template("{key}"), "a.b", "k", relay.Route{Destination: "k", Key: "k"}, ""},
+		{"key", template("{key}"), "a.b", "k", relay.Route{Destination: "k", Key: "k", Template: "{key}"}, ""},
 		{"no key", template("{key}"), "a.b", "", relay.Route{}, "no key"},
 		{"dropped", rules, "orders.draft", "k", relay.Route{Drop: true}, ""},
 		{"rule", rules, "orders.placed", "k", relay.Route{Destination: "shop.placed", Key: "k"}, ""},

@@ -19,6 +19,9 @@ import (
 //
 // The sink belongs to the caller, who closes it after Run has returned.
 func Handle(w *worker.Worker, s worker.Subscription, sink Sink, cfg Config) error {
+	if sink == nil {
+		return fmt.Errorf("%w: subscription %q has no sink", worker.ErrInvalidConfig, s.Name)
+	}
 	encoder, err := NewEncoder(sink, cfg)
 	if err != nil {
 		return fmt.Errorf("%w: subscription %q: %w", worker.ErrInvalidConfig, s.Name, err)

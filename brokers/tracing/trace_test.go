@@ -49,7 +49,7 @@ func TestTrace(t *testing.T) {
 	tracer := otel.NewTracer(otel.Config{TracerProvider: provider})
 
 	// The shop, whose handler of requests has a span, as otelhttp makes it.
-	shop := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	shop := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		ctx, span := provider.Tracer("shop").Start(propagation.TraceContext{}.Extract(r.Context(), propagation.HeaderCarrier(r.Header)), "POST /orders", trace.WithSpanKind(trace.SpanKindServer))
 		defer span.End()
 		err := pgx.BeginFunc(ctx, db.Pool, func(tx pgx.Tx) error {

@@ -5,6 +5,10 @@
 //	_, err := t.Publish(ctx, tx, event)                                         // in place of outbox.Publish
 //	s := worker.Subscription{Name: "mails", Middleware: []worker.Middleware{t.Middleware}}
 //
+// A relay, and any handler of worker.HandleAsync, takes AsyncMiddleware instead:
+//
+//	s := worker.Subscription{Name: "to-kafka", AsyncMiddleware: []worker.AsyncMiddleware{t.AsyncMiddleware}}
+//
 // # Traces
 //
 // Publish and PublishFrom of a [Tracer] store the W3C trace context of a span in the headers traceparent and tracestate of each event. Any
@@ -12,7 +16,7 @@
 //
 // Each call of a handler is a span that begins a trace of its own, with a link to the span that published the event, or to several for a batch. It
 // is no child of that span: an event may be handled by many subscriptions, and again hours later, which would stretch the
-// trace of the request that published it.
+// trace of the request that published it. The same goes for each attempt of a relay to send a message, which carries the context of that span.
 //
 // Names and attributes are those of the semantic conventions for messaging; docs/tracing.md lists them.
 //

@@ -16,6 +16,8 @@ import (
 	"github.com/signalbox-go/signalbox/metrics"
 	"github.com/signalbox-go/signalbox/otel"
 	"github.com/signalbox-go/signalbox/outbox"
+	"github.com/signalbox-go/signalbox/relay"
+	"github.com/signalbox-go/signalbox/relay/nats"
 	"github.com/signalbox-go/signalbox/worker"
 )
 
@@ -79,6 +81,39 @@ func ExampleTracer_Middleware() {
 	// child of a span: false
 	// linked to trace: 4bf92f3577b34da6a3ce929d0e0e4736
 }
+
+// A relay whose messages carry the context of the spans that send them. What is left of a trace when it is sampled is decided by the publisher.
+func ExampleTracer_AsyncMiddleware() {
+	ctx := context.Background()
+	provider := sdktrace.NewTracerProvider(sdktrace.WithBatcher(spanExporterOfYours()), sdktrace.WithSampler(sdktrace.ParentBased(otel.SampleLinked(sdktrace.AlwaysSample()))))
+	defer func() { _ = provider.Shutdown(ctx) }()
+	t := otel.NewTracer(otel.Config{TracerProvider: provider})
+
+	pool, err := pgxpool.New(ctx, "postgres://localhost/shop")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer pool.Close()
+	sink, err := nats.New(nats.Config{URL: "nats://localhost:4222"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer sink.Close()
+	w, err := worker.New(pool, worker.Config{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	s := worker.Subscription{Name: "to-nats", Topics: []string{"orders.>"}, AsyncMiddleware: []worker.AsyncMiddleware{t.AsyncMiddleware}}
+	if err := relay.Handle(w, s, sink, relay.Config{Source: "https://shop.example/orders"}); err != nil {
+		log.Fatal(err)
+	}
+	if err := w.Run(ctx); err != nil {
+		log.Fatal(err)
+	}
+}
+
+// spanExporterOfYours stands for one such as otlptracehttp.
+func spanExporterOfYours() sdktrace.SpanExporter { return nil }
 
 // A reader that also exports the metrics of workers and of the outbox.
 func ExampleNewMetricProducer() {

@@ -6,7 +6,6 @@ import (
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
-	"go.opentelemetry.io/otel/propagation"
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 	"go.opentelemetry.io/otel/trace"
 
@@ -14,15 +13,13 @@ import (
 	"github.com/signalbox-go/signalbox/worker"
 )
 
-// Middleware has each call of a handler, of any form, run in a span of its own, with links to the spans that published its events. It is a
+// Middleware has each call of a handler, of any form but worker.HandleAsync, run in a span of its own, with links to the spans that published its events. It is a
 // [worker.Middleware]. The span is the root of a new trace, also for each attempt that follows.
 //
 // The span fails with the handler: if that returns an error, of which worker.Snooze and worker.Skip are none here, or panics.
 func (t *Tracer) Middleware(next worker.Handler) worker.Handler {
 	return func(ctx context.Context, c worker.Call) (err error) {
-		ctx, span := t.start(ctx, processing, topicOf(c.Events, func(e *outbox.Event) string { return e.Topic }),
-			trace.WithNewRoot(), trace.WithSpanKind(trace.SpanKindConsumer), trace.WithLinks(linksOf(c.Events)...),
-			trace.WithAttributes(semconv.MessagingDestinationSubscriptionName(c.Subscription), attemptKey.Int(c.Attempt), of(len(c.Events), c.Events[0].UID)))
+		ctx, span := t.startProcessing(ctx, c)
 		defer span.End() // which also records a panic
 		returned := false
 		defer func() {
@@ -39,15 +36,19 @@ func (t *Tracer) Middleware(next worker.Handler) worker.Handler {
 	}
 }
 
+// startProcessing begins the span of a call.
+func (t *Tracer) startProcessing(ctx context.Context, c worker.Call) (context.Context, trace.Span) {
+	return t.start(ctx, processing, topicOf(c.Events, func(e *outbox.Event) string { return e.Topic }),
+		trace.WithNewRoot(), trace.WithSpanKind(trace.SpanKindConsumer), trace.WithLinks(linksOf(c.Events)...),
+		trace.WithAttributes(semconv.MessagingDestinationSubscriptionName(c.Subscription), attemptKey.Int(c.Attempt), of(len(c.Events), c.Events[0].UID)))
+}
+
 // linksOf returns a link to each span that published some of the events, in their order. It says which event it is for, if that is only one.
 func linksOf(events []*outbox.Event) []trace.Link {
 	var links []trace.Link
 	at := map[[24]byte]int{} // by ids of trace and span
 	for _, e := range events {
-		if e.Headers["traceparent"] == "" {
-			continue
-		}
-		publisher := trace.SpanContextFromContext(format.Extract(context.Background(), propagation.MapCarrier(e.Headers)))
+		publisher := trace.SpanContextFromContext(format.Extract(context.Background(), headers(e.Headers)))
 		if !publisher.IsValid() {
 			continue
 		}

@@ -5,7 +5,6 @@ import (
 	"iter"
 	"maps"
 
-	"go.opentelemetry.io/otel/propagation"
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 	"go.opentelemetry.io/otel/trace"
 
@@ -54,21 +53,23 @@ func (t *Tracer) PublishFrom(ctx context.Context, db outbox.Copier, events iter.
 }
 
 // contextOf returns the headers that say which span a context is of; none without a span.
-func contextOf(ctx context.Context) propagation.MapCarrier {
-	carrier := propagation.MapCarrier{}
-	format.Inject(ctx, carrier)
-	return carrier
+func contextOf(ctx context.Context) headers {
+	injected := headers{}
+	format.Inject(ctx, injected)
+	return injected
 }
 
 // withContext adds headers to an event without changing those of the caller, unless it has such headers already.
-func withContext(e outbox.Event, headers propagation.MapCarrier) outbox.Event {
-	if _, has := e.Headers["traceparent"]; has || len(headers) == 0 {
+func withContext(e outbox.Event, injected headers) outbox.Event {
+	if len(injected) == 0 || headers(e.Headers).Get("traceparent") != "" {
 		return e
 	}
-	all := make(map[string]string, len(e.Headers)+len(headers))
+	all := make(headers, len(e.Headers)+len(injected))
 	maps.Copy(all, e.Headers)
-	delete(all, "tracestate") // without a traceparent, it says nothing
-	maps.Copy(all, headers)
+	all.remove("tracestate") // without a traceparent, it says nothing
+	for name, value := range injected {
+		all.Set(name, value)
+	}
 	e.Headers = all
 	return e
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -184,6 +185,59 @@ func TestBatch(t *testing.T) {
 				t.Errorf("the link to what published in SQL is %+v, want %s", last, inSQL)
 			}
 		})
+	}
+}
+
+// TestTx has a transactional handler fail at first: the events of a window share its transaction, and each attempt at each event is a span of its own.
+func TestTx(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	r := record(t)
+	tracer := r.tracer()
+	const all = 3
+	for range all {
+		if _, err := tracer.Publish(t.Context(), db.Pool, event("a")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var calls, done atomic.Int64 // one that failed may be called again alone, in the same attempt
+	run(t, db, worker.Config{}, func(w *worker.Worker) error {
+		s := worker.Subscription{Name: "s", Topics: []string{">"}, Retry: again, Middleware: []worker.Middleware{tracer.Middleware}}
+		return worker.HandleTx(w, s, func(ctx context.Context, tx pgx.Tx, e *worker.Event[json.RawMessage]) error {
+			if !trace.SpanContextFromContext(ctx).IsValid() {
+				t.Error("the handler's context has no span")
+			}
+			calls.Add(1)
+			if _, err := tx.Exec(ctx, "select 1"); err != nil || e.Attempt > 1 {
+				done.Add(1)
+				return err
+			}
+			return errors.New("at its first attempt")
+		})
+	})
+	links := map[trace.SpanID]int{}
+	failed := 0
+	for deadline := time.Now().Add(30 * time.Second); done.Load() < all; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("not all are handled")
+		}
+	}
+	for _, span := range r.spans(t, trace.SpanKindConsumer, int(calls.Load())) {
+		if len(span.Links) != 1 || span.Parent.IsValid() {
+			t.Fatalf("%q has the parent %v, and links %+v", span.Name, span.Parent, span.Links)
+		}
+		links[span.Links[0].SpanContext.SpanID()]++
+		if span.Status.Code == codes.Error {
+			failed++
+		}
+	}
+	for _, published := range r.spans(t, trace.SpanKindProducer, all) {
+		if n := links[published.SpanContext.SpanID()]; n < 2 {
+			t.Errorf("%d spans are linked to %v, want 2 at least", n, published.SpanContext)
+		}
+	}
+	if want := int(calls.Load()) - all; failed != want {
+		t.Errorf("%d spans have failed, want %d", failed, want)
 	}
 }
 

@@ -22,12 +22,17 @@ const scope = "github.com/signalbox-go/signalbox/otel"
 const (
 	outboxKey  = attribute.Key("signalbox.outbox")  // name of the outbox
 	attemptKey = attribute.Key("signalbox.attempt") // number of the attempt at handling, from 1
+
+	// Of a relay's message, whose destination is elsewhere:
+	subscriptionKey = attribute.Key("signalbox.subscription")
+	topicKey        = attribute.Key("signalbox.topic")
 )
 
 // The operations of the semantic conventions.
 var (
 	publishing = []attribute.KeyValue{semconv.MessagingOperationName("publish"), semconv.MessagingOperationTypeSend}
 	processing = []attribute.KeyValue{semconv.MessagingOperationName("process"), semconv.MessagingOperationTypeProcess}
+	sending    = []attribute.KeyValue{semconv.MessagingOperationName("send"), semconv.MessagingOperationTypeSend}
 )
 
 // Config holds the options of a Tracer. Its zero value works.

@@ -116,6 +116,18 @@ var ownAttributes = []string{
 
 // Message returns the message for an event, or nil if its route drops it. It returns an error if the event has no route.
 func (e *Encoder) Message(ev *outbox.Event) (*Message, error) {
+	m, err := e.address(ev)
+	if err != nil || m == nil {
+		return nil, err
+	}
+	if err := e.encode(m); err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+// address makes the message of an event, as far as its route says it: the encoding is to come. It is nil if the route drops the event.
+func (e *Encoder) address(ev *outbox.Event) (*Message, error) {
 	route, err := e.cfg.Route(ev)
 	switch {
 	case err != nil:
@@ -126,7 +138,7 @@ func (e *Encoder) Message(ev *outbox.Event) (*Message, error) {
 		return nil, errors.New("route: the destination is empty")
 	}
 	m := &Message{
-		ID: ev.UID, Destination: route.Destination, Key: route.Key, ContentType: "application/json", Event: ev,
+		ID: ev.UID, Destination: route.Destination, Key: route.Key, ContentType: "application/json", Event: ev, template: route.Template,
 		Headers: make(map[string]string, len(ev.Headers)+len(route.Headers)+10),
 	}
 	maps.Copy(m.Headers, ev.Headers)
@@ -134,22 +146,55 @@ func (e *Encoder) Message(ev *outbox.Event) (*Message, error) {
 	if !bytes.Equal(bytes.TrimSpace(ev.Payload), []byte("null")) {
 		m.Body = ev.Payload
 	}
+	return m, nil
+}
+
+// encode writes the event into its message.
+func (e *Encoder) encode(m *Message) error {
 	if e.cfg.Encoding == Plain {
 		m.Headers["message-id"] = m.ID
-		return m, nil
+		return nil
 	}
-	c, err := e.cloudEvent(ev, route.Key)
+	c, err := e.cloudEvent(m.Event, m.Key)
 	if err != nil {
-		return nil, err
+		return err
 	}
+	addTrace(c, m)
 	if e.cfg.Encoding == CloudEventsStructured {
 		m.ContentType = event.ApplicationCloudEventsJSON
 		if m.Body, err = json.Marshal(c); err != nil {
-			return nil, fmt.Errorf("encode as CloudEvent: %w", err)
+			return fmt.Errorf("encode as CloudEvent: %w", err)
 		}
-		return m, nil
+		return nil
 	}
-	return m, e.addAttributes(m.Headers, c)
+	return e.addAttributes(m.Headers, c)
+}
+
+// addTrace adds the attributes that say in which trace an event began: its publisher's, whatever a tracer has made of the message's headers; or else
+// the message's own.
+func addTrace(c *event.Event, m *Message) {
+	from := m.Event.Headers
+	if header(from, "traceparent") == "" {
+		from = m.Headers
+	}
+	for _, name := range []string{"traceparent", "tracestate"} {
+		if value := header(from, name); value != "" {
+			c.SetExtension(name, value)
+		}
+	}
+}
+
+// header returns a header by its name in lower case, or in any other.
+func header(headers map[string]string, name string) string {
+	if value, has := headers[name]; has {
+		return value
+	}
+	for other, value := range headers {
+		if strings.EqualFold(other, name) {
+			return value
+		}
+	}
+	return ""
 }
 
 // cloudEvent returns an event as a CloudEvent.
@@ -166,11 +211,6 @@ func (e *Encoder) cloudEvent(ev *outbox.Event, key string) (*event.Event, error)
 		c.SetExtension("partitionkey", key)
 	}
 	c.SetExtension("sequence", fmt.Sprintf("%019d", ev.ID)) // as text, it sorts as the log
-	for _, name := range []string{"traceparent", "tracestate"} {
-		if value := ev.Headers[name]; value != "" {
-			c.SetExtension(name, value)
-		}
-	}
 	for name, value := range e.cfg.Extensions {
 		c.SetExtension(name, value)
 	}

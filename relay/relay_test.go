@@ -2,6 +2,7 @@ package relay_test
 
 import (
 	"encoding/json"
+	"errors"
 	"maps"
 	"strings"
 	"testing"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/signalbox-go/signalbox/outbox"
 	"github.com/signalbox-go/signalbox/relay"
+	"github.com/signalbox-go/signalbox/worker"
 )
 
 // A nowhere is a sink that only has a prefix.
@@ -132,7 +134,7 @@ func TestRoute(t *testing.T) {
 		{"token", template("shop.{topic[1]}.{topic[-2]}"), "a.b", "k", relay.Route{Destination: "shop.b.a", Key: "k"}, ""},
 		{"no such token", template("shop.{topic[2]}"), "a.b", "k", relay.Route{}, "has no token 2"},
 		{"no such token from the end", template("shop.{topic[-3]}"), "a.b", "k", relay.Route{}, "has no token -3"},
-		{"key", template("{key}"), "a.b", "k", relay.Route{Destination: "k", Key: "k"}, ""},
+		{"key", template("{key}"), "a.b", "k", relay.Route{Destination: "k", Key: "k", Template: "{key}"}, ""},
 		{"no key", template("{key}"), "a.b", "", relay.Route{}, "no key"},
 		{"dropped", rules, "orders.draft", "k", relay.Route{Drop: true}, ""},
 		{"rule", rules, "orders.placed", "k", relay.Route{Destination: "shop.placed", Key: "k"}, ""},
@@ -185,3 +187,22 @@ func TestMessageDrops(t *testing.T) {
 		}
 	}
 }
+
+// TestHandleRefuses lists what is refused at registration, before the worker is looked at.
+func TestHandleRefuses(t *testing.T) {
+	t.Parallel()
+	for name, err := range map[string]error{
+		"no sink":   relay.Handle(nil, worker.Subscription{Name: "s"}, nil, relay.Config{Encoding: relay.Plain}),
+		"no source": relay.Handle(nil, worker.Subscription{Name: "s"}, nowhere{}, relay.Config{}),
+		"nil middleware": relay.Handle(new(worker.Worker), worker.Subscription{Name: "s", AsyncMiddleware: []worker.AsyncMiddleware{nil}}, strict{},
+			relay.Config{Encoding: relay.Plain}),
+	} {
+		if !errors.Is(err, worker.ErrInvalidConfig) || !strings.Contains(err.Error(), `subscription "s"`) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+type strict struct{ nowhere }
+
+func (strict) Pipelined() bool { return false }

@@ -15,6 +15,7 @@ type Route struct {
 	Destination string            // in the sink's system; see [Message]
 	Key         string            // of the message; may be empty
 	Headers     map[string]string // added to those of the event
+	Template    string            // what Destination was made by, for traces, if there are many such destinations: "users.{key}"; else empty
 	Drop        bool              // settle the event without sending it
 }
 
@@ -32,6 +33,10 @@ func Template(text string) (Router, error) {
 	if err != nil {
 		return nil, err
 	}
+	template := ""
+	if strings.Contains(text, "{key}") {
+		template = text
+	}
 	return func(e *outbox.Event) (Route, error) {
 		var to strings.Builder
 		for _, part := range parts {
@@ -41,7 +46,7 @@ func Template(text string) (Router, error) {
 			}
 			to.WriteString(text)
 		}
-		return Route{Destination: to.String(), Key: e.Key}, nil
+		return Route{Destination: to.String(), Key: e.Key, Template: template}, nil
 	}, nil
 }
 

@@ -18,7 +18,8 @@ type Message struct {
 	// Key orders messages: those of one key arrive in the order of their events. May be empty.
 	Key string
 
-	// Headers are those of the event, of the route and of the encoding, and the trace context.
+	// Headers are the event's, those of the encoding, and the context of the trace: that of the span in which the message is sent, if the
+	// subscription has a tracer, or else the publisher's.
 	Headers map[string]string
 
 	// ContentType is the media type of Body.
@@ -32,6 +33,8 @@ type Message struct {
 
 	// Attempt is the number of this attempt, from 1.
 	Attempt int
+
+	template string // of the destination, see Route
 }
 
 // A Sink sends messages to another system. Its methods must be safe for concurrent use.

@@ -36,25 +36,25 @@ const asyncConcurrency = 1000
 //
 // Subscription.Concurrency is how many events are in flight, and how many more of deliveries and slow events; it defaults to 1000, whatever Config.Concurrency
 // is. Events in flight cost no goroutine. ParkAfter is at most Timeout; with Strict, the last few events of a window are parked when they have
-// taken twice as long as usual, and others wait. Middleware is an error: it would see beginnings only.
+// taken twice as long as usual, and others wait. Middleware is an error, since it would see beginnings only: use AsyncMiddleware.
 func HandleAsync[T any](w *Worker, s Subscription, order KeyOrder, handler func(ctx context.Context, e *Event[T], done func(error))) error {
 	r, p := registration{Subscription: s, pipelined: order == Pipelined}, payloadsOf(&s)
 	switch {
 	case order != Strict && order != Pipelined:
 		return fmt.Errorf("%w: subscription %q: order is %d, must be Strict or Pipelined", ErrInvalidConfig, s.Name, order)
 	case len(s.Middleware) > 0:
-		return fmt.Errorf("%w: subscription %q: HandleAsync takes no Middleware: wrap the handler and its done", ErrInvalidConfig, s.Name)
+		return fmt.Errorf("%w: subscription %q: HandleAsync takes no Middleware: use AsyncMiddleware", ErrInvalidConfig, s.Name)
 	}
 	if r.Concurrency == 0 {
 		r.Concurrency = asyncConcurrency
 	}
 	if handler != nil {
-		r.begin = func(ctx context.Context, raw *outbox.Event, attempt int, done func(error)) error {
+		r.begin = func(ctx context.Context, raw *outbox.Event, attempt int, f *flight) error {
 			var e Event[T]
 			if err := e.decode(p, raw, attempt); err != nil {
 				return err
 			}
-			handler(ctx, &e, done)
+			handler(ctx, &e, f.done)
 			return nil
 		}
 	}
@@ -62,7 +62,7 @@ func HandleAsync[T any](w *Worker, s Subscription, order KeyOrder, handler func(
 }
 
 // A beginFunc begins an attempt. What it returns is its answer, unless that is nil.
-type beginFunc func(ctx context.Context, e *outbox.Event, attempt int, done func(error)) error
+type beginFunc func(ctx context.Context, e *outbox.Event, attempt int, f *flight) error
 
 // errUnanswered is why an attempt failed whose answer never came.
 var errUnanswered = &failure{text: "the handler has not called done in time", err: errAttemptTimeout}

@@ -226,6 +226,8 @@ func TestAsyncOrder(t *testing.T) {
 					Name: "s", Topics: everything, Concurrency: limit, Timeout: time.Second, ParkAfter: 100 * time.Millisecond, BreakerAfter: worker.Unlimited,
 					Retry: worker.Retry{MaxAttempts: 3, Delay: func(int) time.Duration { return 5 * time.Millisecond }},
 				}
+				var told ends
+				s.AsyncMiddleware = []worker.AsyncMiddleware{told.middleware, told.middleware}
 				if err := worker.HandleAsync(w, s, order, c.send); err != nil {
 					t.Fatal(err)
 				}
@@ -237,6 +239,7 @@ func TestAsyncOrder(t *testing.T) {
 					return n == keys*perKey && settledAll(t, db.Pool)
 				})
 				stop()
+				told.check(t)
 				if list := rows(t, db); len(list) != 0 {
 					t.Errorf("left: %+v", list)
 				}
@@ -395,6 +398,9 @@ func TestAsyncRefuses(t *testing.T) {
 	for name, err := range map[string]error{
 		"no order":   worker.HandleAsync(w, worker.Subscription{Name: "s"}, 0, handler),
 		"middleware": worker.HandleAsync(w, worker.Subscription{Name: "s", Middleware: []worker.Middleware{around}}, worker.Strict, handler),
+		"nil":        worker.HandleAsync(w, worker.Subscription{Name: "s", AsyncMiddleware: []worker.AsyncMiddleware{nil}}, worker.Strict, handler),
+		"of another form": worker.Handle(w, worker.Subscription{Name: "s", AsyncMiddleware: []worker.AsyncMiddleware{new(ends).middleware}},
+			func(context.Context, *worker.Event[payload]) error { return nil }),
 		"no handler": worker.HandleAsync[payload](w, worker.Subscription{Name: "s"}, worker.Strict, nil),
 	} {
 		if !errors.Is(err, worker.ErrInvalidConfig) {

@@ -104,8 +104,9 @@ type executor struct {
 	begin     beginFunc // in place of handler, where it answers later
 	pipelined bool      // whether begin is called for a key before it has answered
 	timeout   time.Duration
-	stops     func(*job) bool // whether those behind a job, which has not succeeded, have to wait for it
-	unparked  func(*job)      // called when a parked job has ended
+	stops     func(*job) bool                    // whether those behind a job, which has not succeeded, have to wait for it
+	unparked  func(*job)                         // called when a parked job has ended
+	tell      func(ended func(error), why error) // calls what AsyncMiddleware wants called with an answer
 
 	inFlight *atomic.Int64 // counts what begin has begun and was not answered
 

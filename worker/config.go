@@ -125,12 +125,14 @@ type Subscription struct {
 	// as long. A strict HandleAsync parks the last few of a window sooner, while others wait for it. May be Unlimited. Defaults to 1s.
 	ParkAfter time.Duration
 
-	// Middleware wraps the handler. The first element is the outermost. Defaults to none.
+	// Middleware wraps the handler, of any form but HandleAsync. The first element is the outermost. Defaults to none.
 	Middleware []Middleware
 
 	// SendsTo says where the handler sends events, for people: "outbox status" and the dashboard show it. It must have no secrets. relay.Handle
 	// asks the sink. Defaults to "".
 	SendsTo string
+	// AsyncMiddleware wraps the handler of HandleAsync. The first element is the outermost. Defaults to none.
+	AsyncMiddleware []AsyncMiddleware
 
 	// StopKeyOnDead makes later events of a key wait behind a dead letter until it is retried, skipped or discarded. Defaults to
 	// false: a dead letter does not hold up its key.
@@ -190,6 +192,8 @@ func (s Subscription) withDefaults(c Config) (Subscription, error) {
 		return refuse(payloadsOf(&s).gap())
 	case slices.ContainsFunc(s.Middleware, func(m Middleware) bool { return m == nil }):
 		return refuse("Middleware has a nil")
+	case slices.ContainsFunc(s.AsyncMiddleware, func(m AsyncMiddleware) bool { return m == nil }):
+		return refuse("AsyncMiddleware has a nil")
 	}
 	s.SendsTo = firstLine(shorten(s.SendsTo))
 	s.Concurrency = cmp.Or(s.Concurrency, c.Concurrency)

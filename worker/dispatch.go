@@ -45,7 +45,8 @@ type flight struct {
 	at       int32 // index of its job
 	lease    *lease
 	answered atomic.Bool
-	stops    bool // those behind it have to wait for it
+	ended    func(error) // what AsyncMiddleware has called with the answer
+	stops    bool        // those behind it have to wait for it
 
 	// Of those of one chain that were parked together, which belong to the runner:
 	before, after *job
@@ -54,7 +55,7 @@ type flight struct {
 }
 
 // A place says what has become of those before a job in its chain.
-type place int
+type place int8
 
 const (
 	behindNone    place = iota
@@ -133,7 +134,7 @@ func (d *dispatcher) work(ctx context.Context, hand int) {
 			continue
 		}
 		f := j.flight
-		if failed := attempt(func() error { return d.x.begin(f.lease, &j.event.Event, j.attempt, f.done) }); failed != nil {
+		if failed := attempt(func() error { return d.x.begin(f.lease, &j.event.Event, j.attempt, f) }); failed != nil {
 			d.conclude(j, failed)
 		}
 	}
@@ -255,14 +256,44 @@ func (f *flight) done(err error) {
 	f.d.conclude(&f.d.b.jobs[f.at], attempt(func() error { return err }))
 }
 
+// follow has a function called with the answer. If that is known by now, it is called at once.
+func (f *flight) follow(ended func(error)) {
+	f.d.mu.Lock()
+	answered := f.answered.Load()
+	if before := f.ended; !answered {
+		if f.ended = ended; before != nil {
+			f.ended = func(err error) {
+				defer before(err) // also if ended panics
+				ended(err)
+			}
+		}
+	}
+	f.d.mu.Unlock()
+	if answered { // while middleware held it up
+		f.d.x.tell(ended, errUnanswered.cause())
+	}
+}
+
 // conclude notes what became of a job, unless that is known.
 func (d *dispatcher) conclude(j *job, failed *failure) {
-	f := j.flight
-	if !f.answered.CompareAndSwap(false, true) {
+	if !j.flight.answered.CompareAndSwap(false, true) {
 		return
 	}
 	defer d.group.Done()
 	d.x.inFlight.Add(-1)
+	ended, failed := d.note(j, failed)
+	switch {
+	case ended == nil:
+	case failed == nil:
+		d.x.tell(ended, nil)
+	default:
+		d.x.tell(ended, failed.cause())
+	}
+}
+
+// note notes what became of a job, and returns what is to be called with it. The job may be the runner's afterwards.
+func (d *dispatcher) note(j *job, failed *failure) (ended func(error), noted *failure) {
+	f := j.flight
 	if failed != nil && failed != errUnanswered && errors.Is(context.Cause(f.lease), errAttemptTimeout) {
 		failed = failed.timedOut()
 	}
@@ -271,11 +302,12 @@ func (d *dispatcher) conclude(j *job, failed *failure) {
 	f.stops = failed != nil && d.x.stops(j)
 
 	d.mu.Lock()
+	ended = f.ended
 	d.release(f.lease)
 	if j.state.Load() == parked {
 		d.mu.Unlock()
 		d.x.unparked(j)
-		return
+		return ended, failed
 	}
 	defer d.mu.Unlock()
 	j.state.Store(finished)
@@ -291,6 +323,7 @@ func (d *dispatcher) conclude(j *job, failed *failure) {
 	}
 	d.finish(d.of[f.at])
 	d.goOn()
+	return ended, failed
 }
 
 // leave has a job and what is behind it in its chain wait for another time, as far as they have not begun.

@@ -177,6 +177,17 @@ func ExampleMiddleware() {
 	// mails: 1 events from orders.placed on, attempt 2 of 100: no connection
 }
 
+// AsyncMiddleware is told when an attempt of HandleAsync begins, and what became of it.
+func ExampleAsyncMiddleware() {
+	timed := func(ctx context.Context, c worker.Call) (context.Context, func(error)) {
+		began := time.Now()
+		return ctx, func(err error) {
+			log.Printf("%s: event %s, attempt %d: %v after %v", c.Subscription, c.Events[0].UID, c.Attempt, err, time.Since(began))
+		}
+	}
+	_ = worker.Subscription{Name: "to-kafka", Topics: []string{"orders.placed"}, AsyncMiddleware: []worker.AsyncMiddleware{timed}}
+}
+
 // Delays of your own, in place of exponential growth: after the fourth failure, the event is a dead letter.
 func ExampleRetry() {
 	_ = worker.Subscription{Name: "mails", Topics: []string{"orders.placed"}, Retry: worker.Retry{

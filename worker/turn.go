@@ -268,6 +268,7 @@ func (r *runner) executor(ctx context.Context) executor {
 		inFlight: &r.notes.inFlight,
 		paused:   r.halted,
 		unparked: func(j *job) { r.wake.add(func(w *wakeup) { w.unparked = append(w.unparked, j) }) },
+		tell:     r.tellAnswer,
 	}
 	if r.pacer.Limiter != nil {
 		x.admit = func(end time.Time) bool { return r.pacer.admit(ctx, 1, end) }

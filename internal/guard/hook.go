@@ -9,10 +9,13 @@ import (
 // CallHook calls a hook that nothing depends on. If it panics, or ends its goroutine, that is counted, and is a line in the log: at most
 // one a second for each hook, because one that always fails does so for each event.
 func CallHook(log *slog.Logger, name string, hook func()) {
-	fault := Call(hook)
-	if fault == nil {
-		return
+	if fault := Call(hook); fault != nil {
+		HookFailed(log, name, fault)
 	}
+}
+
+// HookFailed is what CallHook does about a hook that has failed, for callers that guard it themselves.
+func HookFailed(log *slog.Logger, name string, fault error) {
 	Count(Hook)
 	if unsaid, due := hookLines.next(name, time.Now()); due {
 		about := []any{"hook", name, "error", fault}

@@ -398,7 +398,7 @@ var bugs = []bug{
 	{
 		name: "answer that counts twice", harm: "takes the second answer to an attempt for one to another: settles what was not acknowledged",
 		edits: []edit{
-			{"worker/dispatch.go", "	if !f.answered.CompareAndSwap(false, true) {\n		return\n	}\n	defer d.group.Done()\n", "	if f.answered.CompareAndSwap(false, true) {\n		defer d.group.Done()\n	}\n"},
+			{"worker/dispatch.go", "	if !j.flight.answered.CompareAndSwap(false, true) {\n		return\n	}\n	defer d.group.Done()\n", "	if j.flight.answered.CompareAndSwap(false, true) {\n		defer d.group.Done()\n	}\n"},
 		},
 		pkg: "./worker", run: "TestAsyncOrder",
 	},

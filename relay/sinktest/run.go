@@ -36,6 +36,7 @@ func Run(t *testing.T, target Target) { //nolint:paralleltest // they stop one s
 		run     func(t *testing.T, b *bench)
 	}{
 		{"delivers in order", "", testDelivers},
+		{"carries the trace", "", testTrace},
 		{"answers once", "", testAnswersOnce},
 		{"checks destinations", "", testCheck},
 		{"poison is a dead letter", lacks(target.TooLarge == 0, "TooLarge"), testPoison},
@@ -70,6 +71,7 @@ type bench struct {
 	db          *pgtest.DB
 	destination string
 	published   []outbox.Event
+	middleware  []worker.AsyncMiddleware // of workers that start from now on
 }
 
 func newBench(t *testing.T, target Target) *bench {
@@ -116,7 +118,7 @@ func (b *bench) start(t *testing.T, route relay.Router) (stop func()) {
 	}
 	s := worker.Subscription{
 		Name: subscription, Topics: []string{">"}, Timeout: attemptTimeout,
-		Retry: worker.Retry{MaxAttempts: 20, Delay: func(int) time.Duration { return 50 * time.Millisecond }},
+		Retry: worker.Retry{MaxAttempts: 20, Delay: func(int) time.Duration { return 50 * time.Millisecond }}, AsyncMiddleware: b.middleware,
 	}
 	if err := relay.Handle(w, s, counted{sink, t}, relay.Config{Route: route, Encoding: relay.Plain}); err != nil {
 		t.Fatal(err)

@@ -159,8 +159,11 @@ func (c *client) take(ctx context.Context, i item, n int) error {
 		m.ID += "x"
 	}
 	headers := maps.Clone(m.Headers)
-	if c.bug == "no headers" {
+	switch c.bug {
+	case "no headers":
 		headers = nil
+	case "headers of the event":
+		headers = m.Event.Headers
 	}
 	list := c.received[m.Destination]
 	list = append(list, sinktest.Received{ID: m.ID, Key: m.Key, Headers: headers, Body: m.Body})
@@ -206,6 +209,7 @@ func TestBugs(t *testing.T) {
 		"checks nothing":             "checks destinations",
 		"drops some":                 "delivers in order",
 		"goes on behind a failure":   "hiccups",
+		"headers of the event":       "carries the trace",
 		"no headers":                 "delivers in order",
 		"outage as failure":          "outage",
 		"overtakes":                  "delivers in order",

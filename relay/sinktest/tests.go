@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"strings"
 	"sync"
 	"testing"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/signalbox-go/signalbox/outbox"
 	"github.com/signalbox-go/signalbox/relay"
+	"github.com/signalbox-go/signalbox/worker"
 )
 
 // testDelivers relays without a fault: all is received once, in order by key, as it was published.
@@ -23,6 +25,24 @@ func testDelivers(t *testing.T, b *bench) {
 	if list := b.rows(t); len(list) > 0 {
 		t.Errorf("left: %+v", list)
 	}
+}
+
+// testTrace has middleware begin a trace for each message, as a tracer does: what is received has its context, and not the publisher's.
+func testTrace(t *testing.T, b *bench) {
+	traceOf := func(uid string) string { return "00-" + strings.ReplaceAll(uid, "-", "") + "-00f067aa0ba902b7-01" }
+	b.middleware = []worker.AsyncMiddleware{func(ctx context.Context, c worker.Call) (context.Context, func(error)) {
+		c.Outgoing.Headers["traceparent"] = traceOf(c.Events[0].UID)
+		return ctx, nil
+	}}
+	b.publish(t, 20, 5)
+	b.start(t, nil)
+	b.drain(t)
+	for i := range b.published {
+		e := &b.published[i]
+		e.Headers = maps.Clone(e.Headers)
+		e.Headers["traceparent"] = traceOf(e.UID)
+	}
+	b.check(t, true)
 }
 
 // testAnswersOnce sends without a worker: each message is answered once, an acknowledged one is there at that moment, and one whose context

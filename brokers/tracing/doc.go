@@ -1,0 +1,2 @@
+// Package tracing follows traces through the outbox to real receivers: a handler, Kafka, a webhook.
+package tracing

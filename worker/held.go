@@ -29,12 +29,12 @@ func (r *runner) putOff(e *engine.Event) {
 	case l != nil && l.from != 0 && e.ID >= l.from:
 		return
 	case l != nil && l.from == 0 && id.key != "" && l.count >= holdAbove && r.window.New(e):
-		r.owes(time.Now())
+		r.owesRow(time.Now())
 		r.owed.Holds = append(r.owed.Holds, engine.Hold{Lane: id.lane, Key: id.key, From: e.ID})
 		r.backlog.holdKey(id, e.ID)
 		return
 	}
-	r.owes(time.Now())
+	r.owesRow(time.Now())
 	r.owed.Unfinished = append(r.owed.Unfinished, engine.Unfinished{Event: *e})
 	r.backlog.add(id, 1, time.Now())
 }

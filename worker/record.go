@@ -48,7 +48,7 @@ func (r *runner) record(ctx context.Context, j *job) {
 		return // as nearly all: so far, no clock was read
 	}
 	id, now := lineID{j.event.Lane, j.event.Key}, time.Now()
-	r.owes(now)
+	r.owesRow(now)
 	blocks := r.blocks(u)
 	if !j.delivery && idle {
 		r.putOff(j.event)
@@ -89,7 +89,7 @@ func (r *runner) record(ctx context.Context, j *job) {
 // recordParked notes that a job has been parked: its event has a row from now on.
 func (r *runner) recordParked(ctx context.Context, j *job) {
 	now := time.Now()
-	r.owes(now)
+	r.owesRow(now)
 	r.tellParked(ctx, j)
 	if !j.counted {
 		r.begin(j)

@@ -402,6 +402,10 @@ func (r *runner) owes(at time.Time) {
 	}
 }
 
+// owesRow notes that rows of deliveries are to be settled: with the progress that is recorded anyway, or at once if none was for a while. A
+// settle of its own for each window that has some would keep new events waiting.
+func (r *runner) owesRow(now time.Time) { r.owes(latest(now, r.settledAt.Add(settleEvery))) }
+
 // settle records what is owed. That is worth waiting for: it goes on for a while after ctx is cancelled.
 func (r *runner) settle(ctx context.Context) error {
 	if r.owed.Empty() {

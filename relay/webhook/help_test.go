@@ -29,7 +29,7 @@ import (
 func TestMain(m *testing.M) { pgtest.Main(m) }
 
 // patience is for what happens at once on a machine that has nothing else to do.
-const patience = time.Minute
+const patience = 2 * time.Minute
 
 var loopback = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
 

@@ -90,11 +90,16 @@ func (h *Handler) confirm(ctx context.Context, r *http.Request) (*view, error) {
 	if p.Count, err = admin.CountDeliveriesUpTo(ctx, h.db, filter, countedUpTo+1); err != nil {
 		return nil, err
 	}
-	first, err := admin.ListDeliveries(ctx, h.db, filter, admin.ListOptions{Limit: examples})
-	if err != nil {
-		return nil, err
+	for o := (admin.ListOptions{Limit: examples}); p.Count > 0; { // the first match may be far
+		page, err := admin.ListDeliveries(ctx, h.db, filter, o)
+		if err != nil {
+			return nil, err
+		}
+		p.Examples = append(p.Examples, page.Items...)
+		if o.After, o.Limit = page.Next, examples-len(p.Examples); o.After == "" || o.Limit == 0 {
+			break
+		}
 	}
-	p.Examples = first.Items
 	return &view{Title: decision.Verb, Nav: "deadletters", Template: "confirm", Data: p}, nil
 }
 

@@ -447,3 +447,15 @@ func TestActorBreaks(t *testing.T) {
 		})
 	}
 }
+
+// TestRareMatches has one dead letter match behind more than a page looks at: the list says so, and the preview of a decision finds it.
+func TestRareMatches(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, Config{})
+	s.Subscribe(t, "mails", "orders.*")
+	s.Bury(t, "mails", 1, 20_100, "connection refused")
+	s.Bury(t, "mails", 30_001, 30_001, "no such customer")
+	s.get(t, "deadletters?subscription=mails&error=customer").check(t, "list", 200, "None of the 20,000 that were looked at match", "Look further", "after=20000")
+	s.get(t, "deadletters?subscription=mails&error=customer&after=20000").check(t, "further", 200, ">30001</a>", "First page", "!Look further", "!Next page")
+	s.get(t, "confirm?do=skip-all&subscription=mails&error=customer").check(t, "preview", 200, "Skip 1 dead event of mails?", ">30001</a>")
+}

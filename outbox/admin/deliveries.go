@@ -102,8 +102,7 @@ func (f DeliveryFilter) searchSQL() string {
 	return `
 select l.event_id, l.wanted, l.place
 from (select d.event_id, coalesce((` + f.where() + `), false) as wanted, row_number() over (order by d.event_id) as place
-      from outbox.deliveries d
-      where ` + f.scope() + ` and d.event_id > $9
+      from ` + f.candidates() + ` and d.event_id > $9
       order by d.event_id
       limit $10::integer) l
 where l.wanted or l.place = $10::integer
@@ -111,18 +110,22 @@ order by l.event_id
 limit $11`
 }
 
-// scope is the condition by which an index leads to the deliveries that may match. It names the states, so that the planner sees which
-// one has them: deliveries_decide those that are dead or skipped, deliveries_owner those that run. Else it is deliveries_pkey.
-func (f DeliveryFilter) scope() string {
-	subscription := "d.subscription_id"
-	if slices.Equal(f.States, []outbox.State{outbox.Running}) {
-		subscription = "d.owner is not null and d.subscription_id + 0" // + 0: not by deliveries_pkey
-	}
-	scope := subscription + ` = (select s.id from outbox.subscriptions s where s.name = $1) and d.state in ('` + strings.Join(f.stored(), "', '") + `')`
+// candidates are the deliveries that may match, as the planner reaches them by an index. It is to see which one has them, so states are named:
+// deliveries_decide those that are dead or skipped, deliveries_owner those that run. Else it is deliveries_pkey. Of ids, each is one probe of
+// that: as "any", it would go through all deliveries in their order.
+func (f DeliveryFilter) candidates() string {
+	const subscription = ` = (select s.id from outbox.subscriptions s where s.name = $1)`
 	if len(f.IDs) > 0 {
-		scope += ` and d.event_id = any ($3)`
+		return `
+    (select distinct u.id from unnest($3::bigint[]) as u (id)) u
+    cross join lateral (select d.* from outbox.deliveries d where d.subscription_id` + subscription + ` and d.event_id = u.id limit 1) d
+    where true`
 	}
-	return scope
+	states := ` and d.state in ('` + strings.Join(f.stored(), "', '") + `')`
+	if slices.Equal(f.States, []outbox.State{outbox.Running}) {
+		return `outbox.deliveries d where d.owner is not null and d.subscription_id + 0` + subscription + states // + 0: not by deliveries_pkey
+	}
+	return `outbox.deliveries d where d.subscription_id` + subscription + states
 }
 
 // rows returns the deliveries that match, by id, and whether these are all: those that begin beyond PageBytes are not read. Use it
@@ -132,16 +135,7 @@ func (f DeliveryFilter) rows(ctx context.Context, db outbox.DB) (list []Delivery
 	if err != nil {
 		return nil, false, err
 	}
-	rows, _ := db.Query(ctx, `
-		select d.event_id, d.topic, coalesce(d.key, ''), d.payload, d.headers, d.published_at,
-		       d.state, d.stops_key, d.attempt, d.due_at, d.errors, d.created_at, d.found, outbox.tag()
-		from (
-			select d.*, count(*) over () as found, sum(octet_length(d.payload::text) + octet_length(d.headers::text) + octet_length(d.errors::text))
-			            over (order by d.event_id rows between unbounded preceding and 1 preceding) as before
-			from outbox.deliveries d
-			where `+f.where()+`) d
-		where coalesce(d.before, 0) < $9
-		order by d.event_id`, args...)
+	rows, _ := db.Query(ctx, f.rowsSQL(), args...)
 	var found int
 	list, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (d Delivery, err error) {
 		var (
@@ -156,6 +150,17 @@ func (f DeliveryFilter) rows(ctx context.Context, db outbox.DB) (list []Delivery
 		return d, err
 	})
 	return list, found == len(list), err
+}
+
+func (f DeliveryFilter) rowsSQL() string {
+	return `
+select d.event_id, d.topic, coalesce(d.key, ''), d.payload, d.headers, d.published_at,
+       d.state, d.stops_key, d.attempt, d.due_at, d.errors, d.created_at, d.found, outbox.tag()
+from (select d.*, count(*) over () as found, sum(octet_length(d.payload::text) + octet_length(d.headers::text) + octet_length(d.errors::text))
+                 over (order by d.event_id rows between unbounded preceding and 1 preceding) as before
+      from ` + f.candidates() + ` and ` + f.where() + `) d
+where coalesce(d.before, 0) < $9
+order by d.event_id`
 }
 
 // CountDeliveries returns how many deliveries match: what a decision would change. It returns ErrUnknownSubscription for an unknown

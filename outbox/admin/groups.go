@@ -96,8 +96,7 @@ func (f DeliveryFilter) groupsSQL() string {
 	return `
 with looked as materialized (
     select d.event_id, ` + f.where() + ` as wanted, coalesce(split_part(d.errors -> -1 ->> 'error', E'\n', 1), '') as error
-    from outbox.deliveries d
-    where ` + f.scope() + ` and d.event_id > $9
+    from ` + f.candidates() + ` and d.event_id > $9
     order by d.event_id
     limit $10
 )

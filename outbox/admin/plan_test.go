@@ -39,6 +39,8 @@ func TestPlans(t *testing.T) {
 		groupsPlan(t, sub, "groups_blocked", Blocked),
 		searchPlan(t, sub, "search_retrying", outbox.Retrying),
 		searchPlan(t, sub, "search_blocked", Blocked),
+		chosenPlan(t, sub, "search_chosen", DeliveryFilter.searchSQL, int64(-1<<60), scanRows, 3),
+		chosenPlan(t, sub, "rows_chosen", DeliveryFilter.rowsSQL, PageBytes),
 	}, func() {
 		_, err := db.Pool.Exec(ctx, `
 			update outbox.lanes l
@@ -63,6 +65,15 @@ func searchPlan(t *testing.T, sub engine.Subscription, name string, state outbox
 	t.Helper()
 	f := DeliveryFilter{Subscription: sub.Name, States: []outbox.State{state}, Topic: "none"}
 	return deliveriesPlan(t, name, f, f.searchSQL(), int64(-1<<60), scanRows, 1)
+}
+
+// chosenPlan reaches dead letters by their ids, however many others there are.
+func chosenPlan(t *testing.T, sub engine.Subscription, name string, sql func(DeliveryFilter) string, more ...any) plantest.Query {
+	t.Helper()
+	f := DeliveryFilter{Subscription: sub.Name, IDs: []int64{-1, -2, -3}}
+	q := deliveriesPlan(t, name, f, sql(f), more...)
+	q.Want, q.Pages = []string{"deliveries: Index Scan deliveries_pkey"}, 50
+	return q
 }
 
 func deliveriesPlan(t *testing.T, name string, f DeliveryFilter, sql string, more ...any) plantest.Query {

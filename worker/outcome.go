@@ -66,7 +66,7 @@ func Snooze(d time.Duration) error {
 // PauseFor returns an error after which this worker begins no event of the subscription before d has passed: for services that answer
 // with status 429 or 503 and a Retry-After header. The event is handled again afterwards, and as with [Snooze] this uses up no
 // attempt. Handlers that are running continue. Other workers of the subscription find out for themselves. A negative d is 0. The cause
-// is logged, and may be nil.
+// is logged, shown as the subscription's last failure, and may be nil.
 func PauseFor(d time.Duration, cause error) error {
 	return &outcome{kind: pause, delay: max(0, d), cause: orUnknown(cause)}
 }

@@ -247,7 +247,7 @@ func (s *session) serve(parent context.Context) error {
 		r.share = (s.w.cfg.ReadAheadBytes - shared) / len(s.subs)
 		r.member.Limit(r.windowBytes())
 		if s.pages != nil {
-			r.member.Share(s.pages)
+			r.member.Share(s.pages, r.sub.WindowSize)
 		}
 		if s.direct {
 			r.feed = &feed{member: r.member, wake: r.wake, reader: s.reader, bytes: r.windowBytes()}

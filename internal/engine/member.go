@@ -50,6 +50,7 @@ type Member struct {
 	filter     []string       // the same; nil while most events match anyway
 	settled    settledState
 	pages      *Pages // what is shared with other members; nil if it reads for itself
+	window     int    // events that a window may have, if others read it
 }
 
 // NewMember returns the part of a worker that has joined in one of the subscriptions that it joined for. It owns

@@ -54,16 +54,18 @@ const (
 	pageAge = 10 * time.Second
 	// pageBytes is about what a page takes beside its events.
 	pageBytes = 4 << 10
-	// pageFactor is how many times the events that a member asks for a page may have that was read for one that asks for more.
+	// pageFactor is how many times as many events one member may ask for as another one whose page it takes. Those that differ by more
+	// are no company: the slower one would hold up the other, or have more than it has time for.
 	pageFactor = 2
 )
 
 // NewPages keeps so many bytes of events.
 func NewPages(most int) *Pages { return &Pages{most: most, places: map[*Member]place{}} }
 
-// Share has the member read together with the others that share these pages. It has to be called before any of them reads.
-func (m *Member) Share(p *Pages) {
-	m.pages = p
+// Share has the member read together with the others that share these pages, windows of so many events at most. It has to be called before
+// any of them reads.
+func (m *Member) Share(p *Pages, window int) {
+	m.pages, m.window = p, window
 	p.places[m] = place{topics: m.topics}
 }
 
@@ -118,11 +120,17 @@ func (p *page) suits(m *Member, limit int) bool {
 			return false
 		}
 	}
+	if p.most > m.most || p.limit > m.window || p.full && pageFactor*p.limit < limit {
+		return false
+	}
+	if p.limit <= limit {
+		return true
+	}
 	n := 0
 	for range m.wanted(p.events) {
 		n++
 	}
-	return p.most <= m.most && (p.limit <= limit || n <= pageFactor*limit)
+	return n <= pageFactor*limit
 }
 
 // wanted goes through the events that match the member's topics.

@@ -15,7 +15,7 @@ import (
 func sharing(members []*engine.Member) {
 	pages := engine.NewPages(1 << 20)
 	for _, m := range members {
-		m.Share(pages)
+		m.Share(pages, 10_000)
 	}
 }
 

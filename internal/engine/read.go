@@ -233,6 +233,7 @@ func (m *Member) Read(ctx context.Context, limit int) (w *Window, err error) {
 }
 
 func (m *Member) read(ctx context.Context, conn naming.Conn, limit int) (*Window, error) {
+	asked := limit
 	limit = max(1, min(limit, m.byteLimit()))
 	cursors, others := m.turn()
 	catchingUp := catchingUp(cursors)
@@ -286,7 +287,7 @@ func (m *Member) read(ctx context.Context, conn naming.Conn, limit int) (*Window
 	}
 	w.Events = inOrder(w.Events)
 	if shared {
-		m.share(w, got, wants, limit)
+		m.share(w, got, wants, asked)
 	}
 	return w, nil
 }
@@ -300,10 +301,10 @@ func (m *Member) stand(w *Window, seen *snapshot) {
 }
 
 // share keeps what was read for others, too, and leaves in the window what is the member's.
-func (m *Member) share(w *Window, got *collected, wants topic.Patterns, limit int) {
+func (m *Member) share(w *Window, got *collected, wants topic.Patterns, asked int) {
 	if got.lateCut == 0 && !m.long && !w.Empty() {
 		m.pages.add(&page{
-			before: w.before, topics: wants, floor: m.floor, limit: limit, most: m.most,
+			before: w.before, topics: wants, floor: m.floor, limit: asked, most: m.most,
 			events: w.Events, bytes: w.bytes, cursors: w.cursors, moved: w.moved, full: w.full, seen: m.seen, cut: got.cut, first: m.first,
 		})
 	}

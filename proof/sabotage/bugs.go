@@ -149,7 +149,7 @@ var bugs = []bug{
 	},
 	{
 		name: "pages for nobody", harm: "has each subscription read its backlog for itself: ten cost as much as ten",
-		edits: []edit{{"worker/session.go", "			r.member.Share(s.pages)\n", ""}},
+		edits: []edit{{"worker/session.go", "			r.member.Share(s.pages, r.sub.WindowSize)\n", ""}},
 		pkg:   "./worker", run: "TestBacklogIsReadOnce",
 	},
 	{

@@ -39,6 +39,7 @@ type subscriptionLine struct {
 
 	HeldKeys        int64
 	BreakerOpenedAt *time.Time // nil while it is closed
+	BreakerTopics   []string   // that it is open for; none for the whole subscription
 }
 
 // Condition says in a word what is up with the subscription.
@@ -107,7 +108,7 @@ func (h *Handler) look(ctx context.Context) (*admin.Status, []admin.Mark, []subs
 		if i := slices.IndexFunc(status.Subscriptions, func(s admin.SubscriptionStatus) bool { return s.Name == row.Name }); i >= 0 {
 			s := status.Subscriptions[i]
 			line.Lag, line.Oldest, line.Deliveries = s.Lag, s.Oldest, s.Deliveries
-			line.HeldKeys, line.BreakerOpenedAt = s.HeldKeys, s.BreakerOpenedAt
+			line.HeldKeys, line.BreakerOpenedAt, line.BreakerTopics = s.HeldKeys, s.BreakerOpenedAt, s.BreakerTopics
 			line.Failing = slices.ContainsFunc(status.Concerns, func(c admin.Concern) bool {
 				return c.Kind == admin.ConcernFailing && c.Subscription == row.Name
 			})

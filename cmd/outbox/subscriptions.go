@@ -104,6 +104,7 @@ type subscriptionView struct {
 	HeldKeys        int64      `json:"held_keys"`
 	HeldSince       *time.Time `json:"held_since"`
 	BreakerOpenedAt *time.Time `json:"breaker_opened_at"`
+	BreakerTopics   []string   `json:"breaker_topics"`
 }
 
 func (s *subscriptionsShowCommand) Run(ctx context.Context, c *console) error {
@@ -129,7 +130,7 @@ func (s *subscriptionsShowCommand) Run(ctx context.Context, c *console) error {
 	if s.JSON {
 		return c.print(subscriptionView{
 			SubscriptionRow: *row, Lag: now.Lag, Oldest: now.Oldest, Deliveries: now.Deliveries, Lanes: now.Lanes,
-			HeldKeys: now.HeldKeys, HeldSince: now.HeldSince, BreakerOpenedAt: now.BreakerOpenedAt,
+			HeldKeys: now.HeldKeys, HeldSince: now.HeldSince, BreakerOpenedAt: now.BreakerOpenedAt, BreakerTopics: now.BreakerTopics,
 		})
 	}
 	paused, breaker := "", ""
@@ -138,6 +139,9 @@ func (s *subscriptionsShowCommand) Run(ctx context.Context, c *console) error {
 	}
 	if now.BreakerOpenedAt != nil {
 		breaker = "open since " + clock(*now.BreakerOpenedAt)
+		if len(now.BreakerTopics) > 0 {
+			breaker += " for " + topicList(now.BreakerTopics)
+		}
 	}
 	var b strings.Builder
 	fields(&b,

@@ -138,13 +138,14 @@ func ListDeliveries(ctx context.Context, db outbox.DB, f DeliveryFilter, o ListO
 		return nil, err
 	}
 	rows, _ := db.Query(ctx, `
-		select d.event_id, d.topic, coalesce(d.key, ''), d.payload, d.headers, d.published_at,
+		select d.event_id, d.topic, coalesce(d.key, ''), d.wanted_payload, d.wanted_headers, d.published_at,
 		       d.state, d.stops_key, d.attempt, d.due_at, d.errors, d.created_at, d.found, outbox.tag()
 		from (
-			select d.*, count(*) over () as found, sum(octet_length(d.payload::text) + octet_length(d.headers::text) + octet_length(d.errors::text))
+			select d.*, count(*) over () as found,
+			       sum(octet_length(d.wanted_payload::text) + octet_length(d.wanted_headers::text) + octet_length(d.errors::text))
 			            over (order by d.event_id rows between unbounded preceding and 1 preceding) as before
 			from (
-				select d.*
+				select d.*, `+engine.PayloadSQL+` as wanted_payload, `+engine.HeadersSQL+` as wanted_headers
 				from outbox.deliveries d
 				where `+f.where()+` and d.event_id > $9
 				order by d.event_id
@@ -222,7 +223,7 @@ func SkipDeliveries(ctx context.Context, db outbox.DB, f DeliveryFilter, reason 
 	return decide(ctx, db, f, "skip deliveries", `
 		update outbox.deliveries d
 		set state = 'skipped', stops_key = false, suspect = false, due_at = clock_timestamp(), decided_at = clock_timestamp(),
-		    errors = d.errors || jsonb_build_object('attempt', d.attempt, 'at', clock_timestamp(), 'worker', '', 'error', $9::text)`, shortenReason(reason))
+		    errors = d.errors || jsonb_build_object('attempt', d.attempt, 'at', clock_timestamp(), 'worker', '', 'error', $9::text),`+engine.KeepCopySQL, shortenReason(reason))
 }
 
 // DiscardDeliveries deletes the deliveries that match, with their payloads, and returns how many there were. They no longer hold

@@ -43,7 +43,11 @@ func concerns(o outbox.Outbox, s *admin.Status) []concern {
 		case admin.ConcernUnserved:
 			unserved.add(name, page, num(c.Events)+" "+plural(c.Events, "waits", "wait"))
 		case admin.ConcernBreaker:
-			breaker.add(name, page, "for "+span(s.At.Sub(*c.Since)))
+			of := ""
+			if len(c.Topics) > 0 {
+				of = ", " + num(len(c.Topics)) + " " + plural(len(c.Topics), "topic", "topics")
+			}
+			breaker.add(name, page, "for "+span(s.At.Sub(*c.Since))+of)
 		case admin.ConcernHeldKeys:
 			keys.add(name, link("keys", "name", name), num(c.Events)+", the first for "+span(s.At.Sub(*c.Since)))
 		case admin.ConcernFailing:

@@ -43,7 +43,8 @@ var (
 	heldKeys = prometheus.NewDesc("signalbox_subscription_held_keys",
 		"Keys of the subscription that are held: so many of their events wait that later ones stay in the log for now.", []string{"subscription"}, nil)
 	breakerOpen = prometheus.NewDesc("signalbox_breaker_open",
-		"1 while the circuit breaker of the subscription is open in some worker, because nearly every attempt fails, else 0.", []string{"subscription"}, nil)
+		"1 while the circuit breaker of the subscription is open in some worker, because nearly every attempt fails, else 0; for the whole subscription without a topic, or for the one that is named.",
+		[]string{"subscription", "topic"}, nil)
 	inFlight = prometheus.NewDesc("signalbox_in_flight",
 		"Events that workers of the subscription have begun to send and that are not acknowledged, as of their last heartbeats; 0 where its handler is no sink.", []string{"subscription"}, nil)
 	paused = prometheus.NewDesc("signalbox_subscription_paused",
@@ -184,7 +185,10 @@ func describe(status *admin.Status, subscriptions []admin.Subscription) []promet
 			add(deliveries, float64(s.Deliveries[state]), name, string(state))
 		}
 		add(heldKeys, float64(s.HeldKeys), name)
-		add(breakerOpen, oneIf(s.BreakerOpenedAt != nil), name)
+		add(breakerOpen, oneIf(s.BreakerOpenedAt != nil && len(s.BreakerTopics) == 0), name, "")
+		for _, topic := range s.BreakerTopics {
+			add(breakerOpen, 1, name, label(topic))
+		}
 		add(inFlight, float64(s.InFlight), name)
 		add(unownedLanes, float64(s.Lanes[0]), name)
 		add(logHeld, oneIf(slices.Contains(status.Log.HeldBy, s.Name)), name)

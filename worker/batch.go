@@ -17,6 +17,7 @@ type job struct {
 	counted  bool        // which says that it runs, and counts this attempt
 	suspect  bool        // its last worker died while it ran
 	noted    bool        // its row has the failure already
+	probe    bool        // it is of a topic that the breaker is open for
 	failure  *failure    // nil where it succeeded, or was not called
 	behind   bool        // it was not tried: an earlier one of its key is unfinished, its window is out of time, or nothing may begin
 	chance   float64     // of its delay's jitter, where it shares that with the others of a call: they are tried again in one; else 0

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/signalbox-go/signalbox/internal/engine"
@@ -52,8 +53,8 @@ type probe struct {
 
 func (b *breaker) open() bool { return !b.since.IsZero() }
 
-// note takes the result of an attempt, and reports whether the breaker opens with it.
-func (b *breaker) note(t trial, fresh bool) (opens bool) {
+// note takes the result of an attempt, and reports whether it looks as if what handlers call is away.
+func (b *breaker) note(t trial, fresh bool) (down bool) {
 	b.last[b.n%len(b.last)] = t
 	b.n++
 	p := &b.again
@@ -65,11 +66,7 @@ func (b *breaker) note(t trial, fresh bool) (opens bool) {
 		return false
 	}
 	p.failed++
-	if b.open() || b.n < len(b.last) || !b.outage() {
-		return false
-	}
-	b.trip()
-	return true
+	return !b.open() && b.n >= len(b.last) && b.outage()
 }
 
 // trip opens the breaker.
@@ -151,19 +148,35 @@ func (j *job) tells() bool {
 
 // noteTrial tells the breaker of a job that was tried. What opens it is given back its attempts.
 func (r *runner) noteTrial(ctx context.Context, j *job, fresh bool) {
-	if len(r.breaker.last) == 0 || !j.tells() || ctx.Err() != nil || !r.breaker.note(j.trial(), fresh) {
+	if len(r.breaker.last) == 0 || !j.tells() || ctx.Err() != nil {
 		return
 	}
-	r.tellOutage(ctx, "nearly every attempt fails", j.failure)
-	for _, t := range r.breaker.last {
+	t := j.trial()
+	down := r.breaker.note(t, fresh)
+	topic, topicDown := r.topics.note(t, j.event.Topic, j.ended, fresh, len(r.breaker.last))
+	var trials []trial
+	switch {
+	case r.breaker.open():
+	case down && !r.topics.works(j.ended, nil):
+		trials = r.breaker.last
+		r.openAll(ctx, "nearly every attempt fails", j.failure)
+	case topicDown && len(r.topics.opened) < topicsOpen && r.topics.works(j.ended, topic):
+		trials = topic.last
+		r.openTopic(ctx, topic, j.failure)
+	}
+	for _, t := range trials {
 		if t.failed && t.id != j.event.ID {
 			r.giveBack(t)
 		}
 	}
 }
 
-// tellOutage says that the breaker has opened.
-func (r *runner) tellOutage(ctx context.Context, what string, why *failure) {
+// openAll opens the subscription's breaker, in place of those of topics.
+func (r *runner) openAll(ctx context.Context, what string, why *failure) {
+	r.breaker.trip()
+	for _, b := range r.topics.opened {
+		r.joinTopic(b)
+	}
 	r.log.Warn(what+": reading little, and counting no attempt that fails, until they succeed", "error", firstLine(why.text))
 	r.outage.Store(true)
 	r.tellBreaker(ctx, BreakerState{Subscription: r.sub.Name, Open: true, At: r.breaker.since, Cause: why.cause()})
@@ -198,8 +211,7 @@ func (r *runner) giveBack(t trial) {
 // connection is free here: the trials that open it come while the next window is read ahead.
 func (r *runner) judge(ctx context.Context) error {
 	if why := r.away.Swap(nil); why != nil && !r.breaker.open() {
-		r.breaker.trip()
-		r.tellOutage(ctx, "what the handler calls is away", why)
+		r.openAll(ctx, "what the handler calls is away", why)
 	}
 	now, since := time.Now(), r.breaker.since
 	if r.breaker.judge(now) {
@@ -207,12 +219,17 @@ func (r *runner) judge(ctx context.Context) error {
 		r.outage.Store(false)
 		r.tellBreaker(ctx, BreakerState{Subscription: r.sub.Name, At: now})
 	}
-	open := r.breaker.open()
-	if open == r.recorded {
+	r.judgeTopics(ctx, now)
+	open := r.openFor()
+	if slices.Equal(open, r.recorded) {
 		return nil
 	}
 	r.recorded = open
-	return r.patiently(ctx, func(ctx context.Context) error { return r.member.RecordBreaker(ctx, open) })
+	var topics []string
+	if !r.breaker.open() {
+		topics = open
+	}
+	return r.patiently(ctx, func(ctx context.Context) error { return r.member.RecordBreaker(ctx, len(open) > 0, topics) })
 }
 
 // heedProbe probes at once while the breaker is open, if an operator has asked for that since the last time.
@@ -221,9 +238,14 @@ func (r *runner) heedProbe(asked time.Time) {
 		return
 	}
 	r.probedAt = asked
-	if r.breaker.open() {
-		r.log.Info("an operator asked for it: trying at once whether attempts succeed again")
-		r.breaker.probeNow(time.Now())
+	if len(r.openFor()) == 0 {
+		return
+	}
+	r.log.Info("an operator asked for it: trying at once whether attempts succeed again")
+	now := time.Now()
+	r.breaker.probeNow(now)
+	for _, b := range r.topics.opened {
+		b.probeNow(now)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/signalbox-go/signalbox/internal/engine"
 	"github.com/signalbox-go/signalbox/internal/guard"
 	"github.com/signalbox-go/signalbox/outbox"
 )
@@ -108,8 +109,13 @@ type Subscription struct {
 	// BreakerAfter is how many of this worker's last attempts the circuit breaker looks at. If at least nine in ten of them have failed, at
 	// events of at least five keys, what the handlers call is taken to be down: the worker reads and tries little until attempts
 	// succeed, and those that fail meanwhile do not count, so that an outage makes no dead letters. At least 5; Unlimited turns it
-	// off. Defaults to 20.
+	// off. The breaker is the subscription's or, where attempts at events of other topics succeed, a topic's: then the worker reads on, and
+	// events of that topic wait as deliveries. Defaults to 20.
 	BreakerAfter int
+
+	// MaxUnfinished is how many deliveries may fail, or wait behind one that does or for their topic. Each of the 64 lanes has a 64th of it: one that
+	// has more is not read further until it has half of that. At least 64. Defaults to 1,000,000.
+	MaxUnfinished int
 
 	// Rate is how many attempts may begin per second, in all workers of the subscription together, for example because what the handlers
 	// call has a limit. Each worker has the share of the lanes that it owns. It is an upper bound of the mean: events of few keys may get
@@ -184,6 +190,8 @@ func (s Subscription) withDefaults(c Config) (Subscription, error) {
 		return refuse("RateBurst is negative")
 	case s.BreakerAfter > 0 && s.BreakerAfter < breakerLeast:
 		return refuse(fmt.Sprintf("BreakerAfter is less than %d", breakerLeast))
+	case s.MaxUnfinished != 0 && s.MaxUnfinished < engine.Lanes:
+		return refuse(fmt.Sprintf("MaxUnfinished is less than %d", engine.Lanes))
 	case s.OnDecodeError != RetryDecodeErrors && s.OnDecodeError != DeadLetterDecodeErrors:
 		return refuse("OnDecodeError is neither RetryDecodeErrors nor DeadLetterDecodeErrors")
 	case s.SchemaVersion < 0:
@@ -203,6 +211,7 @@ func (s Subscription) withDefaults(c Config) (Subscription, error) {
 	s.Rate = max(0, s.Rate)
 	s.RateBurst = cmp.Or(s.RateBurst, max(1, int(s.Rate)))
 	s.BreakerAfter = max(0, cmp.Or(s.BreakerAfter, 20))
+	s.MaxUnfinished = cmp.Or(s.MaxUnfinished, 1_000_000)
 	if r.MaxAttempts = cmp.Or(r.MaxAttempts, 100); r.MaxAttempts < 0 {
 		r.MaxAttempts = unlimitedAttempts
 	}

@@ -24,7 +24,7 @@ const (
 // settled. One that was late, and is earlier than the hold, becomes a delivery however many there are.
 func (r *runner) putOff(e *engine.Event) {
 	id := lineOf(e)
-	l := r.backlog.lines[id]
+	l := r.backlog.line(id)
 	switch {
 	case l != nil && l.from != 0 && e.ID >= l.from:
 		return
@@ -35,9 +35,12 @@ func (r *runner) putOff(e *engine.Event) {
 		return
 	}
 	r.owesRow(time.Now())
-	r.owed.Unfinished = append(r.owed.Unfinished, engine.Unfinished{Event: *e})
-	r.backlog.add(id, 1, time.Now())
+	r.owed.Unfinished = append(r.owed.Unfinished, engine.Unfinished{Event: *e, InLog: r.inLog(e.Lane)})
+	r.backlog.add(id, 1, time.Now(), e.Topic)
 }
+
+// inLog reports whether deliveries that are made now are left without a copy of their event: where very many are unfinished.
+func (r *runner) inLog(lane int16) bool { return r.backlog.lanes[lane] >= copiedMost }
 
 // refill makes deliveries of what held keys have in the log, where their lines grow short. What is decided about windows has to be
 // settled first: a refill ends at the cursor.
@@ -53,14 +56,14 @@ func (r *runner) refill(ctx context.Context) error {
 	for lane, wants := range r.backlog.wants(now) {
 		var refills []engine.Refill
 		err := r.patiently(ctx, func(ctx context.Context) (err error) {
-			refills, err = r.member.Refill(ctx, lane, wants, at, refillLooks, r.cfg.Retention)
+			refills, err = r.member.Refill(ctx, lane, wants, at, refillLooks, r.cfg.Retention, r.inLog(lane))
 			return err
 		})
 		if err != nil {
 			return err
 		}
 		for _, f := range refills {
-			r.backlog.refilled(lineID{lane, f.Key}, f, now)
+			r.backlog.refilled(lineID{lane: lane, key: f.Key}, f, now)
 		}
 		if time.Since(now) >= dueTime {
 			break // those that are left are short in the next turn, too: new events do not wait for dozens of lanes
@@ -82,7 +85,7 @@ func (r *runner) decided() engine.Position {
 
 // holdKey notes that a key is held from an event on.
 func (b *backlog) holdKey(id lineID, from int64) {
-	l := b.lines[id]
+	l := b.line(id)
 	l.from, l.room = from, holdAbove
 	b.check(id, l)
 }
@@ -113,7 +116,7 @@ func (b *backlog) wants(now time.Time) map[int16][]engine.Want {
 
 // refilled notes what a refill has brought.
 func (b *backlog) refilled(id lineID, f engine.Refill, now time.Time) {
-	l := b.lines[id]
+	l := b.line(id)
 	if l == nil {
 		return
 	}
@@ -121,9 +124,9 @@ func (b *backlog) refilled(id lineID, f engine.Refill, now time.Time) {
 		b.wait(id, now)
 	}
 	l.from, l.old = f.From, f.Old
-	b.add(id, f.Rows, now)
+	b.add(id, f.Rows, now, "")
 	if l.count == 0 && l.from == 0 {
-		delete(b.lines, id)
+		b.unfile(id)
 	}
 	b.check(id, l)
 }

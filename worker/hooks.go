@@ -25,8 +25,8 @@ type Hooks struct {
 	// EventParked is called when an attempt takes longer than ParkAfter, so that the event becomes a delivery.
 	EventParked func(ctx context.Context, p ParkedEvent)
 
-	// BreakerChanged is called when the circuit breaker of a subscription opens in this worker, because nearly every attempt has
-	// failed or one has returned [Outage], and when it closes. A worker that stops, or loses its connection, while it is open does not say that it closes.
+	// BreakerChanged is called when the circuit breaker of a subscription, or of a topic of it, opens in this worker, because nearly every attempt has
+	// failed or one has returned [Outage], and when it closes. That of the subscription takes the place of those of its topics. A worker that stops, or loses its connection, while it is open does not say that it closes.
 	BreakerChanged func(ctx context.Context, b BreakerState)
 
 	// WokenUp is called when a notification wakes the worker.
@@ -65,6 +65,7 @@ type ParkedEvent struct {
 // A BreakerState describes a circuit breaker that has opened or closed. See Subscription.BreakerAfter.
 type BreakerState struct {
 	Subscription string    // its name
+	Topic        string    // the topic that it is about; "" where that is the whole subscription
 	Open         bool      // whether it is open now
 	At           time.Time // when it opened or closed, by the worker's clock
 	Cause        error     // why the attempt that opened it failed; nil once it is closed

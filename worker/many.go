@@ -133,14 +133,17 @@ func (r *runner) call(ctx context.Context, handler manyFunc, jobs []*job) bool {
 		succeeded = succeeded && j.failure == nil
 		r.heed(j)
 	}
-	if !r.sub.solo {
-		r.noteCall(ctx, jobs)
+	if parts := byTopic(jobs); !r.sub.solo && (succeeded || !r.sub.tx || len(parts) == 1) { // else it is made again, one by one
+		for _, part := range parts {
+			r.noteCall(ctx, part)
+		}
 	}
 	return succeeded
 }
 
-// noteCall tells the breaker of a call. It says as much as a quarter of the attempts that the breaker looks at, however many events it
-// had, and has succeeded if any of them has: one that fails by itself fails all of them, and few calls later it is found.
+// noteCall tells the breaker of a call, and what became of its events of one topic. They say as much as a quarter of the attempts that the
+// breaker looks at, however many they are, and have succeeded if any of them has: one that fails by itself fails all of them, and few calls
+// later it is found.
 func (r *runner) noteCall(ctx context.Context, jobs []*job) {
 	if i := slices.IndexFunc(jobs, func(j *job) bool { return j.failure == nil }); i >= 0 {
 		jobs = jobs[i : i+1]
@@ -151,14 +154,31 @@ func (r *runner) noteCall(ctx context.Context, jobs []*job) {
 	}
 }
 
+// byTopic sorts jobs by topic, and keeps their order otherwise.
+func byTopic(jobs []*job) [][]*job {
+	var parts [][]*job
+	at := map[string]int{}
+	for _, j := range jobs {
+		i, known := at[j.event.Topic]
+		if !known {
+			i = len(parts)
+			at[j.event.Topic], parts = i, append(parts, nil)
+		}
+		parts[i] = append(parts[i], j)
+	}
+	return parts
+}
+
 // handleMany calls the handler with all events that are tried for the first time, and before that with those that are tried again.
 func (r *runner) handleMany(ctx context.Context, jobs []job) {
 	start := time.Now()
 	r.begun = start
-	var again, fresh []*job
+	var again, fresh, probes []*job
 	stopped := map[string]bool{}
 	for i := range jobs {
 		switch j := &jobs[i]; {
+		case j.probe && !j.suspect:
+			probes = append(probes, j)
 		case j.suspect, j.delivery && j.attempt >= r.sub.Retry.MaxAttempts && j.attempt > 1:
 			// Alone: it may be what kills its workers, and nothing is given up for the fault of others.
 			if stopped[j.event.Key] = r.halted() || ctx.Err() != nil; stopped[j.event.Key] {
@@ -173,7 +193,16 @@ func (r *runner) handleMany(ctx context.Context, jobs []job) {
 		}
 	}
 	r.tryAgain(ctx, again)
-	for _, j := range again {
+	for _, part := range byTopic(probes) { // in calls of their own: they may fail, and others must not fail with them
+		if ctx.Err() == nil && !r.halted() {
+			r.callAll(ctx, part)
+			continue
+		}
+		for _, j := range part {
+			j.behind = true
+		}
+	}
+	for _, j := range append(again, probes...) {
 		if !j.done() && r.stopsKey(ctx, j) {
 			stopped[j.event.Key] = true
 		}
@@ -244,7 +273,7 @@ func (r *runner) halve(ctx context.Context, jobs []*job) bool {
 
 // again reports whether an event has failed before, or its worker died while it ran: then it does not come with those of a window, to
 // spare them. One that only waited behind such an event is treated as those of a window. An event that comes again is the first of its key in a turn.
-func (j *job) again() bool { return j.delivery && (j.attempt > 1 || j.suspect) }
+func (j *job) again() bool { return j.delivery && (j.attempt > 1 || j.suspect || j.probe) }
 
 // stopsKey reports whether those of its key have to wait for a job that has failed.
 func (r *runner) stopsKey(ctx context.Context, j *job) bool {

@@ -14,7 +14,9 @@ func TestProbeNow(t *testing.T) {
 	asked := time.Now()
 	r.heedProbe(asked) // it is closed: that says nothing about a later outage
 	for n := range breakerLeast {
-		r.breaker.note(trial{key: fmt.Sprint(n), failed: true}, true)
+		if r.breaker.note(trial{key: fmt.Sprint(n), failed: true}, true) {
+			r.breaker.trip()
+		}
 	}
 	if !r.breaker.open() {
 		t.Fatal("it is closed")

@@ -33,7 +33,7 @@ func (r *runner) record(ctx context.Context, j *job) {
 	if r.sub.many == nil || r.sub.solo { // a batch is one attempt: see call
 		r.noteTrial(ctx, j, !j.delivery)
 	}
-	if u != nil && u.Failure != nil && u.State == outbox.Retrying && !u.ForOthers && r.breaker.open() {
+	if u != nil && u.Failure != nil && u.State == outbox.Retrying && !u.ForOthers && (r.breaker.open() || r.topics.opened[j.event.Topic] != nil) {
 		u.Attempt, u.Delay = j.attempt-1, min(u.Delay, probeRest)
 	}
 	if r.tellsAttempts() && (u == nil || u.Failure != nil) {
@@ -47,7 +47,7 @@ func (r *runner) record(ctx context.Context, j *job) {
 		r.owed.Handled++
 		return // as nearly all: so far, no clock was read
 	}
-	id, now := lineID{j.event.Lane, j.event.Key}, time.Now()
+	id, now := lineOf(j.event), time.Now()
 	r.owesRow(now)
 	blocks := r.blocks(u)
 	if !j.delivery && idle {
@@ -64,6 +64,7 @@ func (r *runner) record(ctx context.Context, j *job) {
 		}
 		r.owed.Failed = append(r.owed.Failed, kept)
 	default:
+		u.InLog = r.inLog(j.event.Lane)
 		r.owed.Unfinished = append(r.owed.Unfinished, *u)
 	}
 	due := now
@@ -76,9 +77,10 @@ func (r *runner) record(ctx context.Context, j *job) {
 	case j.delivery && !blocks:
 		r.backlog.done(id, 1)
 	case j.delivery && u.Failure != nil:
-		r.backlog.failed(id)
+		r.backlog.failed(id, j.event.Topic)
 	case !j.delivery && blocks:
-		r.backlog.add(id, 1, due)
+		r.backlog.add(id, 1, due, j.event.Topic)
+		r.backlog.head(id, j.event.Topic) // what was in its line already is later: it waits for its topic
 	}
 	if !j.behind && (id.key != "" || blocks) {
 		r.backlog.retry(id, due)
@@ -94,7 +96,7 @@ func (r *runner) recordParked(ctx context.Context, j *job) {
 	if !j.counted {
 		r.begin(j)
 	}
-	if id := (lineID{j.event.Lane, j.event.Key}); id.key != "" {
+	if id := lineOf(j.event); id.key != "" {
 		r.backlog.wait(id, now.Add(never)) // until it returns
 	}
 }
@@ -137,7 +139,7 @@ func (r *runner) decide(ctx context.Context, j *job) *engine.Unfinished {
 		u.Delay = r.sub.Retry.forOthers(time.Since(j.event.PublishedAt), rand.Float64())
 	case o != nil && o.kind == skip:
 		u.State = outbox.Skipped
-	case o != nil && o.kind == deadLetter, j.attempt >= r.sub.Retry.MaxAttempts && !r.outage.Load():
+	case o != nil && o.kind == deadLetter, j.attempt >= r.sub.Retry.MaxAttempts && !r.awayFor(j.event.Topic):
 		u.State = outbox.Dead
 		u.StopKey = r.sub.StopKeyOnDead && j.event.Key != ""
 	case o != nil:

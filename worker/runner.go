@@ -79,7 +79,8 @@ type runner struct {
 	breaker     breaker
 	outage      atomic.Bool             // whether the breaker is open, for those beside the runner
 	away        atomic.Pointer[failure] // why what the handler calls is away, until the breaker opens for it
-	recorded    bool                    // whether the member's row says that it is open
+	topics      topicBreakers           // those of single topics
+	recorded    []string                // what the member's row says of them: see openFor
 	probedAt    time.Time               // when an operator last asked for a probe
 	pacer       pacer
 	pausedUntil atomic.Int64 // in nanoseconds: when something may begin again
@@ -110,6 +111,9 @@ func (r *runner) run(drain, ctx context.Context) error {
 		r.unpark(ctx, w.unparked)
 		r.recordEnded(ctx, w.ended)
 		r.lookBeside(ctx)
+		if len(r.member.Full) > 0 { // what has ended beside the windows may have been the last of a lane
+			read = r.noteFull() || read
+		}
 		if w.pulse != nil {
 			r.fair = w.share.Fair
 			r.heedProbe(w.probe)
@@ -162,7 +166,12 @@ func (r *runner) dueLines() []engine.Line {
 	if !r.mayClaim() || !r.mayTry() {
 		return nil
 	}
-	return r.backlog.dueLines(time.Now(), max(dueLines, r.dueTogether()))
+	now := time.Now()
+	due := r.backlog.dueLines(now, max(dueLines, r.dueTogether()))
+	for _, t := range r.topics.opened {
+		due = append(due, t.probe(r.backlog, now)...)
+	}
+	return due
 }
 
 // mask has a bit for each lane that the member owns.
@@ -224,12 +233,12 @@ func (r *runner) rebalance(ctx context.Context, free bool) (bool, error) {
 		if err := r.member.TryForOthers(ctx, claimed); err != nil {
 			return false, err
 		}
-		lines, err := r.member.Lines(ctx, claimed, r.cfg.Retention)
+		lines, err := r.member.Lines(ctx, claimed, r.cfg.Retention, r.topics.names()...)
 		if err != nil {
 			return false, err
 		}
 		r.backlog.load(lines)
-		r.backlog.full(r.member.Full)
+		r.noteFull()
 		r.trusted = 1
 		r.log.Info("claimed lanes", "claimed", len(claimed), "owned", owned+len(claimed), "suspect", r.member.Suspect)
 		return true, nil
@@ -255,12 +264,12 @@ func (r *runner) reload(ctx context.Context) (bool, error) {
 		return false, err
 	}
 	start := time.Now()
-	lines, err := r.member.Lines(ctx, r.lanes, r.cfg.Retention)
+	lines, err := r.member.Lines(ctx, r.lanes, r.cfg.Retention, r.topics.names()...)
 	if err != nil {
 		return false, err
 	}
 	r.stale, r.loadedAt, r.loadTook = false, time.Now(), time.Since(start)
-	r.backlog = newBacklog()
+	r.backlog = newBacklog(r.topics.names()...)
 	r.backlog.load(lines)
 	for _, j := range r.parked {
 		r.occupy(j)
@@ -268,7 +277,18 @@ func (r *runner) reload(ctx context.Context) (bool, error) {
 	for j := range r.openJobs() {
 		r.occupy(j)
 	}
-	return r.backlog.full(r.member.Full), nil
+	return r.noteFull(), nil
+}
+
+// noteFull sees to it that lanes with very many stuck deliveries are not read further, and reports whether some may be read again.
+func (r *runner) noteFull() bool {
+	before := len(r.member.Full)
+	freed := r.backlog.full(r.member.Full, r.sub.MaxUnfinished)
+	if n := len(r.member.Full); n > before {
+		r.log.Error("so many deliveries are unfinished that lanes are not read further, until half of these are done: see \"outbox deliveries groups\" for what fails",
+			"lanes", n, "max_unfinished", r.sub.MaxUnfinished)
+	}
+	return freed
 }
 
 // occupy has the line of a job wait until that has ended, whatever the database says of it: what runs may have been discarded. So it
@@ -278,7 +298,7 @@ func (r *runner) occupy(j *job) {
 	if id.key == "" || r.mask()&(1<<id.lane) == 0 {
 		return
 	}
-	r.backlog.add(id, 1, time.Now())
+	r.backlog.add(id, 1, time.Now(), j.event.Topic)
 	r.backlog.wait(id, time.Now().Add(never))
 }
 
@@ -286,8 +306,11 @@ func (r *runner) occupy(j *job) {
 // was taken, so nothing is slept over.
 func (r *runner) sleep(drain context.Context) {
 	wait := time.Hour
-	if next, ok := r.backlog.nextDue(); ok && r.mayClaim() && r.mayTry() {
-		wait = time.Until(next)
+	if r.mayClaim() && r.mayTry() {
+		if next, ok := r.backlog.nextDue(); ok {
+			wait = time.Until(next)
+		}
+		wait = min(wait, r.topics.rest(r.backlog, time.Now()))
 	}
 	if r.breaker.open() {
 		for _, p := range []*probe{&r.breaker.fresh, &r.breaker.again} {

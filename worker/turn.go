@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -106,7 +107,7 @@ func (r *runner) turn(ctx context.Context, read bool, due []engine.Line) (more b
 		return false, err
 	}
 	// What was read ahead began before the last wake-up that was taken: only another read may end in sleep.
-	freed := r.backlog.full(r.member.Full)
+	freed := r.noteFull()
 	if len(r.member.Full) > 0 && r.feed.leave() {
 		r.again = true // without these lanes
 	}
@@ -120,9 +121,10 @@ func (r *runner) jobs(deliveries []engine.Delivery, window *engine.Window) []job
 	jobs := r.deliveryJobs(deliveries)
 	n := len(jobs)
 	jobs = slices.Grow(jobs, len(window.Events))[:n+len(window.Events)]
+	r.topics.beginProbes(r.sub.many == nil)
 	for i := range window.Events {
 		e := &window.Events[i]
-		if r.backlog.blocked(e) {
+		if r.backlog.blocked(e) || !r.topics.mayBegin(e.Topic) {
 			r.putOff(e)
 			continue
 		}
@@ -138,12 +140,20 @@ func (r *runner) jobs(deliveries []engine.Delivery, window *engine.Window) []job
 func (r *runner) deliveryJobs(deliveries []engine.Delivery) []job {
 	jobs := make([]job, len(deliveries))
 	n := 0
+	var begun map[string]bool // of the keys of probes
 	for i := range deliveries {
 		d := &deliveries[i]
 		if f := r.strange(&d.Event); f != nil {
 			strange := job{event: &d.Event, attempt: max(1, d.Attempt), delivery: true, counted: d.Running, failure: f}
 			strange.state.Store(finished)
 			r.record(context.Background(), &strange)
+			continue
+		}
+		if d.Gone {
+			gone := job{event: &d.Event, attempt: max(1, d.Attempt), delivery: true, counted: d.Running}
+			gone.failure = failureOf(DeadLetter(errors.New("its event was deleted from the log by hand, and there is no copy of it")))
+			gone.state.Store(finished)
+			r.record(context.Background(), &gone)
 			continue
 		}
 		if d.Attempt > r.sub.Retry.MaxAttempts {
@@ -156,6 +166,13 @@ func (r *runner) deliveryJobs(deliveries []engine.Delivery) []job {
 		}
 		j := &jobs[n]
 		j.event, j.attempt, j.delivery, j.counted, j.suspect = &d.Event, max(1, d.Attempt), true, d.Running, d.Suspect
+		if key := d.Event.Key; len(r.topics.opened) > 0 { // of a key, a probe is the first: it is tried before the others
+			j.probe = r.topics.opened[d.Event.Topic] != nil && !begun[key]
+			if begun == nil {
+				begun = map[string]bool{}
+			}
+			begun[key] = key != ""
+		}
 		n++
 	}
 	return jobs[:n]
@@ -174,12 +191,12 @@ func (r *runner) writeDown(ctx context.Context, jobs []job) error {
 
 // begin writes down that an event is being handled, in its row or, for one of a window, in one that it gets for that.
 func (r *runner) begin(j *job) {
-	u := engine.Unfinished{Event: *j.event, State: outbox.Running, Attempt: j.attempt}
+	u := engine.Unfinished{Event: *j.event, State: outbox.Running, Attempt: j.attempt, InLog: r.inLog(j.event.Lane)}
 	if j.delivery {
 		r.owed.Parked = append(r.owed.Parked, u)
 	} else {
 		r.owed.Unfinished = append(r.owed.Unfinished, u)
-		r.backlog.add(lineID{j.event.Lane, j.event.Key}, 1, time.Now().Add(never))
+		r.backlog.add(lineOf(j.event), 1, time.Now().Add(never), j.event.Topic)
 	}
 	j.delivery, j.counted = true, true
 }
@@ -378,7 +395,7 @@ func (r *runner) claimDue(ctx context.Context, lines []engine.Line) ([]engine.De
 	for len(lines) > most {
 		last := lines[len(lines)-1]
 		lines = lines[:len(lines)-1]
-		r.backlog.wait(lineID{last.Lane, last.Key}, time.Now())
+		r.backlog.wait(idOf(last), time.Now())
 	}
 	var deliveries []engine.Delivery
 	var waiting []engine.Line
@@ -403,7 +420,7 @@ func (r *runner) claimDue(ctx context.Context, lines []engine.Line) ([]engine.De
 	}
 	known := map[lineID]bool{}
 	for _, l := range waiting {
-		id := lineID{l.Lane, l.Key}
+		id := idOf(l)
 		known[id] = true
 		soonest := time.Millisecond
 		switch {
@@ -416,7 +433,7 @@ func (r *runner) claimDue(ctx context.Context, lines []engine.Line) ([]engine.De
 		r.backlog.atLeast(id, l.Count)
 	}
 	for _, l := range lines {
-		switch id := (lineID{l.Lane, l.Key}); {
+		switch id := idOf(l); {
 		case known[id]:
 		case running[id]:
 			r.backlog.wait(id, now.Add(never))

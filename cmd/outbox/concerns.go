@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/signalbox-go/signalbox/internal/naming"
 	"github.com/signalbox-go/signalbox/internal/plain"
@@ -22,7 +23,11 @@ func concernsText(n naming.Name, s *admin.Status) []string {
 		case admin.ConcernUnserved:
 			say("%s has no worker, and %s: start one, or see outbox subscriptions show %s", name, waits(c.Events), argument)
 		case admin.ConcernBreaker:
-			say("%s has an open breaker for %s, because nearly every attempt fails: outbox deliveries groups -s %s --state retrying; to try now: outbox subscriptions probe %s", name, age(s.At.Sub(*c.Since)), argument, argument)
+			at := ""
+			if len(c.Topics) > 0 {
+				at = " at events of " + topicList(c.Topics)
+			}
+			say("%s has an open breaker for %s, because nearly every attempt%s fails: outbox deliveries groups -s %s --state retrying; to try now: outbox subscriptions probe %s", name, age(s.At.Sub(*c.Since)), at, argument, argument)
 		case admin.ConcernHeldKeys:
 			say("%s holds %s, the first for %s: outbox keys list -s %s", name, plural(c.Events, "key", "keys"), age(s.At.Sub(*c.Since)), argument)
 		case admin.ConcernFailing:
@@ -40,6 +45,19 @@ func concernsText(n naming.Name, s *admin.Status) []string {
 		}
 	}
 	return list
+}
+
+// topicList names topics, and no more than three of them.
+func topicList(topics []string) string {
+	const most = 3
+	names := make([]string, 0, most)
+	for _, t := range topics[:min(len(topics), most)] {
+		names = append(names, plain.Quote(t))
+	}
+	if n := len(topics) - most; n > 0 {
+		return strings.Join(names, ", ") + " and " + plural(int64(n), "other topic", "other topics")
+	}
+	return strings.Join(names, ", ")
 }
 
 // waits says that events wait.

@@ -105,6 +105,15 @@ func TestSubscriptionsProbe(t *testing.T) {
 	if text := succeed(t, db, "subscriptions", "show", "mails"); view.BreakerOpenedAt == nil || !strings.Contains(text, "open since ") {
 		t.Errorf("show: %+v\n%s", view, text)
 	}
+	if _, err := db.Pool.Exec(t.Context(), `update outbox.members set breaker_topics = '{mail.sent,mail.%d,a,b}'`); err != nil {
+		t.Fatal(err)
+	}
+	if text := succeed(t, db, "status"); !strings.Contains(text, "nearly every attempt at events of a, b, mail.%d and 1 other topic fails") {
+		t.Errorf("status:\n%s", text)
+	}
+	if text := succeed(t, db, "subscriptions", "show", "mails"); !strings.Contains(text, " for a, b, mail.%d and 1 other topic") {
+		t.Errorf("show:\n%s", text)
+	}
 	if got := succeed(t, db, "subscriptions", "probe", "mails"); got != "mails is probed, if its breaker is open.\n" {
 		t.Errorf("probe: %q", got)
 	}

@@ -114,6 +114,7 @@ type subscriptionView struct {
 	HeldKeys        int64      `json:"held_keys"`
 	HeldSince       *time.Time `json:"held_since"`
 	BreakerOpenedAt *time.Time `json:"breaker_opened_at"`
+	BreakerTopics   []string   `json:"breaker_topics"`
 
 	InFlight    int64              `json:"in_flight"`
 	LastFailure *admin.LastFailure `json:"last_failure"`
@@ -142,7 +143,7 @@ func (s *subscriptionsShowCommand) Run(ctx context.Context, c *console) error {
 	if s.JSON {
 		return c.print(subscriptionView{
 			Subscription: *row, Lag: now.Lag, Oldest: now.Oldest, Deliveries: now.Deliveries, Lanes: now.Lanes,
-			HeldKeys: now.HeldKeys, HeldSince: now.HeldSince, BreakerOpenedAt: now.BreakerOpenedAt,
+			HeldKeys: now.HeldKeys, HeldSince: now.HeldSince, BreakerOpenedAt: now.BreakerOpenedAt, BreakerTopics: now.BreakerTopics,
 			InFlight: now.InFlight, LastFailure: now.LastFailure,
 		})
 	}
@@ -152,6 +153,9 @@ func (s *subscriptionsShowCommand) Run(ctx context.Context, c *console) error {
 	}
 	if now.BreakerOpenedAt != nil {
 		breaker = "open since " + clock(*now.BreakerOpenedAt)
+		if len(now.BreakerTopics) > 0 {
+			breaker += " for " + topicList(now.BreakerTopics)
+		}
 	}
 	if row.SendsTo != "" {
 		inFlight = number(now.InFlight)

@@ -20,19 +20,21 @@ type Delivery struct {
 	Attempt int  // attempts begun, this one included if Running
 	Running bool // its row says so, and counts the attempt; first attempts are only noted in the member's row
 	Suspect bool // its last worker died while it ran
+	Gone    bool // it has no copy of its event, and the log has not got it any more: somebody has deleted it there
 }
 
-// A Line is what is unfinished of one key, in publish order, or of a lane's events without a key. Only the head of a
+// A Line is what is unfinished of one key, in publish order, or of a lane's events without a key of one topic. Only the head of a
 // key's line may run.
 type Line struct {
 	Lane  int16
 	Key   string // empty for the events without one
+	Topic string // of the events without a key; of a key's, that of the head, where it is one of those that were asked for
 	Count int
 	Again int           // how many of these somebody has retried, and have not been tried since
 	Due   time.Duration // until the head, or the first without a key, may be tried again
 	From  int64         // where the key is held from; 0 when it is not
 	Old   bool          // whether what is held is old enough to be deleted
-	Alone bool          // whether to claim the head without what is behind it: it has failed, and may again
+	Alone bool          // whether to claim one delivery, without what is behind it: it has failed, and may again
 }
 
 // Event is an event with the lane that it is in.
@@ -43,26 +45,37 @@ type Event struct {
 
 // linesSQL does not look at what is dead or skipped, however much that is: index deliveries_line has what is unfinished of keys,
 // deliveries_due what is to be tried again of events without one, and deliveries_owner what runs of them. It needs no order, but
-// asked for theirs, PostgreSQL uses these.
+// asked for theirs, PostgreSQL uses these. Of keys, it tells the topic of the head if that is one of $3: a probe of the primary key for
+// each of these lines, and none where nothing is asked for.
 const linesSQL = `
-select d.lane, coalesce(d.key, ''), count(*), count(*) filter (where d.decided_at is not null and d.attempt = 0)
+select l.lane, l.key,
+       case when l.key = '' then l.topic
+            when cardinality($3::text[]) > 0 then
+                coalesce((select h.topic from outbox.deliveries h
+                          where h.subscription_id = $1 and h.event_id = l.head and h.topic = any ($3::text[])), '')
+            else '' end,
+       l.count, l.again
 from (
-    (select d.lane, d.key, d.decided_at, d.attempt
-     from outbox.deliveries d
-     where d.subscription_id = $1 and d.key is not null and (d.state in ('retrying', 'running') or d.stops_key)
-     order by d.lane, d.key)
-    union all
-    (select d.lane, d.key, d.decided_at, d.attempt
-     from outbox.deliveries d
-     where d.subscription_id = $1 and d.key is null and d.state = 'retrying'
-     order by d.lane, d.due_at)
-    union all
-    (select d.lane, d.key, d.decided_at, d.attempt
-     from outbox.deliveries d
-     where d.subscription_id + 0 = $1 and d.key is null and d.owner is not null) -- + 0: by index deliveries_owner, which has only those
-) d
-where d.lane = any ($2::smallint[])
-group by d.lane, d.key`
+    select d.lane, coalesce(d.key, '') as key, d.topic, count(*) as count,
+           count(*) filter (where d.decided_at is not null and d.attempt = 0) as again, min(d.event_id) as head
+    from (
+        (select d.lane, d.key, null as topic, d.decided_at, d.attempt, d.event_id
+         from outbox.deliveries d
+         where d.subscription_id = $1 and d.key is not null and (d.state in ('retrying', 'running') or d.stops_key)
+         order by d.lane, d.key)
+        union all
+        (select d.lane, d.key, d.topic, d.decided_at, d.attempt, d.event_id
+         from outbox.deliveries d
+         where d.subscription_id = $1 and d.key is null and d.state = 'retrying'
+         order by d.lane, d.topic)
+        union all
+        (select d.lane, d.key, d.topic, d.decided_at, d.attempt, d.event_id
+         from outbox.deliveries d
+         where d.subscription_id + 0 = $1 and d.key is null and d.owner is not null) -- + 0: by index deliveries_owner, which has only those
+    ) d
+    where d.lane = any ($2::smallint[])
+    group by d.lane, d.key, d.topic
+) l`
 
 // withHolds adds holds to the lines of their keys, which may have no delivery at all.
 func withHolds(lines []Line, holds []heldLine) []Line {
@@ -81,14 +94,14 @@ func withHolds(lines []Line, holds []heldLine) []Line {
 }
 
 // Lines returns what is unfinished in lanes that the member has just claimed, held keys among it. Their Due is not looked up: it is
-// zero. Old is about events older than keep.
-func (m *Member) Lines(ctx context.Context, lanes []int16, keep time.Duration) (lines []Line, err error) {
+// zero. Old is about events older than keep; topics are those that are told of the heads of keys.
+func (m *Member) Lines(ctx context.Context, lanes []int16, keep time.Duration, topics ...string) (lines []Line, err error) {
 	batch := &pgx.Batch{}
 	batch.Queue("begin isolation level read committed")
 	batch.Queue(claimSetup)
-	batch.Queue(linesSQL, m.subscription, lanes).Query(func(rows pgx.Rows) (err error) {
+	batch.Queue(linesSQL, m.subscription, lanes, append([]string{}, topics...)).Query(func(rows pgx.Rows) (err error) {
 		lines, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (l Line, err error) {
-			err = row.Scan(&l.Lane, &l.Key, &l.Count, &l.Again)
+			err = row.Scan(&l.Lane, &l.Key, &l.Topic, &l.Count, &l.Again)
 			return l, err
 		})
 		return err
@@ -109,9 +122,16 @@ func (m *Member) Lines(ctx context.Context, lanes []int16, keep time.Duration) (
 const suspectBytes = 1 << 20
 
 // deliveryBytes is about what a delivery d is long, for the memory of its worker. A claim measures all that are ready, so only what is
-// compressed is read for it: what is stored beside its row, uncompressed, tells its size without.
+// compressed is read for it: what is stored beside its row, uncompressed, tells its size without. So does the log, where a delivery has no
+// copy.
 const deliveryBytes = `
-       case when pg_column_compression(d.payload) is null and pg_column_compression(d.headers) is null
+       case when d.payload is null
+            then coalesce((select case when pg_column_compression(e.payload) is null and pg_column_compression(e.headers) is null
+                                       then pg_column_size(e.payload) + pg_column_size(e.headers)
+                                       else octet_length(e.payload::text) + octet_length(e.headers::text) end
+                           from outbox.events e
+                           where e.lane = d.lane and e.id = d.event_id), 0)
+            when pg_column_compression(d.payload) is null and pg_column_compression(d.headers) is null
             then pg_column_size(d.payload) + pg_column_size(d.headers)
             else octet_length(d.payload::text) + octet_length(d.headers::text) end`
 
@@ -122,6 +142,8 @@ const deliveryBytes = `
 // Its plan may be from when there was no delivery at all: they come and go by tens of thousands within seconds. So each table has
 // one way only to be read, with claimSetup. A key is a range to be ordered by: with an equation the primary key, which has all of
 // the subscription's events in order, would look as good as deliveries_line. For the arrays see deliveredSQL.
+//
+// Those without a copy of their event get it from the log, by index events_lane_id.
 //
 // It takes no more than a window's bytes, and one row at least. Their length is that of their text, as they are sent and kept: what
 // is compressed may be a thousand times longer than its row.
@@ -159,14 +181,14 @@ with busy as materialized ( -- keys of which one runs already: it may be behind 
       and not exists (select from busy b where b.lane = k.lane and b.key = k.key)
     union all
     select r.*, true
-    from unnest($3::smallint[], $4::text[]) as k (lane, key)
+    from unnest($3::smallint[], $4::text[], $12::boolean[], $13::text[]) as k (lane, key, alone, topic)
     cross join lateral (
         select d.event_id, d.attempt, d.suspect, ` + deliveryBytes + `, null::bigint
         from outbox.deliveries d
-        where d.subscription_id = $2 and d.lane = k.lane and d.key is null and d.state = 'retrying' and d.due_at <= clock_timestamp()
-          and d.event_id <> all ($11::bigint[])
+        where d.subscription_id = $2 and d.lane = k.lane and d.key is null and d.state = 'retrying' and d.topic = k.topic
+          and d.due_at <= clock_timestamp() and d.event_id <> all ($11::bigint[])
         order by d.due_at
-        limit $5
+        limit case when k.alone then 1 else $5 end
     ) r
     where k.key = ''
 ), ready as materialized ( -- as many as fit, by id: of each key the first ones
@@ -203,12 +225,16 @@ with busy as materialized ( -- keys of which one runs already: it may be behind 
     where d.subscription_id = any (l.subscription_id) and d.event_id = l.event_id
     returning d.event_id, d.lane, d.topic, d.key, d.payload, d.headers, d.published_at, d.attempt, d.suspect, true as running
 )
-select c.event_id, c.lane, c.topic, coalesce(c.key, ''), c.payload, c.headers, c.published_at, c.attempt, c.suspect, c.running
+select c.event_id, c.lane, c.topic, coalesce(c.key, ''), coalesce(c.payload, e.payload), coalesce(c.headers, e.headers), c.published_at,
+       c.attempt, c.suspect, c.running
 from counted c
+left join lateral (` + copiedSQL + ` where c.payload is null and e.lane = c.lane and e.id = c.event_id) e on true
 union all
-select d.event_id, d.lane, d.topic, coalesce(d.key, ''), d.payload, d.headers, d.published_at, d.attempt, d.suspect, false
+select d.event_id, d.lane, d.topic, coalesce(d.key, ''), coalesce(d.payload, e.payload), coalesce(d.headers, e.headers), d.published_at,
+       d.attempt, d.suspect, false
 from firsts f
-join outbox.deliveries d on d.subscription_id = any (f.subscription_id) and d.event_id = f.event_id`
+join outbox.deliveries d on d.subscription_id = any (f.subscription_id) and d.event_id = f.event_id
+left join lateral (` + copiedSQL + ` where d.payload is null and e.lane = d.lane and e.id = d.event_id) e on true`
 
 // claimSetup is readSetup, and keeps the planner from sorting what an index has in order.
 const claimSetup = readSetup + `, set_config('enable_sort', 'off', true)`
@@ -217,13 +243,13 @@ const claimSetup = readSetup + `, set_config('enable_sort', 'off', true)`
 // where nothing is left. What runs elsewhere, parked by the lane's owner before, is looked at again once a second, and so is a head
 // that stops its key: nobody tells that such an event has failed, or that its worker has died.
 const waitingSQL = `
-with elsewhere as materialized ( -- lanes with events without a key that others run
-    select distinct d.lane
+with elsewhere as materialized ( -- lanes with events without a key that others run, and their topics
+    select distinct d.lane, d.topic
     from outbox.deliveries d
     where d.owner is not null and d.owner <> $4 and d.subscription_id + 0 = $1 and d.key is null -- + 0: by index deliveries_owner, which has only those
 )
-select k.lane, k.key, min(r.due), count(*)
-from unnest($2::smallint[], $3::text[]) as k (lane, key)
+select k.lane, k.key, k.topic, min(r.due), count(*)
+from unnest($2::smallint[], $3::text[], $7::text[]) as k (lane, key, topic)
 cross join lateral (
     (select case when row_number() over (order by d.key, d.event_id) > 1 then null
                  when d.state = 'retrying' then d.due_at - clock_timestamp()
@@ -237,14 +263,14 @@ cross join lateral (
     union all
     (select d.due_at - clock_timestamp()
      from outbox.deliveries d
-     where k.key = '' and d.subscription_id = $1 and d.lane = k.lane and d.key is null and d.state = 'retrying'
+     where k.key = '' and d.subscription_id = $1 and d.lane = k.lane and d.key is null and d.state = 'retrying' and d.topic = k.topic
        and d.event_id <> all ($6::bigint[])
      order by d.due_at
      limit $5 + 1)
     union all
-    select interval '1s' from elsewhere e where k.key = '' and e.lane = k.lane
+    select interval '1s' from elsewhere e where k.key = '' and e.lane = k.lane and e.topic = k.topic
 ) r
-group by k.lane, k.key`
+group by k.lane, k.key, k.topic`
 
 // Suspects limits how many deliveries may be claimed of those whose worker died while they ran.
 type Suspects struct {
@@ -264,19 +290,19 @@ func (m *Member) ClaimDue(ctx context.Context, lines []Line, limit int, suspects
 	if trying == nil {
 		trying = []int64{}
 	}
-	lanes, keys, alone := make([]int16, len(lines)), make([]string, len(lines)), make([]bool, len(lines))
+	lanes, keys, topics, alone := make([]int16, len(lines)), make([]string, len(lines)), make([]string, len(lines)), make([]bool, len(lines))
 	for i, l := range lines {
-		lanes[i], keys[i], alone[i] = l.Lane, l.Key, l.Alone
+		lanes[i], keys[i], topics[i], alone[i] = l.Lane, l.Key, l.Topic, l.Alone
 	}
 	err = m.inTx(ctx, m.conns.Wait, func(batch *pgx.Batch) {
 		batch.Queue(claimSetup)
-		batch.Queue(claimDueSQL, m.worker, m.subscription, lanes, keys, limit, suspects.Together, suspects.Limit, suspects.Alone, m.most, suspectBytes, trying, alone).Query(func(rows pgx.Rows) (err error) {
+		batch.Queue(claimDueSQL, m.worker, m.subscription, lanes, keys, limit, suspects.Together, suspects.Limit, suspects.Alone, m.most, suspectBytes, trying, alone, topics).Query(func(rows pgx.Rows) (err error) {
 			due, err = pgx.CollectRows(rows, m.scanDelivery)
 			return err
 		})
-		batch.Queue(waitingSQL, m.subscription, lanes, keys, m.worker, limit, trying).Query(func(rows pgx.Rows) (err error) {
+		batch.Queue(waitingSQL, m.subscription, lanes, keys, m.worker, limit, trying, topics).Query(func(rows pgx.Rows) (err error) {
 			waiting, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (l Line, err error) {
-				err = row.Scan(&l.Lane, &l.Key, &l.Due, &l.Count)
+				err = row.Scan(&l.Lane, &l.Key, &l.Topic, &l.Due, &l.Count)
 				return l, err
 			})
 			return err
@@ -296,6 +322,7 @@ func (m *Member) scanDelivery(row pgx.CollectableRow) (Delivery, error) {
 	)
 	e := &d.Event
 	err := row.Scan(&e.ID, &e.Lane, &e.Topic, &e.Key, (*[]byte)(&e.Payload), &headers, &e.PublishedAt, &d.Attempt, &d.Suspect, &d.Running)
+	d.Gone = e.Payload == nil
 	e.Headers = ParseHeaders(headers)
 	e.UID = uid.Make(m.tag, e.ID, e.PublishedAt.UnixMicro())
 	return d, err

@@ -115,7 +115,7 @@ func TestLineOfAKey(t *testing.T) {
 			u.Attempt, u.Delay, u.Failure = 1, time.Hour, failure
 		}
 		unfinished = append(unfinished, u)
-		lines[e.Key] = engine.Line{Lane: e.Lane, Key: e.Key}
+		lines[e.Key] = engine.Line{Lane: e.Lane, Key: e.Key, Topic: e.Topic}
 	}
 	if err := m.Settle(ctx, engine.Settlement{Window: w, Unfinished: unfinished}); err != nil {
 		t.Fatal(err)

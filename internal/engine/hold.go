@@ -104,7 +104,8 @@ with held as materialized (
     window line as (partition by w.key order by w.id)
 ), added as (
     insert into outbox.deliveries (subscription_id, event_id, lane, topic, key, payload, headers, published_at, state, due_at)
-    select $1, e.id, e.lane, e.topic, e.key, e.payload, e.headers, e.published_at, 'retrying', clock_timestamp()
+    select $1, e.id, e.lane, e.topic, e.key, case when $13::boolean then null else e.payload end, case when $13::boolean then null else e.headers end,
+           e.published_at, 'retrying', clock_timestamp()
     from found f
     join outbox.events e on e.lane = $2 and e.id = f.id
     where f.taken
@@ -159,8 +160,8 @@ func (m *Member) Decided(ahead *Window) Position {
 
 // Refill makes deliveries of what the log has of a lane's held keys, as many as their lines have room for, and all that is older than
 // keep, so that the log need not keep it. It looks at limit events at most. Every window that was decided, so that its events are handled,
-// deliveries or held, must be settled before, and at is where those end: what was read since is decided after.
-func (m *Member) Refill(ctx context.Context, lane int16, wants []Want, at Position, limit int, keep time.Duration) (refills []Refill, err error) {
+// deliveries or held, must be settled before, and at is where those end: what was read since is decided after. inLog is that of [Unfinished].
+func (m *Member) Refill(ctx context.Context, lane int16, wants []Want, at Position, limit int, keep time.Duration, inLog bool) (refills []Refill, err error) {
 	_, mine := split(at.cursors, []int16{lane})
 	if len(mine) != 1 {
 		return nil, fmt.Errorf("refill held keys: lane %d is not owned", lane)
@@ -173,7 +174,7 @@ func (m *Member) Refill(ctx context.Context, lane int16, wants []Want, at Positi
 	err = m.inTx(ctx, m.conns.Wait, func(batch *pgx.Batch) {
 		batch.Queue(refillSetup)
 		batch.Queue(refillSQL, m.subscription, lane, keys, rows, c.after[0], limit, m.topics.Regex(), m.floor,
-			c.pending.multirange(), c.late.multirange(), c.lateAfter, interval(keep)).Query(func(found pgx.Rows) (err error) {
+			c.pending.multirange(), c.late.multirange(), c.lateAfter, interval(keep), inLog).Query(func(found pgx.Rows) (err error) {
 			refills, err = pgx.CollectRows(found, pgx.RowToStructByPos[Refill])
 			return err
 		})

@@ -304,7 +304,7 @@ func (p *heldWorker) work() bool {
 			p.putOff(window, e, l)
 		} else if !p.handle(e) {
 			p.lines[e.Key] = &engine.Line{Lane: e.Lane, Key: e.Key, Count: 1}
-			p.owed.Unfinished = append(p.owed.Unfinished, engine.Unfinished{Event: *e, Attempt: 1})
+			p.owed.Unfinished = append(p.owed.Unfinished, engine.Unfinished{Event: *e, Attempt: 1, InLog: p.w.dice.IntN(2) == 0})
 		}
 	}
 	if !window.Empty() {
@@ -331,7 +331,7 @@ func (p *heldWorker) putOff(window *engine.Window, e *engine.Event, l *engine.Li
 		p.w.holds++
 	default:
 		l.Count++
-		p.owed.Unfinished = append(p.owed.Unfinished, engine.Unfinished{Event: *e})
+		p.owed.Unfinished = append(p.owed.Unfinished, engine.Unfinished{Event: *e, InLog: p.w.dice.IntN(2) == 0})
 	}
 }
 
@@ -371,7 +371,7 @@ func (p *heldWorker) refill() {
 		if len(wants[lane]) == 0 {
 			continue
 		}
-		refills, err := p.m.Refill(p.w.t.Context(), lane, wants[lane], p.m.Decided(p.ahead), 1+p.w.dice.IntN(12), keep)
+		refills, err := p.m.Refill(p.w.t.Context(), lane, wants[lane], p.m.Decided(p.ahead), 1+p.w.dice.IntN(12), keep, p.w.dice.IntN(2) == 0)
 		p.w.check(err)
 		for _, f := range refills {
 			l := p.lines[f.Key]
@@ -406,6 +406,9 @@ func (p *heldWorker) claimDue() {
 	for i := range due {
 		d := &due[i]
 		l := p.lines[d.Event.Key]
+		if d.Gone {
+			p.w.t.Errorf("event %d was deleted, and its delivery has no copy", d.Event.ID)
+		}
 		switch {
 		case stuck[l.Key] && d.Running:
 			p.owed.Failed = append(p.owed.Failed, engine.Unfinished{Event: d.Event, Attempt: d.Attempt - 1})

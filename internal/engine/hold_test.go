@@ -129,7 +129,7 @@ func (h *holding) refill(what, key string, rows int, f filling, want engine.Refi
 	if f.keep == 0 {
 		f.keep = -1
 	}
-	got, err := h.m.Refill(h.t.Context(), h.lane(key), []engine.Want{{Key: key, Rows: rows}}, h.m.Decided(f.ahead), f.limit, f.keep)
+	got, err := h.m.Refill(h.t.Context(), h.lane(key), []engine.Want{{Key: key, Rows: rows}}, h.m.Decided(f.ahead), f.limit, f.keep, false)
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -303,7 +303,7 @@ func TestRefillWalksOnce(t *testing.T) {
 	lane := h.lane(a)
 	refill := func(what string, limit int, wants []engine.Want, want ...engine.Refill) {
 		t.Helper()
-		got, err := h.m.Refill(t.Context(), lane, wants, h.m.Decided(nil), limit, -1)
+		got, err := h.m.Refill(t.Context(), lane, wants, h.m.Decided(nil), limit, -1, false)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -496,7 +496,7 @@ func TestTakeoverOfHeld(t *testing.T) {
 	if _, err := engine.Evict(ctx, h.db.Conn(t), h.worker, "test"); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := h.m.Refill(ctx, h.lane("k"), []engine.Want{{Key: "k", Rows: 10}}, h.m.Decided(nil), 100, -1); err == nil {
+	if got, err := h.m.Refill(ctx, h.lane("k"), []engine.Want{{Key: "k", Rows: 10}}, h.m.Decided(nil), 100, -1, false); err == nil {
 		t.Errorf("evicted, it refills %+v", got)
 	}
 	h.rows("by the first owner", 1)

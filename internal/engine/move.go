@@ -355,7 +355,15 @@ func raise(ctx context.Context, tx pgx.Tx, m *Mended) error {
 			return err
 		}
 	}
-	// What was published since then is below a cursor, or behind something of its key that is. Copies get ids beyond all cursors.
+	// What was published since then is below a cursor, or behind something of its key that is. Copies get ids beyond all cursors. What has
+	// become a delivery meanwhile keeps what it needs.
+	if _, err = tx.Exec(ctx, `
+		update outbox.deliveries d
+		set payload = e.payload, headers = e.headers
+		from outbox.events e, outbox.cluster c
+		where d.payload is null and e.lane = d.lane and e.id = d.event_id and e.published_at > c.behind_since`); err != nil {
+		return err
+	}
 	err = tx.QueryRow(ctx, `
 		with astray as (
 		    delete from outbox.events e

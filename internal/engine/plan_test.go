@@ -86,6 +86,7 @@ func TestPlans(t *testing.T) {
 					[]time.Duration{time.Second, time.Second},
 					[]string{"[]", "[]"},
 					[]bool{false, true},
+					[]bool{true, false},
 				}
 			},
 			Want:  []string{"events: Index Scan events_lane_id"},
@@ -94,9 +95,9 @@ func TestPlans(t *testing.T) {
 		{
 			Name: "claim_due", Setup: claimSetup, SQL: claimDueSQL,
 			Args: func([]int64) []any {
-				return []any{worker, sub.ID, []int16{1, 2, 5}, []string{"key-1", "", "long"}, int32(64), int32(2), int32(64), true, int64(windowBytes), int64(suspectBytes), []int64{}, []bool{true, false, false}}
+				return []any{worker, sub.ID, []int16{1, 2, 5}, []string{"key-1", "", "long"}, int32(64), int32(2), int32(64), true, int64(windowBytes), int64(suspectBytes), []int64{}, []bool{true, false, false}, []string{"", "t", ""}}
 			},
-			Want:  []string{"deliveries: Index Scan deliveries_line", "deliveries: Index Scan deliveries_due", "deliveries: Index Scan deliveries_pkey", "deliveries: Index Scan deliveries_owner"},
+			Want:  []string{"events: Index Scan events_lane_id", "deliveries: Index Scan deliveries_line", "deliveries: Index Scan deliveries_due", "deliveries: Index Scan deliveries_pkey", "deliveries: Index Scan deliveries_owner"},
 			Pages: 3*8 + 3*64*8, // whatever waits behind
 		},
 		{
@@ -106,9 +107,9 @@ func TestPlans(t *testing.T) {
 				for i := range lanes {
 					lanes[i] = int16(i)
 				}
-				return []any{sub.ID, lanes}
+				return []any{sub.ID, lanes, []string{}}
 			},
-			Want:  []string{"deliveries: Index Scan deliveries_line", "deliveries: Index Scan deliveries_due", "deliveries: Index Scan deliveries_owner"},
+			Want:  []string{"deliveries: Index Scan deliveries_line", "deliveries: Index Scan deliveries_due", "deliveries: Index Scan deliveries_owner", "deliveries: Index Scan deliveries_pkey"},
 			Pages: 250_000, // of 200,000 unfinished ones, without what is dead
 		},
 		{
@@ -126,7 +127,7 @@ func TestPlans(t *testing.T) {
 				}
 				return []any{worker, sub.ID, some, states, stops, attempts, delays, errors, make([]bool, len(some))}
 			},
-			Want:  []string{"deliveries: Index Scan deliveries_pkey"},
+			Want:  []string{"deliveries: Index Scan deliveries_pkey", "events: Index Scan events_lane_id"},
 			Pages: 40 * len(some), // with those of the new versions, in five indexes
 		},
 		{
@@ -138,7 +139,7 @@ func TestPlans(t *testing.T) {
 		{
 			Name: "waiting", Setup: claimSetup, SQL: waitingSQL,
 			Args: func([]int64) []any {
-				return []any{sub.ID, []int16{1, 2, 5}, []string{"key-1", "", "long"}, worker, int32(64), []int64{}}
+				return []any{sub.ID, []int16{1, 2, 5}, []string{"key-1", "", "long"}, worker, int32(64), []int64{}, []string{"", "t", ""}}
 			},
 			Want:  []string{"deliveries: Index Scan deliveries_line", "deliveries: Index Scan deliveries_due", "deliveries: Index Scan deliveries_owner"},
 			Pages: 3 * (10 + 65), // whatever else waits
@@ -151,7 +152,7 @@ func TestPlans(t *testing.T) {
 					refilled,
 					[]string{"key-1", "key-none", "long"},
 					[]int32{20, 20, 20},
-					int64(1_000_000), int32(1000), m.topics.Regex(), int64(0), "{}", "{}", int64(0), "1 day",
+					int64(1_000_000), int32(1000), m.topics.Regex(), int64(0), "{}", "{}", int64(0), "1 day", true,
 				}
 			},
 			Want:  []string{"events: Index Scan events_lane_id", "held_keys: Index Scan held_keys_pkey"},

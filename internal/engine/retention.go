@@ -18,11 +18,15 @@ const UnsettledSQL = `
  or exists (select from outbox.held_keys h
             where h.subscription_id = s.id and h.lane = e.lane and h.key = e.key and h.from_id <= e.id))`
 
-// expirableSQL is true when the event e is settled by every subscription, and older than $1.
-const expirableSQL = `
+// expiredSQL is true when the event e is settled by every subscription, and older than $1.
+const expiredSQL = `
 e.published_at < clock_timestamp() - $1::interval
 and not exists (select from cursors c join outbox.subscriptions s on s.id = c.subscription_id
                 where c.lane = e.lane and ` + UnsettledSQL + `)`
+
+// expirableSQL is true when e may also be deleted: no delivery is without a copy of it.
+const expirableSQL = expiredSQL + `
+and not exists (select from outbox.deliveries d where d.lane = e.lane and d.event_id = e.id and d.payload is null)`
 
 // ExpiredSQL finds the lanes whose first event has expired, by one probe of index events_lane_id for each.
 const ExpiredSQL = `
@@ -37,7 +41,7 @@ cross join lateral (
     order by e.id
     limit 1
 ) e
-where ` + expirableSQL
+where ` + expiredSQL
 
 // ExpiredLanes returns the lanes that have events to delete: see [Trim]. thorough is Trim's.
 func ExpiredLanes(ctx context.Context, db outbox.Database, keep time.Duration, thorough bool) (lanes []int16, err error) {
@@ -82,8 +86,8 @@ select x.n from expired x`
 
 // Trim deletes up to limit events from the beginning of a lane, and returns how many. It deletes those that were published
 // longer ago than keep and that every subscription has settled; where there is no subscription, their age decides. What a
-// subscription has yet to read, because it is slow, paused or goes back, stays however old it is. Deliveries are copies, and
-// stay, too. It stops at the first event that has to stay, so that one keeps those behind it.
+// subscription has yet to read, because it is slow, paused or goes back, stays however old it is. Deliveries are copies, or become
+// copies now, and stay, too. It stops at the first event that has to stay, so that one keeps those behind it.
 //
 // It goes on where the last chunk ended. An event below that, committed since then by a transaction that took longer than
 // keep, is found only when thorough is true: then it looks from the very beginning, and also walks the index entries that
@@ -99,6 +103,9 @@ func Trim(ctx context.Context, db outbox.Database, lane int16, keep time.Duratio
 			return err
 		}
 		if _, err := tx.Exec(ctx, `select pg_advisory_xact_lock(`+LockClass+`, $1::integer)`, lockTrim); err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, makeCopiesSQL, keep, lane, limit); err != nil {
 			return err
 		}
 		return tx.QueryRow(ctx, TrimSQL, keep, lane, limit, thorough).Scan(&deleted)

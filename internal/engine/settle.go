@@ -55,6 +55,9 @@ type Unfinished struct {
 	Delay   time.Duration // until the next attempt, by the database's clock
 	Failure *Failure      // of the last attempt; nil where none was made, because an earlier event of the key is unfinished
 
+	// InLog says that its delivery gets no copy of the event, for now: the log has that. See copy.go.
+	InLog bool
+
 	// ForOthers says that this worker does not know such events, and another one may: see Member.TryForOthers.
 	ForOthers bool
 }
@@ -72,11 +75,11 @@ where p.owner = $1 and p.subscription_id = $2 and p.seq >= $3 and p.seq < $4`
 const unfinishedSQL = `
 insert into outbox.deliveries (subscription_id, event_id, lane, topic, key, payload, headers, published_at,
                                state, stops_key, owner, attempt, due_at, errors, for_others)
-select $2::integer, e.id, e.lane, e.topic, e.key, e.payload, e.headers, e.published_at,
-       u.state, u.stops_key, case when u.state = 'running' then $1::bigint end, u.attempt, clock_timestamp() + u.delay, u.errors::jsonb,
+select $2::integer, e.id, e.lane, e.topic, e.key, case when u.in_log then null else e.payload end, case when u.in_log then null else e.headers end,
+       e.published_at, u.state, u.stops_key, case when u.state = 'running' then $1::bigint end, u.attempt, clock_timestamp() + u.delay, u.errors::jsonb,
        u.for_others
-from unnest($3::bigint[], $4::smallint[], $5::text[], $6::boolean[], $7::integer[], $8::interval[], $9::text[], $10::boolean[])
-     as u (id, lane, state, stops_key, attempt, delay, errors, for_others)
+from unnest($3::bigint[], $4::smallint[], $5::text[], $6::boolean[], $7::integer[], $8::interval[], $9::text[], $10::boolean[], $11::boolean[])
+     as u (id, lane, state, stops_key, attempt, delay, errors, for_others, in_log)
 join outbox.events e on e.lane = u.lane and e.id = u.id
 on conflict (subscription_id, event_id) do nothing`
 
@@ -104,7 +107,9 @@ update outbox.deliveries d
 set state = s.state, stops_key = s.stops_key, owner = case when s.state = 'running' then $1::bigint end, suspect = false, attempt = s.attempt,
     due_at = clock_timestamp() + s.delay, for_others = s.for_others,
     -- What waits for another worker is tried without an end: of those attempts, the last one's error stays.
-    errors = case when s.for_others and d.for_others then d.errors - -1 else d.errors end || s.errors::jsonb
+    errors = case when s.for_others and d.for_others then d.errors - -1 else d.errors end || s.errors::jsonb,
+    payload = case when s.state in ('dead', 'skipped') then ` + PayloadSQL + ` else d.payload end,
+    headers = case when s.state in ('dead', 'skipped') then ` + HeadersSQL + ` else d.headers end
 from settled s
 where d.subscription_id = any (s.subscription_id) and d.event_id = s.id and (d.owner = $1 or d.owner is null and d.state = 'retrying')`
 
@@ -237,7 +242,7 @@ func (m *Member) queue(batch *pgx.Batch, s *Settlement, next *settledState) {
 	}
 	// In this order: an event may get its row, be parked and end in one settlement.
 	if u := unfinishedColumns(s.Unfinished); len(u.ids) > 0 {
-		batch.Queue(unfinishedSQL, m.worker, m.subscription, u.ids, u.lanes, u.states, u.stops, u.attempts, u.delays, u.errors, u.forOthers)
+		batch.Queue(unfinishedSQL, m.worker, m.subscription, u.ids, u.lanes, u.states, u.stops, u.attempts, u.delays, u.errors, u.forOthers, u.inLog)
 	}
 	if len(s.Holds) > 0 {
 		m.queueHolds(batch, s.Holds)
@@ -286,7 +291,7 @@ type unfinished struct {
 	delays   []time.Duration
 	errors   []string
 
-	forOthers []bool
+	forOthers, inLog []bool
 }
 
 func unfinishedColumns(list []Unfinished) (u unfinished) {
@@ -307,6 +312,7 @@ func unfinishedColumns(list []Unfinished) (u unfinished) {
 		u.delays = append(u.delays, item.Delay)
 		u.errors = append(u.errors, string(raw))
 		u.forOthers = append(u.forOthers, item.ForOthers)
+		u.inLog = append(u.inLog, item.InLog && item.State != outbox.Dead && item.State != outbox.Skipped)
 	}
 	return u
 }

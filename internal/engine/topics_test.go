@@ -177,7 +177,7 @@ func TestTopicsOfHeldKeys(t *testing.T) {
 	if _, err := m.Claim(t.Context(), engine.Lanes); err != nil {
 		t.Fatal(err)
 	}
-	refills, err := m.Refill(t.Context(), first.Lane, []engine.Want{{Key: "k", Rows: 10}}, m.Decided(nil), 100, -1)
+	refills, err := m.Refill(t.Context(), first.Lane, []engine.Want{{Key: "k", Rows: 10}}, m.Decided(nil), 100, -1, false)
 	if err != nil || len(refills) != 1 || refills[0].Rows != 3 {
 		t.Fatalf("%+v, %v", refills, err)
 	}

@@ -177,6 +177,7 @@ create table outbox.members (
     trying          bigint[] not null default '{}', -- deliveries that it has begun to try for the first time: suspects, should it die
     topics          text[],                         -- that it reads with; null while it leaves lanes to those who know all of the subscription's
     breaker_opened_at timestamptz,                  -- when its circuit breaker opened; null while that is closed
+    breaker_topics  text[] not null default '{}',   -- the topics that it is open for; none while it is open for the whole subscription
     -- What a heartbeat notes, for those who look:
     sends_to        text,                           -- where its sink sends to, without secrets; null if the handler is none
     in_flight       bigint  not null default 0,     -- events that its handler has begun and not answered
@@ -219,15 +220,16 @@ create table outbox.progress (
 create index progress_owner on outbox.progress (owner, subscription_id, seq);
 
 -- An event that left the fast path of one subscription: it failed, or waits behind one of its key that did.
--- It is a full copy, so that it outlives the log's retention.
+-- It is a full copy, so that it outlives the log's retention. Where very many are unfinished, further ones have no copy: the log has their
+-- events, and retention makes the copies of what it deletes.
 create table outbox.deliveries (
     subscription_id integer     not null references outbox.subscriptions (id) on delete cascade,
     event_id        bigint      not null,
     lane            smallint    not null,
-    topic           text        not null,
-    key             text        collate "C",           -- an index in the operating system's order would be wrong after its upgrade
-    payload         json        not null,
-    headers         jsonb       not null,
+    topic           text        collate "C" not null,  -- an index in the operating system's order would be wrong after its upgrade
+    key             text        collate "C",
+    payload         json,                              -- null where the log has it
+    headers         jsonb,                             -- as the payload
     published_at    timestamptz not null,
     state           text        not null check (state in ('retrying', 'running', 'dead', 'skipped')),
     attempt         integer     not null default 0,    -- attempts begun
@@ -239,16 +241,20 @@ create table outbox.deliveries (
     errors          jsonb       not null default '[]', -- one object an attempt: attempt, at, worker, error
     created_at      timestamptz not null default pg_catalog.statement_timestamp(),
     decided_at      timestamptz,                       -- when somebody last retried, replayed or skipped it
-    primary key (subscription_id, event_id)
+    primary key (subscription_id, event_id),
+    -- What waits for a decision waits for longer than the log is kept.
+    constraint deliveries_copy check ((payload is null) = (headers is null) and (payload is not null or state in ('retrying', 'running')))
 ) with (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 500);
 -- The line of unfinished deliveries of one key, in publish order: only its head may run.
 create index deliveries_line on outbox.deliveries (subscription_id, lane, key, event_id)
     where key is not null and (state in ('retrying', 'running') or stops_key);
--- Those without a key, by due time: nothing holds them back.
-create index deliveries_due on outbox.deliveries (subscription_id, lane, due_at)
+-- Those without a key, by due time: nothing holds them back, but what their topics may wait for.
+create index deliveries_due on outbox.deliveries (subscription_id, lane, topic, due_at)
     where key is null and state = 'retrying';
 create index deliveries_owner on outbox.deliveries (owner) where owner is not null;
 create index deliveries_for_others on outbox.deliveries (subscription_id, lane) where for_others;
+-- What keeps an event in the log: a delivery without a copy of it.
+create index deliveries_without_copy on outbox.deliveries (lane, event_id) where payload is null;
 
 -- A key with many deliveries is held: from this event on, what cursors have passed of it is in the log only. Its owner makes
 -- deliveries of that as the line grows shorter. So one key costs a hundred rows and not one for each of its events.

@@ -11,8 +11,9 @@ import (
 type Concern struct {
 	Subscription string      `json:"subscription"` // "" where it concerns all of them
 	Kind         ConcernKind `json:"kind"`
-	Events       int64       `json:"events"` // how many: those that wait for a worker, are retried, dead or blocked, or how many keys are held; 0 for others
-	Since        *time.Time  `json:"since"`  // when it was paused, began to fail, its breaker opened, the first of its keys was held, or the oldest event that it holds was published; nil for others
+	Events       int64       `json:"events"`           // how many: those that wait for a worker, are retried, dead or blocked, or how many keys are held; 0 for others
+	Topics       []string    `json:"topics,omitempty"` // those that the breaker is open for; nil where it is the whole subscription's, and for other concerns
+	Since        *time.Time  `json:"since"`            // when it was paused, began to fail, its breaker opened, the first of its keys was held, or the oldest event that it holds was published; nil for others
 }
 
 // A ConcernKind is what a [Concern] is about.
@@ -21,7 +22,7 @@ type ConcernKind string
 // The kinds of concerns.
 const (
 	ConcernUnserved ConcernKind = "unserved"  // events wait, and no live worker serves the subscription
-	ConcernBreaker  ConcernKind = "breaker"   // nearly every attempt fails, so that it reads little and no attempt that fails counts
+	ConcernBreaker  ConcernKind = "breaker"   // nearly every attempt fails, of the subscription or of some topics, so that little is tried and no attempt that fails counts
 	ConcernFailing  ConcernKind = "failing"   // attempts fail and nothing succeeds, or an event has failed for longer than FailingTooLong
 	ConcernDead     ConcernKind = "dead"      // it has dead letters
 	ConcernBlocked  ConcernKind = "blocked"   // events wait behind failed ones of their keys
@@ -69,6 +70,9 @@ func (s *Status) findConcerns() []Concern {
 			add(ConcernUnserved, waiting, nil)
 		case sub.BreakerOpenedAt != nil:
 			add(ConcernBreaker, 0, sub.BreakerOpenedAt)
+			if len(sub.BreakerTopics) > 0 {
+				list[len(list)-1].Topics = sub.BreakerTopics
+			}
 		case sub.failing(s.At):
 			add(ConcernFailing, sub.Deliveries[outbox.Retrying], sub.FailingSince)
 		}

@@ -34,7 +34,7 @@ func SkipDeliveries(ctx context.Context, db outbox.DB, f DeliveryFilter, reason 
 	return decide(ctx, db, f, "skip deliveries", `
 		update outbox.deliveries d
 		set state = 'skipped', stops_key = false, suspect = false, due_at = clock_timestamp(), decided_at = clock_timestamp(),
-		    errors = d.errors || jsonb_build_object('attempt', d.attempt, 'at', clock_timestamp(), 'worker', '', 'error', $9::text)`, shortenReason(reason))
+		    errors = d.errors || jsonb_build_object('attempt', d.attempt, 'at', clock_timestamp(), 'worker', '', 'error', $9::text),`+engine.KeepCopySQL, shortenReason(reason))
 }
 
 // DiscardDeliveries deletes the deliveries that match, with their payloads, and returns how many there were. They no longer hold

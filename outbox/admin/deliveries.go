@@ -154,11 +154,13 @@ func (f DeliveryFilter) rows(ctx context.Context, db outbox.DB) (list []Delivery
 
 func (f DeliveryFilter) rowsSQL() string {
 	return `
-select d.event_id, d.topic, coalesce(d.key, ''), d.payload, d.headers, d.published_at,
+select d.event_id, d.topic, coalesce(d.key, ''), d.wanted_payload, d.wanted_headers, d.published_at,
        d.state, d.stops_key, d.attempt, d.due_at, d.errors, d.created_at, d.found, outbox.tag()
-from (select d.*, count(*) over () as found, sum(octet_length(d.payload::text) + octet_length(d.headers::text) + octet_length(d.errors::text))
+from (select d.*, count(*) over () as found,
+             sum(octet_length(d.wanted_payload::text) + octet_length(d.wanted_headers::text) + octet_length(d.errors::text))
                  over (order by d.event_id rows between unbounded preceding and 1 preceding) as before
-      from ` + f.candidates() + ` and ` + f.where() + `) d
+      from (select d.*, ` + engine.PayloadSQL + ` as wanted_payload, ` + engine.HeadersSQL + ` as wanted_headers
+            from ` + f.candidates() + ` and ` + f.where() + `) d) d
 where coalesce(d.before, 0) < $9
 order by d.event_id`
 }

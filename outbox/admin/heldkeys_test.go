@@ -2,6 +2,7 @@ package admin_test
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -93,7 +94,7 @@ func TestBreakerInStatus(t *testing.T) {
 	ctx := t.Context()
 	db := pgtest.New(t)
 	s := enginetest.Subscribe(t, db, ">")
-	expect := func(when string, hours int) {
+	expect := func(when string, hours int, want ...string) {
 		t.Helper()
 		status, err := admin.GetStatus(ctx, db.Pool)
 		if err != nil {
@@ -105,6 +106,9 @@ func TestBreakerInStatus(t *testing.T) {
 		}
 		if got != hours {
 			t.Errorf("%s: open for %d hours, want %d", when, got, hours)
+		}
+		if topics := status.Subscriptions[0].BreakerTopics; !slices.Equal(topics, want) {
+			t.Errorf("%s: open for topics %v, want %v", when, topics, want)
 		}
 	}
 	open := func(worker int64, hours int) {
@@ -126,8 +130,18 @@ func TestBreakerInStatus(t *testing.T) {
 	expect("of one", 2)
 	open(second, 3)
 	expect("of two", 3)
+	of := func(worker int64, topics ...string) {
+		t.Helper()
+		if _, err := db.Pool.Exec(ctx, `update outbox.members set breaker_topics = $2 where worker_id = $1`, worker, topics); err != nil {
+			t.Fatal(err)
+		}
+	}
+	of(first, "a", "c")
+	expect("of two, one for topics", 3)
+	of(second, "b", "c")
+	expect("of two for topics", 3, "a", "b", "c")
 	if _, err := db.Pool.Exec(ctx, `update outbox.workers set seen_at = now() - interval '1 day' where id = $1`, second); err != nil {
 		t.Fatal(err)
 	}
-	expect("of two, one dead", 2)
+	expect("of two, one dead", 2, "a", "c")
 }

@@ -6,7 +6,7 @@ import (
 	"github.com/signalbox-go/signalbox/outbox"
 )
 
-// Probe has the workers of a subscription whose circuit breaker is open try at once whether attempts succeed again. Else they
+// Probe has the workers of a subscription whose circuit breaker is open, also if that is for some topics, try at once whether attempts succeed again. Else they
 // pause for up to 5 seconds between two tries. The breaker closes once attempts succeed. While it is closed, Probe changes nothing. It returns ErrUnknownSubscription if there is no subscription of that name.
 //
 // In a transaction, it counts from the commit on. Safe for concurrent use as far as db is.

@@ -60,6 +60,7 @@ type SubscriptionStatus struct {
 	HeldKeys        int64      `json:"held_keys"`         // keys that are held: see [ListHeldKeys]
 	HeldSince       *time.Time `json:"held_since"`        // since when the first of them is; nil when there is none
 	BreakerOpenedAt *time.Time `json:"breaker_opened_at"` // when the circuit breaker opened, of the first worker where it is open; nil while it is closed
+	BreakerTopics   []string   `json:"breaker_topics"`    // the topics that it is open for, in some worker; none while it is open for the whole subscription in one
 
 	SendsTo     string       `json:"sends_to"`     // where the sinks of its workers send to; "" where its handler is none
 	InFlight    int64        `json:"in_flight"`    // events that its workers have begun to send and that are not acknowledged, as of their last heartbeats
@@ -300,11 +301,14 @@ from (select count(*) filter (where d.state = 'retrying') as waiting, min(d.even
       where d.subscription_id = $1 and d.key is not null and (d.state in ('retrying', 'running') or d.stops_key)
       group by d.key) k`
 
-// breakerSQL is when the breaker of subscription s opened. A worker without lanes tries nothing, so its breaker stays as it is and says nothing.
+// breakerSQL is when the breaker of subscription s opened, and for which topics. A worker without lanes tries nothing, so its breaker stays
+// as it is and says nothing.
 const breakerSQL = `
-select min(m.breaker_opened_at)
+select min(m.breaker_opened_at) as opened_at,
+       case when bool_and(m.breaker_topics <> '{}') then array_agg(distinct t.topic order by t.topic) end as topics
 from outbox.members m
 join outbox.workers w on w.id = m.worker_id
+left join lateral unnest(m.breaker_topics) as t (topic) on true
 where m.subscription_id = s.id and m.breaker_opened_at is not null and ` + engine.LiveSQL + `
   and exists (select from outbox.lanes l where l.owner = m.worker_id and l.subscription_id = s.id)`
 
@@ -318,9 +322,11 @@ where m.subscription_id = s.id and ` + engine.LiveSQL + `
 `
 
 func (s *Status) readSubscriptions(ctx context.Context, db outbox.DB, count func(id int32, s *SubscriptionStatus) error) error {
-	rows, _ := db.Query(ctx, `select s.id, s.name, s.topics, s.paused_at, h.handled_at, k.keys, k.since, (`+breakerSQL+`), coalesce(n.sends_to, ''), n.in_flight, n.last_failure, n.last_failure_at
+	rows, _ := db.Query(ctx, `select s.id, s.name, s.topics, s.paused_at, h.handled_at, k.keys, k.since, b.opened_at, b.topics,
+		       coalesce(n.sends_to, ''), n.in_flight, n.last_failure, n.last_failure_at
 		from outbox.subscriptions s join (`+engine.HandledSQL+`) h on h.id = s.id
 		cross join lateral (select count(*) as keys, min(k.held_at) as since from outbox.held_keys k where k.subscription_id = s.id) k
+		cross join lateral (`+breakerSQL+`) b
 		cross join lateral (`+notesSQL+`) n
 		order by s.name`)
 	type subscription struct {
@@ -332,6 +338,7 @@ func (s *Status) readSubscriptions(ctx context.Context, db outbox.DB, count func
 		HeldKeys      int64
 		HeldSince     *time.Time
 		BreakerOpened *time.Time
+		BreakerTopics []string
 		SendsTo       string
 		InFlight      int64
 		LastFailure   *string
@@ -344,7 +351,7 @@ func (s *Status) readSubscriptions(ctx context.Context, db outbox.DB, count func
 	for _, sub := range list {
 		status := SubscriptionStatus{
 			Name: sub.Name, Topics: sub.Topics, PausedAt: sub.Paused, HandledAt: sub.Handled, Deliveries: map[outbox.State]int64{}, Lanes: map[int64]int{},
-			HeldKeys: sub.HeldKeys, HeldSince: sub.HeldSince, BreakerOpenedAt: sub.BreakerOpened,
+			HeldKeys: sub.HeldKeys, HeldSince: sub.HeldSince, BreakerOpenedAt: sub.BreakerOpened, BreakerTopics: append([]string{}, sub.BreakerTopics...),
 			SendsTo: sub.SendsTo, InFlight: sub.InFlight,
 		}
 		if sub.LastFailure != nil && sub.LastFailureAt != nil {

@@ -364,6 +364,29 @@ var bugs = []bug{
 		pkg: "./internal/engine", run: "TestTrimAroundHeld",
 	},
 	{
+		name: "row without its event", harm: "deletes events from the log of which deliveries have no copy: loses them",
+		edits: []edit{
+			{"internal/engine/retention.go", "e.id and d.payload is null)`", "e.id and d.payload is null and false)`"},
+			{"internal/engine/copy.go", "and d.lane = $2 and d.published_at <", "and false and d.lane = $2 and d.published_at <"},
+		},
+		pkg: "./internal/engine", run: "TestTrimMakesCopies",
+	},
+	{
+		name: "topic that stops others", harm: "opens the breaker for the whole subscription when a topic is away: all others stop, too",
+		edits: []edit{{
+			"worker/breaker.go", "case down && !r.topics.works(j.ended, nil):", "case down || topicDown:",
+		}},
+		pkg: "./worker", run: "TestOneTopicIsAway",
+	},
+	{
+		name: "key that passes its topic", harm: "takes a key for free whose first event waits for its topic: breaks order by key",
+		edits: []edit{{
+			"worker/backlog.go", "return e.Key != \"\" && len(b.lines)+len(b.apart) > 0 && b.line(lineOf(e)) != nil",
+			"return e.Key != \"\" && len(b.lines) > 0 && b.lines[lineOf(e)] != nil",
+		}},
+		pkg: "./worker", run: "TestOneTopicIsAway",
+	},
+	{
 		name: "replay within a hold", harm: "replays what a key's hold has yet to hand out: it is handled twice",
 		edits: []edit{{
 			"outbox/admin/scan.go", "not exists (select from outbox.held_keys h where h.subscription_id = $9 and",

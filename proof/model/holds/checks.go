@@ -12,13 +12,14 @@ func Checks() []explore.Check {
 	add := func(broken Broken, size Size, what, breaks string, long bool) {
 		checks = append(checks, explore.Check{
 			Model:  "holds",
-			Size:   fmt.Sprintf("%d events of a key, replays: %d, deaths: %d", size.Events, size.Replays, size.Crashes),
+			Size:   fmt.Sprintf("%d events of a key, replays: %d, deaths: %d, openings: %d", size.Events, size.Replays, size.Crashes, size.Opens),
 			Broken: what, Breaks: breaks, Long: long,
 			Run: func() explore.Result { return explore.Run(Spec(broken, size)) },
 		})
 	}
-	small := Size{Events: 4, Replays: 1, Crashes: 1}
+	small, away := Size{Events: 4, Replays: 1, Crashes: 1}, Size{Events: 4, Crashes: 1, Opens: 2}
 	add(Nothing, small, "", "", false)
+	add(Nothing, away, "", "", false)
 	add(Nothing, Size{Events: 5}, "", "", true) // with replays and deaths, these would be more states than fit
 	add(HoldFromLate, small, "a late event begins a hold", Once, false)
 	add(LeaveLate, small, "a late event below the hold is left to it", NotLost, false)
@@ -29,5 +30,9 @@ func Checks() []explore.Check {
 	add(ForgetHold, small, "a held key without a delivery is taken for free", InOrder, false)
 	add(DeleteHeld, small, "retention deletes what is held", NotLost, false)
 	add(ReplayHeld, small, "a replay takes what is held", InOrder, false)
+	add(DeleteCopy, small, "retention deletes what a delivery has no copy of", NotLost, false)
+	add(PassTopic, away, "a key is free for other topics while its line waits for one", InOrder, false)
+	add(SkipTopic, away, "what is behind a delivery that waits for its topic is handled", InOrder, false)
+	add(DropTopic, away, "events of a topic that is away are passed without a row", NotLost, false)
 	return checks
 }

@@ -1,11 +1,12 @@
 // Package holds is a model of held keys (docs/design.md, "Held keys"): the events of one key, in transactions that commit in any order; a
-// reader that may be one window ahead of what is decided; a line of deliveries, and the hold that begins where it is long; refills,
-// replays and retention beside all that. It visits all orders of a few events; worker/order_test.go runs the real code through many
+// reader that may be one window ahead of what is decided; a line of deliveries, and the hold that begins where it is long; deliveries without
+// a copy of their event; the breaker of one of two topics; refills, replays and retention beside all that. It visits all orders of a few events; worker/order_test.go runs the real code through many
 // random ones.
 //
 // # What is checked
 //
-//   - [NotLost]: every committed event is handled, or has a row, or is beyond the cursor, or pending, or held and still in the log.
+//   - [NotLost]: every committed event is handled, or has a row with a copy of it, or is in the log, and has a row, or is beyond the cursor,
+//     or pending, or held.
 //   - [Once]: no event is handled twice, unless it was replayed.
 //   - [InOrder]: when an event is handled for the first time, all are that had been committed before it took its id.
 //

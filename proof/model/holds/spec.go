@@ -26,11 +26,19 @@ const (
 	DeleteHeld
 	// ReplayHeld has a replay take what is held.
 	ReplayHeld
+	// DeleteCopy has retention delete an event of which a delivery has no copy.
+	DeleteCopy
+	// PassTopic takes a key for free whose deliveries wait for a topic that is away, where the event has another one.
+	PassTopic
+	// SkipTopic has the next of a line handled when the head waits for its topic.
+	SkipTopic
+	// DropTopic passes an event of a topic that is away, without a row.
+	DropTopic
 )
 
 // The properties.
 const (
-	NotLost = "every committed event is handled, or has a row, or is beyond the cursor, or pending, or held and in the log"
+	NotLost = "every committed event is handled, or has a row with a copy of it, or is in the log with a row, beyond the cursor, pending, or held"
 	Once    = "no event is handled twice"
 	InOrder = "an event is handled after those that were committed before it took its id"
 )
@@ -40,6 +48,7 @@ type Size struct {
 	Events  int // up to 5
 	Replays int
 	Crashes uint8
+	Opens   uint8 // of the breaker
 }
 
 type model struct {
@@ -63,6 +72,8 @@ func Spec(broken Broken, size Size) explore.Model[state] {
 	add("the worker", "handles the head of the line", m.work)
 	add("the worker", "refills the line", m.refill)
 	add("the worker", "dies", m.crash)
+	add("the breaker", "opens for a topic", m.trip)
+	add("the breaker", "closes", m.close)
 	add("an operator", "replays an event", m.replay)
 	add("the sentinel", "deletes the first event", m.trim)
 	spec.Always = []explore.Always[state]{
@@ -76,9 +87,10 @@ func Spec(broken Broken, size Size) explore.Model[state] {
 func notLost(s state) bool {
 	for n := range events {
 		switch {
-		case s.phase[n] != committed, s.handled.has(n), s.rows.has(n):
+		case s.phase[n] != committed, s.handled.has(n), s.rows.has(n) && !s.inLog.has(n):
 		case !s.log.has(n):
 			return false
+		case s.rows.has(n):
 		case s.cursor.passed(n) && (s.from == 0 || id(n) < s.from):
 			return false
 		}

@@ -18,6 +18,7 @@ type state struct {
 
 	cursor   cursor // as it is settled
 	rows     set    // deliveries
+	inLog    set    // those without a copy of their event
 	from     uint8  // the id from which on the key is held; 0 when it is not
 	handled  set
 	replayed set
@@ -27,6 +28,9 @@ type state struct {
 	found set
 	next  cursor
 	asked uint8 // only with DecideWhenRead: from, when it was read
+
+	open  bool  // the breaker, for one of two topics: that of the first event, the third, and so on
+	opens uint8 // how often it has opened
 
 	again   bool // an event was handled twice
 	crashes uint8

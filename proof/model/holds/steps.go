@@ -74,31 +74,68 @@ func (m *model) decideFrom(n int, s state, to func(state)) {
 		from = s.asked
 	}
 	blocked := s.rows != 0 || s.from != 0 && m.broken != ForgetHold
+	if m.broken == PassTopic && s.open && !topical(n) && s.head() >= 0 && topical(s.head()) {
+		blocked = false
+	}
 	switch {
+	case !blocked && s.open && topical(n): // it waits for its topic
+		if m.broken != DropTopic {
+			s.row(n)
+		}
 	case !blocked:
 		failed := s
-		failed.rows.add(n)
+		failed.row(n)
 		m.decideFrom(n+1, failed, to)
 		s.handle(n)
 	case from != 0 && (id(n) >= from || m.broken == LeaveLate): // it is left in the log
 	case from == 0 && s.from == 0 && (isNew || m.broken == HoldFromLate):
 		s.from = id(n)
 	default:
-		s.rows.add(n)
+		s.row(n)
 	}
 	m.decideFrom(n+1, s, to)
 }
+
+// row makes a delivery. With the first one, there are so many that further ones have no copy of their event.
+func (s *state) row(n int) {
+	if s.rows != 0 {
+		s.inLog.add(n)
+	}
+	s.rows.add(n)
+}
+
+// head is the first of the line, or -1.
+func (s *state) head() int {
+	for n := range s.rows.all() {
+		return n
+	}
+	return -1
+}
+
+// topical reports whether an event has the topic that the breaker may open for.
+func topical(n int) bool { return n%2 == 0 }
 
 func (s *state) handle(n int) {
 	s.again = s.again || s.handled.has(n) && !s.replayed.has(n)
 	s.handled.add(n)
 }
 
-// work handles the head of the line. That it may fail, and come again, changes nothing.
+// work handles the head of the line. That it may fail, and come again, changes nothing. While the breaker is open for its topic, it waits; a
+// probe is as if that had closed before. A delivery without a copy takes the event from the log.
 func (m *model) work(s state, to func(state)) {
 	for n := range s.rows.all() {
+		if s.open && topical(n) {
+			if m.broken == SkipTopic {
+				continue
+			}
+			return
+		}
+		if s.inLog.has(n) && !s.log.has(n) {
+			return
+		}
 		s.handle(n)
 		s.rows.drop(n)
+		s.inLog.drop(n)
 		if m.broken == DropEarly && s.rows == 0 {
 			s.from = 0
 		}
@@ -126,7 +163,7 @@ func (m *model) refill(s state, to func(state)) {
 			break
 		}
 		took = true
-		s.rows.add(n)
+		s.row(n)
 	}
 	s.from = from
 	to(s)
@@ -137,6 +174,23 @@ func (m *model) crash(s state, to func(state)) {
 	if s.read && s.crashes < m.size.Crashes {
 		s.read, s.found, s.next, s.asked = false, 0, cursor{}, 0
 		s.crashes++
+		to(s)
+	}
+}
+
+// trip opens the breaker for one of two topics: runner.openTopic.
+func (m *model) trip(s state, to func(state)) {
+	if !s.open && s.opens < m.size.Opens {
+		s.open = true
+		s.opens++
+		to(s)
+	}
+}
+
+// close has all of them tried again: runner.joinTopic.
+func (m *model) close(s state, to func(state)) {
+	if s.open {
+		s.open = false
 		to(s)
 	}
 }
@@ -162,12 +216,15 @@ func (m *model) replay(s state, to func(state)) {
 	}
 }
 
-// trim deletes the first event of the lane, if it is settled: engine.Trim.
+// trim deletes the first event of the lane, if it is settled, and makes the copy of a delivery that has none: engine.Trim.
 func (m *model) trim(s state, to func(state)) {
 	for n := range s.log.all() {
 		held := s.from != 0 && id(n) >= s.from && m.broken != DeleteHeld
 		if s.cursor.passed(n) && !held {
 			s.log.drop(n)
+			if m.broken != DeleteCopy {
+				s.inLog.drop(n)
+			}
 			to(s)
 		}
 		return

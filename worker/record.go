@@ -82,7 +82,7 @@ func (r *runner) record(ctx context.Context, j *job) {
 		r.backlog.add(id, 1, due, j.event.Topic)
 		r.backlog.head(id, j.event.Topic) // what was in its line already is later: it waits for its topic
 	}
-	if !j.behind && (id.key != "" || blocks) {
+	if (!j.behind || j.counted) && (id.key != "" || blocks) { // what had its row already has no other who says that it may go on
 		r.backlog.retry(id, due)
 	}
 	r.report(j, u)

@@ -435,8 +435,10 @@ func (r *runner) claimDue(ctx context.Context, lines []engine.Line) ([]engine.De
 	for _, l := range lines {
 		switch id := idOf(l); {
 		case known[id]:
+		case running[id] && r.sub.many != nil:
+			r.backlog.wait(id, now.Add(time.Millisecond)) // in this turn, or not at all if that has no time for it
 		case running[id]:
-			r.backlog.wait(id, now.Add(never))
+			r.backlog.wait(id, now.Add(never)) // until its chain ends
 		default:
 			r.backlog.drop(id)
 		}

@@ -87,7 +87,7 @@ func TestOutage(t *testing.T) {
 	if lags.SendsTo != away.URL() || len(status.Concerns) != 1+len(blocked(status.Concerns)) {
 		t.Errorf("sends to %q, concerns %+v", lags.SendsTo, status.Concerns)
 	}
-	if text := metricsOf(t, r); !strings.Contains(text, `signalbox_breaker_open{outbox="outbox",subscription="away"} 1`) || !strings.Contains(text, `signalbox_breaker_open{outbox="outbox",subscription="there"} 0`) ||
+	if text := metricsOf(t, r); !strings.Contains(text, `signalbox_breaker_open{outbox="outbox",subscription="away",topic=""} 1`) || !strings.Contains(text, `signalbox_breaker_open{outbox="outbox",subscription="there",topic=""} 0`) ||
 		!strings.Contains(text, `kind="outage"`) {
 		t.Errorf("the metrics do not tell of the outage:\n%s", text)
 	}

@@ -1,0 +1,73 @@
+package worker_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/signalbox-go/signalbox/internal/engine"
+	"github.com/signalbox-go/signalbox/internal/pgtest"
+	"github.com/signalbox-go/signalbox/outbox"
+	"github.com/signalbox-go/signalbox/worker"
+)
+
+// TestNoTimeForAll has a window of many keys, one of which always fails: so the others are handled one by one, and the window has time for
+// some only. The rest become deliveries that are claimed together with the one that fails, so a turn has time for some only. Those are claimed
+// again at once, and not when the backlog is next compared with the database.
+func TestNoTimeForAll(t *testing.T) {
+	t.Parallel()
+	const keys = 1000
+	for _, test := range []struct {
+		form    string
+		suspect bool // whether each event has its row before it is handled, as after the death of a worker
+	}{{"tx", false}, {"batch tx", false}, {"tx", true}, {"batch tx", true}} {
+		t.Run(fmt.Sprintf("%s suspect=%t", test.form, test.suspect), func(t *testing.T) {
+			t.Parallel()
+			db := pgtest.New(t)
+			l := newLedger()
+			handle := func(ctx context.Context, db execer, e *worker.Event[payload]) error {
+				if e.Key == "fails" {
+					return errors.New("no")
+				}
+				rows, err := db.Query(ctx, `select pg_sleep(0.003)`)
+				if err != nil {
+					return err
+				}
+				rows.Close()
+				l.add(e)
+				return rows.Err()
+			}
+			w, err := worker.New(db.Pool, worker.Config{Logger: testLogger(t)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			s := worker.Subscription{
+				Name: "s", Topics: everything, BreakerAfter: worker.Unlimited,
+				Retry: worker.Retry{MaxAttempts: worker.Unlimited, Delay: func(int) time.Duration { return 50 * time.Millisecond }},
+			}
+			if err := formNamed(test.form).register(w, s, db, handle); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := engine.Subscribe(t.Context(), db.Pool, s.Name, s.Topics, outbox.FromBeginning); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := db.Pool.Exec(t.Context(), `update outbox.lanes set suspect = $1`, test.suspect); err != nil {
+				t.Fatal(err)
+			}
+			publish(t, db.Pool, "fails", 0, 1)
+			for i := range keys {
+				publish(t, db.Pool, fmt.Sprint(i), 0, 1)
+			}
+			start := time.Now()
+			runUntilStopped(t, w)
+			eventually(t, 45*time.Second, "the others are handled", func() bool {
+				var left int
+				err := db.Pool.QueryRow(t.Context(), `select count(*) from outbox.deliveries d where d.key <> 'fails'`).Scan(&left)
+				return err == nil && left == 0 && len(l.all()) >= keys
+			})
+			t.Logf("that took %s", time.Since(start))
+		})
+	}
+}

@@ -22,7 +22,7 @@ func TestNoTimeForAll(t *testing.T) {
 	for _, test := range []struct {
 		form    string
 		suspect bool // whether each event has its row before it is handled, as after the death of a worker
-	}{{"tx", false}, {"batch tx", false}, {"tx", true}, {"batch tx", true}} {
+	}{{"tx", false}, {"batch tx", false}, {"tx", true}, {"batch tx", true}, {"batch", true}, {"each", true}, {"async", true}} {
 		t.Run(fmt.Sprintf("%s suspect=%t", test.form, test.suspect), func(t *testing.T) {
 			t.Parallel()
 			db := pgtest.New(t)

@@ -82,7 +82,8 @@ func (r *runner) record(ctx context.Context, j *job) {
 		r.backlog.add(id, 1, due, j.event.Topic)
 		r.backlog.head(id, j.event.Topic) // what was in its line already is later: it waits for its topic
 	}
-	if (!j.behind || j.counted) && (id.key != "" || blocks) { // what had its row already has no other who says that it may go on
+	alone := j.counted && r.sub.many != nil // it had its row already, and no chain's end says that it may go on
+	if (!j.behind || alone) && (id.key != "" || blocks) {
 		r.backlog.retry(id, due)
 	}
 	r.report(j, u)

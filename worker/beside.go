@@ -54,7 +54,7 @@ type chain struct {
 
 // free is how many more handlers may run beside the windows.
 func (r *runner) free() int {
-	n := r.sub.Concurrency - len(r.parked)
+	n := r.mayPark()
 	for _, b := range r.beside {
 		n -= min(b.hands, r.besideAtOnce(b))
 	}
@@ -109,7 +109,7 @@ func (r *runner) lookBeside(ctx context.Context) {
 	}
 	r.lookedAt = time.Now()
 	for _, b := range slices.Clone(r.beside) {
-		r.parkBeside(ctx, b, r.sub.ParkAfter, r.sub.Concurrency-len(r.parked))
+		r.parkBeside(ctx, b, r.sub.ParkAfter, r.mayPark())
 	}
 }
 

@@ -77,7 +77,7 @@ type Subscription struct {
 	Start outbox.Position
 
 	// Concurrency is how many handlers of this worker run at once for events that are read, and how many more for deliveries and parked
-	// events. Events of one key are never handled at once. HandleBatch, HandleTx and HandleBatchTx run one handler at a time. With
+	// events. While that many deliveries run, as many more may be parked. Events of one key are never handled at once. HandleBatch, HandleTx and HandleBatchTx run one handler at a time. With
 	// HandleAsync, it is how many events are in flight. Defaults to Config.Concurrency, or to 1000 with HandleAsync.
 	Concurrency int
 

@@ -43,6 +43,7 @@ type runner struct {
 
 	handlers sync.WaitGroup
 	parked   map[int64]*job // by event id
+	running  atomic.Int64   // how many of these have not returned
 	beside   []*batch       // deliveries that run beside the windows
 	lookedAt time.Time      // at those
 	window   *engine.Window // the one of this turn

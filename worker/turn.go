@@ -217,7 +217,7 @@ func (r *runner) handle(ctx context.Context, jobs []job) {
 	abandon := ctx.Done()
 	var given <-chan time.Time
 	for waiting := true; waiting; {
-		limit, most := r.sub.ParkAfter, r.sub.Concurrency-len(r.parked)
+		limit, most := r.sub.ParkAfter, r.mayPark()
 		select {
 		case <-b.done:
 			waiting = false
@@ -239,7 +239,7 @@ func (r *runner) handle(ctx context.Context, jobs []job) {
 			found = append(found, b.park(0, most-len(found), tailTime)...)
 		}
 		if r.parksLast() && b.left.Load() <= int64(lastFew+len(b.heads)/lastPart) && r.othersWait() {
-			found = append(found, b.park(min(r.sub.ParkAfter, max(lastTime, lastTimes*r.usual)), most-len(found), 0)...)
+			found = append(found, b.park(min(r.sub.ParkAfter, max(lastTime, lastTimes*r.usual)), min(most, r.free())-len(found), 0)...)
 		}
 		for _, j := range found {
 			r.log.Debug("event takes long: its window goes on without it", "event_id", j.event.ID, "event_uid", j.event.UID, "topic", j.event.Topic)
@@ -284,8 +284,11 @@ func (r *runner) executor(ctx context.Context) executor {
 		},
 		inFlight: &r.notes.inFlight,
 		paused:   r.halted,
-		unparked: func(j *job) { r.wake.add(func(w *wakeup) { w.unparked = append(w.unparked, j) }) },
-		tell:     r.tellAnswer,
+		unparked: func(j *job) {
+			r.running.Add(-1)
+			r.wake.add(func(w *wakeup) { w.unparked = append(w.unparked, j) })
+		},
+		tell: r.tellAnswer,
 	}
 	if r.pacer.Limiter != nil {
 		x.admit = func(end time.Time) bool { return r.pacer.admit(ctx, 1, end) }
@@ -296,8 +299,13 @@ func (r *runner) executor(ctx context.Context) executor {
 // park remembers a job that was parked in a batch.
 func (r *runner) park(b *batch, j *job) {
 	r.parked[j.event.ID] = j
+	r.running.Add(1)
 	r.watch(j, time.Since(b.begun)-time.Duration(j.started.Load()))
 }
+
+// mayPark is how many more jobs may be parked. Those that have returned do not count, also while a window waits and they are not recorded: it
+// may be that it waits for what is never answered, and ends once it is parked.
+func (r *runner) mayPark() int { return r.sub.Concurrency - int(r.running.Load()) }
 
 // watch reports a parked job whose handler goes on after its time: nothing can stop it, and it keeps its place and its key. Where the
 // handler would answer later, the job has failed.

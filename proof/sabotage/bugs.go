@@ -450,6 +450,16 @@ var bugs = []bug{
 		pkg: "./worker", run: "TestAsyncLastFew",
 	},
 	{
+		name: "a window waits for what has returned", harm: "stops a subscription for good when a client loses more messages than may be parked",
+		edits: []edit{{"worker/turn.go", "r.sub.Concurrency - int(r.running.Load())", "r.sub.Concurrency - len(r.parked)"}},
+		pkg:   "./worker", run: "TestAsyncAllUnanswered",
+	},
+	{
+		name: "no time for a suspect", harm: "has an event that a dead worker left wait for a minute when a window has no time for it",
+		edits: []edit{{"worker/record.go", "if (!j.behind || alone) && ", "if !j.behind && "}, {"worker/record.go", "	alone := j.counted && r.sub.many != nil", "	_ = j.counted && r.sub.many != nil"}},
+		pkg:   "./worker", run: "TestNoTimeForAll",
+	},
+	{
 		name: "shutdown settles what is in flight", harm: "takes what was not answered when the worker stops for delivered: loses events",
 		edits: []edit{{
 			"worker/record.go", "		r.owed.Failed = append(r.owed.Failed, engine.Unfinished{Event: *j.event, State: outbox.Retrying, Attempt: j.attempt - 1})\n		r.forget(j)",

@@ -31,8 +31,8 @@ func (s *Server) Upgrade(ctx context.Context, bin string, settings map[string]st
 	c := &Server{tools: tools, account: s.account, password: s.password}
 	err = c.start(ctx, base, func(ctx context.Context) error {
 		var options []string
-		if tools.version >= checksummedVersion {
-			options = append(options, "--no-data-checksums") // as the old one has none
+		if s.tools.version < checksummedVersion && tools.version >= checksummedVersion {
+			options = append(options, "--no-data-checksums") // pg_upgrade wants what the old one has
 		}
 		if err := c.initCluster(ctx, settings, options...); err != nil {
 			return err

@@ -56,7 +56,7 @@ func (*shelf) Describe(out *worker.Outgoing, m *relay.Message) {
 // messages waits for n messages that were sent.
 func (s *shelf) messages(t *testing.T, n int) []*relay.Message {
 	t.Helper()
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for {
 		s.mu.Lock()
 		sent := slices.Clone(s.sent)
@@ -74,7 +74,7 @@ func (s *shelf) messages(t *testing.T, n int) []*relay.Message {
 // named waits for n ended spans whose names begin so, and returns them in the order in which they began.
 func (r *recording) named(t *testing.T, prefix string, n int) tracetest.SpanStubs {
 	t.Helper()
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for {
 		found := slices.DeleteFunc(r.GetSpans(), func(s tracetest.SpanStub) bool { return !strings.HasPrefix(s.Name, prefix) })
 		if len(found) >= n || time.Now().After(deadline) {
@@ -125,7 +125,7 @@ func TestRelay(t *testing.T) {
 		return relay.Handle(w, s, sink, relay.Config{Source: "/shop", Route: route})
 	})
 	r.named(t, "send ", 1)
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for n := int64(0); n == 0 && time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) { // it is recorded a moment later
 		if n, err = admin.RetryDeliveries(t.Context(), db.Pool, admin.DeliveryFilter{Subscription: "to-shelf", States: []outbox.State{outbox.Retrying}}); err != nil {
 			t.Fatal(err)
@@ -282,7 +282,7 @@ func TestAsync(t *testing.T) {
 		}
 	}
 	s := worker.Subscription{
-		Name: "own", Topics: []string{">"}, Timeout: 200 * time.Millisecond, Retry: worker.Retry{MaxAttempts: 1}, BreakerAfter: worker.Unlimited,
+		Name: "own", Topics: []string{">"}, Timeout: 2 * time.Second, Retry: worker.Retry{MaxAttempts: 1}, BreakerAfter: worker.Unlimited,
 		AsyncMiddleware: []worker.AsyncMiddleware{tracer.AsyncMiddleware},
 	}
 	unrouted := s

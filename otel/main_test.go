@@ -42,7 +42,7 @@ func (r *recording) tracer() *otel.Tracer {
 // spans waits for n ended spans of a kind, and returns them in the order in which they began.
 func (r *recording) spans(t *testing.T, kind trace.SpanKind, n int) tracetest.SpanStubs {
 	t.Helper()
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for {
 		found := slices.DeleteFunc(r.GetSpans(), func(s tracetest.SpanStub) bool { return s.SpanKind != kind })
 		if len(found) >= n || time.Now().After(deadline) {

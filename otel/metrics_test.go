@@ -48,7 +48,7 @@ func TestMetrics(t *testing.T) {
 		return worker.Handle(w, worker.Subscription{Name: "s", Topics: []string{">"}}, func(context.Context, *worker.Event[json.RawMessage]) error { return nil })
 	})
 	// A scrape and an export are two moments: so the pool's counters and a worker that has just woken up may differ for one.
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for {
 		want, got := scraped(t, registry), exported(t, reader)
 		diff := cmp.Diff(want, got)

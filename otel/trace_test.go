@@ -217,7 +217,7 @@ func TestTx(t *testing.T) {
 	})
 	links := map[trace.SpanID]int{}
 	failed := 0
-	for deadline := time.Now().Add(30 * time.Second); done.Load() < all; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); done.Load() < all; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("not all are handled")
 		}

@@ -32,7 +32,7 @@ func TestOutage(t *testing.T) {
 	defer pool.Close()
 	handler := quiet(pool)
 
-	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
+	ctx, stop := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer stop()
 	var senders sync.WaitGroup
 	defer senders.Wait()

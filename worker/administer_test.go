@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -45,6 +46,7 @@ func TestPause(t *testing.T) {
 	var (
 		paused, other   = newLedger(), newLedger()
 		entered, finish = make(chan struct{}), make(chan struct{})
+		enter           = sync.OnceFunc(func() { close(entered) })
 		failing         = errors.New("not yet")
 	)
 	for range 2 {
@@ -56,7 +58,7 @@ func TestPause(t *testing.T) {
 		err = worker.Handle(w, s, func(_ context.Context, e *worker.Event[payload]) error {
 			switch {
 			case e.Key == "slow" && e.Payload.N == 0:
-				close(entered)
+				enter()
 				<-finish
 			case e.Key == "failing" && subscription(t, db, "paused").PausedAt == nil && e.Attempt < 2:
 				return failing

@@ -223,7 +223,7 @@ func TestAsyncOrder(t *testing.T) {
 					t.Fatal(err)
 				}
 				s := worker.Subscription{
-					Name: "s", Topics: everything, Concurrency: limit, Timeout: time.Second, ParkAfter: 100 * time.Millisecond, BreakerAfter: worker.Unlimited,
+					Name: "s", Topics: everything, Concurrency: limit, Timeout: 3 * time.Second, ParkAfter: 100 * time.Millisecond, BreakerAfter: worker.Unlimited,
 					Retry: worker.Retry{MaxAttempts: 3, Delay: func(int) time.Duration { return 5 * time.Millisecond }},
 				}
 				var told ends
@@ -269,7 +269,7 @@ func TestAsyncHasNoGoroutines(t *testing.T) { //nolint:paralleltest // it counts
 	var begun atomic.Int64
 	var mu sync.Mutex
 	var waiting []func(error)
-	err = worker.HandleAsync(w, worker.Subscription{Name: "s", Topics: everything, ParkAfter: 50 * time.Millisecond}, worker.Strict,
+	err = worker.HandleAsync(w, worker.Subscription{Name: "s", Topics: everything, ParkAfter: 50 * time.Millisecond, Timeout: worker.Unlimited}, worker.Strict,
 		func(_ context.Context, _ *worker.Event[payload], done func(error)) {
 			mu.Lock()
 			defer mu.Unlock()

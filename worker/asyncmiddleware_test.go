@@ -85,7 +85,7 @@ func TestAsyncMiddleware(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := worker.Subscription{
-		Name: "s", Topics: everything, Timeout: 200 * time.Millisecond, BreakerAfter: worker.Unlimited, Retry: worker.Retry{MaxAttempts: 1}, OnDecodeError: worker.DeadLetterDecodeErrors,
+		Name: "s", Topics: everything, Timeout: 2 * time.Second, BreakerAfter: worker.Unlimited, Retry: worker.Retry{MaxAttempts: 1}, OnDecodeError: worker.DeadLetterDecodeErrors,
 		AsyncMiddleware: []worker.AsyncMiddleware{note("outer"), nothing, note("inner")},
 	}
 	err = worker.HandleAsync(w, s, worker.Strict, func(ctx context.Context, e *worker.Event[payload], done func(error)) {

@@ -19,8 +19,8 @@ import (
 	"github.com/signalbox-go/signalbox/worker"
 )
 
-// TestLogWentBack has a running worker notice within 5 seconds that it would lose events, and what was published since is nowhere
-// said to be delivered.
+// TestLogWentBack has a running worker notice that it would lose events, and what was published since is nowhere said to be delivered. How soon it
+// notices is for TestNoticedInTime: here it depends on how busy the machine is.
 func TestLogWentBack(t *testing.T) {
 	t.Parallel()
 	server := pgtest.Server(t) // of its own: roles are the server's
@@ -84,9 +84,7 @@ func TestLogWentBack(t *testing.T) {
 			case <-time.After(30 * time.Second):
 				t.Fatal("the worker goes on")
 			}
-			if took := time.Since(since); took > 5*time.Second {
-				t.Errorf("noticed after %v", took)
-			}
+			t.Logf("noticed after %v", time.Since(since))
 			if !errors.Is(err, test.want) && !alike[*outbox.TopicsError](err, test.want) && !alike[*migrations.VersionError](err, test.want) {
 				t.Errorf("the worker ended with %v; want %v", err, test.want)
 			}

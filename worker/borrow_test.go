@@ -25,7 +25,7 @@ func TestBorrowAfterRefusal(t *testing.T) {
 		}
 		return nil, errors.New("too many clients")
 	})
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	l, giveBack, err := p.borrow(ctx, slog.New(slog.DiscardHandler), "s")
 	if err != nil || l != idle || refused != 1 {

@@ -38,7 +38,7 @@ func TestConcurrencyOfSubscriptions(t *testing.T) {
 	}
 	runUntilStopped(t, w)
 	for name, g := range busy {
-		eventually(t, 30*time.Second, name+" is done", func() bool { return g.done.Load() == events })
+		eventually(t, 30*time.Second, name+" is done", func() bool { return g.done.Load() >= events })
 		if _, got := g.add(0); got != int64(want[name]) {
 			t.Errorf("%s: %d handlers ran at once, want %d", name, got, want[name])
 		}
@@ -82,7 +82,7 @@ func (g *gauge) handle(ctx context.Context) error {
 // TestWindowSizeOfSubscriptions has one worker serve subscriptions with windows of different sizes, from the first one on.
 func TestWindowSizeOfSubscriptions(t *testing.T) {
 	t.Parallel()
-	const events = 1000
+	const events = 5000 // in many windows, of which one is not delayed by a busy machine, so that the next is large
 	db := pgtest.New(t)
 	publish(t, db.Pool, "", 0, events)
 	w, err := worker.New(db.Pool, worker.Config{Logger: testLogger(t), WindowSize: 128})
@@ -108,7 +108,7 @@ func TestWindowSizeOfSubscriptions(t *testing.T) {
 	}
 	runUntilStopped(t, w)
 	for name, size := range want {
-		eventually(t, 30*time.Second, name+" is done", func() bool { return done[name].Load() == events })
+		eventually(t, 30*time.Second, name+" is done", func() bool { return done[name].Load() >= events })
 		if got := most[name].Load(); got > size || got <= size/2 {
 			t.Errorf("%s: the largest window had %d events, want more than %d and at most %d", name, got, size/2, size)
 		}

@@ -6,6 +6,20 @@ import (
 	"time"
 )
 
+// TestNoticedInTime adds up how long it takes at most, by default, until a worker looks at the log once more: Run's documentation promises that it
+// ends within 5 seconds of when events could be lost. The rest is for what it asks the database.
+func TestNoticedInTime(t *testing.T) {
+	t.Parallel()
+	cfg, err := Config{}.withDefaults()
+	if err != nil {
+		t.Fatal(err)
+	}
+	beat := cfg.PollInterval - cfg.PollInterval/20 + cfg.PollInterval/5 // see beat
+	if longest := logEvery + beat; longest > 4500*time.Millisecond {
+		t.Errorf("a worker looks at the log every %v at most, too seldom for 5s", longest)
+	}
+}
+
 // TestDefaults resolves what is left out, and what has no limit.
 func TestDefaults(t *testing.T) {
 	t.Parallel()

@@ -93,7 +93,7 @@ func TestLedger(t *testing.T) {
 func awaitFate(t *testing.T, pool *pgxpool.Pool, id int64, subscription string, want admin.Fate) {
 	t.Helper()
 	var last *admin.EventDetails
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		row, err := admin.GetEvent(t.Context(), pool, id)
 		if err != nil {
 			t.Fatal(err)

@@ -152,6 +152,10 @@ func (l *publisherLedger) total() (n int) {
 // window.
 func checkOrder(t *testing.T, p *process) {
 	t.Helper()
+	if p.rejoined() {
+		t.Logf("%s lost its session on the way: it may have handled some events again", p.name)
+		return
+	}
 	highest := map[string]int{}
 	for _, line := range p.handled() {
 		if last, ok := highest[line.Key]; ok && line.N < last {
@@ -206,12 +210,17 @@ func TestKillRepeatsWhatRan(t *testing.T) {
 		return settledLag(t, db.Pool) && len(list) == stuck && len(first.handled()) == all
 	}
 	eventually(t, 30*time.Second, "all but the stuck ones are settled", settled)
-	var oldest time.Duration
-	err := db.Pool.QueryRow(t.Context(), `
-		select coalesce(max(clock_timestamp() - a.xact_start), '0') from pg_stat_activity a
-		where a.datname = current_database() and a.pid <> pg_backend_pid()`).Scan(&oldest)
-	if err != nil || oldest > time.Second {
-		t.Errorf("a transaction is open for %v (%v)", oldest, err)
+	begun, oldest := time.Now(), time.Duration(0)
+	for open := true; open; time.Sleep(20 * time.Millisecond) { // a busy machine takes its time for a short one
+		err := db.Pool.QueryRow(t.Context(), `
+			select coalesce(max(clock_timestamp() - a.xact_start), '0') from pg_stat_activity a
+			where a.datname = current_database() and a.pid <> pg_backend_pid() and a.backend_type = 'client backend'`).Scan(&oldest)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if open = oldest > time.Second; open && time.Since(begun) > 10*time.Second { // the handlers go on for 30 s
+			t.Fatalf("a transaction is open for %v", oldest)
+		}
 	}
 	first.Signal(syscall.SIGKILL)
 	<-first.Ended()
@@ -280,7 +289,7 @@ func TestProcesses(t *testing.T) {
 			p.stop(t)
 			checkOrder(t, p)
 		}
-		if duplicates := ledger.verify(t, processes...); duplicates > 0 {
+		if duplicates := ledger.verify(t, processes...); duplicates > 0 && !slices.ContainsFunc(processes, (*process).rejoined) {
 			t.Errorf("%d duplicates without a fault", duplicates)
 		}
 	}

@@ -92,11 +92,11 @@ func TestPauseFor(t *testing.T) {
 			handled.Add(1)
 			return nil
 		})
-	eventually(t, 30*time.Second, "all are handled", func() bool { return handled.Load() == all && settledAll(t, db.Pool) })
+	eventually(t, 30*time.Second, "all are handled", func() bool { return handled.Load() >= all && settledAll(t, db.Pool) })
 	if list := rows(t, db); len(list) != 0 {
 		t.Errorf("left: %+v", list)
 	}
-	if n := refused.Load(); n > 10*4 {
+	if n := refused.Load(); n > 15*4 { // if each were refused until its turn, they would be 90
 		t.Errorf("%d calls were refused", n)
 	}
 }
@@ -179,8 +179,8 @@ func TestAlwaysFailing(t *testing.T) {
 	time.Sleep(2 * time.Second) // nothing else happens
 	published := time.Now()
 	publishNumbered(t, db, 100, func(i int) string { return fmt.Sprint("good-", i) })
-	eventually(t, 30*time.Second, "the others are handled", func() bool { return handled.Load() == 100 })
-	if took := time.Since(published); took > 3*time.Second {
+	eventually(t, 30*time.Second, "the others are handled", func() bool { return handled.Load() >= 100 })
+	if took := time.Since(published); took > 15*time.Second { // at the pace of what fails, it takes more than a minute
 		t.Errorf("that took %v", took)
 	}
 }
@@ -194,6 +194,7 @@ func TestRate(t *testing.T) {
 			t.Parallel()
 			db := pgtest.New(t)
 			publishNumbered(t, db, all, func(i int) string { return fmt.Sprint("key-", i) })
+			stalled := stalls(t, db.Conn(t))
 			var mu sync.Mutex
 			var began []time.Time
 			s := worker.Subscription{Name: "s", Topics: everything, Rate: rate, RateBurst: burst}
@@ -212,14 +213,15 @@ func TestRate(t *testing.T) {
 				t.Fatalf("%d calls", len(began))
 			}
 			slices.SortFunc(began, time.Time.Compare)
+			away := stalled() // attempts whose time came meanwhile have begun at once after it
 			for i := range began {
 				for k := i + burst + 6; k < len(began); k++ { // each worker may round its share of the burst up
-					if n, took := k-i+1, began[k].Sub(began[i]); float64(n) > rate*took.Seconds()+burst+6 && f.name != "batch" && f.name != "batch tx" {
+					if n, took := k-i+1, began[k].Sub(began[i]); float64(n) > rate*(took+away).Seconds()+burst+6 && f.name != "batch" && f.name != "batch tx" {
 						t.Fatalf("%d calls within %v", n, took)
 					}
 				}
 			}
-			if took := began[len(began)-1].Sub(began[0]); took < all/2*time.Second/rate {
+			if took := began[len(began)-1].Sub(began[0]); took+away < all/2*time.Second/rate {
 				t.Errorf("all of them within %v", took)
 			}
 			t.Logf("%d events in %v", len(began), began[len(began)-1].Sub(began[0]))

@@ -131,8 +131,9 @@ func TestForms(t *testing.T) {
 				return handle(ctx, tx, e)
 			}
 			s := worker.Subscription{
-				Name: "s", Topics: everything, Timeout: 300 * time.Millisecond, BreakerAfter: worker.Unlimited,
-				Retry: worker.Retry{MaxAttempts: 3, Delay: func(int) time.Duration { return 10 * time.Millisecond }},
+				Name: "s", Topics: everything, Timeout: time.Second, BreakerAfter: worker.Unlimited,
+				// More attempts than fail on purpose: a busy machine may have some run into their timeout.
+				Retry: worker.Retry{MaxAttempts: 6, Delay: func(int) time.Duration { return 10 * time.Millisecond }},
 			}
 			stop := startForm(t, db, f, s, failFirst)
 			nDead := 0

@@ -160,13 +160,15 @@ func TestHooks(t *testing.T) {
 			tell("without the context of Run")
 		}
 	}
+	const parkAfter = 2 * time.Second // no other one takes as long, even on a busy machine
+	parked := make(chan struct{})
 	var woken, events, deliveries, others atomic.Int64
 	hooks := worker.Hooks{
 		AttemptEnded: func(ctx context.Context, a worker.Attempt) {
 			of(ctx)
 			tell(fmt.Sprintf("attempt %d %q", a.Number, a.State))
-			if a.Event.ID == 3 && a.Duration < 50*time.Millisecond {
-				tell("too quick") // this one's handler takes 100ms
+			if a.Event.ID == 3 && a.Duration < parkAfter/2 {
+				tell("too quick") // this one's handler takes until it is parked
 			}
 			if ago := time.Since(a.EndedAt); ago < 0 || ago > time.Minute {
 				tell("ended at another time")
@@ -175,6 +177,9 @@ func TestHooks(t *testing.T) {
 		EventParked: func(ctx context.Context, p worker.ParkedEvent) {
 			of(ctx)
 			tell(fmt.Sprintf("parked event %d of %s in attempt %d", p.Event.ID, p.Subscription, p.Attempt))
+			if p.Event.ID == 3 {
+				close(parked)
+			}
 		},
 		WorkerEvicted: func(ctx context.Context, e worker.Eviction) {
 			of(ctx)
@@ -204,7 +209,7 @@ func TestHooks(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := worker.Subscription{
-		Name: "s", Topics: everything, ParkAfter: 20 * time.Millisecond,
+		Name: "s", Topics: everything, ParkAfter: parkAfter,
 		Retry: worker.Retry{MaxAttempts: 2, Delay: func(int) time.Duration { return time.Millisecond }},
 	}
 	// Somebody joined and is gone without a word.
@@ -228,7 +233,7 @@ func TestHooks(t *testing.T) {
 			return worker.Skip("no")
 		case 3:
 			select {
-			case <-time.After(100 * time.Millisecond):
+			case <-parked:
 			case <-ctx.Done():
 			}
 		}

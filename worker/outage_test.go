@@ -31,7 +31,8 @@ func TestOutageIsAConcern(t *testing.T) {
 			from outbox.deliveries d`).Scan(&failed, &counted); err != nil {
 			t.Fatal(err)
 		}
-		return failed >= 20 && counted == 0
+		status, err := admin.GetStatus(ctx, db.Pool)
+		return failed >= 20 && counted == 0 && err == nil && status.Subscriptions[0].BreakerOpenedAt != nil // which is recorded a moment later
 	})
 	for name, read := range map[string]func() (*admin.Status, error){
 		"GetStatus":     func() (*admin.Status, error) { return admin.GetStatus(ctx, db.Pool) },

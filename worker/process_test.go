@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"math/rand/v2"
 	"os"
@@ -239,6 +240,7 @@ func handleAtRandom(ctx context.Context, pool *pgxpool.Pool, e *worker.Event[pay
 type process struct {
 	*proc.Process
 	name string
+	log  lines
 
 	mu    sync.Mutex
 	lines []line
@@ -254,7 +256,7 @@ func spawn(t *testing.T, cfg processConfig) *process {
 	p := &process{name: cfg.Name}
 	up := make(chan struct{})
 	var once sync.Once
-	p.Process, err = proc.Start(t.Context(), proc.Config{Env: []string{env}, Stderr: t.Output(), Line: func(text []byte) {
+	p.Process, err = proc.Start(t.Context(), proc.Config{Env: []string{env}, Stderr: io.MultiWriter(&p.log, t.Output()), Line: func(text []byte) {
 		once.Do(func() { close(up) })
 		p.read(text)
 	}})
@@ -286,6 +288,10 @@ func (p *process) handled() []line {
 	return append([]line(nil), p.lines...)
 }
 
+// rejoined reports whether the process has lost its session, as on a machine that is too busy to answer it in time. What it had begun, it has
+// handled again.
+func (p *process) rejoined() bool { return p.log.has("will join again") }
+
 // stop drains the process and checks that it ends well.
 func (p *process) stop(t *testing.T) {
 	t.Helper()
@@ -295,9 +301,14 @@ func (p *process) stop(t *testing.T) {
 	}
 }
 
-// eventually waits until the condition holds.
+// patience is for what happens at once on a machine that has nothing else to do. It is less than the minute after which a worker compares its
+// backlog with the database, and so finds what it has forgotten.
+const patience = 50 * time.Second
+
+// eventually waits until the condition holds, and returns how long that took. A machine that is busy with other tests has no less than patience.
 func eventually(t *testing.T, within time.Duration, what string, condition func() bool) time.Duration {
 	t.Helper()
+	within = max(within, patience)
 	start := time.Now()
 	for !condition() {
 		if time.Since(start) > within {

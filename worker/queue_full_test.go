@@ -85,12 +85,16 @@ func TestNotificationQueueFull(t *testing.T) {
 	if !full {
 		t.Fatal("the queue does not fill up")
 	}
+	eventually(t, 30*time.Second, "the worker has heard of it, and does not wait for notifications", func() bool {
+		s, err := admin.GetStatus(ctx, pool)
+		return err == nil && s.Doorbell == "polling"
+	})
+	begun := time.Now()
 	for range 10 {
 		next()
 	}
-	begun := time.Now()
 	l.waitFor(t, n)
-	if took := time.Since(begun); took > 5*time.Second {
+	if took := time.Since(begun); took > 4*time.Second {
 		t.Errorf("the events waited for the next poll: %v", took)
 	}
 	joined := newLedger()
@@ -127,7 +131,7 @@ func dial(t *testing.T, server *embeddedpg.Server) *pgx.Conn {
 // awaitRing waits for a notification.
 func awaitRing(t *testing.T, listener *pgx.Conn) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	if _, err := listener.WaitForNotification(ctx); err != nil {
 		t.Errorf("nothing rings: %v", err)

@@ -223,7 +223,7 @@ func TestRewindWaits(t *testing.T) {
 		}
 		return n.Events == 3
 	})
-	patience, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
+	patience, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
 	if _, err := admin.Rewind(patience, db.Pool, "s", outbox.FromID(3)); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got %v, want it to wait for the handler", err)

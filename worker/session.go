@@ -127,20 +127,16 @@ func (s *session) prepare(ctx context.Context, left *departed) error {
 		return err
 	}
 	for _, registered := range s.w.subscriptions {
-		sub, err := engine.Subscribe(checking, s.control, registered.Name, registered.Topics, registered.Start)
-		if err != nil {
+		if err := s.subscribe(ctx, registered); err != nil {
 			return err
 		}
-		if sub.Created {
-			if err := s.logCreated(checking, sub); err != nil {
-				return err
-			}
-		}
-		s.subs = append(s.subs, sub)
 	}
 	if s.direct {
-		var err error
-		if s.serverLock, err = engine.NewServerLock(checking, s.control); err != nil {
+		err := s.within(ctx, func(ctx context.Context) (err error) {
+			s.serverLock, err = engine.NewServerLock(ctx, s.control)
+			return err
+		})
+		if err != nil {
 			return err
 		}
 		return s.share(ctx)
@@ -153,6 +149,23 @@ func (s *session) prepare(ctx context.Context, left *departed) error {
 		}
 		s.conns, s.lent = append(s.conns, conn), append(s.lent, lent)
 	}
+	return nil
+}
+
+// subscribe makes a subscription unless it is there. Each has a time of its own, since there may be many.
+func (s *session) subscribe(ctx context.Context, registered registration) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*connectTimeout)
+	defer cancel()
+	sub, err := engine.Subscribe(ctx, s.control, registered.Name, registered.Topics, registered.Start)
+	if err != nil {
+		return err
+	}
+	if sub.Created {
+		if err := s.logCreated(ctx, sub); err != nil {
+			return err
+		}
+	}
+	s.subs = append(s.subs, sub)
 	return nil
 }
 

@@ -18,7 +18,7 @@ func TestSettings(t *testing.T) {
 	db := pgtest.New(t)
 	conn := db.Conn(t) // with the settings of now
 	for _, setting := range []string{
-		"default_transaction_isolation = serializable", "idle_session_timeout = 500", "idle_in_transaction_session_timeout = 50",
+		"default_transaction_isolation = serializable", "idle_session_timeout = 2000", "idle_in_transaction_session_timeout = 50",
 		"search_path = pg_temp", "statement_timeout = 2000", "lock_timeout = 1000", "session_replication_role = replica", "row_security = off",
 		"plan_cache_mode = force_custom_plan", "enable_indexscan = off", "enable_bitmapscan = off", "datestyle = sql", "intervalstyle = sql_standard",
 		"bytea_output = escape", "extra_float_digits = -10", "timezone = \"Asia/Kolkata\"", "array_nulls = off", "quote_all_identifiers = on",
@@ -46,10 +46,10 @@ func TestSettings(t *testing.T) {
 		return ids
 	}
 	before := workers()
-	for n, begun := 0, time.Now(); time.Since(begun) < time.Second; n++ { // longer than a session may be idle
+	for n, begun := 0, time.Now(); time.Since(begun) < 3*time.Second; n++ { // longer than a session may be idle
 		publish(t, conn, "k", n, n+1)
 		if l.waitFor(t, n+1); n == 0 {
-			time.Sleep(700 * time.Millisecond)
+			time.Sleep(2500 * time.Millisecond)
 		}
 	}
 	if after := workers(); !slices.Equal(after, before) {

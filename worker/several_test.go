@@ -113,14 +113,14 @@ func TestAnotherOutbox(t *testing.T) {
 	}
 	crew := func() *worker.Worker {
 		w, err := worker.New(pool, worker.Config{
-			Outbox: billing, Logger: testLogger(t), PollInterval: 50 * time.Millisecond, Lease: time.Second, Retention: 50 * time.Millisecond,
+			Outbox: billing, Logger: testLogger(t), PollInterval: 50 * time.Millisecond, Retention: 50 * time.Millisecond,
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
 		s := func(name string) worker.Subscription {
 			return worker.Subscription{
-				Name: name, Topics: []string{"test.*"}, ParkAfter: 5 * time.Millisecond, Retry: worker.Retry{InitialInterval: 20 * time.Millisecond, MaxAttempts: 100},
+				Name: name, Topics: []string{"test.*"}, ParkAfter: 5 * time.Millisecond, Retry: worker.Retry{InitialInterval: 20 * time.Millisecond, MaxInterval: time.Second, MaxAttempts: 1000},
 			}
 		}
 		if err := errors.Join(

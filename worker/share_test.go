@@ -54,7 +54,7 @@ func TestLongLineHasAShare(t *testing.T) {
 		t.Fatal(err)
 	}
 	runUntilStopped(t, w)
-	eventually(t, time.Minute, "all are handled", func() bool {
+	eventually(t, 3*time.Minute, "all are handled", func() bool {
 		publishNumbered(t, db, 20, func(i int) string { return fmt.Sprint("key-", i) })
 		mu.Lock()
 		defer mu.Unlock()

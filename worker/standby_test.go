@@ -46,7 +46,7 @@ func TestStandby(t *testing.T) {
 	follow(t, server, standby)
 
 	lonely := connect(t, standby)
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	if err := hire(lonely).Run(ctx); !errors.Is(err, worker.ErrStandby) {
 		t.Errorf("a worker that starts at a standby ends with %v", err)

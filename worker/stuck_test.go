@@ -54,20 +54,27 @@ func TestNotificationsStuck(t *testing.T) {
 		}
 	}
 	drain()
-	begun := time.Now()
-	publish(t, db.Pool, "", 0, 10)
-	l.waitFor(t, 10)
-	if took := time.Since(begun); took > 2*time.Second {
-		t.Errorf("the events waited for the next poll: %v", took)
+	n := 0
+	for tries := 1; ; tries++ {
+		begun := time.Now()
+		publish(t, db.Pool, "", n, n+10)
+		n += 10
+		l.waitFor(t, n)
+		took := time.Since(begun)
+		if tries > 1 && took < 2*time.Second { // the first may come just before a poll, the next ones come just after it
+			break
+		}
+		if tries == 4 { // else the machine was busy
+			t.Errorf("the events waited for the next poll: %v", took)
+			break
+		}
 	}
-	if n := drain(); n != 0 {
-		t.Errorf("%d notifications were sent", n)
+	if sent := drain(); sent != 0 {
+		t.Errorf("%d notifications were sent", sent)
 	}
 	stuck("false")
 	waitArmed(t, db.Pool)
-	publish(t, db.Pool, "", 10, 11)
-	l.waitFor(t, 11)
-	if n := drain(); n == 0 {
-		t.Error("nothing rings")
-	}
+	publish(t, db.Pool, "", n, n+1)
+	l.waitFor(t, n+1)
+	eventually(t, patience, "it rings", func() bool { return drain() > 0 })
 }

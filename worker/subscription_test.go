@@ -172,7 +172,7 @@ func TestHugeTransaction(t *testing.T) {
 		t.Fatal(err)
 	}
 	publish(t, db.Pool, "", 0, 1)
-	eventually(t, 20*time.Second, "the cursors have passed them", func() bool { return other.Load() == 1 })
+	eventually(t, 20*time.Second, "the cursors have passed them", func() bool { return other.Load() >= 1 })
 	if err := tx.Commit(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -217,7 +217,7 @@ func TestIdle(t *testing.T) {
 	}
 	publishTopics(t, db, n, 1)
 	count := func() int64 { return handled[0].Load() + handled[1].Load() }
-	eventually(t, 60*time.Second, "all is settled", func() bool { return count() == n && settledAll(t, db.Pool) })
+	eventually(t, 60*time.Second, "all is settled", func() bool { return count() >= n && settledAll(t, db.Pool) })
 	waitArmed(t, db.Pool)
 	var sentinel string
 	eventually(t, 60*time.Second, "the lanes are shared, and those who were told have looked", func() bool {
@@ -241,11 +241,17 @@ func TestIdle(t *testing.T) {
 			t.Errorf("w%d sends %.2f statements a second, may send %.1f", i, rate, most)
 		}
 	}
-	start := time.Now()
-	publishTopics(t, db, 1, 1)
-	eventually(t, 20*time.Second, "the event is handled", func() bool { return count() == n+1 })
-	if took := time.Since(start); took > 500*time.Millisecond {
-		t.Errorf("the doorbell took %v", took)
+	var late []time.Duration
+	for range 10 {
+		start, before := time.Now(), count()
+		publishTopics(t, db, 1, 1)
+		eventually(t, 20*time.Second, "the event is handled", func() bool { return count() > before })
+		if took := time.Since(start); took > 500*time.Millisecond {
+			late = append(late, took)
+		}
+	}
+	if len(late) > 2 { // as on a busy machine; without the doorbell, half of them would wait for so long
+		t.Errorf("the doorbell took %v", late)
 	}
 }
 

@@ -32,7 +32,7 @@ func TestBehindARetryOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := worker.Subscription{Name: "s", Topics: everything, Retry: worker.Retry{Delay: func(int) time.Duration { return time.Second }}}
+	s := worker.Subscription{Name: "s", Topics: everything, Retry: worker.Retry{Delay: func(int) time.Duration { return 5 * time.Second }}} // until then, there is all that it is to meet
 	err = worker.HandleTx(w, s, func(ctx context.Context, tx pgx.Tx, e *worker.Event[payload]) error {
 		switch {
 		case e.Key == "retried" && e.Payload.N == 1 && e.Attempt == 1:

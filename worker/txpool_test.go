@@ -80,7 +80,7 @@ func TestSharedConnections(t *testing.T) {
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			if !prepared && len(pids) > 6 { // where nothing has to be closed: four, and some for one that waited too long
+			if !prepared && len(pids) > subscriptions*rounds/2 { // where nothing has to be closed: four, and some for those that waited too long, as on a busy machine
 				t.Errorf("%d connections were opened", len(pids))
 			}
 		})

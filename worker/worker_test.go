@@ -49,7 +49,7 @@ func (l *ledger) all() []worker.Event[payload] {
 // waitFor waits until the ledger has n events.
 func (l *ledger) waitFor(t *testing.T, n int) []worker.Event[payload] {
 	t.Helper()
-	deadline := time.After(30 * time.Second)
+	deadline := time.After(patience)
 	for {
 		l.mu.Lock()
 		handled := len(l.events)

@@ -20,7 +20,7 @@ import (
 func TestMain(m *testing.M) { broker.Main(m) }
 
 // patience is how long tests wait for what has to come.
-const patience = time.Minute
+const patience = 2 * time.Minute
 
 func newSink(t *testing.T, c kafka.Config) *kafka.Sink {
 	t.Helper()

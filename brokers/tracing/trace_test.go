@@ -35,7 +35,7 @@ import (
 
 func TestMain(m *testing.M) { pgtest.Main(m) }
 
-const patience = time.Minute
+const patience = 2 * time.Minute
 
 // TestTrace follows one event from a request over HTTP through the outbox to a handler, to Kafka and to a webhook whose receiver is away at first. Each gets
 // there in a trace of its own, linked to the span that published the event; what arrives in Kafka and at the receiver is of the span that sent it.

@@ -56,7 +56,7 @@ func startDB(t *testing.T) *dbProcess {
 // gone waits until nothing is left of the database.
 func (p *dbProcess) gone(t *testing.T) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	for {
 		conn, err := pgx.Connect(ctx, p.url)
@@ -69,7 +69,7 @@ func (p *dbProcess) gone(t *testing.T) {
 		}
 		select {
 		case <-ctx.Done():
-			t.Fatalf("after 30s the folder has %v, and connecting to the database says: %v", left, err)
+			t.Fatalf("after a minute the folder has %v, and connecting to the database says: %v", left, err)
 		case <-time.After(50 * time.Millisecond):
 		}
 	}

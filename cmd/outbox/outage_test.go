@@ -69,7 +69,7 @@ func end(t *testing.T, db *pgtest.DB, conn *pgx.Conn) {
 	if err := conn.Close(context.Background()); err != nil {
 		t.Fatal(err)
 	}
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for alive := true; alive; {
 		if err := db.Pool.QueryRow(t.Context(), `select exists (select from outbox.workers w where `+engine.LiveSQL+`)`).Scan(&alive); err != nil {
 			t.Fatal(err)

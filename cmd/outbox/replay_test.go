@@ -75,9 +75,9 @@ func TestReplayIsResumed(t *testing.T) {
 		t.Fatal(err)
 	}
 	seen := work(t, db, "mails", "audit")
-	eventually(t, "all events are handled", func() bool { return seen["mails"].count() == n && seen["audit"].count() == n })
+	eventually(t, "all events are handled", func() bool { return seen["mails"].count() >= n && seen["audit"].count() >= n })
 
-	cmd := command(t, db.URL, "replay", "mails", "--topic", "it's.1", "--since", "1h", "--rate", "2000", "--yes")
+	cmd := command(t, db.URL, "replay", "mails", "--topic", "it's.1", "--since", "1h", "--rate", "1000", "--yes")
 	var complaints growing
 	cmd.Stderr = &complaints
 	if err := cmd.Start(); err != nil {
@@ -93,7 +93,7 @@ func TestReplayIsResumed(t *testing.T) {
 	if _, err := outbox.Publish(t.Context(), db.Pool, outbox.Event{Topic: "it's.1", Payload: json.RawMessage("0")}); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "it is handled", func() bool { return seen["audit"].count() == n+1 })
+	eventually(t, "it is handled", func() bool { return seen["audit"].count() >= n+1 })
 
 	var resume string
 	for line := range strings.Lines(complaints.String()) {
@@ -101,12 +101,12 @@ func TestReplayIsResumed(t *testing.T) {
 			resume = strings.TrimSpace(line)
 		}
 	}
-	for _, part := range []string{`--topic 'it'\''s.1'`, "--after", "--max-id", "--rate 2000"} {
+	for _, part := range []string{`--topic 'it'\''s.1'`, "--after", "--max-id", "--rate 1000"} {
 		if !strings.Contains(resume, part) {
 			t.Fatalf("%q is not in the command that goes on:\n%s", part, &complaints)
 		}
 	}
-	resume = strings.Replace(resume, "--rate 2000", "--rate 100000", 1)
+	resume = strings.Replace(resume, "--rate 1000", "--rate 100000", 1)
 	path, err := binary()
 	if err != nil {
 		t.Fatal(err)

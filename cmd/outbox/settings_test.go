@@ -69,7 +69,7 @@ var hostile = []struct{ name, value, says string }{
 	{"from_collapse_limit", "1", ""},
 	{"geqo_threshold", "2", ""},
 	{"idle_in_transaction_session_timeout", "20", ""},
-	{"idle_session_timeout", "300", ""},
+	{"idle_session_timeout", "1000", ""},
 	{"intervalstyle", "sql_standard", ""},
 	{"intervalstyle", "iso_8601", ""},
 	{"jit_above_cost", "0", ""},
@@ -91,14 +91,14 @@ var hostile = []struct{ name, value, says string }{
 	{"search_path", "mean, pg_catalog", ""},
 	{"session_replication_role", "replica", ""},
 	{"standard_conforming_strings", "off", ""},
-	{"statement_timeout", "500", ""},
+	{"statement_timeout", "5000", ""},
 	{"synchronous_commit", "off", ""},
 	{"tcp_user_timeout", "1000", ""},
 	{"temp_buffers", "100", ""},
 	{"timezone", "Asia/Kolkata", ""},
 	{"timezone_abbreviations", "India", ""},
 	{"track_activities", "off", ""},
-	{"transaction_timeout", "500", ""},
+	{"transaction_timeout", "5000", ""},
 	{"transform_null_equals", "on", ""},
 	{"vacuum_cost_delay", "50", ""},
 	{"work_mem", "64", ""},
@@ -281,7 +281,7 @@ func (m *matrix) try(t *testing.T, name, says string) {
 			}
 		case err := <-ended:
 			t.Fatalf("%s: the worker ended: %v", name, err)
-		case <-time.After(20 * time.Second):
+		case <-time.After(time.Minute):
 			cancel()
 			err := <-ended
 			t.Fatalf("%s: an event was not handled, and the worker ended: %v\n%s", name, err, log)

@@ -42,7 +42,7 @@ func TestStandby(t *testing.T) {
 	if _, err := there.Exec(t.Context(), `select pg_promote()`); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
 		code, answer := send(t, "GET", url+"/readyz", "", "")
 		if code == http.StatusOK {
 			break

@@ -59,7 +59,7 @@ func TestReadyInOutage(t *testing.T) {
 		if !b.Open {
 			t.Errorf("told %+v", b)
 		}
-	case <-time.After(30 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("the breaker stays closed")
 	}
 	if code := ready(); code != http.StatusOK {

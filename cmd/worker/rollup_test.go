@@ -154,7 +154,7 @@ func TestRollupUnderKills(t *testing.T) {
 		}
 	}
 	deadline := time.Now().Add(*rollupFor)
-	stop := time.AfterFunc(*rollupFor+time.Minute, func() { t.Error("it takes too long") })
+	stop := time.AfterFunc(*rollupFor+4*time.Minute, func() { t.Error("it takes too long") })
 	defer stop.Stop()
 	storing, refused := storeLoad(t, pool, deadline)
 	live := func() *process {
@@ -164,7 +164,7 @@ func TestRollupUnderKills(t *testing.T) {
 	eventually(t, 20*time.Second, "it begins", func() bool { return counted(t, pool) > 0 })
 
 	var killed, cut, crashed int
-	for round := 0; time.Now().Before(deadline); round++ {
+	for round := 0; time.Now().Before(deadline) || crashed == 0; round++ { // a busy machine takes longer for one of each
 		if round%3 == 2 { // one that cannot start ends, and is its supervisor's to start again
 			for _, p := range crew {
 				p.await(t, "serving", 1)

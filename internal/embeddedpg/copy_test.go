@@ -48,7 +48,7 @@ func TestStandby(t *testing.T) {
 	c, err := s.Standby(t.Context())
 	keep(t, c, err)
 	run(t, s, `insert into t values (1)`)
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(patience)
 	for query[int](t, c.URL("postgres"), `select count(*) from t`) == 0 {
 		if time.Now().After(deadline) {
 			t.Fatal("the standby does not follow")

@@ -54,7 +54,7 @@ type Server struct {
 
 // restartPatience bounds how long Restart waits for what the killed server left: backends that have not noticed yet that
 // their postmaster is gone, or a foreign process that took the port.
-const restartPatience = 30 * time.Second
+const restartPatience = 2 * time.Minute
 
 // Start finds PostgreSQL, creates an empty cluster and returns when it accepts connections. ctx bounds the start alone.
 // When it returns an error, nothing is left behind.

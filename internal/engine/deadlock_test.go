@@ -37,7 +37,7 @@ func TestDecisionsWaitForNoSettle(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
 			db := pgtest.New(t)
 			_, events := waitingLine(t, db, 0)

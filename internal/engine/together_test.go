@@ -124,7 +124,7 @@ func TestSettleTogetherFails(t *testing.T) {
 func TestLocksInOrder(t *testing.T) {
 	t.Parallel()
 	for range 8 {
-		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		db := pgtest.New(t)
 		id, members := crew(t, db, "d", "c", "b", "a", "e", "f")
 		evictor := db.Conn(t)

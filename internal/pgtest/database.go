@@ -95,7 +95,7 @@ func closePool(t testing.TB, pool *pgxpool.Pool) {
 	}()
 	select {
 	case <-closed:
-	case <-time.After(30 * time.Second):
+	case <-time.After(patience):
 		t.Errorf("%d connections of the pool were never released", pool.Stat().AcquiredConns())
 	}
 }

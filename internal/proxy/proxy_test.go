@@ -60,13 +60,13 @@ func TestProxy(t *testing.T) {
 		return answer, err
 	}
 	conn := dial()
-	if got, err := say(conn, "hello", 10*time.Second); got != "hello\n" {
+	if got, err := say(conn, "hello", time.Minute); got != "hello\n" {
 		t.Fatalf("got %q, %v", got, err)
 	}
 
 	p.Slow(100 * time.Millisecond)
 	begun := time.Now()
-	if got, _ := say(conn, "slowly", 10*time.Second); got != "slowly\n" || time.Since(begun) < 200*time.Millisecond {
+	if got, _ := say(conn, "slowly", time.Minute); got != "slowly\n" || time.Since(begun) < 200*time.Millisecond {
 		t.Errorf("got %q after %v, want it delayed in both directions", got, time.Since(begun))
 	}
 	p.Slow(-100 * time.Millisecond)
@@ -82,7 +82,7 @@ func TestProxy(t *testing.T) {
 	}
 	p.Block(-1)
 	for c, want := range map[net.Conn]string{conn: "held\n", fresh: "new\n"} {
-		_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
+		_ = c.SetReadDeadline(time.Now().Add(time.Minute))
 		if got, err := bufio.NewReader(c).ReadString('\n'); got != want {
 			t.Errorf("got %q, %v, want %q", got, err, want)
 		}
@@ -94,31 +94,31 @@ func TestProxy(t *testing.T) {
 	if got, err := say(fresh, "held", 100*time.Millisecond); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("got %q, %v, want nothing", got, err)
 	}
-	if got, err := say(loud, "passed", 10*time.Second); got != "passed\n" {
+	if got, err := say(loud, "passed", time.Minute); got != "passed\n" {
 		t.Errorf("got %q, %v", got, err)
 	}
 	end()
-	_ = fresh.SetReadDeadline(time.Now().Add(10 * time.Second))
+	_ = fresh.SetReadDeadline(time.Now().Add(time.Minute))
 	if got, err := bufio.NewReader(fresh).ReadString('\n'); got != "held\n" {
 		t.Errorf("got %q, %v", got, err)
 	}
 
 	p.Cut()
-	if got, err := say(conn, "cut", 10*time.Second); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+	if got, err := say(conn, "cut", time.Minute); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("got %q, %v, want the connection's end", got, err)
 	}
 	p.Refuse(1)
-	if got, err := say(dial(), "refused", 10*time.Second); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+	if got, err := say(dial(), "refused", time.Minute); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("got %q, %v, want the connection's end", got, err)
 	}
 	p.Refuse(-1)
-	if got, err := say(dial(), "again", 10*time.Second); got != "again\n" {
+	if got, err := say(dial(), "again", time.Minute); got != "again\n" {
 		t.Errorf("got %q, %v", got, err)
 	}
 
 	// The server hears everything, and is not heard; then the connection ends.
 	deaf := dial()
-	if got, err := say(deaf, "hello", 10*time.Second); got != "hello\n" {
+	if got, err := say(deaf, "hello", time.Minute); got != "hello\n" {
 		t.Errorf("got %q, %v", got, err)
 	}
 	p.Deafen(1)
@@ -126,10 +126,10 @@ func TestProxy(t *testing.T) {
 		t.Errorf("got %q, %v, want nothing", got, err)
 	}
 	p.Deafen(-1)
-	if got, err := say(deaf, "late", 10*time.Second); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+	if got, err := say(deaf, "late", time.Minute); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("got %q, %v, want the connection's end", got, err)
 	}
-	if got, err := say(dial(), "again", 10*time.Second); got != "again\n" {
+	if got, err := say(dial(), "again", time.Minute); got != "again\n" {
 		t.Errorf("got %q, %v", got, err)
 	}
 }

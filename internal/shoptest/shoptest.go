@@ -148,7 +148,7 @@ func (j *Journal) String() string {
 // Eventually waits until something is so.
 func Eventually(t *testing.T, what string, so func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for !so() {
 		if time.Now().After(deadline) {
 			t.Fatalf("after 30 seconds, it is not so: %s", what)

@@ -95,7 +95,7 @@ func TestSetTopicsWaits(t *testing.T) {
 	db := pgtest.New(t)
 	s := enginetest.Subscribe(t, db, "a")
 	m, _ := enginetest.Member(t, db, s)
-	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 	defer cancel()
 	if _, err := admin.SetTopics(ctx, db.Pool, "s", []string{"b"}, admin.TopicsOptions{}); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got %v", err)

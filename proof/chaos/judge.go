@@ -18,6 +18,7 @@ type evidence struct {
 	sessions []session
 	faults   []injected
 	lease    time.Duration // of the workers
+	slack    time.Duration // what a machine that is busy with something else may take on top of what an event may wait
 }
 
 // A session is one membership of a worker, from joining to the next.
@@ -278,12 +279,12 @@ func (j *judge) stalls(s int, f *findings) {
 			longest, from, to = waited, e.ended, at
 		}
 		// A handler's own transaction may wait for as long as the handler may take.
-		if waited := at - e.ended; e.outcome == committed && waited > j.lease+aftermath && !subscriptions[s].inTx() &&
+		if waited := at - e.ended; e.outcome == committed && waited > j.lease+aftermath+j.slack && !subscriptions[s].inTx() &&
 			j.faultsBetween(e.ended, at) == silentConnection {
 			f.SilentStalls++
 			f.note(s, n, fmt.Sprintf("waited for %v, and nothing but one silent connection was the reason", waited.Round(time.Millisecond)))
 		}
-		if waited := at - e.ended; e.outcome == committed && waited > burdenLimit && !e.act.burdens() {
+		if waited := at - e.ended; e.outcome == committed && waited > burdenLimit+j.slack && !e.act.burdens() {
 			switch kind := j.faultsBetween(e.ended, at); kind {
 			case hotKey, lateGiant, deadEndpoint:
 				f.BurdenStalls++

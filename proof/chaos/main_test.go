@@ -24,7 +24,7 @@ func TestChaos(t *testing.T) {
 	t.Parallel()
 	v, err := run(t.Context(), config{
 		length: 15 * time.Second, seed: 1, rate: 60, lease: 3 * time.Second,
-		drainLimit: time.Minute, out: t.Output(),
+		drainLimit: time.Minute, slack: 15 * time.Second, out: t.Output(),
 	})
 	if err != nil {
 		t.Fatal(err)

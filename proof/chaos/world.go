@@ -32,6 +32,7 @@ type config struct {
 	lease      time.Duration // of the workers
 	only       string        // the kind of fault that comes, each time alone; all of them if empty
 	drainLimit time.Duration // from the end of the last fault until nothing is left to do
+	slack      time.Duration // see evidence
 	skew       time.Duration // by which the clocks of some workers are wrong; 0 for none
 	out        io.Writer     // progress
 }
@@ -326,7 +327,7 @@ func (w *world) judge(ctx context.Context, c circumstances) (_ *verdict, err err
 	if err := w.reports.read(); err != nil {
 		return nil, err
 	}
-	e := evidence{entries: w.ledger.entries, reports: w.reports.all(), faults: w.injected, lease: w.lease}
+	e := evidence{entries: w.ledger.entries, reports: w.reports.all(), faults: w.injected, lease: w.lease, slack: w.slack}
 	if e.log, err = readLog(ctx, w.db); err != nil {
 		return nil, err
 	}

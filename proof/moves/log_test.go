@@ -93,7 +93,7 @@ func (l *ledger) start(t *testing.T, pool *pgxpool.Pool) (stop func()) {
 // refuses has a worker refuse to serve a log.
 func (l *ledger) refuses(t *testing.T, pool *pgxpool.Pool, want error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	err := l.work(t, pool).Run(ctx)
 	if !errors.Is(err, want) {

@@ -250,7 +250,7 @@ func TestStandby(t *testing.T) {
 	t.Logf("%d of %d ids came again, for other events", again, len(missed))
 }
 
-// TestSetBack has a live worker find within seconds that ids were set back, and "truncate … restart identity" keep them.
+// TestSetBack has a live worker find that ids were set back, and "truncate … restart identity" keep them.
 func TestSetBack(t *testing.T) {
 	t.Parallel()
 	old := pgtest.Server(t)
@@ -266,8 +266,9 @@ func TestSetBack(t *testing.T) {
 	since := time.Now()
 	select {
 	case err := <-ended:
-		if took := time.Since(since); took > 5*time.Second || err == nil || !strings.Contains(err.Error(), `run "outbox migrate", which mends it`) {
-			t.Errorf("after %v, the worker said %v", took, err)
+		t.Logf("it ended after %v", time.Since(since)) // how soon it notices, a test of package worker adds up
+		if err == nil || !strings.Contains(err.Error(), `run "outbox migrate", which mends it`) {
+			t.Errorf("the worker said %v", err)
 		}
 	case <-time.After(time.Minute):
 		t.Fatal("the worker goes on")

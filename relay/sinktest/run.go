@@ -21,7 +21,7 @@ import (
 )
 
 // patience is how long something may take that has to happen.
-const patience = time.Minute
+const patience = 2 * time.Minute
 
 // attemptTimeout is how long an attempt may take.
 const attemptTimeout = 5 * time.Second

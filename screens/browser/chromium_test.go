@@ -56,7 +56,7 @@ type window struct {
 	ctx context.Context // which is what chromedp calls a tab
 }
 
-// newWindow opens one. What is done in it ends after a minute.
+// newWindow opens one. What is done in it ends after five minutes.
 func newWindow(browser context.Context, t *testing.T) window {
 	t.Helper()
 	ctx, cancel := chromedp.NewContext(browser, chromedp.WithNewBrowserContext())
@@ -64,7 +64,7 @@ func newWindow(browser context.Context, t *testing.T) window {
 	if err := chromedp.Do(ctx, chromedp.EmulateViewport(1180, 900)); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel = context.WithTimeout(ctx, time.Minute)
+	ctx, cancel = context.WithTimeout(ctx, 5*time.Minute)
 	t.Cleanup(cancel)
 	return window{t, ctx}
 }
@@ -89,7 +89,7 @@ func (b window) text() string {
 // until waits until an expression is true, on a page whose scripts have run. Pages may come and go meanwhile.
 func (b window) until(what, expression string) {
 	b.Helper()
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for {
 		so, err := chromedp.Run(b.ctx, chromedp.Evaluate[bool]("document.readyState === 'complete' && !!("+expression+")"))
 		if err == nil && so {

@@ -22,7 +22,7 @@ func (r *reader) browse(address, name, text string) {
 	case r.at == nil:
 		r.Fatalf("%q is to be read, and no page is open", text)
 	default:
-		deadline := time.Now().Add(30 * time.Second)
+		deadline := time.Now().Add(time.Minute)
 		for !strings.Contains(visible(r.page), text) {
 			if time.Now().After(deadline) {
 				r.Fatalf("%s does not say %q:\n%s", r.at, text, visible(r.page))

@@ -135,7 +135,7 @@ func (r *reader) enter(commands string) {
 func (r *reader) read(text string) {
 	r.Helper()
 	commands := strings.TrimPrefix(r.here.cmd.Args[2], r.export+"\n")
-	for deadline := time.Now().Add(30 * time.Second); ; {
+	for deadline := time.Now().Add(time.Minute); ; {
 		missing := r.here.misses(text)
 		if missing == "" {
 			return

@@ -237,14 +237,14 @@ func (d *dispatcher) admit(ctx context.Context, j *job) bool {
 		j.state.Store(running)
 		return true
 	}
-	j.state.Store(waiting)
-	j.behind = true
 	c.inFlight--
 	d.free++
 	d.release(j.flight.lease)
 	d.x.inFlight.Add(-1)
 	d.group.Done()
-	if !c.ended {
+	if !c.ended { // else the job is the runner's by now
+		j.state.Store(waiting)
+		j.behind = true
 		d.leave(j.flight.at)
 		d.finish(d.of[j.flight.at])
 	}
@@ -428,7 +428,9 @@ func (d *dispatcher) parkChain(c int32) (found []*job) {
 				d.hand++
 				d.busy, d.calling = false, none
 			}
-		case admitting: // it finds that its chain has ended
+		case admitting: // its goroutine finds that the chain has ended, when that may be recorded already
+			j.state.Store(waiting)
+			j.behind = true
 		default:
 			if before != nil && j.failure != nil {
 				j.behind = true // what becomes of the one before it is not known

@@ -247,7 +247,7 @@ func (r *runner) abandon() {
 		r.owed.Failed = append(r.owed.Failed, engine.Unfinished{Event: *j.event, State: outbox.Retrying, Attempt: j.attempt - 1})
 		r.forget(j)
 		if j.flight != nil {
-			j.flight.d.conclude(j, errUnanswered) // so that nothing waits for it
+			r.handlers.Go(func() { j.flight.d.conclude(j, errUnanswered) }) // so that nothing waits for it; AsyncMiddleware may end the goroutine
 		}
 	}
 }

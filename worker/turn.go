@@ -247,6 +247,11 @@ func (r *runner) handle(ctx context.Context, jobs []job) {
 			b.work(ctx, &r.handlers, x)
 		}
 	}
+	for _, head := range b.heads {
+		if first := &b.jobs[head]; first.behind && first.counted { // it has its row, and its line waits for it, but it was not begun
+			r.backlog.retry(lineOf(first.event), time.Now())
+		}
+	}
 	r.fitTried(jobs, time.Since(b.begun))
 }
 

@@ -121,8 +121,8 @@ func (d *dispatcher) work(ctx context.Context, hand int) {
 	at := none
 	defer func() {
 		if at != none { // the handler has ended this goroutine
+			defer d.rest(hand) // also where AsyncMiddleware ends it again
 			d.conclude(&d.b.jobs[at], errGoexit)
-			d.rest(hand)
 		}
 	}()
 	for {
@@ -237,23 +237,25 @@ func (d *dispatcher) admit(ctx context.Context, j *job) bool {
 		j.state.Store(running)
 		return true
 	}
-	j.state.Store(waiting)
-	j.behind = true
 	c.inFlight--
 	d.free++
 	d.release(j.flight.lease)
 	d.x.inFlight.Add(-1)
 	d.group.Done()
-	if !c.ended {
+	if !c.ended { // else the job is the runner's by now
+		j.state.Store(waiting)
+		j.behind = true
 		d.leave(j.flight.at)
 		d.finish(d.of[j.flight.at])
 	}
 	return false
 }
 
-// done is what the handler is given to answer with.
+// done is what the handler is given to answer with. An error whose methods end the goroutine is an answer, too.
 func (f *flight) done(err error) {
-	f.d.conclude(&f.d.b.jobs[f.at], attempt(func() error { return err }))
+	failed := errGoexit
+	defer func() { f.d.conclude(&f.d.b.jobs[f.at], failed) }()
+	failed = attempt(func() error { return err })
 }
 
 // follow has a function called with the answer. If that is known by now, it is called at once.
@@ -374,10 +376,11 @@ func (d *dispatcher) close(c int32) {
 	}
 }
 
-// stand has a job that failed wait if it may have failed for one before it, and returns the place of the next.
+// stand has a job that failed wait if it may have failed for one before it, and returns the place of the next. A strict one was begun when
+// those before it had been answered: what it failed for is its own.
 func (j *job) stand(at place) place {
 	stops := j.flight != nil && j.flight.stops
-	if j.failure != nil && (at == behindWaiting || at == behindFailed && stops) {
+	if j.failure != nil && j.flight.d.x.pipelined && (at == behindWaiting || at == behindFailed && stops) {
 		j.behind = true
 	}
 	switch {
@@ -428,7 +431,9 @@ func (d *dispatcher) parkChain(c int32) (found []*job) {
 				d.hand++
 				d.busy, d.calling = false, none
 			}
-		case admitting: // it finds that its chain has ended
+		case admitting: // its goroutine finds that the chain has ended, when that may be recorded already
+			j.state.Store(waiting)
+			j.behind = true
 		default:
 			if before != nil && j.failure != nil {
 				j.behind = true // what becomes of the one before it is not known

@@ -226,7 +226,7 @@ func (r *runner) callAll(ctx context.Context, jobs []*job) bool {
 		return false
 	}
 	for _, j := range jobs {
-		j.failure = nil // of a call with others
+		j.failure, j.behind = nil, false // of a call with others, or one that got no token
 	}
 	return guarded(whole(jobs...), func(jobs []*job) bool { return r.call(ctx, r.sub.many, jobs) })
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -75,6 +76,49 @@ func TestNoTimeForAll(t *testing.T) {
 				return err == nil && left == 0 && handled >= keys
 			})
 			t.Logf("that took %s", time.Since(start))
+		})
+	}
+}
+
+// TestSuspectsNotBegun has a dead worker leave events, and an outage begin with the first of them: those that were not begun, and have their row by then, are tried as
+// soon as that is over, and not when the backlog is next compared with the database.
+func TestSuspectsNotBegun(t *testing.T) {
+	t.Parallel()
+	const keys = 50
+	for _, test := range []struct{ form, key string }{{"each", "key-%d"}, {"async", "key-%d"}, {"each", ""}, {"batch", "key-%d"}, {"tx", "key-%d"}} {
+		t.Run(fmt.Sprintf("%s key=%q", test.form, test.key), func(t *testing.T) {
+			t.Parallel()
+			db := pgtest.New(t)
+			w, err := worker.New(db.Pool, worker.Config{Logger: testLogger(t)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			s := worker.Subscription{Name: "s", Topics: everything, Concurrency: 1, Retry: worker.Retry{MaxAttempts: worker.Unlimited}}
+			var calls atomic.Int64
+			handle := func(context.Context, execer, *worker.Event[payload]) error {
+				if calls.Add(1) == 1 {
+					return worker.Outage(errors.New("it is away"))
+				}
+				return nil
+			}
+			if err := formNamed(test.form).register(w, s, db, handle); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := engine.Subscribe(t.Context(), db.Pool, s.Name, s.Topics, outbox.FromBeginning); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := db.Pool.Exec(t.Context(), `update outbox.lanes set suspect = true`); err != nil {
+				t.Fatal(err)
+			}
+			publishNumbered(t, db, keys, func(i int) string {
+				if test.key == "" {
+					return ""
+				}
+				return fmt.Sprintf(test.key, i)
+			})
+			runUntilStopped(t, w)
+			took := eventually(t, 45*time.Second, "all are handled", func() bool { return settledAll(t, db.Pool) && len(rows(t, db)) == 0 })
+			t.Logf("that took %s", took)
 		})
 	}
 }

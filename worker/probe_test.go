@@ -1,10 +1,14 @@
 package worker
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"testing"
 	"time"
+
+	"github.com/signalbox-go/signalbox/internal/engine"
+	"github.com/signalbox-go/signalbox/outbox"
 )
 
 // TestProbeNow has an operator ask for a probe after a long outage: both probes are made at once, and once for each time that it is asked.
@@ -44,5 +48,39 @@ func TestProbeNow(t *testing.T) {
 	}
 	if r.heedProbe(asked.Add(1)); !rests(0) {
 		t.Error("it probes twice")
+	}
+}
+
+// TestGivesBackNoResult has the breaker open by the first of several deliveries that a turn has handled: earlier attempts at the others are given back, and what has
+// become of them in this turn stands. Were both recorded, one of them would be lost.
+func TestGivesBackNoResult(t *testing.T) {
+	t.Parallel()
+	r := &runner{log: slog.New(slog.DiscardHandler), backlog: newBacklog(), breaker: breaker{last: make([]trial, breakerLeast)}}
+	r.sub.solo, r.sub.BreakerAfter, r.sub.Retry.MaxAttempts = true, breakerLeast, unlimitedAttempts
+	r.sub.many = manyFunc(nil)
+	failures := []*failure{failureOf(errors.New("no")), failureOf(DeadLetter(nil)), failureOf(errors.New("no"))}
+	jobs := make([]job, len(failures))
+	for i := range jobs {
+		e := &engine.Event{}
+		e.ID, e.Key = int64(i), fmt.Sprint(i)
+		jobs[i].event, jobs[i].attempt, jobs[i].delivery, jobs[i].counted = e, 3, true, true
+		jobs[i].failure, jobs[i].ended = failures[i], time.Now()
+		r.backlog.add(lineOf(e), 1, time.Now(), "t")
+	}
+	for n := range breakerLeast - 1 {
+		r.breaker.note(trial{key: fmt.Sprint(n + 1), id: int64(n + 1), number: 2, failed: true}, false)
+	}
+	r.recordAll(t.Context(), jobs)
+	if !r.breaker.open() {
+		t.Fatal("it is closed")
+	}
+	found := map[int64][]outbox.State{}
+	for _, u := range r.owed.Failed {
+		found[u.Event.ID] = append(found[u.Event.ID], u.State)
+	}
+	for id, want := range []outbox.State{outbox.Retrying, outbox.Dead, outbox.Retrying} {
+		if got := found[int64(id)]; len(got) != 1 || got[0] != want {
+			t.Errorf("event %d is recorded as %v, want %v once", id, got, want)
+		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/signalbox-go/signalbox/internal/engine"
@@ -61,6 +62,9 @@ func (r *runner) record(ctx context.Context, j *job) {
 		kept := *u
 		if j.noted {
 			kept.Failure = nil
+		}
+		if r.breaker.open() || len(r.topics.opened) > 0 { // an earlier attempt may just have been given back: what became of this one stands
+			r.owed.Failed = slices.DeleteFunc(r.owed.Failed, func(given engine.Unfinished) bool { return given.Event.ID == j.event.ID })
 		}
 		r.owed.Failed = append(r.owed.Failed, kept)
 	default:
@@ -247,7 +251,7 @@ func (r *runner) abandon() {
 		r.owed.Failed = append(r.owed.Failed, engine.Unfinished{Event: *j.event, State: outbox.Retrying, Attempt: j.attempt - 1})
 		r.forget(j)
 		if j.flight != nil {
-			j.flight.d.conclude(j, errUnanswered) // so that nothing waits for it
+			r.handlers.Go(func() { j.flight.d.conclude(j, errUnanswered) }) // so that nothing waits for it; AsyncMiddleware may end the goroutine
 		}
 	}
 }

@@ -151,7 +151,7 @@ func (r *runner) run(drain, ctx context.Context) error {
 				return err
 			}
 			r.offer()
-			r.sleep(drain)
+			r.sleep(drain, read)
 			continue
 		}
 		more, err := r.turn(ctx, reads, due)
@@ -168,11 +168,11 @@ func (r *runner) dueLines() []engine.Line {
 		return nil
 	}
 	now := time.Now()
-	due := r.backlog.dueLines(now, max(dueLines, r.dueTogether()))
-	for _, t := range r.topics.opened {
+	var due []engine.Line
+	for _, t := range r.topics.opened { // first: a claim of few leaves out the last
 		due = append(due, t.probe(r.backlog, now)...)
 	}
-	return due
+	return append(due, r.backlog.dueLines(now, max(dueLines, r.dueTogether()))...)
 }
 
 // mask has a bit for each lane that the member owns.
@@ -304,10 +304,11 @@ func (r *runner) occupy(j *job) {
 }
 
 // sleep waits for something to do. It follows a read that found all there was and that began after the last wake-up that
-// was taken, so nothing is slept over.
-func (r *runner) sleep(drain context.Context) {
+// was taken, so nothing is slept over. With read, there is something to read, and that has to wait for its time.
+func (r *runner) sleep(drain context.Context, read bool) {
 	wait := time.Hour
-	if r.mayClaim() && r.mayTry() {
+	tries := r.mayClaim() && r.mayTry()
+	if tries {
 		if next, ok := r.backlog.nextDue(); ok {
 			wait = time.Until(next)
 		}
@@ -340,6 +341,9 @@ func (r *runner) sleep(drain context.Context) {
 	}
 	if r.stale {
 		wait = min(wait, time.Until(r.loadedAt.Add(r.loadTook)))
+	}
+	if read && r.mayRead() || !tries && r.mayClaim() && r.mayTry() {
+		return // the time of it came while it was asked for
 	}
 	timer := time.NewTimer(max(0, wait))
 	defer timer.Stop()
@@ -468,13 +472,13 @@ func (r *runner) drain(ctx context.Context) error {
 	}
 	abandon := ctx.Done()
 	var given <-chan time.Time
-	for len(r.parked) > 0 {
+	for {
+		r.unpark(ctx, r.wake.take().unparked) // first of all what the last sleep ended for
+		if err := r.settle(ctx); err != nil || len(r.parked) == 0 {
+			return err
+		}
 		select {
 		case <-r.wake.ready:
-			r.unpark(ctx, r.wake.take().unparked)
-			if err := r.settle(ctx); err != nil {
-				return err
-			}
 		case <-abandon: // they have been told: a moment to return
 			abandon, given = nil, time.After(abandonAfter)
 		case <-given:
@@ -482,7 +486,6 @@ func (r *runner) drain(ctx context.Context) error {
 			return r.settle(ctx)
 		}
 	}
-	return nil
 }
 
 func (r *runner) releaseAll(ctx context.Context) error {

@@ -135,38 +135,41 @@ func (r *runner) jobs(deliveries []engine.Delivery, window *engine.Window) []job
 	return jobs[:n]
 }
 
-// deliveryJobs lists the deliveries that are to be handled. One that has had all its attempts is a dead letter, and one of a topic that this
-// worker does not know waits for another.
+// deliveryJobs lists the deliveries that are to be handled. What becomes of others is recorded at once.
 func (r *runner) deliveryJobs(deliveries []engine.Delivery) []job {
 	jobs := make([]job, len(deliveries))
 	n := 0
-	var begun map[string]bool // of the keys of probes
+	var (
+		begun map[string]bool // of the keys of probes
+		ended map[string]bool // keys with one that is not tried: whether those behind it wait for that
+	)
 	for i := range deliveries {
 		d := &deliveries[i]
-		if f := r.strange(&d.Event); f != nil {
-			strange := job{event: &d.Event, attempt: max(1, d.Attempt), delivery: true, counted: d.Running, failure: f}
-			strange.state.Store(finished)
-			r.record(context.Background(), &strange)
+		key := d.Event.Key
+		waits, goesOn := ended[key]
+		if waits {
 			continue
 		}
-		if d.Gone {
-			gone := job{event: &d.Event, attempt: max(1, d.Attempt), delivery: true, counted: d.Running}
-			gone.failure = failureOf(DeadLetter(errors.New("its event was deleted from the log by hand, and there is no copy of it")))
-			gone.state.Store(finished)
-			r.record(context.Background(), &gone)
+		if j := r.untriable(d); j != nil {
+			if key != "" && hasKey(jobs[:n], key) {
+				continue // not before it is the head: its line would go on beside those that are tried
+			}
+			j.state.Store(finished)
+			r.record(context.Background(), j)
+			if ended == nil {
+				ended = map[string]bool{}
+			}
+			if key != "" {
+				ended[key] = r.blocks(r.verdict(context.Background(), j))
+			}
 			continue
 		}
-		if d.Attempt > r.sub.Retry.MaxAttempts {
-			// What became of its last attempt was noted when its worker was evicted.
-			exhausted := job{event: &d.Event, attempt: d.Attempt - 1, delivery: true, counted: true, noted: true}
-			exhausted.failure = failureOf(DeadLetter(fmt.Errorf("attempt %d, the last one, did not end: its worker died or lost its session", d.Attempt-1)))
-			exhausted.state.Store(finished)
-			r.record(context.Background(), &exhausted)
-			continue
+		if goesOn && r.sub.many == nil {
+			r.backlog.wait(lineOf(&d.Event), time.Now().Add(never)) // until its chain ends
 		}
 		j := &jobs[n]
 		j.event, j.attempt, j.delivery, j.counted, j.suspect = &d.Event, max(1, d.Attempt), true, d.Running, d.Suspect
-		if key := d.Event.Key; len(r.topics.opened) > 0 { // of a key, a probe is the first: it is tried before the others
+		if len(r.topics.opened) > 0 { // of a key, a probe is the first: it is tried before the others
 			j.probe = r.topics.opened[d.Event.Topic] != nil && !begun[key]
 			if begun == nil {
 				begun = map[string]bool{}
@@ -176,6 +179,33 @@ func (r *runner) deliveryJobs(deliveries []engine.Delivery) []job {
 		n++
 	}
 	return jobs[:n]
+}
+
+func hasKey(jobs []job, key string) bool {
+	for i := range jobs {
+		if jobs[i].event.Key == key {
+			return true
+		}
+	}
+	return false
+}
+
+// untriable returns the job of a delivery that is not to be handled, or nil. One that has had all its attempts is a dead letter, and one of a topic
+// that this worker does not know waits for another.
+func (r *runner) untriable(d *engine.Delivery) *job {
+	if f := r.strange(&d.Event); f != nil {
+		return &job{event: &d.Event, attempt: max(1, d.Attempt), delivery: true, counted: d.Running, failure: f}
+	}
+	if d.Gone {
+		f := failureOf(DeadLetter(errors.New("its event was deleted from the log by hand, and there is no copy of it")))
+		return &job{event: &d.Event, attempt: max(1, d.Attempt), delivery: true, counted: d.Running, failure: f}
+	}
+	if d.Attempt > r.sub.Retry.MaxAttempts {
+		// What became of its last attempt was noted when its worker was evicted.
+		f := failureOf(DeadLetter(fmt.Errorf("attempt %d, the last one, did not end: its worker died or lost its session", d.Attempt-1)))
+		return &job{event: &d.Event, attempt: d.Attempt - 1, delivery: true, counted: true, noted: true, failure: f}
+	}
+	return nil
 }
 
 // writeDown gives each event of a suspect window its row, with the attempt counted, before its handler starts: so one that
@@ -245,6 +275,11 @@ func (r *runner) handle(ctx context.Context, jobs []job) {
 			r.log.Debug("event takes long: its window goes on without it", "event_id", j.event.ID, "event_uid", j.event.UID, "topic", j.event.Topic)
 			r.park(b, j)
 			b.work(ctx, &r.handlers, x)
+		}
+	}
+	for _, head := range b.heads {
+		if first := &b.jobs[head]; first.behind && first.counted { // it has its row, and its line waits for it, but it was not begun
+			r.backlog.retry(lineOf(first.event), time.Now())
 		}
 	}
 	r.fitTried(jobs, time.Since(b.begun))

@@ -460,6 +460,26 @@ var bugs = []bug{
 		pkg:   "./worker", run: "TestNoTimeForAll",
 	},
 	{
+		name: "suspects that were not begun", harm: "has events that a dead worker left wait for a minute when an outage begins before their turn",
+		edits: []edit{{"worker/turn.go", "first.behind && first.counted {", "first.behind && first.counted && false {"}},
+		pkg:   "./worker", run: "TestSuspectsNotBegun",
+	},
+	{
+		name: "a wait for the rate settles", harm: "takes an event that waits for its rate when the one before it in its key is parked for delivered: loses it",
+		edits: []edit{{"worker/dispatch.go", "			j.state.Store(waiting)\n			j.behind = true\n", ""}},
+		pkg:   "./worker", run: "TestAsyncParksBesideRate",
+	},
+	{
+		name: "a head that is not tried holds up nothing", harm: "handles what waits behind a dead letter that stops its key, or behind what another worker has to handle: breaks order by key",
+		edits: []edit{{"worker/turn.go", "ended[key] = r.blocks(", "ended[key] = false && r.blocks("}},
+		pkg:   "./worker", run: "TestHeadThatIsNotTried",
+	},
+	{
+		name: "behind a head that is not tried twice", harm: "begins an event once more while it is handled, if the head of its line had no attempts left",
+		edits: []edit{{"worker/turn.go", "if goesOn && r.sub.many == nil {", "if goesOn && false {"}},
+		pkg:   "./worker", run: "TestHeadThatIsNotTried",
+	},
+	{
 		name: "shutdown settles what is in flight", harm: "takes what was not answered when the worker stops for delivered: loses events",
 		edits: []edit{{
 			"worker/record.go", "		r.owed.Failed = append(r.owed.Failed, engine.Unfinished{Event: *j.event, State: outbox.Retrying, Attempt: j.attempt - 1})\n		r.forget(j)",

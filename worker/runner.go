@@ -296,6 +296,7 @@ func (r *runner) noteFull() bool {
 		r.log.Error("so many deliveries are unfinished that lanes are not read further, until half of these are done: see \"outbox deliveries groups\" for what fails",
 			"lanes", n, "max_unfinished", r.sub.MaxUnfinished)
 	}
+	r.notes.full.Store(int64(len(r.member.Full)))
 	return freed
 }
 

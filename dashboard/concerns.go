@@ -36,7 +36,7 @@ func concerns(o outbox.Outbox, s *admin.Status) []concern {
 	log := concern{What: "No worker can serve", Alarm: true}
 	unserved, failing, dead := concern{What: "Without a worker", Alarm: true}, concern{What: "Failing", Alarm: true}, concern{What: "Dead letters", Alarm: true}
 	blocked, paused, held := concern{What: "Behind a failed event of their key"}, concern{What: "Paused"}, concern{What: "Yet to settle old events"}
-	breaker, keys := concern{What: "Breaker open", Alarm: true}, concern{What: "Held keys"}
+	breaker, full, keys := concern{What: "Breaker open", Alarm: true}, concern{What: "Lanes not read", Alarm: true}, concern{What: "Held keys"}
 	for _, c := range s.Concerns {
 		name, page := c.Subscription, link("subscription", "name", c.Subscription)
 		switch c.Kind {
@@ -48,6 +48,8 @@ func concerns(o outbox.Outbox, s *admin.Status) []concern {
 				of = ", " + num(len(c.Topics)) + " " + plural(len(c.Topics), "topic", "topics")
 			}
 			breaker.add(name, page, "for "+span(s.At.Sub(*c.Since))+of)
+		case admin.ConcernFull:
+			full.add(name, page, num(c.Events)+" of 64")
 		case admin.ConcernHeldKeys:
 			keys.add(name, link("keys", "name", name), num(c.Events)+", the first for "+span(s.At.Sub(*c.Since)))
 		case admin.ConcernFailing:
@@ -66,5 +68,5 @@ func concerns(o outbox.Outbox, s *admin.Status) []concern {
 			paused.add(name, page, "for "+span(s.At.Sub(*c.Since)))
 		}
 	}
-	return slices.DeleteFunc([]concern{log, unserved, breaker, failing, dead, blocked, keys, held, paused}, func(c concern) bool { return len(c.About) == 0 })
+	return slices.DeleteFunc([]concern{log, unserved, breaker, full, failing, dead, blocked, keys, held, paused}, func(c concern) bool { return len(c.About) == 0 })
 }

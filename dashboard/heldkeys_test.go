@@ -40,7 +40,7 @@ func TestHeldKeysPage(t *testing.T) {
 	serve(t, s.DB, Config{ReadOnly: true}).get(t, "keys?name=mails&after=49").check(t, "read-only", 200, "a decision", "!What can be done", "!confirm?do=")
 }
 
-// TestBreakerBadge shows an open breaker, and has workers probe.
+// TestBreakerBadge shows an open breaker and full lanes, and has workers probe.
 func TestBreakerBadge(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, Config{})
@@ -63,6 +63,10 @@ func TestBreakerBadge(t *testing.T) {
 	s.handler.status.forget()
 	s.get(t, "").check(t, "overview", 200, "for 5 h, 1 topic")
 	s.get(t, "subscription?name=mails").check(t, "subscription", 200, `The breaker is open for <code class="topic">mail.sent</code>`, "Other topics go on")
+	s.Exec(t, `update outbox.members set breaker_opened_at = null, full_lanes = 3`)
+	s.handler.status.forget()
+	s.get(t, "").check(t, "overview", 200, "Lanes not read", "3 of 64")
+	s.get(t, "subscription?name=mails").check(t, "full", 200, "3 of 64 lanes are full", `href="deadletters?state=retrying&amp;subscription=mails"`)
 	done := s.post(t, "probe", "name", "mails")
 	done.check(t, "probe", 303)
 	s.get(t, done.Header.Get("Location")).check(t, "after that", 200, "try at once whether attempts succeed again.</p>")

@@ -40,6 +40,7 @@ type subscriptionLine struct {
 	HeldKeys        int64
 	BreakerOpenedAt *time.Time // nil while it is closed
 	BreakerTopics   []string   // that it is open for; none for the whole subscription
+	FullLanes       int64
 
 	InFlight    int64
 	LastFailure *admin.LastFailure
@@ -112,7 +113,7 @@ func (h *Handler) look(ctx context.Context) (*admin.Status, []admin.Mark, []subs
 			s := status.Subscriptions[i]
 			line.Lag, line.Oldest, line.Deliveries = s.Lag, s.Oldest, s.Deliveries
 			line.HeldKeys, line.BreakerOpenedAt, line.BreakerTopics = s.HeldKeys, s.BreakerOpenedAt, s.BreakerTopics
-			line.InFlight, line.LastFailure = s.InFlight, s.LastFailure
+			line.FullLanes, line.InFlight, line.LastFailure = s.FullLanes, s.InFlight, s.LastFailure
 			line.Failing = slices.ContainsFunc(status.Concerns, func(c admin.Concern) bool {
 				return c.Kind == admin.ConcernFailing && c.Subscription == row.Name
 			})

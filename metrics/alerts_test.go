@@ -54,6 +54,11 @@ func TestAlertsInOutages(t *testing.T) {
 				put(t, db, `update outbox.lanes set owner = (select m.worker_id from outbox.members m) where subscription_id = $1`, s.ID)
 			}, []string{"SignalboxBreakerOpen"},
 		},
+		"lanes are full": {
+			func(t *testing.T, db *pgtest.DB, _ engine.Subscription, _ *metrics.Metrics, _ func()) {
+				put(t, db, `update outbox.members set full_lanes = 1`)
+			}, []string{"SignalboxFullLanes"},
+		},
 		"keys are held": {
 			func(t *testing.T, db *pgtest.DB, s engine.Subscription, _ *metrics.Metrics, _ func()) {
 				put(t, db, `insert into outbox.held_keys (subscription_id, lane, key, from_id) values ($1, 7, 'k', 1)`, s.ID)

@@ -45,6 +45,8 @@ var (
 	breakerOpen = prometheus.NewDesc("signalbox_breaker_open",
 		"1 while the circuit breaker of the subscription is open in some worker, because nearly every attempt fails, else 0; for the whole subscription without a topic, or for the one that is named.",
 		[]string{"subscription", "topic"}, nil)
+	fullLanes = prometheus.NewDesc("signalbox_full_lanes",
+		"Lanes of the subscription, of 64, that are full, as of its workers' last heartbeats: so many of their deliveries failed, or wait behind one that did, that they are not read.", []string{"subscription"}, nil)
 	inFlight = prometheus.NewDesc("signalbox_in_flight",
 		"Events that workers of the subscription have begun to send and that are not acknowledged, as of their last heartbeats; 0 where its handler is no sink.", []string{"subscription"}, nil)
 	paused = prometheus.NewDesc("signalbox_subscription_paused",
@@ -82,7 +84,7 @@ type outboxState struct {
 
 func (s *outboxState) Describe(descriptions chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		up, lagEvents, lagSeconds, oldestUnfinished, deliveries, heldKeys, breakerOpen, inFlight, paused, subscriptionWorkers, unownedLanes, workers, sentinels, doorbell, logIDs, logOldest, logHeld,
+		up, lagEvents, lagSeconds, oldestUnfinished, deliveries, heldKeys, breakerOpen, fullLanes, inFlight, paused, subscriptionWorkers, unownedLanes, workers, sentinels, doorbell, logIDs, logOldest, logHeld,
 	} {
 		descriptions <- d
 	}
@@ -189,6 +191,7 @@ func describe(status *admin.Status, subscriptions []admin.Subscription) []promet
 		for _, topic := range s.BreakerTopics {
 			add(breakerOpen, 1, name, label(topic))
 		}
+		add(fullLanes, float64(s.FullLanes), name)
 		add(inFlight, float64(s.InFlight), name)
 		add(unownedLanes, float64(s.Lanes[0]), name)
 		add(logHeld, oneIf(slices.Contains(status.Log.HeldBy, s.Name)), name)

@@ -44,7 +44,7 @@ type line struct {
 	count int       // its deliveries; a held key may have none
 	stuck int       // those that failed or wait behind one that did; not those that somebody has had tried again
 	due   time.Time // when the head, or the first without a key, may be tried
-	fails bool      // whether the head has failed last time: it is claimed alone
+	fails bool      // whether the head, or what was last tried without a key, has failed last time: it is claimed alone
 
 	from       int64 // where the key is held from: later events are in the log only. 0 when it is not held
 	old        bool  // whether some of those are old enough to be deleted
@@ -181,6 +181,24 @@ func (b *backlog) failed(id lineID, topic string) {
 	}
 }
 
+// comesAgain notes that one of a line's deliveries, which has failed before, was claimed and not tried.
+func (b *backlog) comesAgain(id lineID) {
+	if l := b.line(id); l != nil {
+		l.fails = true
+	}
+}
+
+// failedBefore notes of which lines another backlog knows that they failed last time.
+func (b *backlog) failedBefore(other *backlog) {
+	for _, lines := range []map[lineID]*line{other.lines, other.apart} {
+		for id, l := range lines {
+			if l.fails {
+				b.comesAgain(id)
+			}
+		}
+	}
+}
+
 // blocked reports whether an event has to wait behind others of its key.
 func (b *backlog) blocked(e *engine.Event) bool {
 	return e.Key != "" && len(b.lines)+len(b.apart) > 0 && b.line(lineOf(e)) != nil
@@ -262,35 +280,48 @@ func (b *backlog) forget(lanes []int16) {
 	}
 }
 
-// dueLines returns up to limit lines that are due now.
-func (b *backlog) dueLines(now time.Time, limit int) []engine.Line {
+// dueLines returns up to limit lines that are due now, no more than again of them lines that failed last time. Where what failed is tried
+// one by one, such a line is claimed alone also without a key.
+func (b *backlog) dueLines(now time.Time, limit, again int, oneByOne bool) []engine.Line {
 	if len(b.lines) == 0 || now.Before(b.next) {
 		return nil
 	}
 	var due []engine.Line
-	next := now.Add(time.Hour)
+	next, more := now.Add(time.Hour), false
 	for id, l := range b.lines {
 		if l.count == 0 {
 			continue // held, and soon refilled
 		}
 		if !l.due.After(now) {
 			if len(due) == limit {
-				next = time.Time{} // there is more
+				more = true
 				break
 			}
-			due = append(due, engine.Line{Lane: id.lane, Key: id.key, Topic: id.topic, Alone: l.fails && id.key != ""})
+			if l.fails {
+				if again == 0 {
+					more = true
+					continue
+				}
+				again--
+			}
+			due = append(due, engine.Line{Lane: id.lane, Key: id.key, Topic: id.topic, Alone: l.fails && (oneByOne || id.key != "")})
 			continue
 		}
 		if l.due.Before(next) {
 			next = l.due
 		}
 	}
-	b.next = next
+	if b.next = next; more {
+		b.next = time.Time{}
+	}
 	return due
 }
 
 // nextDue returns when to look again, or false when there is nothing to wait for.
 func (b *backlog) nextDue() (time.Time, bool) { return b.next, len(b.lines) > 0 }
+
+// isDue reports whether there may be something to try now.
+func (b *backlog) isDue(now time.Time) bool { return len(b.lines) > 0 && !now.Before(b.next) }
 
 // full sets which lanes are not read further: those with more than their part of so many stuck deliveries, until they have half of that. It
 // reports whether some may be read again. A bulk retry holds no lane: it is worked beside new events, however large.

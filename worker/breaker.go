@@ -256,8 +256,7 @@ func (r *runner) mayRead() bool {
 	if r.paused() || r.breaker.open() && now.Before(r.breaker.fresh.next) || r.pacer.room(1) == 0 {
 		return false
 	}
-	next, waits := r.backlog.nextDue()
-	return r.pacer.Limiter == nil || !waits || now.Before(next)
+	return r.pacer.Limiter == nil || !r.backlog.isDue(now)
 }
 
 // mayTry reports whether something may be tried again now.

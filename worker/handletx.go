@@ -126,13 +126,16 @@ func (r *runner) handleTx(ctx context.Context, jobs []job) error {
 	if len(again) > 0 {
 		// The window is not handled yet. What waits in it must not have its row before the cursor passes it: after a crash it would
 		// be handled as a delivery, and as an event once more.
-		window, unfinished, holds := r.owed.Window, r.owed.Unfinished, r.owed.Holds
+		start, window, unfinished, holds := r.begun, r.owed.Window, r.owed.Unfinished, r.owed.Holds
 		r.owed.Window, r.owed.Unfinished, r.owed.Holds = nil, nil, nil
 		if err := r.oneByOne(ctx, again); err != nil {
 			return err
 		}
 		r.owed.Window, r.owed.Unfinished, r.owed.Holds = window, unfinished, holds
+		r.retries.fit(again)
+		r.retries.rest(time.Since(start))
 		fresh = r.leaveBehind(ctx, again, fresh)
+		r.begun = time.Now()
 	}
 	if len(fresh) > 0 {
 		settled, err := r.settleTx(ctx, fresh, func(t *handlerTx) bool { return r.together(ctx, t, fresh) && t.end(ctx) == nil })
@@ -142,8 +145,8 @@ func (r *runner) handleTx(ctx context.Context, jobs []job) error {
 		if err != nil {
 			return err
 		}
+		r.fit(countTried(fresh), time.Since(r.begun))
 	}
-	r.fitTried(jobs, time.Since(r.begun))
 	return nil
 }
 
@@ -164,7 +167,7 @@ func (r *runner) tooLate(j *job) bool {
 			return true
 		}
 	}
-	return r.outOfTime()
+	return r.outOfTime() || j.again() && !j.probe && r.againIsOver(r.begun)
 }
 
 // admit waits until n attempts may begin, while the window has time.

@@ -181,7 +181,7 @@ func (r *runner) handleMany(ctx context.Context, jobs []job) {
 			probes = append(probes, j)
 		case j.suspect, j.delivery && j.attempt >= r.sub.Retry.MaxAttempts && j.attempt > 1:
 			// Alone: it may be what kills its workers, and nothing is given up for the fault of others.
-			if stopped[j.event.Key] = r.halted() || ctx.Err() != nil; stopped[j.event.Key] {
+			if stopped[j.event.Key] = r.halted() || ctx.Err() != nil || r.againIsOver(start); stopped[j.event.Key] {
 				j.behind = true
 			} else if !r.callAll(ctx, []*job{j}) {
 				stopped[j.event.Key] = r.stopsKey(ctx, j)
@@ -206,6 +206,9 @@ func (r *runner) handleMany(ctx context.Context, jobs []job) {
 		if !j.done() && r.stopsKey(ctx, j) {
 			stopped[j.event.Key] = true
 		}
+	}
+	if len(fresh) < len(jobs) {
+		r.retries.rest(time.Since(start))
 	}
 	fresh = slices.DeleteFunc(fresh, func(j *job) bool {
 		j.behind = stopped[j.event.Key] && j.event.Key != "" || ctx.Err() != nil || r.halted()
@@ -234,13 +237,13 @@ func (r *runner) callAll(ctx context.Context, jobs []*job) bool {
 // tryAgain calls the handler with events that have failed: together, since an outage fails all of them and is over for all of them, but
 // with half as many after each attempt, so that those which fail by themselves come apart in the end.
 func (r *runner) tryAgain(ctx context.Context, jobs []*job) {
-	attempt := 0
+	attempt, start := 0, time.Now()
 	for _, j := range jobs {
 		attempt = max(attempt, j.attempt)
 	}
 	size := max(1, len(jobs)>>min(30, max(0, attempt-2)))
 	for part := range slices.Chunk(jobs, size) {
-		if ctx.Err() != nil || r.halted() {
+		if ctx.Err() != nil || r.halted() || r.againIsOver(start) {
 			for _, j := range part {
 				j.behind = true
 			}

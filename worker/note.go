@@ -12,6 +12,7 @@ import (
 type notebook struct {
 	inFlight atomic.Int64 // events that a handler of HandleAsync has begun and not answered
 	failed   atomic.Pointer[lastFailure]
+	full     atomic.Int64 // lanes that are not read further
 	written  engine.Note // as the database has it
 }
 
@@ -29,7 +30,7 @@ func (s *session) writeNotes(ctx context.Context) error {
 	var changed []*runner
 	var notes []engine.Note
 	for i, r := range s.runners {
-		n := engine.Note{Subscription: s.subs[i].ID, SendsTo: r.sub.SendsTo, InFlight: r.notes.inFlight.Load()}
+		n := engine.Note{Subscription: s.subs[i].ID, SendsTo: r.sub.SendsTo, InFlight: r.notes.inFlight.Load(), FullLanes: int(r.notes.full.Load())}
 		if f := r.notes.failed.Load(); f != nil {
 			n.LastFailure, n.LastFailureAt = f.text, f.at
 		}

@@ -82,6 +82,8 @@ func (r *runner) record(ctx context.Context, j *job) {
 		r.backlog.done(id, 1)
 	case j.delivery && u.Failure != nil:
 		r.backlog.failed(id, j.event.Topic)
+	case j.delivery && j.behind && j.attempt > 1:
+		r.backlog.comesAgain(id)
 	case !j.delivery && blocks:
 		r.backlog.add(id, 1, due, j.event.Topic)
 		r.backlog.head(id, j.event.Topic) // what was in its line already is later: it waits for its topic

@@ -58,6 +58,7 @@ type runner struct {
 	fair       int           // lanes that this worker should own
 	limit      int           // events of the next window
 	trusted    int           // suspects to begin at once
+	retries    againPace     // of what failed, where it is tried in turns
 	pace       time.Duration // what an event has taken lately
 	usual      time.Duration // what answers of HandleAsync usually take
 	begun      time.Time     // when this turn's transactional handlers were,
@@ -130,17 +131,17 @@ func (r *runner) run(drain, ctx context.Context) error {
 		if err := r.refill(ctx); err != nil {
 			return err
 		}
-		due := r.dueLines()
-		if r.reloadIsDue(len(due) > 0) {
+		read = read || changed || r.again || w.expelled || w.ring&r.mask() != 0 || w.pulse != nil && r.unread(*w.pulse) || r.feed.holds()
+		r.again = false
+		due := r.dueLines(read)
+		if r.reloadIsDue(len(due) > 0 || r.backlog.isDue(time.Now())) {
 			freed, err := r.reload(ctx)
 			if err != nil {
 				return err
 			}
 			read = read || freed
-			due = r.dueLines()
+			due = r.dueLines(read)
 		}
-		read = read || changed || r.again || w.expelled || w.ring&r.mask() != 0 || w.pulse != nil && r.unread(*w.pulse) || r.feed.holds()
-		r.again = false
 
 		if err := r.judge(ctx); err != nil {
 			return err
@@ -162,17 +163,21 @@ func (r *runner) run(drain, ctx context.Context) error {
 	}
 }
 
-// dueLines returns lines of which something may be claimed now.
-func (r *runner) dueLines() []engine.Line {
+// dueLines returns lines of which something may be claimed now, beside what is to be read or not.
+func (r *runner) dueLines(read bool) (due []engine.Line) {
 	if !r.mayClaim() || !r.mayTry() {
 		return nil
 	}
 	now := time.Now()
-	var due []engine.Line
 	for _, t := range r.topics.opened { // first: a claim of few leaves out the last
 		due = append(due, t.probe(r.backlog, now)...)
 	}
-	return append(due, r.backlog.dueLines(now, max(dueLines, r.dueTogether()))...)
+	most := max(dueLines, r.dueTogether())
+	again := most
+	if r.sub.many != nil && !r.breaker.open() {
+		again = r.retries.lines(most, read && r.mayRead())
+	}
+	return append(due, r.backlog.dueLines(now, most, again, r.sub.tx)...)
 }
 
 // mask has a bit for each lane that the member owns.
@@ -270,8 +275,10 @@ func (r *runner) reload(ctx context.Context) (bool, error) {
 		return false, err
 	}
 	r.stale, r.loadedAt, r.loadTook = false, time.Now(), time.Since(start)
+	before := r.backlog
 	r.backlog = newBacklog(r.topics.names()...)
 	r.backlog.load(lines)
+	r.backlog.failedBefore(before)
 	for _, j := range r.parked {
 		r.occupy(j)
 	}
@@ -289,6 +296,7 @@ func (r *runner) noteFull() bool {
 		r.log.Error("so many deliveries are unfinished that lanes are not read further, until half of these are done: see \"outbox deliveries groups\" for what fails",
 			"lanes", n, "max_unfinished", r.sub.MaxUnfinished)
 	}
+	r.notes.full.Store(int64(len(r.member.Full)))
 	return freed
 }
 

@@ -412,7 +412,7 @@ func (r *runner) suspects() engine.Suspects {
 // with it, and the thousands that ran beside it do not take a turn each.
 func (r *runner) trust(jobs []job) {
 	for i := range jobs {
-		if jobs[i].suspect {
+		if jobs[i].suspect && !jobs[i].behind {
 			r.trusted = min(2*r.trusted, dueRun)
 			return
 		}

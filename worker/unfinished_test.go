@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -12,10 +13,12 @@ import (
 
 	"github.com/signalbox-go/signalbox/internal/engine"
 	"github.com/signalbox-go/signalbox/internal/pgtest"
+	"github.com/signalbox-go/signalbox/outbox/admin"
 	"github.com/signalbox-go/signalbox/worker"
 )
 
-// TestMaxUnfinished has events without a key fail until as many wait as may: reading stops, the log says so, and all is handled in the end.
+// TestMaxUnfinished has events without a key fail until as many wait as may: reading stops, the log and the status say so, and all is handled in
+// the end.
 func TestMaxUnfinished(t *testing.T) {
 	t.Parallel()
 	const most, all = 2 * engine.Lanes, 20 * engine.Lanes
@@ -25,7 +28,7 @@ func TestMaxUnfinished(t *testing.T) {
 		works   atomic.Bool
 		handled atomic.Int64
 	)
-	w, err := worker.New(db.Pool, worker.Config{WindowSize: engine.Lanes, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	w, err := worker.New(db.Pool, worker.Config{WindowSize: engine.Lanes, PollInterval: 50 * time.Millisecond, Logger: slog.New(slog.NewTextHandler(&log, nil))})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,6 +53,19 @@ func TestMaxUnfinished(t *testing.T) {
 	if n := len(rows(t, db)); n > all/2 {
 		t.Errorf("%d of %d wait as deliveries", n, all)
 	}
+	noted := func() int64 {
+		status, err := admin.GetStatus(t.Context(), db.Pool)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := status.Subscriptions[0]
+		if said := slices.ContainsFunc(status.Concerns, func(c admin.Concern) bool { return c.Kind == admin.ConcernFull && c.Events == s.FullLanes }); said != (s.FullLanes > 0) {
+			t.Errorf("%d lanes are full, and the concerns are %+v", s.FullLanes, status.Concerns)
+		}
+		return s.FullLanes
+	}
+	eventually(t, 30*time.Second, "the status says that all lanes are full", func() bool { return noted() == engine.Lanes })
 	works.Store(true)
 	eventually(t, 60*time.Second, "all are handled", func() bool { return handled.Load() >= all && settledAll(t, db.Pool) })
+	eventually(t, 30*time.Second, "no lane is full", func() bool { return noted() == 0 })
 }

@@ -32,6 +32,8 @@ func concernsText(n naming.Name, s *admin.Status) []string {
 			say("%s holds %s, the first for %s: outbox keys list -s %s", name, plural(c.Events, "key", "keys"), age(s.At.Sub(*c.Since)), argument)
 		case admin.ConcernFailing:
 			say("%s has failed for %s: outbox deliveries groups -s %s --state retrying", name, age(s.At.Sub(*c.Since)), argument)
+		case admin.ConcernFull:
+			say("%s does not read %s, where so many events failed or wait behind one that did: outbox deliveries groups -s %s --state retrying", name, plural(c.Events, "lane", "lanes"), argument)
 		case admin.ConcernDead:
 			say("%s has %s: outbox deliveries groups -s %s", name, plural(c.Events, "dead letter", "dead letters"), argument)
 		case admin.ConcernBlocked:

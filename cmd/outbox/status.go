@@ -24,7 +24,7 @@ type statusCommand struct {
 func (*statusCommand) Help() string {
 	return `Tells how far each subscription is behind, who works for it, and whether the doorbell is answered. It changes nothing.
 First come, after !, the things to look at: subscriptions that are paused, have no worker or only fail, dead
-letters, keys that are held for long, an open circuit breaker, and who keeps the log from being deleted.
+letters, keys that are held for long, an open circuit breaker, lanes that are full, and who keeps the log from being deleted.
 
 	outbox status
 	outbox status --watch                 # redraws on a terminal; Ctrl-C ends it

@@ -131,6 +131,7 @@ func TestStatusText(t *testing.T) {
 			{Subscription: "audit", Kind: admin.ConcernHeldKeys, Events: 2, Since: &noon},
 			{Subscription: "idle", Kind: admin.ConcernFailing, Since: &noon},
 			{Subscription: "idle", Kind: admin.ConcernBreaker, Since: &noon},
+			{Subscription: "idle", Kind: admin.ConcernFull, Events: 64},
 			{Subscription: "mails", Kind: admin.ConcernPaused, Since: &noon},
 			{Subscription: "mails", Kind: admin.ConcernDead, Events: 1},
 			{Subscription: "mails", Kind: admin.ConcernHolds, Since: &noon},
@@ -161,6 +162,7 @@ func TestStatusText(t *testing.T) {
 ! audit holds 2 keys, the first for 2h0m0s: outbox keys list -s audit
 ! idle has failed for 2h0m0s: outbox deliveries groups -s idle --state retrying
 ! idle has an open breaker for 2h0m0s, because nearly every attempt fails: outbox deliveries groups -s idle --state retrying; to try now: outbox subscriptions probe idle
+! idle does not read 64 lanes, where so many events failed or wait behind one that did: outbox deliveries groups -s idle --state retrying
 ! mails has been paused for 2h0m0s: outbox subscriptions resume mails
 ! mails has 1 dead letter: outbox deliveries groups -s mails
 ! mails has yet to settle event 17, which is 2h0m0s old: the log is kept for it: outbox subscriptions show mails

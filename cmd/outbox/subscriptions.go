@@ -115,6 +115,7 @@ type subscriptionView struct {
 	HeldSince       *time.Time `json:"held_since"`
 	BreakerOpenedAt *time.Time `json:"breaker_opened_at"`
 	BreakerTopics   []string   `json:"breaker_topics"`
+	FullLanes       int64      `json:"full_lanes"`
 
 	InFlight    int64              `json:"in_flight"`
 	LastFailure *admin.LastFailure `json:"last_failure"`
@@ -144,10 +145,10 @@ func (s *subscriptionsShowCommand) Run(ctx context.Context, c *console) error {
 		return c.print(subscriptionView{
 			Subscription: *row, Lag: now.Lag, Oldest: now.Oldest, Deliveries: now.Deliveries, Lanes: now.Lanes,
 			HeldKeys: now.HeldKeys, HeldSince: now.HeldSince, BreakerOpenedAt: now.BreakerOpenedAt, BreakerTopics: now.BreakerTopics,
-			InFlight: now.InFlight, LastFailure: now.LastFailure,
+			FullLanes: now.FullLanes, InFlight: now.InFlight, LastFailure: now.LastFailure,
 		})
 	}
-	var paused, breaker, inFlight, failure string
+	var paused, breaker, full, inFlight, failure string
 	if row.PausedAt != nil {
 		paused = clock(*row.PausedAt)
 	}
@@ -156,6 +157,9 @@ func (s *subscriptionsShowCommand) Run(ctx context.Context, c *console) error {
 		if len(now.BreakerTopics) > 0 {
 			breaker += " for " + topicList(now.BreakerTopics)
 		}
+	}
+	if now.FullLanes > 0 {
+		full = number(now.FullLanes) + ", not read until half of what failed in them, or waits behind that, is done"
 	}
 	if row.SendsTo != "" {
 		inFlight = number(now.InFlight)
@@ -179,6 +183,7 @@ func (s *subscriptionsShowCommand) Run(ctx context.Context, c *console) error {
 		field{"Deliveries", counts(now.Deliveries)},
 		field{"Held keys", heldKeysText(now)},
 		field{"Breaker", breaker},
+		field{"Full lanes", full},
 		field{"In flight", inFlight},
 		field{"Last failure", failure},
 	)

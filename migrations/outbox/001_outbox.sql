@@ -183,6 +183,7 @@ create table outbox.members (
     in_flight       bigint  not null default 0,     -- events that its handler has begun and not answered
     last_failure    text,                           -- the first line of the last one
     last_failure_at timestamptz,
+    full_lanes      smallint not null default 0,    -- lanes of its that are not read, since so many deliveries in them failed or wait behind one that did
     primary key (worker_id, subscription_id)
 ) with (fillfactor = 50);
 

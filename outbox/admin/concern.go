@@ -11,7 +11,7 @@ import (
 type Concern struct {
 	Subscription string      `json:"subscription"` // "" where it concerns all of them
 	Kind         ConcernKind `json:"kind"`
-	Events       int64       `json:"events"`           // how many: those that wait for a worker, are retried, dead or blocked, or how many keys are held; 0 for others
+	Events       int64       `json:"events"`           // how many: those that wait for a worker, are retried, dead or blocked, or how many keys are held, or lanes full; 0 for others
 	Topics       []string    `json:"topics,omitempty"` // those that the breaker is open for; nil where it is the whole subscription's, and for other concerns
 	Since        *time.Time  `json:"since"`            // when it was paused, began to fail, its breaker opened, the first of its keys was held, or the oldest event that it holds was published; nil for others
 }
@@ -24,6 +24,7 @@ const (
 	ConcernUnserved ConcernKind = "unserved"  // events wait, and no live worker serves the subscription
 	ConcernBreaker  ConcernKind = "breaker"   // nearly every attempt fails, of the subscription or of some topics, so that little is tried and no attempt that fails counts
 	ConcernFailing  ConcernKind = "failing"   // attempts fail and nothing succeeds, or an event has failed for longer than FailingTooLong
+	ConcernFull     ConcernKind = "full"      // lanes are full: they are not read until half of what failed in them, or waits behind that, is done
 	ConcernDead     ConcernKind = "dead"      // it has dead letters
 	ConcernBlocked  ConcernKind = "blocked"   // events wait behind failed ones of their keys
 	ConcernHeldKeys ConcernKind = "held_keys" // a key has been held for longer than HeldKeysTooLong
@@ -75,6 +76,9 @@ func (s *Status) findConcerns() []Concern {
 			}
 		case sub.failing(s.At):
 			add(ConcernFailing, sub.Deliveries[outbox.Retrying], sub.FailingSince)
+		}
+		if sub.FullLanes > 0 {
+			add(ConcernFull, sub.FullLanes, nil)
 		}
 		if dead := sub.Deliveries[outbox.Dead]; dead > 0 {
 			add(ConcernDead, dead, nil)

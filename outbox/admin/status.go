@@ -61,6 +61,7 @@ type SubscriptionStatus struct {
 	HeldSince       *time.Time `json:"held_since"`        // since when the first of them is; nil when there is none
 	BreakerOpenedAt *time.Time `json:"breaker_opened_at"` // when the circuit breaker opened, of the first worker where it is open; nil while it is closed
 	BreakerTopics   []string   `json:"breaker_topics"`    // the topics that it is open for, in some worker; none while it is open for the whole subscription in one
+	FullLanes       int64      `json:"full_lanes"`        // lanes that are full, as of the last heartbeats of its workers: they are not read, since so many of their deliveries failed or wait behind one that did
 
 	SendsTo     string       `json:"sends_to"`     // where the sinks of its workers send to; "" where its handler is none
 	InFlight    int64        `json:"in_flight"`    // events that its workers have begun to send and that are not acknowledged, as of their last heartbeats
@@ -315,7 +316,8 @@ where m.subscription_id = s.id and m.breaker_opened_at is not null and ` + engin
 // notesSQL is what the live workers of subscription s tell about it.
 const notesSQL = `
 select string_agg(distinct m.sends_to, ', ') as sends_to, coalesce(sum(m.in_flight), 0)::bigint as in_flight,
-       (array_agg(m.last_failure order by m.last_failure_at desc nulls last))[1] as last_failure, max(m.last_failure_at) as last_failure_at
+       (array_agg(m.last_failure order by m.last_failure_at desc nulls last))[1] as last_failure, max(m.last_failure_at) as last_failure_at,
+       coalesce(sum(m.full_lanes), 0)::bigint as full_lanes
 from outbox.members m
 join outbox.workers w on w.id = m.worker_id
 where m.subscription_id = s.id and ` + engine.LiveSQL + `
@@ -323,7 +325,7 @@ where m.subscription_id = s.id and ` + engine.LiveSQL + `
 
 func (s *Status) readSubscriptions(ctx context.Context, db outbox.DB, count func(id int32, s *SubscriptionStatus) error) error {
 	rows, _ := db.Query(ctx, `select s.id, s.name, s.topics, s.paused_at, h.handled_at, k.keys, k.since, b.opened_at, b.topics,
-		       coalesce(n.sends_to, ''), n.in_flight, n.last_failure, n.last_failure_at
+		       coalesce(n.sends_to, ''), n.in_flight, n.last_failure, n.last_failure_at, n.full_lanes
 		from outbox.subscriptions s join (`+engine.HandledSQL+`) h on h.id = s.id
 		cross join lateral (select count(*) as keys, min(k.held_at) as since from outbox.held_keys k where k.subscription_id = s.id) k
 		cross join lateral (`+breakerSQL+`) b
@@ -343,6 +345,7 @@ func (s *Status) readSubscriptions(ctx context.Context, db outbox.DB, count func
 		InFlight      int64
 		LastFailure   *string
 		LastFailureAt *time.Time
+		FullLanes     int64
 	}
 	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[subscription])
 	if err != nil {
@@ -352,7 +355,7 @@ func (s *Status) readSubscriptions(ctx context.Context, db outbox.DB, count func
 		status := SubscriptionStatus{
 			Name: sub.Name, Topics: sub.Topics, PausedAt: sub.Paused, HandledAt: sub.Handled, Deliveries: map[outbox.State]int64{}, Lanes: map[int64]int{},
 			HeldKeys: sub.HeldKeys, HeldSince: sub.HeldSince, BreakerOpenedAt: sub.BreakerOpened, BreakerTopics: append([]string{}, sub.BreakerTopics...),
-			SendsTo: sub.SendsTo, InFlight: sub.InFlight,
+			SendsTo: sub.SendsTo, InFlight: sub.InFlight, FullLanes: sub.FullLanes,
 		}
 		if sub.LastFailure != nil && sub.LastFailureAt != nil {
 			status.LastFailure = &LastFailure{At: *sub.LastFailureAt, Error: *sub.LastFailure}

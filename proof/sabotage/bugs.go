@@ -403,6 +403,11 @@ var bugs = []bug{
 		pkg: "./worker", run: "TestHotKey",
 	},
 	{
+		name: "retries without rest", harm: "tries what failed in each turn of a transaction or a batch: many keys that fail hold up all others",
+		edits: []edit{{"worker/again.go", "newWaits && time.Now().Before(p.from)", "newWaits && most == 0"}},
+		pkg:   "./worker", run: "TestFailingKeysBesideNew",
+	},
+	{
 		name: "breaker that never closes", harm: "does not read more when what handlers call answers again: the lag stays",
 		edits: []edit{{
 			"worker/breaker.go", "case 2*p.succeeded >= tried:",

@@ -88,7 +88,7 @@ func (r *runner) record(ctx context.Context, j *job) {
 		r.backlog.add(id, 1, due, j.event.Topic)
 		r.backlog.head(id, j.event.Topic) // what was in its line already is later: it waits for its topic
 	}
-	alone := j.counted // it had its row already, and no chain's end says that it may go on
+	alone := j.counted && r.sub.many != nil // it had its row already, and no chain's end says that it may go on
 	if (!j.behind || alone) && (id.key != "" || blocks) {
 		r.backlog.retry(id, due)
 	}

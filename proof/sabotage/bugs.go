@@ -461,7 +461,7 @@ var bugs = []bug{
 	},
 	{
 		name: "no time for a suspect", harm: "has an event that a dead worker left wait for a minute when a window has no time for it",
-		edits: []edit{{"worker/record.go", "if (!j.behind || alone) && ", "if !j.behind && "}, {"worker/record.go", "	alone := j.counted ", "	_ = j.counted "}},
+		edits: []edit{{"worker/record.go", "if (!j.behind || alone) && ", "if !j.behind && "}, {"worker/record.go", "	alone := j.counted &&", "	_ = j.counted &&"}},
 		pkg:   "./worker", run: "TestNoTimeForAll",
 	},
 	{

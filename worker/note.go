@@ -13,7 +13,7 @@ type notebook struct {
 	inFlight atomic.Int64 // events that a handler of HandleAsync has begun and not answered
 	failed   atomic.Pointer[lastFailure]
 	full     atomic.Int64 // lanes that are not read further
-	written  engine.Note // as the database has it
+	written  engine.Note  // as the database has it
 }
 
 // A lastFailure is why something did not succeed.

@@ -255,9 +255,9 @@ func (r *runner) tryAgain(ctx context.Context, jobs []*job) {
 
 // halve calls the handler with jobs, and with each half if that fails. Where one half succeeds, the other is halved again; where
 // neither does, both wait for their next attempt: what they fail for is hardly in one of them.
-func (r *runner) halve(ctx context.Context, jobs []*job) bool {
+func (r *runner) halve(ctx context.Context, jobs []*job) {
 	if r.callAll(ctx, jobs) {
-		return true
+		return
 	}
 	for len(jobs) > 1 && ctx.Err() == nil && !r.breaker.open() && !r.halted() {
 		left, right := jobs[:len(jobs)/2], jobs[len(jobs)/2:]
@@ -268,10 +268,9 @@ func (r *runner) halve(ctx context.Context, jobs []*job) bool {
 		case rr && !l:
 			jobs = left
 		default:
-			return l && rr
+			return
 		}
 	}
-	return false
 }
 
 // again reports whether an event has failed before, or its worker died while it ran: then it does not come with those of a window, to

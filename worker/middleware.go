@@ -26,7 +26,7 @@ type Middleware func(next Handler) Handler
 // the context that the handler is called with, and a function that is called when it is known what became of the attempt: with the error
 // that done was called with, or why the attempt failed otherwise, such as a panic or an answer that never came; nil if the event is
 // delivered. The function may be nil. It is called once, by the goroutine that calls done or by one of the worker's, and must be quick. If it
-// panics, that is logged and counted, as with [Hooks].
+// panics, that is logged and counted, as with [Hooks]. It must not call runtime.Goexit: that would end the client's goroutine that calls done.
 //
 // The first AsyncMiddleware of a subscription is the outermost: it begins first, and is told last. AsyncMiddleware must be safe for concurrent use.
 type AsyncMiddleware func(ctx context.Context, c Call) (context.Context, func(err error))

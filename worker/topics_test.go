@@ -229,9 +229,10 @@ func TestRollingDeployOfTopics(t *testing.T) {
 			}
 		}
 	}
+	all := len(f.events)
 	f.mu.Unlock()
 	goOn()
-	t.Logf("%d events, handled: %v, %d faults", len(f.events), counts, faults)
+	t.Logf("%d events, handled: %v, %d faults", all, counts, faults)
 	if n := deliveries(t, db); n > 0 {
 		t.Errorf("%d deliveries are left", n)
 	}

@@ -111,7 +111,7 @@ relays:
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	ended := make(chan error, 1)
-	var stderr bytes.Buffer
+	var stderr growing // it is the default log of all other tests, too
 	go func() {
 		ended <- Run(ctx, []string{"relay", "--config", file, "--database-url", db.URL}, &bytes.Buffer{}, &stderr)
 	}()
@@ -181,14 +181,14 @@ func TestRelayDryRun(t *testing.T) {
 	publishToRelay(t, db, 2)
 	var out bytes.Buffer
 	args := []string{"relay", "run", "--to", "shelf://dry", "--subscription", "s", "--topics", "orders.>", "--route", "{key}", "--dry-run", "--database-url", db.URL}
-	if err := Run(t.Context(), args, &out, &out); err != nil {
+	if err := Run(t.Context(), args, &out, &growing{}); err != nil {
 		t.Fatal(err)
 	}
 	if text := out.String(); strings.Count(text, "A-17") < 2 || !strings.Contains(text, "dead letter: route: the event has no key") || !strings.Contains(text, "shelf://dry") {
 		t.Errorf("printed is\n%s", text)
 	}
 	out.Reset()
-	if err := Run(t.Context(), append(args, "--json", "--limit", "1"), &out, &out); err != nil {
+	if err := Run(t.Context(), append(args, "--json", "--limit", "1"), &out, &growing{}); err != nil {
 		t.Fatal(err)
 	}
 	var got struct{ Messages []planned }
@@ -208,12 +208,12 @@ func TestRelayCheck(t *testing.T) {
 	publishToRelay(t, db, 3)
 	var out bytes.Buffer
 	args := []string{"relay", "check", "--to", "shelf://check", "--subscription", "s", "--topics", "orders.placed", "--database-url", db.URL}
-	if err := Run(t.Context(), args, &out, &out); err != nil || !strings.Contains(out.String(), "✔  s → shelf://check: 1 destination, largest of the newest messages 8 bytes") {
+	if err := Run(t.Context(), args, &out, &growing{}); err != nil || !strings.Contains(out.String(), "✔  s → shelf://check: 1 destination, largest of the newest messages 8 bytes") {
 		t.Errorf("%v\n%s", err, out.String())
 	}
 	for _, more := range [][]string{{"--route", "nowhere"}, {"--route", "nowhere", "--json"}} {
 		out.Reset()
-		err := Run(t.Context(), append(slices.Clone(args), more...), &out, &out)
+		err := Run(t.Context(), append(slices.Clone(args), more...), &out, &growing{})
 		if exit := new(cli.ExitError); !errors.As(err, &exit) || exit.Code != exitSink || !strings.Contains(out.String(), "nowhere is not there: create it") {
 			t.Errorf("%v: %v\n%s", more, err, out.String())
 		}
@@ -272,7 +272,7 @@ func TestRelayRefuses(t *testing.T) {
 		"drop and send":     {[]string{"--config", file(one + ", routes: [{to: b, drop: true}]}]")}, 2, "rule 1 has both"},
 		"negative attempts": {[]string{"--config", file(one + ", concurrency: -1}]")}, 2, "Concurrency is negative"},
 	} {
-		var out bytes.Buffer
+		var out growing
 		err := Run(t.Context(), append([]string{"relay", "run", "--database-url", db.URL}, test.args...), &out, &out)
 		code := 1
 		if usage, exit := new(cli.UsageError), new(cli.ExitError); errors.As(err, &usage) {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"log/slog"
 	"os/exec"
 	"strconv"
 	"strings"
@@ -32,7 +33,7 @@ func (h *handled) count() int {
 // work serves subscriptions in this process, and counts what each handles.
 func work(t *testing.T, db *pgtest.DB, names ...string) map[string]*handled {
 	t.Helper()
-	w, err := worker.New(db.Pool, worker.Config{Retention: worker.Unlimited, PollInterval: 100 * time.Millisecond})
+	w, err := worker.New(db.Pool, worker.Config{Logger: slog.New(slog.DiscardHandler), Retention: worker.Unlimited, PollInterval: 100 * time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"testing"
@@ -27,7 +28,7 @@ func TestReadyInOutage(t *testing.T) {
 		}
 	}
 	opened := make(chan worker.BreakerState, 1)
-	w, err := worker.New(db.Pool, worker.Config{Hooks: []worker.Hooks{{
+	w, err := worker.New(db.Pool, worker.Config{Logger: slog.New(slog.DiscardHandler), Hooks: []worker.Hooks{{
 		BreakerChanged: func(_ context.Context, b worker.BreakerState) { opened <- b },
 	}}})
 	if err != nil {

@@ -93,12 +93,17 @@ func (r *runner) recordChain(ctx context.Context, b *batch, head int32) {
 		b.todo--
 		r.record(ctx, &b.jobs[at])
 	}
-	if first := &b.jobs[head]; first.behind { // it was not begun, and nothing of its key runs
-		r.backlog.retry(lineOf(first.event), time.Now())
-	}
+	r.goOnUnbegun(b, head)
 	if len(b.open) == 0 {
 		r.beside = slices.DeleteFunc(r.beside, func(other *batch) bool { return other == b })
 		r.trust(b.jobs)
+	}
+}
+
+// goOnUnbegun has the line of a chain that has ended go on at once if its first delivery was not begun: nothing of its key runs.
+func (r *runner) goOnUnbegun(b *batch, head int32) {
+	if first := &b.jobs[head]; first.behind && first.delivery {
+		r.backlog.retry(lineOf(first.event), time.Now())
 	}
 }
 

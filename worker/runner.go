@@ -41,13 +41,13 @@ type runner struct {
 	wake    *wakeups
 	backlog *backlog
 
-	handlers sync.WaitGroup
-	parked   map[int64]*job // by event id
-	running  atomic.Int64   // how many of these have not returned
-	beside   []*batch       // deliveries that run beside the windows
-	lookedAt time.Time      // at those
-	window   *engine.Window // the one of this turn
-	attempts []Attempt      // that have ended, and of which the hook has yet to be told
+	handlers   sync.WaitGroup
+	parked     map[int64]*job // by event id
+	unreturned atomic.Int64   // how many of these have not returned
+	beside     []*batch       // deliveries that run beside the windows
+	lookedAt   time.Time      // at those
+	window     *engine.Window // the one of this turn
+	attempts   []Attempt      // that have ended, and of which the hook has yet to be told
 
 	stopping <-chan struct{} // is closed when the session is about to end
 	reading  chan struct{}   // of all runners of the worker: has a token while one of them looks for what is new

@@ -278,9 +278,7 @@ func (r *runner) handle(ctx context.Context, jobs []job) {
 		}
 	}
 	for _, head := range b.heads {
-		if first := &b.jobs[head]; first.behind && first.counted { // it has its row, and its line waits for it, but it was not begun
-			r.backlog.retry(lineOf(first.event), time.Now())
-		}
+		r.goOnUnbegun(b, head)
 	}
 	r.fitTried(jobs, time.Since(b.begun))
 }
@@ -320,7 +318,7 @@ func (r *runner) executor(ctx context.Context) executor {
 		inFlight: &r.notes.inFlight,
 		paused:   r.halted,
 		unparked: func(j *job) {
-			r.running.Add(-1)
+			r.unreturned.Add(-1)
 			r.wake.add(func(w *wakeup) { w.unparked = append(w.unparked, j) })
 		},
 		tell: r.tellAnswer,
@@ -334,13 +332,13 @@ func (r *runner) executor(ctx context.Context) executor {
 // park remembers a job that was parked in a batch.
 func (r *runner) park(b *batch, j *job) {
 	r.parked[j.event.ID] = j
-	r.running.Add(1)
+	r.unreturned.Add(1)
 	r.watch(j, time.Since(b.begun)-time.Duration(j.started.Load()))
 }
 
 // mayPark is how many more jobs may be parked. Those that have returned do not count, also while a window waits and they are not recorded: it
 // may be that it waits for what is never answered, and ends once it is parked.
-func (r *runner) mayPark() int { return r.sub.Concurrency - int(r.running.Load()) }
+func (r *runner) mayPark() int { return r.sub.Concurrency - int(r.unreturned.Load()) }
 
 // watch reports a parked job whose handler goes on after its time: nothing can stop it, and it keeps its place and its key. Where the
 // handler would answer later, the job has failed.

@@ -456,7 +456,7 @@ var bugs = []bug{
 	},
 	{
 		name: "a window waits for what has returned", harm: "stops a subscription for good when a client loses more messages than may be parked",
-		edits: []edit{{"worker/turn.go", "r.sub.Concurrency - int(r.running.Load())", "r.sub.Concurrency - len(r.parked)"}},
+		edits: []edit{{"worker/turn.go", "r.sub.Concurrency - int(r.unreturned.Load())", "r.sub.Concurrency - len(r.parked)"}},
 		pkg:   "./worker", run: "TestAsyncAllUnanswered",
 	},
 	{
@@ -466,7 +466,7 @@ var bugs = []bug{
 	},
 	{
 		name: "suspects that were not begun", harm: "has events that a dead worker left wait for a minute when an outage begins before their turn",
-		edits: []edit{{"worker/turn.go", "first.behind && first.counted {", "first.behind && first.counted && false {"}},
+		edits: []edit{{"worker/turn.go", "	for _, head := range b.heads {\n		r.goOnUnbegun(b, head)\n	}\n", ""}},
 		pkg:   "./worker", run: "TestSuspectsNotBegun",
 	},
 	{

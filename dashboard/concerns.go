@@ -36,7 +36,7 @@ func concerns(o outbox.Outbox, s *admin.Status) []concern {
 	log := concern{What: "No worker can serve", Alarm: true}
 	unserved, failing, dead := concern{What: "Without a worker", Alarm: true}, concern{What: "Failing", Alarm: true}, concern{What: "Dead letters", Alarm: true}
 	blocked, paused, held := concern{What: "Behind a failed event of their key"}, concern{What: "Paused"}, concern{What: "Yet to settle old events"}
-	breaker, full, keys := concern{What: "Breaker open", Alarm: true}, concern{What: "Lanes not read", Alarm: true}, concern{What: "Held keys"}
+	breaker, full, keys := concern{What: "Breaker open", Alarm: true}, concern{What: "Full lanes", Alarm: true}, concern{What: "Held keys"}
 	for _, c := range s.Concerns {
 		name, page := c.Subscription, link("subscription", "name", c.Subscription)
 		switch c.Kind {

@@ -65,7 +65,7 @@ func TestBreakerBadge(t *testing.T) {
 	s.get(t, "subscription?name=mails").check(t, "subscription", 200, `The breaker is open for <code class="topic">mail.sent</code>`, "Other topics go on")
 	s.Exec(t, `update outbox.members set breaker_opened_at = null, full_lanes = 3`)
 	s.handler.status.forget()
-	s.get(t, "").check(t, "overview", 200, "Lanes not read", "3 of 64")
+	s.get(t, "").check(t, "overview", 200, "Full lanes", "3 of 64")
 	s.get(t, "subscription?name=mails").check(t, "full", 200, "3 of 64 lanes are full", `href="deadletters?state=retrying&amp;subscription=mails"`)
 	done := s.post(t, "probe", "name", "mails")
 	done.check(t, "probe", 303)

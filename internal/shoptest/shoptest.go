@@ -151,7 +151,7 @@ func Eventually(t *testing.T, what string, so func() bool) {
 	deadline := time.Now().Add(time.Minute)
 	for !so() {
 		if time.Now().After(deadline) {
-			t.Fatalf("after 30 seconds, it is not so: %s", what)
+			t.Fatalf("after a minute, it is not so: %s", what)
 		}
 		time.Sleep(20 * time.Millisecond)
 	}

@@ -291,6 +291,9 @@ func TestFaults(t *testing.T) {
 	t.Parallel()
 	server := broker.Start(t, broker.Config{})
 	declare(t, open(t, server), "faults", nil)
+	// A server that is killed may have forgotten what was declared just before.
+	server.Stop(t)
+	server.Restart(t)
 	t.Run("killed", func(t *testing.T) {
 		sink := newSink(t, sinks.Config{URL: server.URL(), Exchange: "faults"})
 		load := drive.Load{Keys: 50, PerKey: 30, Destination: "k.1"}

@@ -36,8 +36,8 @@ func TestMakeTest(t *testing.T) {
 		t.Fatal(err)
 	}
 	const (
-		raced   = "needs: go test -race -timeout 10m ./... (CGO_ENABLED=)\npgtest: go test -race -timeout 10m ./... (CGO_ENABLED=)\n"
-		unraced = "needs: go test -timeout 10m ./... (CGO_ENABLED=0)\npgtest: go test -timeout 10m ./... (CGO_ENABLED=0)\n"
+		raced   = "needs: go test -race -timeout 20m ./... (CGO_ENABLED=)\npgtest: go test -race -timeout 20m ./... (CGO_ENABLED=)\n"
+		unraced = "needs: go test -timeout 20m ./... (CGO_ENABLED=0)\npgtest: go test -timeout 20m ./... (CGO_ENABLED=0)\n"
 		skipped = "\nSkipped, since this machine lacks what they need:\n"
 		failed  = "\nFailed, since this machine lacks what they need and CI is set:\n"
 		needs   = "  needs TestDownload needs curl: install curl\n"

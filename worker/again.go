@@ -13,32 +13,40 @@ const (
 // An againPace paces what failed where it is tried in the turns of windows, in transactions and batches: there, all that is new waits for it.
 // A thousand keys that fail would else take their time from all others with each turn. While nothing new waits, it has all the time.
 type againPace struct {
-	limit int       // lines of the next claim; 0 for all that are due
-	from  time.Time // when there is one although something new waits
+	fitting           // lines of the next claim
+	from    time.Time // when there is one although something new waits
 }
 
 // lines is how many lines may be claimed that failed last time, of so many.
 func (p *againPace) lines(most int, newWaits bool) int {
-	switch {
-	case newWaits && time.Now().Before(p.from):
+	if newWaits && time.Now().Before(p.from) {
 		return 0
-	case p.limit > 0:
-		return min(p.limit, most)
 	}
-	return most
+	return p.most(most)
 }
 
 // rest has new events come first for a while, after what failed took so long.
 func (p *againPace) rest(took time.Duration) { p.from = time.Now().Add((againPart - 1) * took) }
 
-// fit has the next claim take about as many as there was time for: what it has none for costs its row two changes.
-func (p *againPace) fit(jobs []*job) {
+// fitting is how many of something the next claim takes: about as many as there was time for, or 0 for all there are. What it has no time for
+// costs its row two changes.
+type fitting int
+
+func (f fitting) most(all int) int {
+	if f > 0 {
+		return min(int(f), all)
+	}
+	return all
+}
+
+// fit has the next claim take about as many as were begun of these.
+func (f *fitting) fit(jobs []*job) {
 	tried := countTried(jobs)
 	switch {
 	case tried < len(jobs):
-		p.limit = max(1, tried)
-	case p.limit > 0:
-		p.limit = min(dueAtOnce, p.limit+p.limit/4+1)
+		*f = fitting(max(1, tried))
+	case *f > 0:
+		*f = min(dueAtOnce, *f+*f/4+1)
 	}
 }
 

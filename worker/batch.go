@@ -43,6 +43,24 @@ const (
 	admitting // it is the next to begin, and waits until it may: see dispatcher
 )
 
+// jobPool has slices of jobs that were handled. Those of a window take half a megabyte, which would be garbage a few milliseconds later.
+var jobPool sync.Pool
+
+// used returns an empty slice of jobs, which has the room of one that was handled.
+func used() []job {
+	if jobs, ok := jobPool.Get().(*[]job); ok {
+		return *jobs
+	}
+	return nil
+}
+
+// reuse takes jobs that nobody goes on with.
+func reuse(jobs []job) {
+	clear(jobs)
+	jobs = jobs[:0]
+	jobPool.Put(&jobs)
+}
+
 // snoozed reports whether the handler has asked to be called again, without a failure.
 func (j *job) snoozed() bool {
 	return !j.behind && j.failure != nil && j.failure.outcome != nil && (j.failure.outcome.kind == snooze || j.failure.outcome.kind == pause)

@@ -55,7 +55,10 @@ func (b *breaker) open() bool { return !b.since.IsZero() }
 
 // note takes the result of an attempt, and reports whether it looks as if what handlers call is away.
 func (b *breaker) note(t trial, fresh bool) (down bool) {
-	b.last[b.n%len(b.last)] = t
+	last := &b.last[b.n%len(b.last)]
+	if t.failed || last.failed { // of what succeeds, nothing else is kept
+		*last = t
+	}
 	b.n++
 	p := &b.again
 	if fresh {

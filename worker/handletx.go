@@ -122,6 +122,7 @@ func (r *runner) handleTx(ctx context.Context, jobs []job) error {
 			fresh = append(fresh, j)
 		}
 	}
+	r.keys.begin(fresh)
 	fresh = append(fresh, waited...) // their keys are others
 	if len(again) > 0 {
 		// The window is not handled yet. What waits in it must not have its row before the cursor passes it: after a crash it would
@@ -146,6 +147,7 @@ func (r *runner) handleTx(ctx context.Context, jobs []job) error {
 			return err
 		}
 		r.fit(countTried(fresh), time.Since(r.begun))
+		r.waited.fit(waited)
 	}
 	return nil
 }
@@ -157,17 +159,18 @@ func (r *runner) outOfTime() bool {
 }
 
 // tooLate reports whether an event does not begin any more: because the window has had its time or, where it waited behind others of its
-// key, because those that did have had theirs. A key with a long line would else have each window last as long as it may.
+// key, because those that did have had theirs; or because its key has. Else all others would wait for one key.
 func (r *runner) tooLate(j *job) bool {
 	if j.delivery && !j.again() {
 		if r.waitedFrom.IsZero() {
 			r.waitedFrom = time.Now()
 		}
-		if time.Since(r.waitedFrom) >= dueTime {
+		if took := time.Since(r.waitedFrom); took >= dueTime || took >= againTime && r.othersWait() {
 			return true
 		}
 	}
-	return r.outOfTime() || j.again() && !j.probe && r.againIsOver(r.begun)
+	return r.outOfTime() || j.again() && !j.probe && r.againIsOver(r.begun) ||
+		!j.delivery && r.keys.over(j.event.Key, time.Since(r.begun)) && (r.keys.several || r.othersWait())
 }
 
 // admit waits until n attempts may begin, while the window has time.
@@ -210,7 +213,12 @@ func (r *runner) together(ctx context.Context, t *handlerTx, jobs []*job) bool {
 }
 
 func (r *runner) callIn(ctx context.Context, t *handlerTx, tx pgx.Tx, jobs []*job) bool {
-	return r.call(ctx, func(ctx context.Context, _ pgx.Tx, jobs []*job) { t.lend(ctx, r.sub.many, tx, jobs) }, jobs)
+	began := time.Now()
+	ok := r.call(ctx, func(ctx context.Context, _ pgx.Tx, jobs []*job) { t.lend(ctx, r.sub.many, tx, jobs) }, jobs)
+	if r.sub.solo {
+		r.keys.add(jobs[0].event.Key, time.Since(began))
+	}
+	return ok
 }
 
 // settleTx handles jobs in a transaction and settles them in it if handle says so; otherwise the transaction is rolled back. An error
@@ -298,6 +306,7 @@ func (r *runner) oneByOne(ctx context.Context, jobs []*job) error {
 // the transaction is added to broken, and it returns false: all have to be handled again without it.
 func (r *runner) isolate(ctx context.Context, t *handlerTx, jobs []*job, broken map[*job]*failure) bool {
 	r.begun, r.waitedFrom = time.Now(), time.Time{} // what is one by one has its own time, or nothing might ever be tried
+	clear(r.keys.spent)
 	stopped := map[string]bool{}
 	passed := 0
 	for _, j := range jobs {

@@ -63,6 +63,8 @@ type runner struct {
 	usual      time.Duration // what answers of HandleAsync usually take
 	begun      time.Time     // when this turn's transactional handlers were,
 	waitedFrom time.Time     // and the first of those whose events waited
+	waited     fitting       // how many of those, of a line, are claimed for a turn
+	keys       keyTimes      // what the keys of a window in a transaction have taken
 
 	share int     // bytes that may be read and not handled
 	feed  *feed   // what the reader has read; nil behind a proxy

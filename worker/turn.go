@@ -18,7 +18,8 @@ const (
 	windowPart, windowMost = 2, 4
 	// txMost is the same for a window whose events run one after the other, in a transaction.
 	txMost = 2
-	// tailTime is how much a chain may have left to do when all others are done or begun.
+	// tailTime is how much a chain may have left to do when all others are done or begun, and how long one may take in a transaction, which all
+	// others wait for.
 	tailTime = 100 * time.Millisecond
 	// dueAtOnce is how many deliveries are claimed for a turn. New events wait for them, a few milliseconds.
 	dueAtOnce = 512
@@ -79,6 +80,7 @@ func (r *runner) turn(ctx context.Context, read bool, due []engine.Line) (more b
 			return false, err
 		}
 	}
+	goesOn := true // with something of the jobs
 	switch {
 	case len(jobs) == 0:
 	case r.sub.tx:
@@ -87,7 +89,7 @@ func (r *runner) turn(ctx context.Context, read bool, due []engine.Line) (more b
 		r.handleMany(ctx, jobs)
 		r.recordAll(ctx, jobs)
 	default:
-		r.handle(ctx, jobs)
+		goesOn = r.handle(ctx, jobs)
 		r.recordAll(ctx, jobs)
 	}
 	r.tellAttempts(ctx)
@@ -96,6 +98,9 @@ func (r *runner) turn(ctx context.Context, read bool, due []engine.Line) (more b
 	}
 	if r.sub.many != nil {
 		r.trust(jobs)
+	}
+	if !goesOn {
+		reuse(jobs)
 	}
 	if err == nil {
 		err = r.awaitAhead()
@@ -120,6 +125,9 @@ func (r *runner) jobs(deliveries []engine.Delivery, window *engine.Window) []job
 	r.window = window
 	jobs := r.deliveryJobs(deliveries)
 	n := len(jobs)
+	if n == 0 {
+		jobs = used()
+	}
 	jobs = slices.Grow(jobs, len(window.Events))[:n+len(window.Events)]
 	r.topics.beginProbes(r.sub.many == nil)
 	for i := range window.Events {
@@ -234,8 +242,8 @@ func (r *runner) begin(j *job) {
 // handle runs the handlers of a window, and ends in time. What takes longer than ParkAfter is parked. A key with more events than there
 // is time for would hold up all others: so once every chain has begun, those that still have much to do are cut, and what is left of
 // them waits. A window whose events are all slow is not cut before it has had its time several times over, since what waits costs a row:
-// the next one is smaller.
-func (r *runner) handle(ctx context.Context, jobs []job) {
+// the next one is smaller. It reports whether somebody goes on with one of the jobs, or may: of what answers later, that is not known.
+func (r *runner) handle(ctx context.Context, jobs []job) (goesOn bool) {
 	x, b := r.executor(ctx), newBatch(jobs)
 	b.start(ctx, &r.handlers, x, r.sub.Concurrency)
 	every := tailTime / 2
@@ -271,6 +279,7 @@ func (r *runner) handle(ctx context.Context, jobs []job) {
 		if r.parksLast() && b.left.Load() <= int64(lastFew+len(b.heads)/lastPart) && r.othersWait() {
 			found = append(found, b.park(min(r.sub.ParkAfter, max(lastTime, lastTimes*r.usual)), min(most, r.free())-len(found), 0)...)
 		}
+		goesOn = goesOn || len(found) > 0
 		for _, j := range found {
 			r.log.Debug("event takes long: its window goes on without it", "event_id", j.event.ID, "event_uid", j.event.UID, "topic", j.event.Topic)
 			r.park(b, j)
@@ -281,6 +290,7 @@ func (r *runner) handle(ctx context.Context, jobs []job) {
 		r.goOnUnbegun(b, head)
 	}
 	r.fitTried(jobs, time.Since(b.begun))
+	return goesOn || r.sub.begin != nil
 }
 
 // parksLast reports whether windows do not wait for their last few. What answers later is elsewhere, so that some of it may take a hundred times
@@ -441,7 +451,7 @@ func (r *runner) claimDue(ctx context.Context, lines []engine.Line) ([]engine.De
 	var deliveries []engine.Delivery
 	var waiting []engine.Line
 	err := r.patiently(ctx, func(ctx context.Context) (err error) {
-		deliveries, waiting, err = r.member.ClaimDue(ctx, lines, min(dueRun, most/len(lines)), r.suspects(), r.tried())
+		deliveries, waiting, err = r.member.ClaimDue(ctx, lines, r.waited.most(min(dueRun, most/len(lines))), r.suspects(), r.tried())
 		return err
 	})
 	if err != nil {

@@ -137,6 +137,12 @@ func unread(cursors []cursor, s snapshot, head int64, full map[int16]bool) bool 
 	return false
 }
 
+// equal reports whether both say the same of the same lanes, in the same order.
+func (c cursor) equal(o cursor) bool {
+	return slices.Equal(c.lanes, o.lanes) && slices.Equal(c.after, o.after) && c.pending.equal(o.pending) && c.late.equal(o.late) &&
+		c.lateAfter == o.lateAfter
+}
+
 // same reports whether cursors say the same of the same lanes.
 func same(a, b []cursor) bool {
 	if lanesOf(a) != lanesOf(b) {

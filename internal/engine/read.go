@@ -342,22 +342,31 @@ func (m *Member) PutBack(w *Window) {
 	m.pages.moved(m)
 }
 
-// inOrder returns the events sorted by id. Not their slice itself is sorted: an event is too large to be swapped often.
+// inOrder sorts events by id, and returns them. Each is moved once: it is too large to be swapped often.
 func inOrder(events []Event) []Event {
 	type place struct {
 		id int64
-		at int
+		at int // where the event is that goes here; none once it is here
 	}
+	const none = -1
 	places := make([]place, len(events))
 	for i := range events {
 		places[i] = place{events[i].ID, i}
 	}
 	slices.SortFunc(places, func(a, b place) int { return cmp.Compare(a.id, b.id) })
-	sorted := make([]Event, len(events))
-	for i, p := range places {
-		sorted[i] = events[p.at]
+	for i := range places {
+		if places[i].at == none || places[i].at == i {
+			continue
+		}
+		first, to := events[i], i
+		for places[to].at != i { // around the circle of those that go to each other's place
+			from := places[to].at
+			events[to], places[to].at = events[from], none
+			to = from
+		}
+		events[to], places[to].at = first, none
 	}
-	return sorted
+	return events
 }
 
 // shrunk reports whether some transaction is pending no longer.

@@ -62,10 +62,12 @@ type Unfinished struct {
 	ForOthers bool
 }
 
+// One statement for all members that stand at the same place, as they do at the end of the log.
 const progressSQL = `
 insert into outbox.progress (subscription_id, owner, lanes, after_ids, pending, late, late_after_id, handled, handled_at)
-values ($2, $1, $3, $4, $5, $6, $7, $8, case when $9 then statement_timestamp() else $10::timestamptz end)
-returning seq, handled_at`
+select u.subscription_id, $1, $2, $3, $4, $5, $6, u.handled, case when u.more then statement_timestamp() else u.handled_at end
+from unnest($7::integer[], $8::bigint[], $9::boolean[], $10::timestamptz[]) as u (subscription_id, handled, more, handled_at)
+returning subscription_id, seq, handled_at`
 
 const pruneSQL = `
 delete from outbox.progress p
@@ -134,7 +136,7 @@ func (m *Member) Settle(ctx context.Context, s Settlement) error {
 	var next settledState
 	queue := func(batch *pgx.Batch) {
 		next = m.settled
-		m.queue(batch, &s, &next)
+		m.queueAlone(batch, &s, &next)
 	}
 	err := ErrBusy
 	if s.OnlyProgress() && !m.clears(&s) {
@@ -171,10 +173,12 @@ func SettleTogether(ctx context.Context, list []Progress) error {
 			subscriptions[i] = p.Member.subscription
 		}
 		batch.Queue(fenceSQL, m.worker, subscriptions)
+		var all spots
 		for i, p := range list {
 			next[i] = p.Member.settled
-			p.Member.queue(batch, &p.Settlement, &next[i])
+			p.Member.queue(batch, &p.Settlement, &next[i], &all)
 		}
+		all.queue(batch, m.worker)
 		batch.Queue("commit")
 		return send(ctx, conn, batch)
 	})
@@ -205,7 +209,7 @@ func (m *Member) SettleTx(ctx context.Context, tx pgx.Tx, s Settlement) error {
 		batch.Queue("set local lock_timeout = '2s'")
 	}
 	batch.Queue(fenceSQL, m.worker, []int32{m.subscription})
-	m.queue(batch, &s, &next)
+	m.queueAlone(batch, &s, &next)
 	ours := m.outbox.Tx(tx)
 	err := ours.SendBatch(ctx, batch).Close()
 	if waits && lockTimedOut(err) {
@@ -235,8 +239,15 @@ func (m *Member) didSettle(s *Settlement, next settledState) {
 	}
 }
 
-// queue adds the statements that record s. next is what the member has to remember once they are committed.
-func (m *Member) queue(batch *pgx.Batch, s *Settlement, next *settledState) {
+// queueAlone adds the statements that record s. next is what the member has to remember once they are committed.
+func (m *Member) queueAlone(batch *pgx.Batch, s *Settlement, next *settledState) {
+	var all spots
+	m.queue(batch, s, next, &all)
+	all.queue(batch, m.worker)
+}
+
+// queue is queueAlone, but for the progress, which it adds to all.
+func (m *Member) queue(batch *pgx.Batch, s *Settlement, next *settledState, all *spots) {
 	if len(s.Unfinished)+len(s.Parked)+len(s.Failed)+len(s.Delivered) > 0 {
 		batch.Queue(readSetup)
 	}
@@ -264,14 +275,13 @@ func (m *Member) queue(batch *pgx.Batch, s *Settlement, next *settledState) {
 	if m.clears(s) {
 		batch.Queue(clearSuspectsSQL, m.worker, m.subscription)
 	}
-	covered, more, before := 0, next.more, next.handledAt
-	next.more = false
-	for i, c := range s.Window.cursors {
-		insert := batch.Queue(progressSQL, m.worker, m.subscription, c.lanes, c.after, c.pending.multirange(), c.late.multirange(), c.lateAfter,
-			next.handled, more, before)
-		if covered += len(c.lanes); i == 0 {
-			insert.QueryRow(func(row pgx.Row) error { return row.Scan(&next.seq, &next.handledAt) })
-		}
+	covered := 0
+	for _, c := range s.Window.cursors {
+		all.add(c, m.subscription, next)
+		covered += len(c.lanes)
+	}
+	if covered > 0 {
+		next.seq, next.more = 0, false // the seq is known once there is a row
 	}
 	if covered < m.owned {
 		return // lanes were claimed since: their rows are older than these, and still count
@@ -279,6 +289,53 @@ func (m *Member) queue(batch *pgx.Batch, s *Settlement, next *settledState) {
 	if next.count++; next.count >= pruneEvery {
 		batch.Queue(pruneSQL, m.worker, m.subscription, m.settled.pruned, m.settled.seq) // the last settle's: this one's is not known yet
 		next.pruned, next.count = m.settled.seq, 0
+	}
+}
+
+// spots are where members stand: what they append to outbox.progress takes a statement for each.
+type spots []*spot
+
+// A spot is a cursor that lanes of some members have.
+type spot struct {
+	cursor        cursor
+	subscriptions []int32
+	handled       []int64
+	more          []bool       // whether the member has handled more than its last row says
+	handledAt     []*time.Time // when it wrote the last row that had more
+	next          []*settledState
+}
+
+func (s *spots) add(c cursor, subscription int32, next *settledState) {
+	i := slices.IndexFunc(*s, func(at *spot) bool { return at.cursor.equal(c) })
+	if i < 0 {
+		i = len(*s)
+		*s = append(*s, &spot{cursor: c})
+	}
+	at := (*s)[i]
+	at.subscriptions, at.handled, at.more = append(at.subscriptions, subscription), append(at.handled, next.handled), append(at.more, next.more)
+	at.handledAt, at.next = append(at.handledAt, next.handledAt), append(at.next, next)
+}
+
+func (s *spots) queue(batch *pgx.Batch, worker int64) {
+	for _, spot := range *s {
+		c := &spot.cursor
+		insert := batch.Queue(progressSQL, worker, c.lanes, c.after, c.pending.multirange(), c.late.multirange(), c.lateAfter,
+			spot.subscriptions, spot.handled, spot.more, spot.handledAt)
+		insert.Query(func(rows pgx.Rows) error {
+			var (
+				subscription int32
+				seq          int64
+				at           *time.Time
+			)
+			_, err := pgx.ForEachRow(rows, []any{&subscription, &seq, &at}, func() error {
+				next := spot.next[slices.Index(spot.subscriptions, subscription)]
+				if next.seq == 0 || seq < next.seq {
+					next.seq, next.handledAt = seq, at
+				}
+				return nil
+			})
+			return err
+		})
 	}
 }
 

@@ -128,6 +128,16 @@ var bugs = []bug{
 		pkg:   "./internal/engine", run: "TestOlder",
 	},
 	{
+		name: "all at one place", harm: "records where one subscription stands for all that settle together: repeats or loses events",
+		edits: []edit{{"internal/engine/settle.go", "return at.cursor.equal(c)", "return true"}},
+		pkg:   "./internal/engine", run: "TestSettleTogether",
+	},
+	{
+		name: "all the time of a transaction", harm: "lets a key take what time it wants of a window that is handled in one transaction: all others wait for seconds",
+		edits: []edit{{"worker/keytimes.go", "return spent >= tailTime &&", "return spent >= time.Hour &&"}},
+		pkg:   "./worker", run: "TestBusyKeyInTx",
+	},
+	{
 		name: "read together too early", harm: "reads by difference for a member that is not at the end of its lanes: loses events",
 		edits: []edit{{"internal/engine/read.go", "if !w.full && len(m.Full) == 0 {", "if len(m.Full) == 0 {"}},
 		pkg:   "./internal/engine", run: "TestStressTogether",

@@ -288,6 +288,12 @@ func (r *runner) heed(j *job) {
 	}
 }
 
+// mayTellPause keeps lines about pauses to one a second: an API that lets a call through ten times a second would make ten.
+func (r *runner) mayTellPause(now time.Time) bool {
+	told := r.pauseTold.Load()
+	return now.UnixNano()-told >= digestEvery.Nanoseconds() && r.pauseTold.CompareAndSwap(told, now.UnixNano())
+}
+
 func (r *runner) notePause(j *job) {
 	now := time.Now()
 	until := now.Add(min(j.failure.outcome.delay, never)).UnixNano() // nanoseconds end with the year 2262
@@ -298,7 +304,7 @@ func (r *runner) notePause(j *job) {
 		}
 		if r.pausedUntil.CompareAndSwap(before, until) {
 			r.notes.note(j.failure.text)
-			if before < now.UnixNano() {
+			if before < now.UnixNano() && r.mayTellPause(now) {
 				r.log.Info("paused by the handler", "for", j.failure.outcome.delay, "reason", firstLine(j.failure.text))
 			}
 			return

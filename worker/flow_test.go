@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math"
 	"slices"
 	"sync"
@@ -69,6 +70,7 @@ func TestPauseFor(t *testing.T) {
 	db := pgtest.New(t)
 	publishNumbered(t, db, all, func(int) string { return "" })
 	var left, refused, handled atomic.Int64
+	var log lines
 	left.Store(each)
 	tick := time.NewTicker(300 * time.Millisecond)
 	defer tick.Stop()
@@ -82,7 +84,8 @@ func TestPauseFor(t *testing.T) {
 			}
 		}
 	}()
-	start(t, db.Pool, worker.Config{Concurrency: 4}, worker.Subscription{Name: "s", Topics: everything, Retry: worker.Retry{MaxAttempts: 1}},
+	begun, cfg := time.Now(), worker.Config{Concurrency: 4, Logger: slog.New(slog.NewTextHandler(&log, nil))}
+	start(t, db.Pool, cfg, worker.Subscription{Name: "s", Topics: everything, Retry: worker.Retry{MaxAttempts: 1}},
 		func(context.Context, *worker.Event[payload]) error {
 			time.Sleep(time.Millisecond) // what the call takes
 			if left.Add(-1) < 0 {
@@ -98,6 +101,9 @@ func TestPauseFor(t *testing.T) {
 	}
 	if n := refused.Load(); n > 15*4 { // if each were refused until its turn, they would be 90
 		t.Errorf("%d calls were refused", n)
+	}
+	if n, most := log.count("paused by the handler"), int(time.Since(begun)/time.Second)+1; n == 0 || n > most {
+		t.Errorf("%d lines say that it paused, want 1 to %d", n, most)
 	}
 }
 

@@ -18,7 +18,7 @@ type reader struct {
 	conn  *shared
 	feeds []*feed
 	rang  chan struct{} // has a token when there may be something new
-	found atomic.Bool   // its last read found something
+	found atomic.Int64  // how many events its last read found
 }
 
 // A feed is what the reader has for a runner: a window that grows until it is taken. While the runner has joined, the member's cursors are
@@ -91,7 +91,7 @@ func (rd *reader) read(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read for all subscriptions: %w", err)
 	}
-	rd.found.Store(!d.Empty())
+	rd.found.Store(int64(d.Len()))
 	for i, f := range feeds {
 		f.give(d, times[i])
 	}
@@ -100,7 +100,7 @@ func (rd *reader) read(ctx context.Context) error {
 
 // flows reports whether every runner relies on the reader, and its last read found something.
 func (rd *reader) flows() bool {
-	return rd.found.Load() && !slices.ContainsFunc(rd.feeds, func(f *feed) bool { return !f.relies() })
+	return rd.found.Load() > 0 && !slices.ContainsFunc(rd.feeds, func(f *feed) bool { return !f.relies() })
 }
 
 // stand returns where the member stands, unless it reads for itself. One that has as much as it may have is left out from here on.

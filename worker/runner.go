@@ -88,6 +88,7 @@ type runner struct {
 	probedAt    time.Time               // when an operator last asked for a probe
 	pacer       pacer
 	pausedUntil atomic.Int64 // in nanoseconds: when something may begin again
+	pauseTold   atomic.Int64 // and when a line about a pause was last written
 
 	notes         notebook
 	warned, erred digest // lines about attempts that failed, and about dead letters

@@ -72,7 +72,9 @@ func testLogger(t *testing.T) *slog.Logger {
 // start runs a worker with one handler until the test ends, or until the returned function is called.
 func start(t *testing.T, pool *pgxpool.Pool, cfg worker.Config, s worker.Subscription, handler func(context.Context, *worker.Event[payload]) error) (stop func()) {
 	t.Helper()
-	cfg.Logger = testLogger(t)
+	if cfg.Logger == nil {
+		cfg.Logger = testLogger(t)
+	}
 	w, err := worker.New(pool, cfg)
 	if err != nil {
 		t.Fatal(err)

@@ -16,6 +16,9 @@ import (
 // crowdRate is how many events a second the crowds of subscriptions get, apart from full speed.
 const crowdRate = 100
 
+// Connections of a worker, however many subscriptions it has: of its session, of its pool for what may wait, and of the sentinel among workers.
+const sessionConnections, poolConnections, sentinelConnections = 3, 2, 2
+
 // A crowd is the subscriptions of one service.
 type crowd struct {
 	subscriptions, workers int
@@ -125,8 +128,10 @@ place of each subscription, and a job for each delivery, at its best settings.`,
 	add := func(what string, of, against report.Ref, least, most float64) {
 		s.Targets = append(s.Targets, report.Target{What: what, Of: of, Against: []report.Ref{against}, AtLeast: least, AtMost: most})
 	}
-	for _, c := range crowds[1:] {
-		add(c.String()+": connections, against 1 subscription", ours(c, "connections"), ours(one, "connections"), 0, float64(c.workers))
+	for _, c := range crowds {
+		s.Targets = append(s.Targets, report.Target{
+			What: c.String() + ": connections", Of: ours(c, "connections"), AtMost: float64(c.workers*(sessionConnections+poolConnections) + sentinelConnections),
+		})
 	}
 	topics, all := crowds[2], crowds[5]
 	for _, value := range []string{"p50", "p99", "server"} {

@@ -153,8 +153,8 @@ type Difference struct {
 // More reports whether there was more than a difference may have: then it is of no use, and the members have to read by lanes.
 func (d *Difference) More() bool { return d.more }
 
-// Empty reports whether it found no event that any of the members wants.
-func (d *Difference) Empty() bool { return len(d.events) == 0 }
+// Len is how many events it found that any of the members wants.
+func (d *Difference) Len() int { return len(d.events) }
 
 // ReadDifference reads for members that stand there, from the oldest of their snapshots: each takes what its own did not see. The
 // connection is the one that they read over.

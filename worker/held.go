@@ -15,8 +15,10 @@ const (
 	// refillMost is how many are taken at once of a key whose line is worked off fast, and refillSoon how fast that is.
 	refillMost = 200
 	refillSoon = 250 * time.Millisecond
-	// refillLooks is how many events one refill looks at, of all keys of its lane.
-	refillLooks = 10_000
+	// refillTime is how long one refill should take, and refillLeast and refillLooks at how many events it looks at least and at most for that, of
+	// all keys of its lane.
+	refillTime               = 5 * time.Millisecond
+	refillLeast, refillLooks = 500, 10_000
 )
 
 // putOff notes that an event of a window waits behind others of its key, or was not begun: in a delivery or, where its key has
@@ -55,21 +57,29 @@ func (r *runner) refill(ctx context.Context) error {
 	now := time.Now()
 	for lane, wants := range r.backlog.wants(now) {
 		var refills []engine.Refill
+		start, looks := time.Now(), max(refillLeast, r.looks)
 		err := r.patiently(ctx, func(ctx context.Context) (err error) {
-			refills, err = r.member.Refill(ctx, lane, wants, at, refillLooks, r.cfg.Retention, r.inLog(lane))
+			refills, err = r.member.Refill(ctx, lane, wants, at, looks, r.cfg.Retention, r.inLog(lane))
 			return err
 		})
 		if err != nil {
 			return err
 		}
+		r.looks = looksFitting(looks, time.Since(start))
 		for _, f := range refills {
 			r.backlog.refilled(lineID{lane: lane, key: f.Key}, f, now)
 		}
-		if time.Since(now) >= dueTime {
+		if took := time.Since(now); took >= dueTime || took >= refillTime && r.othersWait() {
 			break // those that are left are short in the next turn, too: new events do not wait for dozens of lanes
 		}
 	}
 	return nil
+}
+
+// looksFitting is how many events the next refill looks at, after one that looked at so many took so long: all that is new waits for it.
+func looksFitting(looks int, took time.Duration) int {
+	fitting := float64(looks) * float64(refillTime) / float64(max(took, time.Microsecond))
+	return int(min(refillLooks, 2*float64(looks), max(refillLeast, fitting)))
 }
 
 // decided returns up to where every window was decided: handled, deliveries or held.

@@ -65,6 +65,7 @@ type runner struct {
 	waitedFrom time.Time     // and the first of those whose events waited
 	waited     fitting       // how many of those, of a line, are claimed for a turn
 	keys       keyTimes      // what the keys of a window in a transaction have taken
+	looks      int           // events that the next refill looks at
 
 	share int     // bytes that may be read and not handled
 	feed  *feed   // what the reader has read; nil behind a proxy

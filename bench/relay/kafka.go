@@ -48,7 +48,7 @@ func startKafka(t testing.TB, p *place) {
 		return sinks.New(sinks.Config{Brokers: []string{b.Addr}, Logger: systems.Quiet})
 	}
 	p.bare = func() (client, error) {
-		c, err := kgo.NewClient(kgo.SeedBrokers(b.Addr), kgo.RequiredAcks(kgo.AllISRAcks()), kgo.ProducerBatchCompression(kgo.SnappyCompression()))
+		c, err := kgo.NewClient(kgo.SeedBrokers(b.Addr), kgo.RequiredAcks(kgo.AllISRAcks()), kgo.ProducerBatchCompression(kgo.SnappyCompression()), kgo.ProducerLinger(time.Millisecond))
 		return kafkaClient{c}, err
 	}
 }

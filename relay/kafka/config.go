@@ -47,13 +47,16 @@ type Config struct {
 	// 0: an unknown topic is an outage.
 	AutoTopicCreation int
 
-	// Options are further options of the client, such as kgo.ProducerLinger. Those that would lose messages or their order are overridden or
+	// Options are further options of the client, such as kgo.ProducerLinger, which is a millisecond here. Those that would lose messages or their order are overridden or
 	// refused. Defaults to none.
 	Options []kgo.Opt
 
 	// Logger receives a line when Kafka has lost records that it acknowledged. Defaults to slog.Default().
 	Logger *slog.Logger
 }
+
+// linger is how long a record waits for others of its partition. Windows bring them together, so a tenth of the client's default will do.
+const linger = time.Millisecond
 
 const (
 	defaultMaxMessageBytes = 1_000_012 // Kafka's max.message.bytes is a little higher
@@ -96,6 +99,7 @@ func (s *Sink) clientOptions() ([]kgo.Opt, error) {
 	opts := []kgo.Opt{
 		kgo.ProducerBatchCompression(codecs[c.Compression], kgo.NoCompression()),
 		kgo.MetadataMinAge(time.Second), // how soon a new leader is looked for again
+		kgo.ProducerLinger(linger),
 	}
 	opts = append(opts, c.Options...)
 	opts = append(opts,

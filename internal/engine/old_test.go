@@ -20,19 +20,19 @@ func TestCountOld(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	s := enginetest.Subscribe(t, db, "a")
+	s, conn := enginetest.Subscribe(t, db, "a"), db.Conn(t)
 	for _, step := range []struct {
 		add  int
 		want int64
 		more bool
 	}{{0, 0, false}, {160, 80, false}, {1, 80, true}} {
 		publish(step.add, "one key")
-		if n, more, err := engine.CountOld(t.Context(), db.Pool, s); err != nil || n != step.want || more != step.more {
+		if n, more, err := engine.CountOld(t.Context(), conn, s); err != nil || n != step.want || more != step.more {
 			t.Errorf("after %d: %d, %t, %v; want %d, %t", step.add, n, more, err, step.want, step.more)
 		}
 	}
 	publish(2, "another key")
-	if n, more, err := engine.CountOld(t.Context(), db.Pool, s); err != nil || n != 81 || !more {
+	if n, more, err := engine.CountOld(t.Context(), conn, s); err != nil || n != 81 || !more {
 		t.Errorf("%d, %t, %v; want 81 and more", n, more, err)
 	}
 }

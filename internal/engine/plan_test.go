@@ -165,6 +165,12 @@ func TestPlans(t *testing.T) {
 			Pages: 100 + 2*2000, // an event of each lane, behind those of the huge transaction
 		},
 		{
+			Name: "old", Setup: readSetup, SQL: oldSQL,
+			Args:  func([]int64) []any { return []any{sub.ID, int64(1_000_000), m.topics.Regex(), int32(Lanes)} },
+			Want:  []string{"events: Index Scan events_lane_id"},
+			Pages: Lanes * (4 + 2*161 + 2000), // however much is behind those of the huge transaction
+		},
+		{
 			Name: "late_lanes", Setup: readSetup, SQL: lateLanesSQL,
 			Args: func(pending []int64) []any {
 				after := make([]int64, len(pending))

@@ -342,6 +342,14 @@ var bugs = []bug{
 		pkg: "./internal/engine", run: "TestRefill|TestHeldKeysLoseNothing",
 	},
 	{
+		name: "refill without an end", harm: "has each refill look at as many events as it may, however long that takes: all that is new waits for it",
+		edits: []edit{{
+			"worker/held.go", "max(refillLeast, fitting)",
+			"max(refillLooks, fitting)",
+		}},
+		pkg: "./worker", run: "TestLooksFitting",
+	},
+	{
 		name: "refill of what is pending", harm: "takes events of transactions that the cursor waits for, which the next read takes as well: repeats them",
 		edits: []edit{{
 			"internal/engine/hold.go", "$9::int8multirange @> w.xid or",

@@ -16,8 +16,8 @@ const (
 	armedLook = 50 * time.Millisecond // over which notifications are counted
 	stuckLook = time.Second           // between looks at whether notifications are stuck, while none are heard
 	quietLook = 100 * time.Millisecond
-	// probeTick is how often it looks while publishers do not ring. After a look that found muchFound or more, it leaves one out: with many
-	// publishers the processors are worth more to these than two milliseconds are to an event.
+	// probeTick is how often it looks while publishers do not ring. After a look that found muchFound or more, or of which it has to tell other
+	// workers, it leaves one out: then the processors are worth more than two milliseconds are to an event.
 	probeTick = 2 * time.Millisecond
 	muchFound = 6
 	armingFor = 200 * time.Millisecond // that a request for the bell's lock stays in the queue
@@ -107,7 +107,7 @@ func (s *session) poll(ctx context.Context, bell *engine.Bell) error {
 			if err != nil {
 				return err
 			}
-			publishers, leaveOut = publishers+n, n >= muchFound
+			publishers, leaveOut = publishers+n, n >= muchFound || n > 0 && !s.alone.Load()
 			if elapsed < quietLook {
 				continue
 			}

@@ -121,7 +121,7 @@ func (c *limitCase) run(ctx context.Context, e *stage.Env, m *stage.Measurement,
 	err = stage.Await(ctx, time.Minute, "the workers share the lanes", func() bool {
 		var owners int
 		err := d.Pool.QueryRow(ctx, `select count(distinct owner) from outbox.lanes where owner is not null having count(owner) = 64`).Scan(&owners)
-		return err == nil && owners == c.workers
+		return err == nil && owners == c.workers && log.claims.Load() >= int64(c.workers) // and they have said so
 	})
 	if err != nil {
 		return err
@@ -150,9 +150,10 @@ func (c *limitCase) run(ctx context.Context, e *stage.Env, m *stage.Measurement,
 type lineCounter struct {
 	mu       *sync.Mutex
 	bySecond map[int64]int
+	claims   *atomic.Int64 // how many say that lanes were claimed
 }
 
-func newLineCounter() lineCounter { return lineCounter{&sync.Mutex{}, map[int64]int{}} }
+func newLineCounter() lineCounter { return lineCounter{&sync.Mutex{}, map[int64]int{}, &atomic.Int64{}} }
 
 func (c lineCounter) Enabled(_ context.Context, level slog.Level) bool {
 	return level >= slog.LevelInfo
@@ -163,7 +164,9 @@ func (c lineCounter) WithGroup(string) slog.Handler      { return c }
 func (c lineCounter) Handle(_ context.Context, record slog.Record) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.bySecond[record.Time.Unix()]++
+	if c.bySecond[record.Time.Unix()]++; record.Message == "claimed lanes" {
+		c.claims.Add(1)
+	}
 	return nil
 }
 

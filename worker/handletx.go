@@ -173,6 +173,20 @@ func (r *runner) tooLate(j *job) bool {
 		!j.delivery && r.keys.over(j.event.Key, time.Since(r.begun)) && (r.keys.several || r.othersWait())
 }
 
+// tooLateAlone is tooLate where events are handled one by one, which takes a hundred times as long. What waited has as long as what came before
+// it had, then: with a few milliseconds of a window that takes a second, it would become more and more, since what such a window has no time
+// for waits as well.
+func (r *runner) tooLateAlone(j *job) bool {
+	if !j.delivery || j.again() {
+		return r.tooLate(j)
+	}
+	if r.waitedFrom.IsZero() {
+		r.waitedFrom = time.Now()
+	}
+	had := min(r.waitedFrom.Sub(r.begun), windowTime)
+	return time.Since(r.waitedFrom) >= max(dueTime, had) || r.halted()
+}
+
 // admit waits until n attempts may begin, while the window has time.
 func (r *runner) admit(ctx context.Context, n int) bool {
 	return r.pacer.admit(ctx, n, r.begun.Add(windowTime))
@@ -316,7 +330,7 @@ func (r *runner) isolate(ctx context.Context, t *handlerTx, jobs []*job, broken 
 			stopped[j.event.Key] = stopped[j.event.Key] || r.stopsKey(ctx, j)
 			continue
 		}
-		if putOff || stopped[j.event.Key] || ctx.Err() != nil || r.tooLate(j) || !r.admit(ctx, 1) {
+		if putOff || stopped[j.event.Key] || ctx.Err() != nil || r.tooLateAlone(j) || !r.admit(ctx, 1) {
 			j.behind = true
 			continue
 		}

@@ -342,6 +342,14 @@ var bugs = []bug{
 		pkg: "./internal/engine", run: "TestRefill|TestHeldKeysLoseNothing",
 	},
 	{
+		name: "nothing for what waits", harm: "gives what waited some milliseconds of a window whose events are handled one by one for a second: it becomes more and more",
+		edits: []edit{{
+			"worker/handletx.go", "max(dueTime, had)",
+			"max(dueTime, 0*had)",
+		}},
+		pkg: "./worker", run: "TestWaitedHasItsShare",
+	},
+	{
 		name: "refill without an end", harm: "has each refill look at as many events as it may, however long that takes: all that is new waits for it",
 		edits: []edit{{
 			"worker/held.go", "max(refillLeast, fitting)",

@@ -162,29 +162,24 @@ func (r *runner) outOfTime() bool {
 // key, because those that did have had theirs; or because its key has. Else all others would wait for one key.
 func (r *runner) tooLate(j *job) bool {
 	if j.delivery && !j.again() {
-		if r.waitedFrom.IsZero() {
-			r.waitedFrom = time.Now()
-		}
-		if took := time.Since(r.waitedFrom); took >= dueTime || took >= againTime && r.othersWait() {
-			return true
-		}
+		return r.waitedIsOver()
 	}
 	return r.outOfTime() || j.again() && !j.probe && r.againIsOver(r.begun) ||
 		!j.delivery && r.keys.over(j.event.Key, time.Since(r.begun)) && (r.keys.several || r.othersWait())
 }
 
-// tooLateAlone is tooLate where events are handled one by one, which takes a hundred times as long. What waited has as long as what came before
-// it had, then: with a few milliseconds of a window that takes a second, it would become more and more, since what such a window has no time
-// for waits as well.
-func (r *runner) tooLateAlone(j *job) bool {
-	if !j.delivery || j.again() {
-		return r.tooLate(j)
-	}
+// waitedIsOver reports whether what waited has had its time: as long as what came before it in the window, as far as the window's time allows,
+// and a moment in any case. With milliseconds of a window that takes a second, as where each event has to be handled by itself, it would become
+// more and more, since what such a window has no time for waits as well.
+func (r *runner) waitedIsOver() bool {
 	if r.waitedFrom.IsZero() {
 		r.waitedFrom = time.Now()
 	}
-	had := min(r.waitedFrom.Sub(r.begun), windowTime)
-	return time.Since(r.waitedFrom) >= max(dueTime, had) || r.halted()
+	had, moment := r.waitedFrom.Sub(r.begun), dueTime
+	if r.othersWait() {
+		moment = againTime
+	}
+	return time.Since(r.waitedFrom) >= max(moment, min(had, txMost*windowTime-had)) || r.halted()
 }
 
 // admit waits until n attempts may begin, while the window has time.
@@ -330,7 +325,7 @@ func (r *runner) isolate(ctx context.Context, t *handlerTx, jobs []*job, broken 
 			stopped[j.event.Key] = stopped[j.event.Key] || r.stopsKey(ctx, j)
 			continue
 		}
-		if putOff || stopped[j.event.Key] || ctx.Err() != nil || r.tooLateAlone(j) || !r.admit(ctx, 1) {
+		if putOff || stopped[j.event.Key] || ctx.Err() != nil || r.tooLate(j) || !r.admit(ctx, 1) {
 			j.behind = true
 			continue
 		}

@@ -55,8 +55,9 @@ func (r *runner) refill(ctx context.Context) error {
 	}
 	at := r.decided()
 	now := time.Now()
-	for lane, wants := range r.backlog.wants(now) {
+	for lane, ids := range r.backlog.shortByLane() {
 		var refills []engine.Refill
+		wants := r.backlog.wants(ids, now)
 		start, looks := time.Now(), max(refillLeast, r.looks)
 		err := r.patiently(ctx, func(ctx context.Context) (err error) {
 			refills, err = r.member.Refill(ctx, lane, wants, at, looks, r.cfg.Retention, r.inLog(lane))
@@ -109,17 +110,26 @@ func (b *backlog) check(id lineID, l *line) {
 	}
 }
 
-// wants returns by lane what the short lines have room for: about what their handlers do in a second.
-func (b *backlog) wants(now time.Time) map[int16][]engine.Want {
-	wants := map[int16][]engine.Want{}
-	for id, l := range b.short {
+// shortByLane returns the lines that are short by lane.
+func (b *backlog) shortByLane() map[int16][]lineID {
+	ids := map[int16][]lineID{}
+	for id := range b.short {
+		ids[id.lane] = append(ids[id.lane], id)
+	}
+	return ids
+}
+
+// wants returns what lines have room for that are refilled now: about what their handlers do in a second.
+func (b *backlog) wants(ids []lineID, now time.Time) (wants []engine.Want) {
+	for _, id := range ids {
+		l := b.short[id]
 		if now.Sub(l.refilledAt) < refillSoon {
 			l.room = min(2*l.room, refillMost)
 		} else {
 			l.room = holdAbove
 		}
 		l.refilledAt = now
-		wants[id.lane] = append(wants[id.lane], engine.Want{Key: id.key, Rows: max(0, l.room-l.count)})
+		wants = append(wants, engine.Want{Key: id.key, Rows: max(0, l.room-l.count)})
 	}
 	return wants
 }

@@ -342,10 +342,10 @@ var bugs = []bug{
 		pkg: "./internal/engine", run: "TestRefill|TestHeldKeysLoseNothing",
 	},
 	{
-		name: "nothing for what waits", harm: "gives what waited some milliseconds of a window whose events are handled one by one for a second: it becomes more and more",
+		name: "nothing for what waits", harm: "gives what waited some milliseconds of a window that takes a second, such as one whose events are handled one by one: it becomes more and more",
 		edits: []edit{{
-			"worker/handletx.go", "max(dueTime, had)",
-			"max(dueTime, 0*had)",
+			"worker/handletx.go", "max(moment, min(had, txMost*windowTime-had))",
+			"max(moment, 0*had)",
 		}},
 		pkg: "./worker", run: "TestWaitedHasItsShare",
 	},

@@ -128,6 +128,9 @@ place of each subscription, and a job for each delivery, at its best settings.`,
 	add := func(what string, of, against report.Ref, least, most float64) {
 		s.Targets = append(s.Targets, report.Target{What: what, Of: of, Against: []report.Ref{against}, AtLeast: least, AtMost: most})
 	}
+	for _, c := range crowds[1:] {
+		add(c.String()+": connections, against 1 subscription", ours(c, "connections"), ours(one, "connections"), 0, float64(c.workers))
+	}
 	for _, c := range crowds {
 		s.Targets = append(s.Targets, report.Target{
 			What: c.String() + ": connections", Of: ours(c, "connections"), AtMost: float64(c.workers*(sessionConnections+poolConnections) + sentinelConnections),

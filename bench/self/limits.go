@@ -72,10 +72,8 @@ many calls, ten of them at once. Lines are those of the logs of all workers.`,
 				What: c.name + ": " + what, Of: report.Ref{Case: c.name, System: systems.Signalbox, Value: value}, AtMost: most, Unit: unit,
 			})
 		}
-		if !c.paced {
-			target("time", "part", 1.15, "of the ideal")
-		} else { // its part of the rate that a worker does not use is nobody else's
-			target("time", "part", 1/0.7, "of the ideal")
+		target("time", "part", 1.15, "of the ideal")
+		if c.paced {
 			target("refused calls", "refused", float64(s.count(100, 1)), "")
 		}
 		target("lines in a second", "lines", float64(c.workers), "")
@@ -153,7 +151,9 @@ type lineCounter struct {
 	claims   *atomic.Int64 // how many say that lanes were claimed
 }
 
-func newLineCounter() lineCounter { return lineCounter{&sync.Mutex{}, map[int64]int{}, &atomic.Int64{}} }
+func newLineCounter() lineCounter {
+	return lineCounter{&sync.Mutex{}, map[int64]int{}, &atomic.Int64{}}
+}
 
 func (c lineCounter) Enabled(_ context.Context, level slog.Level) bool {
 	return level >= slog.LevelInfo

@@ -47,8 +47,8 @@ type Config struct {
 	// 0: an unknown topic is an outage.
 	AutoTopicCreation int
 
-	// Options are further options of the client, such as kgo.ProducerLinger, which is a millisecond here. Those that would lose messages or their order are overridden or
-	// refused. Defaults to none.
+	// Options are further options of the client, such as kgo.ProducerLinger, which is a millisecond here. Those that would lose messages or
+	// their order are overridden or refused. Defaults to none.
 	Options []kgo.Opt
 
 	// Logger receives a line when Kafka has lost records that it acknowledged. Defaults to slog.Default().

@@ -129,7 +129,7 @@ var serverSettings = map[string]string{
 	"shared_buffers":     "1GB",
 	"max_wal_size":       "4GB",
 	"checkpoint_timeout": "15min",
-	"max_connections":    "300",
+	"max_connections":    "500",
 	"fsync":              "on",
 	"synchronous_commit": "on",
 }

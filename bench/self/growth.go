@@ -2,28 +2,54 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/signalbox-go/signalbox/bench/report"
 	"github.com/signalbox-go/signalbox/bench/stage"
 	"github.com/signalbox-go/signalbox/bench/systems"
+	"github.com/signalbox-go/signalbox/internal/engine"
 	"github.com/signalbox-go/signalbox/outbox"
 	"github.com/signalbox-go/signalbox/outbox/admin"
 	"github.com/signalbox-go/signalbox/worker"
 )
 
-// logSizes are how many events the log has, in millions, as it grows.
-var logSizes = []int64{1, 10, 50}
+// What grows: the log, in millions of events, the workers, and the payloads, in bytes.
+var (
+	logSizes     = []int64{1, 10, 50}
+	workerCounts = []int{1, 10, 100}
+	payloadSizes = []int{100, 10_000, 1_000_000}
+)
 
 const (
-	growBy     = 1_000_000 // events in a statement
-	growthRate = 100       // events a second where latency is measured
+	growthRate      = 100        // events a second where latency is measured,
+	growthBandwidth = 10_000_000 // or so many bytes, if that is less
+	growthDrain     = 300_000    // events that are drained and deleted,
+	growthVolume    = 300 << 20  // or so many bytes, if that is less
 )
 
 func logCase(millions int64) string { return fmt.Sprintf("%d million events", millions) }
+
+func workersCase(n int) string {
+	if n == 1 {
+		return "1 worker"
+	}
+	return fmt.Sprintf("%d workers", n)
+}
+
+func payloadCase(size int) string {
+	switch {
+	case size >= 1_000_000:
+		return fmt.Sprintf("payloads of %d MB", size/1_000_000)
+	case size >= 1000:
+		return fmt.Sprintf("payloads of %d KB", size/1000)
+	default:
+		return fmt.Sprintf("payloads of %d bytes", size)
+	}
+}
 
 func growth(s scale) stage.Scenario {
 	ours := func(millions int64, value string) report.Ref {
@@ -34,9 +60,12 @@ func growth(s scale) stage.Scenario {
 		Scenario: report.Scenario{
 			Number: 19,
 			Title:  "Growth",
-			Method: fmt.Sprintf(`One log that grows, each event of it with a key of its own, vacuumed and analyzed after each step. Then a new subscription at its end: 8
-producers at full speed beside its worker, latency at %d events/s, and the status, the dashboard's overview and its page of events, each the median of %d calls. One round.`,
-				growthRate, pagesCalls),
+			Method: fmt.Sprintf(`First one log that grows, each event of it with a key of its own, vacuumed and analyzed after each step. A new subscription begins
+at its end: 8 producers at full speed beside its worker, latency at %d events/s, and the status, the dashboard's overview and its page of events, each the median
+of %d calls. Then a backlog of %d events at the log's end is drained by a new process, whose peak of memory is told, and as many of the log's oldest
+events are deleted, as retention does it, but without its rests. Then the same beside ever more workers of the one subscription, all in one process, of which a crew of as
+many drains the backlog, and with ever larger payloads: their latency is at %d MB/s, and their backlog has %d MiB, where that is less. One round.`,
+				growthRate, pagesCalls, growthDrain, growthBandwidth/1_000_000, growthVolume>>20),
 			Columns: []report.Column{
 				{Key: "full", Title: "published/s"},
 				{Key: "p50", Title: "p50 ms"},
@@ -44,18 +73,27 @@ producers at full speed beside its worker, latency at %d events/s, and the statu
 				{Key: "status", Title: "status ms"},
 				{Key: "overview", Title: "overview ms"},
 				{Key: "events", Title: "events page ms"},
+				{Key: "rate", Title: "drained/s"},
+				{Key: "peak", Title: "peak MiB"},
+				{Key: "deleted", Title: "deleted/s"},
 				{Key: "gib", Title: "GiB"},
 			},
 		},
 		Once: true,
 		Cells: func(e *stage.Env) []stage.Cell {
-			log := &growingLog{env: e}
+			log := &growingLog{env: e, scale: s}
 			var cells []stage.Cell
 			for _, millions := range logSizes {
-				n := int64(float64(millions) * float64(s) * 1e6)
+				n := s.count(millions*1_000_000, 1)
 				cells = append(cells, stage.Cell{Name: logCase(millions), System: systems.Signalbox, Run: func(ctx context.Context, m *stage.Measurement) error {
 					return log.measure(ctx, m, n)
 				}})
+			}
+			for _, n := range workerCounts {
+				cells = append(cells, stage.Cell{Name: workersCase(n), System: systems.Signalbox, Run: workersCell(e, s, n)})
+			}
+			for _, size := range payloadSizes {
+				cells = append(cells, stage.Cell{Name: payloadCase(size), System: systems.Signalbox, Run: payloadCell(e, s, size)})
 			}
 			return cells
 		},
@@ -70,62 +108,53 @@ producers at full speed beside its worker, latency at %d events/s, and the statu
 	}
 }
 
-// A growingLog is grown from cell to cell.
-type growingLog struct {
-	env *stage.Env
-	d   *stage.Database
-	n   int64
+// drained is how many events of a size are drained and deleted.
+func drained(s scale, size int) int64 {
+	return s.count(min(growthDrain, growthVolume/int64(size)), 100)
 }
 
-const growSQL = `
-insert into outbox.events (topic, key, payload)
-select 'bench.old', 'key-' || n, json_build_object('n', n, 'note', repeat('x', 120))
-from generate_series($1::bigint, $2::bigint) as n`
+// begin makes the subscription of a measurement, at the log's end. It is there no more when it was ended.
+func begin(ctx context.Context, d *stage.Database) (end func() error, err error) {
+	_, err = admin.CreateSubscription(ctx, d.Pool, systems.DefaultSubscription, []string{systems.Topic}, outbox.FromNow)
+	return func() error {
+		return admin.DeleteSubscription(context.WithoutCancel(ctx), d.Pool, systems.DefaultSubscription, true)
+	}, err
+}
 
-func (l *growingLog) grow(ctx context.Context, n int64) error {
-	if l.d == nil {
-		d, err := l.env.Open(ctx, l.env.Systems[0])
+// work runs so many workers of the subscription in this process, until stop is called.
+func work(ctx context.Context, d *stage.Database, workers int, handle systems.Handler) (stop func() error, err error) {
+	working, cancel := context.WithCancel(ctx)
+	var crew errgroup.Group
+	stop = func() error {
+		cancel()
+		return crew.Wait()
+	}
+	for range workers {
+		w, err := worker.New(d.Pool, worker.Config{Logger: systems.Quiet})
+		if err == nil {
+			err = worker.Handle(w, worker.Subscription{Name: systems.DefaultSubscription}, func(ctx context.Context, e *effectEvent) error { return handle(ctx, e.Payload) })
+		}
 		if err != nil {
-			return err
+			return nil, errors.Join(err, stop())
 		}
-		l.d = d
-		l.env.AtEnd(d.Close)
+		crew.Go(func() error { return w.Run(working) })
 	}
-	for l.n < n {
-		to := min(n, l.n+growBy)
-		if _, err := l.d.Pool.Exec(ctx, growSQL, l.n+1, to); err != nil {
-			return fmt.Errorf("grow the log: %w", err)
-		}
-		l.n = to
-	}
-	return l.d.Calm(ctx)
+	return stop, nil
 }
 
-func (l *growingLog) measure(ctx context.Context, m *stage.Measurement, n int64) (err error) {
-	if err := l.grow(ctx, n); err != nil {
-		return err
-	}
-	var bytes float64
-	if err := l.d.Pool.QueryRow(ctx, `select pg_database_size(current_database())`).Scan(&bytes); err != nil {
-		return err
-	}
-	m.Set("gib", bytes/(1<<30))
-	service := stage.NewService(l.d, l.env.Systems[0], 8, growthRate)
-	stop, err := l.work(ctx, service)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, stop()) }()
+// measureTraffic measures latency, and publishing at full speed, beside workers.
+func measureTraffic(ctx context.Context, e *stage.Env, m *stage.Measurement, service *stage.Service, perSecond float64) error {
 	if err := service.First(ctx, &service.Handled); err != nil {
 		return err
 	}
 	m.Begin()
 	defer m.End()
-	err = service.While(ctx, func() error {
-		if err := stage.Pause(ctx, min(2*time.Second, l.env.Duration/4)); err != nil {
+	service.PerSecond = perSecond
+	err := service.While(ctx, func() error {
+		if err := stage.Pause(ctx, warmUp(e)); err != nil {
 			return err
 		}
-		span, err := service.Observe(ctx, l.env.Duration)
+		span, err := service.Observe(ctx, e.Duration)
 		if err == nil {
 			span.Report(m)
 		}
@@ -135,63 +164,38 @@ func (l *growingLog) measure(ctx context.Context, m *stage.Measurement, n int64)
 		return err
 	}
 	service.PerSecond = 0
-	err = service.While(ctx, func() error {
-		if err := stage.Pause(ctx, min(time.Second, l.env.Duration/8)); err != nil {
+	return service.While(ctx, func() error {
+		if err := stage.Pause(ctx, warmUp(e)/2); err != nil {
 			return err
 		}
 		before, start := service.Committed.Load(), time.Now()
-		err := stage.Pause(ctx, l.env.Duration)
+		err := stage.Pause(ctx, e.Duration)
 		m.Set("full", float64(service.Committed.Load()-before)/time.Since(start).Seconds())
 		return err
 	})
-	if err != nil {
-		return err
-	}
-	return l.look(ctx, m)
 }
 
-// work begins a new subscription at the log's end, which is there no more when it has stopped.
-func (l *growingLog) work(ctx context.Context, service *stage.Service) (stop func() error, err error) {
-	sub := worker.Subscription{Name: systems.DefaultSubscription, Topics: []string{systems.Topic}, Start: outbox.FromNow}
-	if _, err := admin.CreateSubscription(ctx, l.d.Pool, sub.Name, sub.Topics, sub.Start); err != nil {
-		return nil, err
-	}
-	w, err := worker.New(l.d.Pool, worker.Config{Logger: systems.Quiet})
-	if err != nil {
-		return nil, err
-	}
-	err = worker.Handle(w, sub, func(ctx context.Context, e *worker.Event[json.RawMessage]) error {
-		return service.Handle(ctx, e.Payload)
-	})
-	if err != nil {
-		return nil, err
-	}
-	working, cancel := context.WithCancel(ctx)
-	done := make(chan error, 1)
-	go func() { done <- w.Run(working) }()
-	return func() error {
-		cancel()
-		return errors.Join(<-done, admin.DeleteSubscription(context.WithoutCancel(ctx), l.d.Pool, sub.Name, true))
-	}, nil
-}
-
-// look times what people look at.
-func (l *growingLog) look(ctx context.Context, m *stage.Measurement) error {
-	pages, err := serve(freshDashboards(l.d))
-	if err != nil {
-		return err
-	}
-	defer pages.close()
-	for key, call := range map[string]func() error{
-		"status":   func() error { _, err := admin.GetStatusUpTo(ctx, l.d.Pool, 10_001); return err },
-		"overview": func() error { _, err := fetch(ctx, pages.url); return err },
-		"events":   func() error { _, err := fetch(ctx, pages.url+"events"); return err },
-	} {
-		took, _, err := timed(call)
+// expire deletes events that are older than keep as retention does, n of them or some more.
+func expire(ctx context.Context, m *stage.Measurement, d *stage.Database, keep time.Duration, n int64) error {
+	const chunk = 2000
+	start, deleted := time.Now(), int64(0)
+	for deleted < n {
+		before := deleted
+		lanes, err := engine.ExpiredLanes(ctx, d.Pool, keep, false)
 		if err != nil {
-			return fmt.Errorf("%s: %w", key, err)
+			return err
 		}
-		m.Set(key, took)
+		for _, lane := range lanes {
+			some, err := engine.Trim(ctx, d.Pool, lane, keep, chunk, false)
+			if err != nil {
+				return err
+			}
+			deleted += int64(some)
+		}
+		if deleted == before {
+			return fmt.Errorf("%d events were deleted of %d", deleted, n)
+		}
 	}
+	m.Set("deleted", float64(deleted)/time.Since(start).Seconds())
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/signalbox-go/signalbox/bench/measure"
 	"github.com/signalbox-go/signalbox/bench/systems"
 )
 
@@ -31,19 +32,27 @@ func (e *Env) FilledBy(ctx context.Context, s systems.System, n int64, publish B
 	if err != nil {
 		return nil, err
 	}
-	group, groupCtx := errgroup.WithContext(ctx)
-	group.SetLimit(2)
-	for from := int64(0); from < n; from += Batch {
-		group.Go(func() error { return publishBatch(groupCtx, d, publish, from, min(from+Batch, n)) })
-	}
-	if err = group.Wait(); err == nil {
+	if err = e.Fill(ctx, d, n, Batch, publish); err == nil {
 		err = d.Calm(ctx)
 	}
 	if err != nil {
 		d.Close()
-		return nil, fmt.Errorf("make a backlog: %w", err)
+		return nil, err
 	}
 	return d, nil
+}
+
+// Fill publishes n events, so many in a transaction.
+func (e *Env) Fill(ctx context.Context, d *Database, n, batch int64, publish BulkFunc) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(2)
+	for from := int64(0); from < n; from += batch {
+		group.Go(func() error { return publishBatch(ctx, d, publish, from, min(from+batch, n)) })
+	}
+	if err := group.Wait(); err != nil {
+		return fmt.Errorf("make a backlog: %w", err)
+	}
+	return nil
 }
 
 // A BulkFunc writes many events in a transaction.
@@ -54,7 +63,7 @@ func publishBatch(ctx context.Context, d *Database, publish BulkFunc, from, to i
 	return pgx.BeginFunc(ctx, d.Pool, func(tx pgx.Tx) error { return publish(ctx, tx, Events(from, to)) })
 }
 
-// Drained has worker processes handle n deliveries, all there are in a database, and sets rate, start and events.
+// Drained has worker processes handle n deliveries, all there are in a database, and sets rate, start, events, and the peak memory of the first process.
 func (e *Env) Drained(ctx context.Context, m *Measurement, d *Database, s systems.System, processes int, o Work, n int64) error {
 	c, err := e.StartCrew(ctx, d, s, processes, o)
 	if err != nil {
@@ -78,6 +87,11 @@ func (e *Env) Drained(ctx context.Context, m *Measurement, d *Database, s system
 	if err := e.Cost(ctx, m, spent, float64(n)); err != nil {
 		return err
 	}
+	peak, err := measure.PeakMemory(c[0].Cmd.Process.Pid)
+	if err != nil {
+		return err
+	}
+	m.Set("peak", peak)
 	if err := c.Stop(); err != nil {
 		return err
 	}

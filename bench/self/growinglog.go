@@ -103,7 +103,7 @@ func (l *growingLog) look(ctx context.Context, m *stage.Measurement) error {
 	for key, call := range map[string]func() error{
 		"status":   func() error { _, err := admin.GetStatusUpTo(ctx, l.d.Pool, 10_001); return err },
 		"overview": func() error { _, err := fetch(ctx, pages.url); return err },
-		"events":   func() error { _, err := fetch(ctx, pages.url+"events"); return err },
+		"page":     func() error { _, err := fetch(ctx, pages.url+"events"); return err },
 	} {
 		took, _, err := timed(call)
 		if err != nil {

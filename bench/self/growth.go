@@ -72,7 +72,7 @@ many drains the backlog, and with ever larger payloads: their latency is at %d M
 				{Key: "p99", Title: "p99 ms"},
 				{Key: "status", Title: "status ms"},
 				{Key: "overview", Title: "overview ms"},
-				{Key: "events", Title: "events page ms"},
+				{Key: "page", Title: "events page ms"},
 				{Key: "rate", Title: "drained/s"},
 				{Key: "peak", Title: "peak MiB"},
 				{Key: "deleted", Title: "deleted/s"},
@@ -103,7 +103,7 @@ many drains the backlog, and with ever larger payloads: their latency is at %d M
 			{What: "p99, the largest log against the smallest", Of: ours(last, "p99"), Against: []report.Ref{ours(first, "p99")}, AtMost: 1.1},
 			{What: "status of the largest log", Of: ours(last, "status"), AtMost: 300, Unit: "ms"},
 			{What: "overview of the largest log", Of: ours(last, "overview"), AtMost: 300, Unit: "ms"},
-			{What: "events page of the largest log", Of: ours(last, "events"), AtMost: 300, Unit: "ms"},
+			{What: "events page of the largest log", Of: ours(last, "page"), AtMost: 300, Unit: "ms"},
 		},
 	}
 }

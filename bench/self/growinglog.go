@@ -15,14 +15,15 @@ type growingLog struct {
 	env     *stage.Env
 	scale   scale
 	d       *stage.Database
-	begun   time.Time // when its first event was published: a month ago
+	begun   time.Time // when its first event was published
 	n       int64     // events that it was given
 	deleted int64     // and of which it has none any more
 }
 
 const (
-	growBy  = 1_000_000             // events in a statement
-	growAge = 10 * time.Millisecond // from one event to the next
+	growBy   = 1_000_000             // events in a statement
+	growSpan = 6 * 24 * time.Hour    // all of the log, with which workers have nothing to delete yet
+	growAge  = 10 * time.Millisecond // from one event to the next
 )
 
 const growSQL = `
@@ -36,7 +37,7 @@ func (l *growingLog) grow(ctx context.Context, n int64) error {
 		if err != nil {
 			return err
 		}
-		l.d, l.begun = d, time.Now().AddDate(0, -1, 0)
+		l.d, l.begun = d, time.Now().Add(-growSpan)
 		l.env.AtEnd(d.Close)
 	}
 	for l.n < n {

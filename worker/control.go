@@ -128,7 +128,7 @@ func (s *session) ring(ctx context.Context, ring engine.Ring) {
 	}
 	s.tellWokenUp(ctx)
 	if s.direct && ring.Lanes != 0 {
-		s.reader.ring()
+		s.reader.ring(ring.Lanes)
 	}
 	for _, r := range s.runners {
 		if !ring.Deliveries && r.feed.relies() {
@@ -174,7 +174,7 @@ func (s *session) pulse(ctx context.Context, candidate bool) (elected bool, err 
 		default:
 		}
 	}
-	s.alone.Store(p.Alone)
+	s.workers.Store(int64(p.Workers))
 	if s.stuck.Swap(p.Stuck) != p.Stuck && p.Stuck {
 		s.w.cfg.Logger.Warn("the server's queue of notifications is half full, so that none are sent: a session that listens does not end its transaction; workers poll")
 	}

@@ -10,17 +10,20 @@ import (
 
 const (
 	// busyRate is how many notifications a second publishers may send before the sentinel spares them that and looks for
-	// itself. quietRate is how few transactions may publish before it lets them ring again.
-	busyRate, quietRate = 300, 150
+	// itself. All workers hear each of them, and read: so it is wakeUps divided by their number, if that is less. Where quietPart of it
+	// publish, or fewer, it lets them ring again.
+	busyRate, wakeUps, quietPart = 300, 1500, 0.5
 
 	armedLook = 50 * time.Millisecond // over which notifications are counted
 	stuckLook = time.Second           // between looks at whether notifications are stuck, while none are heard
 	quietLook = 100 * time.Millisecond
 	// probeTick is how often it looks while publishers do not ring. After a look that found muchFound or more, or of which it has to tell other
-	// workers, it leaves one out: then the processors are worth more than two milliseconds are to an event.
-	probeTick = 2 * time.Millisecond
-	muchFound = 6
-	armingFor = 200 * time.Millisecond // that a request for the bell's lock stays in the queue
+	// workers, it leaves one out: then the processors are worth more than two milliseconds are to an event. For a fleet it leaves out more: one
+	// for each of readersFor workers that will read and record what was found, and for each of hearersFor that will only hear of it.
+	probeTick              = 2 * time.Millisecond
+	muchFound              = 6
+	readersFor, hearersFor = 2, 25
+	armingFor   = 200 * time.Millisecond // that a request for the bell's lock stays in the queue
 )
 
 // answerDoorbell is the other part: it finds out for all workers what was published. It is like a network driver: publishers ring when it is quiet, and
@@ -68,7 +71,7 @@ func (s *session) poll(ctx context.Context, bell *engine.Bell) error {
 		ticks      = time.NewTicker(probeTick)
 		since      = time.Now()
 		publishers int
-		leaveOut   bool       // the next look
+		leaveOut   int        // so many looks
 		arming     chan armed // nil while no request for the lock is under way
 	)
 	defer ticks.Stop()
@@ -93,13 +96,13 @@ func (s *session) poll(ctx context.Context, bell *engine.Bell) error {
 			}
 			since, publishers = time.Now(), 0 // a publisher's transaction is long: look at the load again
 		case <-ticks.C:
-			if leaveOut {
-				leaveOut = false
+			if leaveOut > 0 {
+				leaveOut--
 				continue
 			}
 			elapsed := time.Since(since)
-			if elapsed < quietLook && s.alone.Load() && s.reader.flows() {
-				leaveOut = s.reader.found.Load() >= muchFound
+			if elapsed < quietLook && s.alone() && s.reader.flows() {
+				leaveOut = s.looksLess(int(s.reader.found.Load()))
 				s.ring(ctx, engine.ParseRing(""))
 				continue
 			}
@@ -107,11 +110,11 @@ func (s *session) poll(ctx context.Context, bell *engine.Bell) error {
 			if err != nil {
 				return err
 			}
-			publishers, leaveOut = publishers+n, n >= muchFound || n > 0 && !s.alone.Load()
+			publishers, leaveOut = publishers+n, s.looksLess(n)
 			if elapsed < quietLook {
 				continue
 			}
-			if arming == nil && !s.stuck.Load() && float64(publishers) < quietRate*elapsed.Seconds() {
+			if arming == nil && !s.stuck.Load() && float64(publishers) < quietPart*s.busyRate()*elapsed.Seconds() {
 				arming = make(chan armed, 1)
 				go func() {
 					granted, err := bell.Arm(ctx, armingFor)
@@ -120,6 +123,25 @@ func (s *session) poll(ctx context.Context, bell *engine.Bell) error {
 			}
 			since, publishers = time.Now(), 0
 		}
+	}
+}
+
+// alone reports whether there is no other worker to be told.
+func (s *session) alone() bool { return s.workers.Load() == 1 }
+
+// busyRate is how many notifications a second publishers may send.
+func (s *session) busyRate() float64 { return min(busyRate, wakeUps/float64(max(1, s.workers.Load()))) }
+
+// looksLess is how many looks are left out after one that found so many.
+func (s *session) looksLess(found int) int {
+	switch {
+	case found > 0 && !s.alone():
+		workers := int(s.workers.Load())
+		return max(1, min(found, workers, engine.Lanes)/readersFor+workers/hearersFor)
+	case found >= muchFound:
+		return 1
+	default:
+		return 0
 	}
 }
 
@@ -161,7 +183,7 @@ func (s *session) stayArmed(ctx context.Context, bell *engine.Bell) error {
 		}
 		rate := float64(s.trigger.Load()-before+1) / time.Since(start).Seconds()
 		crowded, err := bell.Crowded(ctx)
-		if err == nil && !crowded && !s.stuck.Load() && rate <= busyRate {
+		if err == nil && !crowded && !s.stuck.Load() && rate <= s.busyRate() {
 			continue
 		}
 		stop()

@@ -44,10 +44,10 @@ func (rd *reader) poke() {
 	}
 }
 
-// ring has the reader read if some runner relies on it.
-func (rd *reader) ring() {
+// ring has the reader read if some runner relies on it that owns one of the lanes.
+func (rd *reader) ring(lanes uint64) {
 	for _, f := range rd.feeds {
-		if f.relies() {
+		if f.wants(lanes) {
 			rd.poke()
 			return
 		}
@@ -214,6 +214,13 @@ func (f *feed) relies() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.joined
+}
+
+// wants reports whether the reader reads for the runner, and one of the lanes is its own.
+func (f *feed) wants(lanes uint64) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.joined && f.member.Owns(lanes)
 }
 
 // holds reports whether there is a window to take.

@@ -38,7 +38,7 @@ type session struct {
 	ringer   atomic.Uint32 // the backend over which this session rings as the sentinel: it has told its own runners itself
 	changing chan struct{} // has a token when a subscription is to go back or to have other topics, for the sentinel
 	stuck    atomic.Bool   // as of the last heartbeat, no notifications are sent: the server's queue of them is stuck
-	alone    atomic.Bool   // as of the last heartbeat, there is no other worker
+	workers  atomic.Int64  // as of the last heartbeat, how many there are, this one included
 }
 
 // departed has the ids of sessions that could not evict themselves, because the database was away.

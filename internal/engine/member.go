@@ -80,6 +80,18 @@ func (m *Member) Lanes() []int16 {
 	return lanes
 }
 
+// Owns reports whether the member owns one of the lanes that have their bits set.
+func (m *Member) Owns(lanes uint64) bool {
+	for _, c := range m.cursors {
+		for _, lane := range c.lanes {
+			if lanes&(1<<lane) != 0 {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 func lanesOf(cursors []cursor) int {
 	n := 0
 	for _, c := range cursors {

@@ -77,8 +77,8 @@ type Pulse struct {
 	Probes map[int32]time.Time
 	// Stuck is true while the server's queue of notifications is, so that none are sent.
 	Stuck bool
-	// Alone is true while there is no other worker.
-	Alone bool
+	// Workers is how many there are, this one included.
+	Workers int
 
 	snapshot snapshot
 	head     int64
@@ -115,7 +115,7 @@ select exists (select from beat),
        array(select (s.id, s.topics, m.topics, exists (select from outbox.lanes l where l.subscription_id = s.id and l.owner = $1))
              from outbox.members m join outbox.subscriptions s on s.id = m.subscription_id
              where m.worker_id = $1 and m.topics is distinct from s.topics),
-       not exists (select from outbox.workers w where w.id <> $1)`
+       (select count(*) from outbox.workers w)`
 
 // Beat says that the worker lives. With candidate, it also asks to become the sentinel. Call it about once a second.
 func Beat(ctx context.Context, conn naming.Conn, worker int64, candidate bool) (Pulse, error) {
@@ -140,7 +140,7 @@ func Beat(ctx context.Context, conn naming.Conn, worker int64, candidate bool) (
 		}
 	)
 	err := conn.QueryRow(ctx, beatSQL, worker, candidate, LockSentinel).
-		Scan(&p.Alive, &p.Sentinel, &seen, &p.head, &shares, &stopped, &p.Changing, &probes, &p.Stuck, &others, &p.Alone)
+		Scan(&p.Alive, &p.Sentinel, &seen, &p.head, &shares, &stopped, &p.Changing, &probes, &p.Stuck, &others, &p.Workers)
 	if err != nil {
 		return Pulse{}, fmt.Errorf("heartbeat: %w", err)
 	}

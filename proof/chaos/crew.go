@@ -120,7 +120,7 @@ func (p *post) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	log, err := os.Create(filepath.Join(c.folder, fmt.Sprintf("worker-%d.log", number)))
+	log, err := os.Create(c.logFile(number))
 	if err != nil {
 		return err
 	}
@@ -147,16 +147,28 @@ func (p *post) run(ctx context.Context) error {
 }
 
 // judge notes an end that nobody has asked for, and one that was asked for and did not go well. A worker that cannot start, because
-// the server is away, ends with 1: whoever runs it starts it again. The killing handlers kill with SIGKILL.
+// the server is away, ends with 1, maybe at the moment when it is told to stop: whoever runs it starts it again. The killing handlers kill
+// with SIGKILL.
 func (p *post) judge(number int32, state *os.ProcessState) {
 	status, ok := state.Sys().(syscall.WaitStatus)
 	switch {
 	case p.killed || ok && status.Signaled() && status.Signal() == syscall.SIGKILL && p.subscriptions[0] == flaky:
+	case state.ExitCode() == 1 && !served(p.crew.logFile(number)):
 	case p.leaving && !state.Success():
 		p.crew.fault("worker process %d was told to stop, and ended with %v", number, state)
-	case !p.leaving && state.ExitCode() != 1:
+	case !p.leaving:
 		p.crew.fault("worker process %d ended by itself with %v", number, state)
 	}
+}
+
+func (c *crew) logFile(number int32) string {
+	return filepath.Join(c.folder, fmt.Sprintf("worker-%d.log", number))
+}
+
+// served reports whether a worker whose log this is has begun to serve. One whose log cannot be read has.
+func served(path string) bool {
+	text, err := os.ReadFile(path)
+	return err != nil || bytes.Contains(text, []byte("msg=serving "))
 }
 
 func (c *crew) fault(format string, args ...any) {

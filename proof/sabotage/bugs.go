@@ -546,4 +546,14 @@ var bugs = []bug{
 		}},
 		pkg: "./worker", run: "TestRollingDeployOfPayloads",
 	},
+	{
+		name: "a fleet rings like one", harm: "has publishers wake all workers of a large fleet with each event",
+		edits: []edit{{"worker/doorbell.go", "min(busyRate, wakeUps/float64(max(1, s.workers.Load())))", "busyRate"}},
+		pkg:   "./worker", run: "TestFleetIsSpared",
+	},
+	{
+		name: "owns nothing", harm: "has nobody read for what the doorbell says of its lanes: events wait for the next heartbeat",
+		edits: []edit{{"worker/reader.go", "f.joined && f.member.Owns(lanes)", "f.joined && f.member.Owns(0)"}},
+		pkg:   "./worker", run: "TestIdle",
+	},
 }

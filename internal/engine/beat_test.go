@@ -9,8 +9,8 @@ import (
 	"github.com/signalbox-go/signalbox/outbox"
 )
 
-// TestAlone has a second worker join and leave: a heartbeat of the first says whether others have to be told what was published.
-func TestAlone(t *testing.T) {
+// TestWorkers has a second worker join and leave: a heartbeat of the first says how many have to be told what was published.
+func TestWorkers(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t)
 	s, err := engine.Subscribe(t.Context(), db.Pool, "s", []string{">"}, outbox.FromBeginning)
@@ -25,17 +25,17 @@ func TestAlone(t *testing.T) {
 		return id
 	}
 	first, control := join("first"), db.Conn(t)
-	alone := func(want bool) {
+	workers := func(want int) {
 		t.Helper()
-		if p, err := engine.Beat(t.Context(), control, first, false); err != nil || p.Alone != want {
-			t.Errorf("alone: %v, %v; want %v", p.Alone, err, want)
+		if p, err := engine.Beat(t.Context(), control, first, false); err != nil || p.Workers != want {
+			t.Errorf("%d workers, %v; want %d", p.Workers, err, want)
 		}
 	}
-	alone(true)
+	workers(1)
 	second := join("second")
-	alone(false)
+	workers(2)
 	if _, err := engine.Evict(t.Context(), db.Conn(t), second, "the test is over"); err != nil {
 		t.Fatal(err)
 	}
-	alone(true)
+	workers(1)
 }

@@ -23,7 +23,7 @@ const (
 	probeTick              = 2 * time.Millisecond
 	muchFound              = 6
 	readersFor, hearersFor = 2, 25
-	armingFor   = 200 * time.Millisecond // that a request for the bell's lock stays in the queue
+	armingFor              = 200 * time.Millisecond // that a request for the bell's lock stays in the queue
 )
 
 // answerDoorbell is the other part: it finds out for all workers what was published. It is like a network driver: publishers ring when it is quiet, and

@@ -119,6 +119,7 @@ func sized(event systems.Event, size int) systems.Event {
 	const tail = `"}`
 	payload := fmt.Appendf(nil, `{"n":%d,"note":"`, stage.Sequence(event.Payload))
 	payload = append(payload, bytes.Repeat([]byte("x"), max(0, size-len(payload)-len(tail)))...)
-	event.Payload = append(payload, tail...)
+	payload = append(payload, tail...)
+	event.Payload = payload
 	return event
 }

@@ -80,7 +80,7 @@ func (l *growingLog) serve(ctx context.Context, m *stage.Measurement) (err error
 	if err != nil {
 		return err
 	}
-	err = measureTraffic(ctx, l.env, m, service, growthRate)
+	err = measureTraffic(ctx, l.env, m, service)
 	if err == nil {
 		err = l.look(ctx, m)
 	}

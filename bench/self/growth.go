@@ -142,14 +142,13 @@ func work(ctx context.Context, d *stage.Database, workers int, handle systems.Ha
 	return stop, nil
 }
 
-// measureTraffic measures latency, and publishing at full speed, beside workers.
-func measureTraffic(ctx context.Context, e *stage.Env, m *stage.Measurement, service *stage.Service, perSecond float64) error {
+// measureTraffic measures latency at the service's rate, and publishing at full speed, beside workers.
+func measureTraffic(ctx context.Context, e *stage.Env, m *stage.Measurement, service *stage.Service) error {
 	if err := service.First(ctx, &service.Handled); err != nil {
 		return err
 	}
 	m.Begin()
 	defer m.End()
-	service.PerSecond = perSecond
 	err := service.While(ctx, func() error {
 		if err := stage.Pause(ctx, warmUp(e)); err != nil {
 			return err
@@ -173,6 +172,11 @@ func measureTraffic(ctx context.Context, e *stage.Env, m *stage.Measurement, ser
 		m.Set("full", float64(service.Committed.Load()-before)/time.Since(start).Seconds())
 		return err
 	})
+}
+
+// caughtUp waits until all that was published is handled.
+func caughtUp(ctx context.Context, service *stage.Service) error {
+	return stage.Await(ctx, stage.StuckAfter, "what was published is handled", func() bool { return service.Handled.Load() >= service.Committed.Load() })
 }
 
 // expire deletes events that are older than keep as retention does, n of them or some more.

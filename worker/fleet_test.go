@@ -30,7 +30,10 @@ func TestFleetIsSpared(t *testing.T) {
 				return
 			case <-tick:
 				_, err := outbox.Publish(t.Context(), db.Pool, outbox.Event{Topic: "test.happened", Key: fmt.Sprintf("k%d", published), Payload: json.RawMessage(`{}`)})
-				if err != nil {
+				switch {
+				case t.Context().Err() != nil:
+					return // the test has failed
+				case err != nil:
 					t.Errorf("publish: %v", err)
 					return
 				}

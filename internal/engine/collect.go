@@ -32,8 +32,9 @@ type collected struct {
 // errUnclean says that the read's transaction id may be older than its snapshot, which would lose events.
 var errUnclean = errors.New("the transaction of the read has written before")
 
-// collect takes the rows of readSQL, in the order in which they come, and of the events those that are wanted.
-func (m *Member) collect(rows pgx.Rows, wants topic.Patterns, lanes []int16, after []int64, take []int32) (*collected, error) {
+// collect takes the rows of readSQL, in the order in which they come, and of the events those that are wanted: no more than the limit, where that is
+// less than one of each lane.
+func (m *Member) collect(rows pgx.Rows, wants topic.Patterns, limit int, lanes []int16, after []int64, take []int32) (*collected, error) {
 	defer rows.Close()
 	got := &collected{reading: reading{stopped: map[int16]int64{}}, events: make([]Event, 0, m.lastCount)}
 	var (
@@ -41,7 +42,7 @@ func (m *Member) collect(rows pgx.Rows, wants topic.Patterns, lanes []int16, aft
 		text   [uid.Len]byte
 		bytes  int
 		count  int
-		full   bool         // the window has all the bytes it may have
+		full   bool         // the window has all that it may have
 		name   string       // of a topic
 		wanted bool         // whether that matches: LIKE lets a little more pass
 		long   bool         // whether an event was kept back that is the next one of its lane, or of what is late
@@ -59,7 +60,7 @@ func (m *Member) collect(rows pgx.Rows, wants topic.Patterns, lanes []int16, aft
 			}
 			continue
 		}
-		full = full || bytes > m.most
+		full = full || bytes > m.most || count >= limit && limit < len(lanes)
 		got.looked++
 		if raw[3] != nil && string(raw[3]) != name {
 			name = string(raw[3])

@@ -184,7 +184,7 @@ func (m *Member) readArgs(cursors []cursor, limit int, filter []string) []any {
 			lanes, after, take, parts = append(lanes, lane), append(after, c.after[i]), append(take, int32(n)), append(parts, int16(part))
 		}
 	}
-	// A window that is full of bytes leaves lanes out. They come first in the next one, or some might be left out for ever.
+	// A window that is full leaves lanes out. They come first in the next one, or some might be left out for ever.
 	if at := slices.Index(lanes, m.first); at > 0 {
 		lanes, after, take, parts = turned(lanes, at), turned(after, at), turned(take, at), turned(parts, at)
 	}
@@ -210,7 +210,7 @@ func (m *Member) readArgs(cursors []cursor, limit int, filter []string) []any {
 // turned returns a list that begins in its middle and goes around.
 func turned[T any](list []T, at int) []T { return slices.Concat(list[at:], list[:at]) }
 
-// Read returns the next window: about limit events at most, fewer where they are large. It covers all lanes that the
+// Read returns the next window: about limit events at most, and no more where that is less than the lanes are; fewer where they are large. It covers all lanes that the
 // member owns, and continues where the last read ended, whether or not that one was settled. Where another member has read the same
 // before, it returns that: see Pages.
 //
@@ -249,7 +249,7 @@ func (m *Member) read(ctx context.Context, conn naming.Conn, limit int) (*Window
 	args := m.readArgs(cursors, limit, filter)
 	var got *collected
 	err := readOver(ctx, conn, readSQL, args, func(rows pgx.Rows) (err error) {
-		got, err = m.collect(rows, wants, args[0].([]int16), args[1].([]int64), args[2].([]int32))
+		got, err = m.collect(rows, wants, limit, args[0].([]int16), args[1].([]int64), args[2].([]int32))
 		return err
 	})
 	if err != nil {

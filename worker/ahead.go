@@ -23,7 +23,7 @@ func (r *runner) readAhead(ctx context.Context) {
 	}
 	a := &ahead{done: make(chan struct{})}
 	r.ahead = a
-	limit := r.limit
+	limit := r.readLimit()
 	r.handlers.Go(func() {
 		defer close(a.done)
 		if !owed.Empty() {

@@ -199,9 +199,17 @@ func (b *backlog) failedBefore(other *backlog) {
 	}
 }
 
-// blocked reports whether an event has to wait behind others of its key.
-func (b *backlog) blocked(e *engine.Event) bool {
-	return e.Key != "" && len(b.lines)+len(b.apart) > 0 && b.line(lineOf(e)) != nil
+// blocked reports whether an event has to wait behind others of its key and, if it has, whether it becomes a delivery of a line that is worked
+// off right now.
+func (b *backlog) blocked(e *engine.Event) (blocked, flows bool) {
+	if e.Key == "" || len(b.lines)+len(b.apart) == 0 {
+		return false, false
+	}
+	id := lineOf(e)
+	if l := b.lines[id]; l != nil {
+		return true, !l.fails && l.from == 0
+	}
+	return b.apart[id] != nil, false
 }
 
 // add remembers n more deliveries of a line. The line as a whole becomes due at the given time if it is new, or has no

@@ -56,7 +56,8 @@ type runner struct {
 	unknown    []string      // the subscription's topics, if this worker does not know all of them
 	unserved   time.Time     // since when there is no worker that does
 	fair       int           // lanes that this worker should own
-	limit      int           // events of the next window
+	limit      int           // events of the next window: how many are handled in its time,
+	readMost   fitting       // and how many leave what waits time to be worked off
 	trusted    int           // suspects to begin at once
 	retries    againPace     // of what failed, where it is tried in turns
 	pace       time.Duration // what an event has taken lately
@@ -406,7 +407,7 @@ func (r *runner) readLanes(ctx context.Context) (*engine.Window, error) {
 			return nil, ctx.Err()
 		}
 	}
-	limit := r.pacer.fits(r.limit)
+	limit := r.pacer.fits(r.readLimit())
 	if r.breaker.open() {
 		limit = min(limit, r.breaker.fresh.size)
 	}
@@ -414,6 +415,9 @@ func (r *runner) readLanes(ctx context.Context) (*engine.Window, error) {
 	r.atEnd = err == nil && !window.More()
 	return window, err
 }
+
+// readLimit is how many events the next window may have.
+func (r *runner) readLimit() int { return r.readMost.most(r.limit) }
 
 // owesWindow notes that a window is to be settled, once its events are handled.
 func (r *runner) owesWindow(w *engine.Window) {

@@ -130,9 +130,14 @@ func (r *runner) jobs(deliveries []engine.Delivery, window *engine.Window) []job
 	}
 	jobs = slices.Grow(jobs, len(window.Events))[:n+len(window.Events)]
 	r.topics.beginProbes(r.sub.many == nil)
+	added := 0 // deliveries, to lines that are worked off
 	for i := range window.Events {
 		e := &window.Events[i]
-		if r.backlog.blocked(e) || !r.topics.mayBegin(e.Topic) {
+		blocked, flows := r.backlog.blocked(e)
+		if flows {
+			added++
+		}
+		if blocked || !r.topics.mayBegin(e.Topic) {
 			r.putOff(e)
 			continue
 		}
@@ -140,7 +145,26 @@ func (r *runner) jobs(deliveries []engine.Delivery, window *engine.Window) []job
 		j.event, j.attempt = e, 1
 		n++
 	}
+	r.fitAdded(added, len(window.Events))
 	return jobs[:n]
+}
+
+// fitAdded sizes the next window so that it adds about half as many deliveries to the lines that are worked off as a turn claims of those. After an outage,
+// hundreds of keys have a line, and all that comes of these keys meanwhile waits in it: were more read than is worked off, there would be ever
+// more lines, until the whole log is in them.
+func (r *runner) fitAdded(added, of int) {
+	if r.readMost = 0; added > 0 {
+		r.readMost = fitting(max(1, r.dueMost()/2*of/added))
+	}
+}
+
+// dueMost is how many deliveries a turn claims.
+func (r *runner) dueMost() int {
+	most := max(dueAtOnce, r.dueTogether())
+	if r.sub.solo && r.pace > 0 { // they run in the transaction of the window, one after the other
+		most = int(min(time.Duration(most), max(1, dueTime/r.pace)))
+	}
+	return most
 }
 
 // deliveryJobs lists the deliveries that are to be handled. What becomes of others is recorded at once.
@@ -435,13 +459,10 @@ func (r *runner) claimDue(ctx context.Context, lines []engine.Line) ([]engine.De
 	if err := r.settle(ctx); err != nil { // what the claim looks at must be there
 		return nil, err
 	}
-	most := max(1, r.pacer.room(max(dueAtOnce, r.dueTogether())))
+	most := max(1, r.pacer.room(r.dueMost()))
 	if r.breaker.open() {
-		most = r.breaker.again.size
+		most = min(r.dueMost(), r.breaker.again.size)
 		r.breaker.again.next = time.Now().Add(probeRest) // until it is known what became of them
-	}
-	if r.sub.solo && r.pace > 0 { // they run in the transaction of the window, one after the other
-		most = int(min(time.Duration(most), max(1, dueTime/r.pace)))
 	}
 	for len(lines) > most {
 		last := lines[len(lines)-1]

@@ -87,8 +87,9 @@ func HandleTx[T any](w *Worker, s Subscription, handler func(ctx context.Context
 }
 
 // HandleBatchTx is [HandleTx] for all events of a window at once: an insert … select from unnest for thousands of events costs little
-// more than one for a single event. If the handler fails, the events are handled again one by one, each in a slice of its own, so that
-// only those that cannot be handled fail. As with [HandleBatch], a call may last its timeout, and holds up the subscription meanwhile.
+// more than one for a single event. If the handler fails, what it wrote is undone and the events are handled again: in halves, and halves of
+// those, so that in the end only those that cannot be handled fail. Where it returns an error of [PerEvent], it has told which those are. As with
+// [HandleBatch], a call may last its timeout, and holds up the subscription meanwhile.
 func HandleBatchTx[T any](w *Worker, s Subscription, handler func(ctx context.Context, tx pgx.Tx, events []*Event[T]) error) error {
 	r := registration{Subscription: s, tx: true}
 	if handler != nil {

@@ -23,6 +23,10 @@ type handlerTx struct {
 // others a repetition.
 const maxBroken = 8
 
+// partsTime is how long calls with several events may take that fail, before those are handled one by one: an event that runs into its timeout would
+// do so in each part that it is in.
+const partsTime = txMost * windowTime
+
 // windowSavepoint is around all that the handlers of a window do. Its release fails if the transaction is another one by then, and
 // undoes that it was made read-only: PostgreSQL gives the outer transaction back what it was.
 const windowSavepoint = "signalbox_window"
@@ -42,7 +46,7 @@ func beginTx(ctx context.Context, l *borrowed, timeout time.Duration) (*handlerT
 	return &handlerTx{Tx: tx, conn: l}, nil
 }
 
-// errLeftSettings is why the events of a window are handled one by one: it is not known which of them changed settings.
+// errLeftSettings is why the events of a window are handled again: it is not known which of them changed settings.
 var errLeftSettings = errors.New("handler has changed settings of its session")
 
 // end checks what the handlers left behind, in one round trip. It finds what would otherwise show only at the commit, when it is not
@@ -94,8 +98,8 @@ begin
 end
 $$`
 
-// endEvent checks what one event left behind, and leaves the transaction to the next as it was.
-func (t *handlerTx) endEvent(ctx context.Context, savepoint pgx.Tx) error {
+// endPart checks what some events left behind, and leaves the transaction to the next as it was.
+func (t *handlerTx) endPart(ctx context.Context, savepoint pgx.Tx) error {
 	batch := &pgx.Batch{}
 	batch.Queue(`set constraints all immediate`)
 	t.conn.restore(batch)
@@ -108,7 +112,8 @@ func (t *handlerTx) endEvent(ctx context.Context, savepoint pgx.Tx) error {
 }
 
 // handleTx calls the handler in the transaction that settles what it did. Events go together; if one fails, that is undone, and
-// they are handled one by one, each behind a savepoint. Those that are tried again go one by one at once, and before the others.
+// they are handled in parts, each behind a savepoint, until those that fail are alone. Those that are tried again go one by one at once, and before
+// the others.
 func (r *runner) handleTx(ctx context.Context, jobs []job) error {
 	r.begun, r.waitedFrom = time.Now(), time.Time{}
 	var again, fresh, waited []*job
@@ -129,7 +134,7 @@ func (r *runner) handleTx(ctx context.Context, jobs []job) error {
 		// be handled as a delivery, and as an event once more.
 		start, window, unfinished, holds := r.begun, r.owed.Window, r.owed.Unfinished, r.owed.Holds
 		r.owed.Window, r.owed.Unfinished, r.owed.Holds = nil, nil, nil
-		if err := r.oneByOne(ctx, again); err != nil {
+		if err := r.apart(ctx, again, 1); err != nil {
 			return err
 		}
 		r.owed.Window, r.owed.Unfinished, r.owed.Holds = window, unfinished, holds
@@ -141,7 +146,11 @@ func (r *runner) handleTx(ctx context.Context, jobs []job) error {
 	if len(fresh) > 0 {
 		settled, err := r.settleTx(ctx, fresh, func(t *handlerTx) bool { return r.together(ctx, t, fresh) && t.end(ctx) == nil })
 		if err == nil && !settled {
-			err = r.oneByOne(ctx, fresh)
+			most := max(1, len(fresh)/2)
+			if r.sub.solo || time.Since(r.begun) >= partsTime {
+				most = 1
+			}
+			err = r.apart(ctx, fresh, most)
 		}
 		if err != nil {
 			return err
@@ -293,15 +302,16 @@ func (r *runner) lose(l *borrowed, err error) error {
 	return nil
 }
 
-// oneByOne handles jobs one by one, and again without those that broke the transaction for the others.
-func (r *runner) oneByOne(ctx context.Context, jobs []*job) error {
+// apart handles jobs in parts, none of them larger than most, and again without those that broke the transaction for the others.
+func (r *runner) apart(ctx context.Context, jobs []*job, most int) error {
 	broken := map[*job]*failure{}
 	for lost := 0; ; {
 		before := len(broken)
-		settled, err := r.settleTx(ctx, jobs, func(t *handlerTx) bool { return r.isolate(ctx, t, jobs, broken) })
+		settled, err := r.settleTx(ctx, jobs, func(t *handlerTx) bool { return r.isolate(ctx, t, jobs, most, broken) })
 		if err != nil || settled {
 			return err
 		}
+		most = 1 // which of a part broke it is not known
 		if len(broken) > before {
 			continue
 		}
@@ -311,43 +321,102 @@ func (r *runner) oneByOne(ctx context.Context, jobs []*job) error {
 	}
 }
 
-// isolate handles jobs one by one. The writes of one that fails are undone; those behind it in its key wait for it. One that breaks
-// the transaction is added to broken, and it returns false: all have to be handled again without it.
-func (r *runner) isolate(ctx context.Context, t *handlerTx, jobs []*job, broken map[*job]*failure) bool {
-	r.begun, r.waitedFrom = time.Now(), time.Time{} // what is one by one has its own time, or nothing might ever be tried
+// isolate finds the jobs that fail: it handles them in parts, each behind a savepoint. The writes of one that fails are undone, and what it had is
+// handled again, in parts of half its size; behind one that does not, they are twice as large. Where the handler has said which of a part
+// fail, that is known, and the others are handled again. Those behind one that failed in its key wait for it. A job that breaks the
+// transaction is added to broken, and isolate returns false: all have to be handled again without it.
+func (r *runner) isolate(ctx context.Context, t *handlerTx, jobs []*job, most int, broken map[*job]*failure) bool {
+	r.begun, r.waitedFrom = time.Now(), time.Time{} // what is apart has its own time, or nothing might ever be tried
 	clear(r.keys.spent)
+	closed := !r.breaker.open()
+	until := len(jobs)
+	for i, j := range jobs {
+		if j.failure, j.behind = broken[j], false; j.failure != nil && len(broken) >= maxBroken {
+			until = i + 1
+		}
+	}
 	stopped := map[string]bool{}
-	passed := 0
-	for _, j := range jobs {
-		putOff := len(broken) >= maxBroken && passed == len(broken)
-		if j.failure, j.behind = broken[j], false; j.failure != nil {
-			passed++
-			stopped[j.event.Key] = stopped[j.event.Key] || r.stopsKey(ctx, j)
+	var lost time.Duration
+	for at, size := 0, most; at < len(jobs); {
+		part, next := r.nextPart(ctx, jobs, at, size, until, stopped)
+		switch {
+		case len(part) == 0:
+			at = next
+			continue
+		case ctx.Err() != nil, closed && r.breaker.open(), r.tooLate(part[0]), !r.admit(ctx, len(part)):
+			for _, j := range part {
+				j.behind = true
+			}
+			at = next
 			continue
 		}
-		if putOff || stopped[j.event.Key] || ctx.Err() != nil || r.tooLate(j) || !r.admit(ctx, 1) {
-			j.behind = true
-			continue
-		}
+		start := time.Now()
 		savepoint, err := t.Begin(ctx)
 		if err != nil {
 			return false
 		}
-		if guarded(whole(j), func(jobs []*job) bool { return r.callIn(ctx, t, savepoint, jobs) }) {
-			if err := t.endEvent(ctx, savepoint); err != nil {
-				j.failure = failureOf(err)
+		ok := guarded(whole(part...), func(jobs []*job) bool { return r.callIn(ctx, t, savepoint, jobs) })
+		if ok {
+			if err := t.endPart(ctx, savepoint); err != nil {
+				ok = false
+				for _, j := range part {
+					j.failure = failureOf(err)
+				}
 			}
 		}
-		if j.failure == nil {
+		if ok {
+			at, size = next, min(most, 2*size)
 			continue
 		}
 		if t.broken || savepoint.Rollback(context.WithoutCancel(ctx)) != nil {
 			t.broken = true
-			broken[j] = j.failure
+			if len(part) == 1 {
+				broken[part[0]] = part[0].failure
+			}
 			return false
 		}
 		t.touched = false
-		stopped[j.event.Key] = r.stopsKey(ctx, j)
+		if len(part) == 1 {
+			at = next
+			stopped[part[0].event.Key] = r.stopsKey(ctx, part[0])
+			continue
+		}
+		took := time.Since(start)
+		if lost += took; lost >= partsTime {
+			most = 1
+		}
+		r.leaveOut(took)
+		size = min(most, len(part)/2)
+		if known := slices.ContainsFunc(part, (*job).done); !known {
+			for _, j := range part {
+				j.failure = nil
+			}
+		}
 	}
 	return t.end(ctx) == nil
+}
+
+// leaveOut has the window last as if it had not taken so long for something that was undone. Else it might be out of time before anything
+// is done, and its events come again as they were.
+func (r *runner) leaveOut(took time.Duration) {
+	r.begun = r.begun.Add(took)
+	if !r.waitedFrom.IsZero() {
+		r.waitedFrom = r.waitedFrom.Add(took)
+	}
+}
+
+// nextPart returns up to size jobs to handle together, from one on, and where those behind them begin. It passes those that have failed, and puts off those
+// that stand behind one of their key, or behind the last that may be tried.
+func (r *runner) nextPart(ctx context.Context, jobs []*job, at, size, until int, stopped map[string]bool) (part []*job, next int) {
+	for next = at; next < len(jobs) && len(part) < size; next++ {
+		switch j := jobs[next]; {
+		case j.failure != nil:
+			stopped[j.event.Key] = stopped[j.event.Key] || r.stopsKey(ctx, j)
+		case next >= until || stopped[j.event.Key]:
+			j.behind = true
+		default:
+			part = append(part, j)
+		}
+	}
+	return part, next
 }

@@ -133,8 +133,8 @@ func (r *runner) call(ctx context.Context, handler manyFunc, jobs []*job) bool {
 		succeeded = succeeded && j.failure == nil
 		r.heed(j)
 	}
-	if parts := byTopic(jobs); !r.sub.solo && (succeeded || !r.sub.tx || len(parts) == 1) { // else it is made again, one by one
-		for _, part := range parts {
+	if !r.sub.solo && (succeeded || !r.sub.tx || len(jobs) == 1) { // else it is made again, in parts
+		for _, part := range byTopic(jobs) {
 			r.noteCall(ctx, part)
 		}
 	}

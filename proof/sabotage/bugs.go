@@ -406,10 +406,7 @@ var bugs = []bug{
 	},
 	{
 		name: "key that passes its topic", harm: "takes a key for free whose first event waits for its topic: breaks order by key",
-		edits: []edit{{
-			"worker/backlog.go", "return e.Key != \"\" && len(b.lines)+len(b.apart) > 0 && b.line(lineOf(e)) != nil",
-			"return e.Key != \"\" && len(b.lines) > 0 && b.lines[lineOf(e)] != nil",
-		}},
+		edits: []edit{{"worker/backlog.go", "return b.apart[id] != nil, false", "return false, false"}},
 		pkg: "./worker", run: "TestOneTopicIsAway",
 	},
 	{
@@ -440,6 +437,31 @@ var bugs = []bug{
 			"case 2*p.succeeded > 2*tried:",
 		}},
 		pkg: "./worker", run: "TestOutage",
+	},
+	{
+		name: "probe of each lane", harm: "takes an event of each lane for a probe of five: an outage leaves ever more keys that wait",
+		edits: []edit{{"internal/engine/collect.go", " || count >= limit && limit < len(lanes)", ""}},
+		pkg:   "./internal/engine", run: "TestSmallReads",
+	},
+	{
+		name: "rows that feed on themselves", harm: "reads what joins lines faster than those are worked off: after an outage, nearly the whole log becomes deliveries",
+		edits: []edit{{"worker/turn.go", "if r.readMost = 0; added > 0 {", "if r.readMost = 0; added > of {"}},
+		pkg:   "./worker", run: "TestCatchesUpBehindDeliveries",
+	},
+	{
+		name: "innocents of a window", harm: "counts a failed attempt for each event of a part that fails, and not only for the one that does",
+		edits: []edit{{"worker/handletx.go", "(*job).done); !known {", "(*job).done); known {"}},
+		pkg:   "./worker", run: "TestFailingWindowIsHalved",
+	},
+	{
+		name: "order within parts", harm: "goes on with a key in the next part after an event of it has failed: breaks order by key",
+		edits: []edit{{"worker/handletx.go", "case next >= until || stopped[j.event.Key]:", "case next >= until || stopped[j.event.Key] && size == 1:"}},
+		pkg:   "./worker", run: "TestFailingWindowIsHalved",
+	},
+	{
+		name: "time in vain", harm: "counts what was undone as the window's time: it is over before anything is done, again and again",
+		edits: []edit{{"worker/handletx.go", "		r.leaveOut(took)\n", ""}},
+		pkg:   "./worker", run: "TestFailingWindowIsHalved",
 	},
 	{
 		name: "breaker that probes what failed", harm: "reads nothing new while the circuit breaker is open: keys that always fail stop all others",

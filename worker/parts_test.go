@@ -1,0 +1,130 @@
+package worker_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/signalbox-go/signalbox/internal/pgtest"
+	"github.com/signalbox-go/signalbox/worker"
+)
+
+// TestFailingWindowIsHalved has one event of a thousand fail, in each way in which one can. The others take effect at once, and in few calls: one
+// by one, they would take a thousand, and a subscription whose windows each have such an event would fall behind.
+func TestFailingWindowIsHalved(t *testing.T) {
+	t.Parallel()
+	const keys, each = 100, 10
+	insertSQL := `insert into public.effects (key, n) select * from unnest($1::text[], $2::integer[])`
+	fails := errors.New("not yet")
+	for name, c := range map[string]struct {
+		most int // calls
+		n    int // which of key-50 it is
+		fail func(ctx context.Context, tx pgx.Tx, at, n int) error
+	}{
+		"an error":             {50, 5, func(context.Context, pgx.Tx, int, int) error { return fails }},
+		"a panic":              {50, 5, func(context.Context, pgx.Tx, int, int) error { panic(fails) }},
+		"the end of a routine": {50, 5, func(context.Context, pgx.Tx, int, int) error { runtime.Goexit(); return nil }},
+		"a failed statement":   {50, 5, func(ctx context.Context, tx pgx.Tx, _, _ int) error { _, _ = tx.Exec(ctx, `select 1/0`); return nil }},
+		"a deferred constraint": {50, 5, func(ctx context.Context, tx pgx.Tx, _, _ int) error {
+			_, err := tx.Exec(ctx, `insert into public.refused values (1)`)
+			return err
+		}},
+		"the end of its transaction": {50, 5, func(ctx context.Context, tx pgx.Tx, _, _ int) error { _, err := tx.Exec(ctx, `rollback`); return err }},
+		"an error of its own": {12, 5, func(_ context.Context, _ pgx.Tx, at, n int) error {
+			errs := make([]error, n)
+			errs[at] = fails
+			return worker.PerEvent(errs)
+		}},
+		"its timeout": {keys * each, 0, func(ctx context.Context, _ pgx.Tx, _, _ int) error { <-ctx.Done(); return ctx.Err() }},
+		"the end of its connection": {3 * keys * each, 5, func(ctx context.Context, tx pgx.Tx, _, _ int) error {
+			_, err := tx.Exec(ctx, `select pg_terminate_backend(pg_backend_pid())`)
+			return err
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ctx := t.Context()
+			db := pgtest.New(t)
+			if _, err := db.Pool.Exec(ctx, `
+				create table public.effects (seq bigint primary key generated always as identity, key text not null, n integer not null, unique (key, n));
+				create table public.nothing (n integer primary key);
+				create table public.refused (n integer references public.nothing deferrable initially deferred)`); err != nil {
+				t.Fatal(err)
+			}
+			for n := range each {
+				for k := range keys {
+					publish(t, db.Pool, fmt.Sprint("key-", k), n, n+1)
+				}
+			}
+			var mu sync.Mutex
+			calls, failed := 0, map[string]int{}
+			s := worker.Subscription{
+				Name: "s", Topics: everything, Timeout: time.Second,
+				Retry: worker.Retry{Delay: func(int) time.Duration { return 100 * time.Millisecond }},
+			}
+			w, err := worker.New(db.Pool, worker.Config{Logger: testLogger(t), Hooks: []worker.Hooks{{AttemptEnded: func(_ context.Context, a worker.Attempt) {
+				mu.Lock()
+				defer mu.Unlock()
+				if a.Err != nil {
+					failed[fmt.Sprint(a.Event.Key, " ", string(a.Event.Payload))]++
+				}
+			}}}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := worker.HandleBatchTx(w, s, func(ctx context.Context, tx pgx.Tx, events []*worker.Event[payload]) error {
+				mu.Lock()
+				calls++
+				mu.Unlock()
+				var names []string
+				var ns []int
+				for _, e := range events {
+					names, ns = append(names, e.Key), append(ns, e.Payload.N)
+				}
+				if _, err := tx.Exec(ctx, insertSQL, names, ns); err != nil {
+					return err
+				}
+				at := slices.IndexFunc(events, func(e *worker.Event[payload]) bool {
+					return e.Key == "key-50" && e.Payload.N == c.n && e.Attempt < 3
+				})
+				if at < 0 {
+					return nil
+				}
+				return c.fail(ctx, tx, at, len(events))
+			}); err != nil {
+				t.Fatal(err)
+			}
+			runUntilStopped(t, w)
+			eventually(t, 60*time.Second, "all is done", func() bool {
+				return len(rows(t, db)) == 0 && settledAll(t, db.Pool) && number(t, db, `select count(*) from public.effects`) == keys*each
+			})
+			if wrong := number(t, db, `
+				select count(*) from (select n - lag(n, 1, -1) over (partition by key order by seq) as step from public.effects) e where step <> 1`); wrong != 0 {
+				t.Errorf("%d effects are out of order", wrong)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			if len(failed) != 1 {
+				t.Errorf("failed have %v", failed)
+			}
+			if calls > c.most {
+				t.Errorf("%d calls, want at most %d", calls, c.most)
+			}
+		})
+	}
+}
+
+func number(t *testing.T, db *pgtest.DB, sql string) (n int) {
+	t.Helper()
+	if err := db.Pool.QueryRow(t.Context(), sql).Scan(&n); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}

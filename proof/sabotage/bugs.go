@@ -407,7 +407,7 @@ var bugs = []bug{
 	{
 		name: "key that passes its topic", harm: "takes a key for free whose first event waits for its topic: breaks order by key",
 		edits: []edit{{"worker/backlog.go", "return b.apart[id] != nil, false", "return false, false"}},
-		pkg: "./worker", run: "TestOneTopicIsAway",
+		pkg:   "./worker", run: "TestOneTopicIsAway",
 	},
 	{
 		name: "replay within a hold", harm: "replays what a key's hold has yet to hand out: it is handled twice",

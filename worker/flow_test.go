@@ -119,7 +119,9 @@ func TestPauseForEver(t *testing.T) {
 	})
 	eventually(t, 20*time.Second, "the first waits", func() bool { return len(rows(t, db)) == 1 })
 	seen := number(t, db, `select extract(epoch from seen_at)::integer from outbox.workers`)
-	eventually(t, 20*time.Second, "the worker has looked what there is", func() bool { return number(t, db, `select extract(epoch from seen_at)::integer from outbox.workers`) > seen+2 })
+	eventually(t, 20*time.Second, "the worker has looked what there is", func() bool {
+		return number(t, db, `select extract(epoch from seen_at)::integer from outbox.workers`) > seen+2
+	})
 	if n, left := calls.Load(), len(rows(t, db)); n != 1 || left != 1 {
 		t.Errorf("%d calls, %d deliveries", n, left)
 	}

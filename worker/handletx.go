@@ -336,7 +336,7 @@ func (r *runner) isolate(ctx context.Context, t *handlerTx, jobs []*job, most in
 		}
 	}
 	stopped := map[string]bool{}
-	var lost time.Duration
+	var vain time.Duration
 	for at, size := 0, most; at < len(jobs); {
 		part, next := r.nextPart(ctx, jobs, at, size, until, stopped)
 		switch {
@@ -382,7 +382,7 @@ func (r *runner) isolate(ctx context.Context, t *handlerTx, jobs []*job, most in
 			continue
 		}
 		took := time.Since(start)
-		if lost += took; lost >= partsTime {
+		if vain += took; vain >= partsTime {
 			most = 1
 		}
 		r.leaveOut(took)

@@ -145,7 +145,9 @@ func (r *runner) jobs(deliveries []engine.Delivery, window *engine.Window) []job
 		j.event, j.attempt = e, 1
 		n++
 	}
-	r.fitAdded(added, len(window.Events))
+	if len(window.Events) > 0 {
+		r.fitAdded(added, len(window.Events))
+	}
 	return jobs[:n]
 }
 

@@ -15,6 +15,8 @@ type backlog struct {
 	short map[lineID]*line            // those of held keys that have room for more
 	lanes [engine.Lanes]int           // by lane, how many of them are stuck
 	next  time.Time                   // none of lines is due before; zero when unknown
+
+	crowded bool // when last asked, more lines were due than could be taken, and not for having failed
 }
 
 // lineID names the unfinished deliveries of a key, or those of a lane and a topic that have none.
@@ -199,8 +201,8 @@ func (b *backlog) failedBefore(other *backlog) {
 	}
 }
 
-// blocked reports whether an event has to wait behind others of its key and, if it has, whether it becomes a delivery of a line that is worked
-// off right now.
+// blocked reports whether an event has to wait behind others of its key and, if it has, whether it becomes a delivery of a line that
+// goes on: one that has not failed again.
 func (b *backlog) blocked(e *engine.Event) (blocked, flows bool) {
 	if e.Key == "" || len(b.lines)+len(b.apart) == 0 {
 		return false, false
@@ -291,6 +293,7 @@ func (b *backlog) forget(lanes []int16) {
 // dueLines returns up to limit lines that are due now, no more than again of them lines that failed last time. Where what failed is tried
 // one by one, such a line is claimed alone also without a key.
 func (b *backlog) dueLines(now time.Time, limit, again int, oneByOne bool) []engine.Line {
+	b.crowded = false
 	if len(b.lines) == 0 || now.Before(b.next) {
 		return nil
 	}
@@ -302,7 +305,7 @@ func (b *backlog) dueLines(now time.Time, limit, again int, oneByOne bool) []eng
 		}
 		if !l.due.After(now) {
 			if len(due) == limit {
-				more = true
+				more, b.crowded = true, !l.fails
 				break
 			}
 			if l.fails {

@@ -23,8 +23,8 @@ type handlerTx struct {
 // others a repetition.
 const maxBroken = 8
 
-// partsTime is how long calls with several events may take that fail, before those are handled one by one: an event that runs into its timeout would
-// do so in each part that it is in.
+// partsTime is how long calls with several events may have failed, in all, before one event is handled after the other. One that runs into its
+// timeout would do so in each part that it is in.
 const partsTime = txMost * windowTime
 
 // windowSavepoint is around all that the handlers of a window do. Its release fails if the transaction is another one by then, and
@@ -115,7 +115,7 @@ func (t *handlerTx) endPart(ctx context.Context, savepoint pgx.Tx) error {
 // they are handled in parts, each behind a savepoint, until those that fail are alone. Those that are tried again go one by one at once, and before
 // the others.
 func (r *runner) handleTx(ctx context.Context, jobs []job) error {
-	r.begun, r.waitedFrom = time.Now(), time.Time{}
+	r.begun, r.waitedFrom, r.probing = time.Now(), time.Time{}, r.breaker.open()
 	var again, fresh, waited []*job
 	for i := range jobs {
 		switch j := &jobs[i]; {
@@ -144,10 +144,16 @@ func (r *runner) handleTx(ctx context.Context, jobs []job) error {
 		r.begun = time.Now()
 	}
 	if len(fresh) > 0 {
-		settled, err := r.settleTx(ctx, fresh, func(t *handlerTx) bool { return r.together(ctx, t, fresh) && t.end(ctx) == nil })
+		var took time.Duration
+		settled, err := r.settleTx(ctx, fresh, func(t *handlerTx) bool {
+			start := time.Now()
+			ok := r.together(ctx, t, fresh) && t.end(ctx) == nil
+			took = time.Since(start)
+			return ok
+		})
 		if err == nil && !settled {
 			most := max(1, len(fresh)/2)
-			if r.sub.solo || time.Since(r.begun) >= partsTime {
+			if r.sub.solo || took >= partsTime {
 				most = 1
 			}
 			err = r.apart(ctx, fresh, most)
@@ -219,11 +225,10 @@ func (r *runner) together(ctx context.Context, t *handlerTx, jobs []*job) bool {
 	if r.sub.solo {
 		size = 1
 	}
+	left := stops{} // all come in order, so their places do not matter
 	return guarded(slices.Chunk(jobs, size), func(some []*job) bool {
-		if r.sub.solo && r.tooLate(some[0]) || !r.admit(ctx, len(some)) {
-			for _, j := range some {
-				j.behind = true
-			}
+		if first := some[0]; r.sub.solo && (left.before(first, 1) || r.tooLate(first)) || !r.admit(ctx, len(some)) {
+			left.leave(some, 0)
 			return true
 		}
 		return t.restore(ctx) == nil && r.callIn(ctx, t, t.Tx, some)
@@ -328,29 +333,25 @@ func (r *runner) apart(ctx context.Context, jobs []*job, most int) error {
 func (r *runner) isolate(ctx context.Context, t *handlerTx, jobs []*job, most int, broken map[*job]*failure) bool {
 	r.begun, r.waitedFrom = time.Now(), time.Time{} // what is apart has its own time, or nothing might ever be tried
 	clear(r.keys.spent)
-	closed := !r.breaker.open()
 	until := len(jobs)
 	for i, j := range jobs {
 		if j.failure, j.behind = broken[j], false; j.failure != nil && len(broken) >= maxBroken {
 			until = i + 1
 		}
 	}
-	stopped := map[string]bool{}
+	stopped := stops{}
 	var vain time.Duration
 	for at, size := 0, most; at < len(jobs); {
 		part, next := r.nextPart(ctx, jobs, at, size, until, stopped)
-		switch {
-		case len(part) == 0:
-			at = next
-			continue
-		case ctx.Err() != nil, closed && r.breaker.open(), r.tooLate(part[0]), !r.admit(ctx, len(part)):
-			for _, j := range part {
-				j.behind = true
-			}
+		if len(part) == 0 {
+			break
+		}
+		start := time.Now()
+		if ctx.Err() != nil || !r.probing && r.breaker.open() || r.tooLate(part[0]) || !r.admit(ctx, len(part)) {
+			stopped.leave(part, at)
 			at = next
 			continue
 		}
-		start := time.Now()
 		savepoint, err := t.Begin(ctx)
 		if err != nil {
 			return false
@@ -377,8 +378,10 @@ func (r *runner) isolate(ctx context.Context, t *handlerTx, jobs []*job, most in
 		}
 		t.touched = false
 		if len(part) == 1 {
+			if r.stopsKey(ctx, part[0]) {
+				stopped.add(part[0], at)
+			}
 			at = next
-			stopped[part[0].event.Key] = r.stopsKey(ctx, part[0])
 			continue
 		}
 		took := time.Since(start)
@@ -387,10 +390,12 @@ func (r *runner) isolate(ctx context.Context, t *handlerTx, jobs []*job, most in
 		}
 		r.leaveOut(took)
 		size = min(most, len(part)/2)
-		if known := slices.ContainsFunc(part, (*job).done); !known {
-			for _, j := range part {
-				j.failure = nil
-			}
+		if slices.ContainsFunc(part, (*job).done) {
+			r.noteKnown(ctx, part)
+			continue
+		}
+		for _, j := range part {
+			j.failure = nil
 		}
 	}
 	return t.end(ctx) == nil
@@ -405,18 +410,42 @@ func (r *runner) leaveOut(took time.Duration) {
 	}
 }
 
-// nextPart returns up to size jobs to handle together, from one on, and where those behind them begin. It passes those that have failed, and puts off those
-// that stand behind one of their key, or behind the last that may be tried.
-func (r *runner) nextPart(ctx context.Context, jobs []*job, at, size, until int, stopped map[string]bool) (part []*job, next int) {
+// nextPart returns up to size jobs to handle together, and where those behind them begin. It passes those that have failed, and puts off what
+// stands behind one of its key that has, or behind the last that may be tried.
+func (r *runner) nextPart(ctx context.Context, jobs []*job, at, size, until int, stopped stops) (part []*job, next int) {
 	for next = at; next < len(jobs) && len(part) < size; next++ {
 		switch j := jobs[next]; {
-		case j.failure != nil:
-			stopped[j.event.Key] = stopped[j.event.Key] || r.stopsKey(ctx, j)
-		case next >= until || stopped[j.event.Key]:
-			j.behind = true
-		default:
+		case next >= until, stopped.before(j, next):
+			j.failure, j.behind = nil, true // said to have failed, it may have for what is before it
+		case j.failure == nil:
 			part = append(part, j)
+		case r.stopsKey(ctx, j):
+			stopped.add(j, next)
 		}
 	}
 	return part, next
+}
+
+// stops says from which of some jobs on those of a key wait.
+type stops map[string]int
+
+// add has those of a job's key wait that stand behind a place.
+func (s stops) add(j *job, at int) {
+	if before, known := s[j.event.Key]; j.event.Key != "" && (!known || at < before) {
+		s[j.event.Key] = at
+	}
+}
+
+// leave puts off jobs from a place on, and so all that are behind them in their keys.
+func (s stops) leave(jobs []*job, at int) {
+	for _, j := range jobs {
+		j.behind = true
+		s.add(j, at)
+	}
+}
+
+// before reports whether a job at a place waits for one before it.
+func (s stops) before(j *job, at int) bool {
+	from, known := s[j.event.Key]
+	return known && from < at
 }

@@ -154,6 +154,16 @@ func (r *runner) noteCall(ctx context.Context, jobs []*job) {
 	}
 }
 
+// noteKnown tells the breaker of what has failed in a call after which it is known which events those are: of the topics of which none has succeeded.
+// The others are handled again.
+func (r *runner) noteKnown(ctx context.Context, jobs []*job) {
+	for _, part := range byTopic(jobs) {
+		if !slices.ContainsFunc(part, (*job).done) {
+			r.noteCall(ctx, part)
+		}
+	}
+}
+
 // byTopic sorts jobs by topic, and keeps their order otherwise.
 func byTopic(jobs []*job) [][]*job {
 	var parts [][]*job
@@ -212,6 +222,7 @@ func (r *runner) handleMany(ctx context.Context, jobs []job) {
 	}
 	fresh = slices.DeleteFunc(fresh, func(j *job) bool {
 		j.behind = stopped[j.event.Key] && j.event.Key != "" || ctx.Err() != nil || r.halted()
+		stopped[j.event.Key] = j.behind // a pause may end in between
 		return j.behind
 	})
 	if len(fresh) > 0 {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"runtime"
 	"slices"
 	"sync"
@@ -127,4 +128,134 @@ func number(t *testing.T, db *pgtest.DB, sql string) (n int) {
 		t.Fatal(err)
 	}
 	return n
+}
+
+// TestNamedBehindOne has a batch say of two events of a key that they fail: the second for what the first has not written, and for good. Only the first
+// has failed; the second waits, and takes effect once the first has.
+func TestNamedBehindOne(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	publish(t, db.Pool, "other", 0, 20)
+	publish(t, db.Pool, "k", 0, 4) // the first read has one of each lane
+	var mu sync.Mutex
+	var order []int
+	w, err := worker.New(db.Pool, worker.Config{Logger: testLogger(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := worker.Subscription{Name: "s", Topics: everything, Retry: worker.Retry{Delay: func(int) time.Duration { return 50 * time.Millisecond }}}
+	if err := worker.HandleBatchTx(w, s, func(ctx context.Context, tx pgx.Tx, events []*worker.Event[payload]) error {
+		errs := make([]error, len(events))
+		failed := false
+		var ns []int
+		for i, e := range events {
+			switch {
+			case e.Key != "k":
+			case e.Payload.N == 1 && e.Attempt == 1:
+				errs[i], failed = errors.New("not yet"), true
+			case failed:
+				errs[i] = worker.DeadLetter(errors.New("there is nothing that it is about"))
+			default:
+				ns = append(ns, e.Payload.N)
+			}
+		}
+		if err := worker.PerEvent(errs); err != nil {
+			return err
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		order = append(order, ns...)
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	runUntilStopped(t, w)
+	eventually(t, 20*time.Second, "all is done", func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return len(order) == 4 && len(rows(t, db)) == 0 && settledAll(t, db.Pool)
+	})
+	if !slices.Equal(order, []int{0, 1, 2, 3}) {
+		t.Errorf("in this order: %v", order)
+	}
+}
+
+// TestPutOffInOrder puts events off in each way in which a window does that, in the middle of keys: for a key that takes long beside another, for a rate,
+// for a pause, for the breaker, and behind one that fails. Each takes effect once, and those of a key in order: once one of a key is put off, so is what is behind it.
+func TestPutOffInOrder(t *testing.T) {
+	t.Parallel()
+	const keys, each = 6, 40
+	long := func(e *worker.Event[payload]) error { // of two keys: the first has taken most of a window's time, and then has not
+		if n := e.Payload.N; n >= 2 && n < 6 && e.Key < "key-2" {
+			time.Sleep(map[string]time.Duration{"key-0": 150 * time.Millisecond, "key-1": 200 * time.Millisecond}[e.Key])
+		}
+		return nil
+	}
+	for _, c := range []struct {
+		name string
+		form string
+		sub  worker.Subscription
+		act  func(e *worker.Event[payload]) error
+	}{
+		{"long keys", "tx", worker.Subscription{}, long},
+		{"long keys beside one that fails", "tx", worker.Subscription{}, func(e *worker.Event[payload]) error {
+			if e.Key == "key-5" && e.Payload.N == 2 && e.Attempt == 1 {
+				return errors.New("no")
+			}
+			return long(e)
+		}},
+		{"a rate", "batch tx", worker.Subscription{Rate: 300, RateBurst: 60}, sometimes(20, errors.New("no"))},
+		{"a rate", "tx", worker.Subscription{Rate: 300, RateBurst: 60}, sometimes(20, errors.New("no"))},
+		{"pauses", "batch tx", worker.Subscription{}, sometimes(30, worker.PauseFor(time.Millisecond, errors.New("429")))},
+		{"pauses", "tx", worker.Subscription{}, sometimes(30, worker.PauseFor(time.Millisecond, errors.New("429")))},
+		{"outages", "batch tx", worker.Subscription{BreakerAfter: 5}, sometimes(3, errors.New("no"))},
+		{"outages", "tx", worker.Subscription{BreakerAfter: 5}, sometimes(3, errors.New("no"))},
+		{"what lasts", "batch tx", worker.Subscription{}, func(e *worker.Event[payload]) error {
+			if e.Payload.N%10 == 0 {
+				time.Sleep(200 * time.Millisecond)
+			}
+			return sometimes(20, errors.New("no"))(e)
+		}},
+	} {
+		t.Run(c.name+" "+c.form, func(t *testing.T) {
+			t.Parallel()
+			db := pgtest.New(t)
+			if _, err := db.Pool.Exec(t.Context(), `create table public.effects (seq bigint primary key generated always as identity, key text not null, n integer not null, unique (key, n))`); err != nil {
+				t.Fatal(err)
+			}
+			for n := 0; n < each; n += 2 {
+				for k := range keys {
+					publish(t, db.Pool, fmt.Sprint("key-", k), n, n+2)
+				}
+			}
+			c.sub.Name, c.sub.Topics = "s", everything
+			c.sub.Retry = worker.Retry{MaxAttempts: worker.Unlimited, Delay: func(int) time.Duration { return 5 * time.Millisecond }}
+			startForm(t, db, formNamed(c.form), c.sub, func(ctx context.Context, tx execer, e *worker.Event[payload]) error {
+				if err := c.act(e); err != nil {
+					return err
+				}
+				rows, err := tx.Query(ctx, `insert into public.effects (key, n) values ($1, $2)`, e.Key, e.Payload.N)
+				if err != nil {
+					return err
+				}
+				rows.Close()
+				return rows.Err()
+			})
+			eventually(t, 2*time.Minute, "all is done", func() bool { return number(t, db, `select count(*) from public.effects`) == keys*each })
+			if wrong := number(t, db, `
+				select count(*) from (select n - lag(n, 1, -1) over (partition by key order by seq) as step from public.effects) e where step <> 1`); wrong != 0 {
+				t.Errorf("%d effects are out of order", wrong)
+			}
+		})
+	}
+}
+
+// sometimes returns an error once in so many times.
+func sometimes(in int, err error) func(*worker.Event[payload]) error {
+	return func(*worker.Event[payload]) error {
+		if rand.IntN(in) == 0 {
+			return err
+		}
+		return nil
+	}
 }

@@ -56,14 +56,16 @@ type runner struct {
 	unknown    []string      // the subscription's topics, if this worker does not know all of them
 	unserved   time.Time     // since when there is no worker that does
 	fair       int           // lanes that this worker should own
-	limit      int           // events of the next window: how many are handled in its time,
-	readMost   fitting       // and how many leave what waits time to be worked off
+	limit      int           // how many events are handled in a window's time
+	joins      float64       // which part of what is read joins lines that are worked off
+	claims     float64       // how many deliveries a turn claims while there are more
 	trusted    int           // suspects to begin at once
 	retries    againPace     // of what failed, where it is tried in turns
 	pace       time.Duration // what an event has taken lately
 	usual      time.Duration // what answers of HandleAsync usually take
 	begun      time.Time     // when this turn's transactional handlers were,
 	waitedFrom time.Time     // and the first of those whose events waited
+	probing    bool          // whether the breaker was open by then
 	waited     fitting       // how many of those, of a line, are claimed for a turn
 	keys       keyTimes      // what the keys of a window in a transaction have taken
 	looks      int           // events that the next refill looks at
@@ -415,9 +417,6 @@ func (r *runner) readLanes(ctx context.Context) (*engine.Window, error) {
 	r.atEnd = err == nil && !window.More()
 	return window, err
 }
-
-// readLimit is how many events the next window may have.
-func (r *runner) readLimit() int { return r.readMost.most(r.limit) }
 
 // owesWindow notes that a window is to be settled, once its events are handled.
 func (r *runner) owesWindow(w *engine.Window) {

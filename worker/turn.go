@@ -45,6 +45,7 @@ func (r *runner) turn(ctx context.Context, read bool, due []engine.Line) (more b
 		return false, err
 	}
 	claimed := len(deliveries)
+	r.noteClaims(claimed)
 	if r.sub.many == nil {
 		r.runBeside(ctx, deliveries)
 		deliveries = nil
@@ -130,12 +131,12 @@ func (r *runner) jobs(deliveries []engine.Delivery, window *engine.Window) []job
 	}
 	jobs = slices.Grow(jobs, len(window.Events))[:n+len(window.Events)]
 	r.topics.beginProbes(r.sub.many == nil)
-	added := 0 // deliveries, to lines that are worked off
+	joined := 0 // lines that are worked off
 	for i := range window.Events {
 		e := &window.Events[i]
 		blocked, flows := r.backlog.blocked(e)
 		if flows {
-			added++
+			joined++
 		}
 		if blocked || !r.topics.mayBegin(e.Topic) {
 			r.putOff(e)
@@ -145,19 +146,40 @@ func (r *runner) jobs(deliveries []engine.Delivery, window *engine.Window) []job
 		j.event, j.attempt = e, 1
 		n++
 	}
-	if len(window.Events) > 0 {
-		r.fitAdded(added, len(window.Events))
-	}
+	r.noteJoins(joined, len(window.Events))
 	return jobs[:n]
 }
 
-// fitAdded sizes the next window so that it adds about half as many deliveries to the lines that are worked off as a turn claims of those. After an outage,
-// hundreds of keys have a line, and all that comes of these keys meanwhile waits in it: were more read than is worked off, there would be ever
-// more lines, until the whole log is in them.
-func (r *runner) fitAdded(added, of int) {
-	if r.readMost = 0; added > 0 {
-		r.readMost = fitting(max(1, r.dueMost()/2*of/added))
+// joinsOver is over about how many events it is known which part of them joins lines: small windows say little.
+const joinsOver = 64
+
+// noteJoins takes how many events of a window have become deliveries, in lines that are worked off.
+func (r *runner) noteJoins(joined, of int) {
+	if of > 0 {
+		r.joins += (float64(joined)/float64(of) - r.joins) * float64(of) / float64(of+joinsOver)
 	}
+}
+
+// noteClaims takes how many deliveries a turn has claimed.
+func (r *runner) noteClaims(claimed int) {
+	const turns = 4
+	if r.backlog.crowded {
+		r.claims += (float64(claimed) - r.claims) / turns
+	}
+}
+
+// readLimit is how many events the next window may have. While more lines are due than are claimed, it is as many as add half as many deliveries to them
+// as a turn claims. After an outage, hundreds of keys have a line, and all that comes of these keys meanwhile waits in it: were more read
+// than is worked off, there would be ever more lines, until the whole log is in them.
+func (r *runner) readLimit() int {
+	most, least := max(r.limit, engine.Lanes), 1
+	if r.sub.many == nil {
+		least = r.sub.Concurrency // those have hands of their own
+	}
+	if !r.backlog.crowded || r.joins == 0 {
+		return most
+	}
+	return int(min(float64(most), max(float64(least), r.claims/(2*r.joins))))
 }
 
 // dueMost is how many deliveries a turn claims.
@@ -470,6 +492,7 @@ func (r *runner) claimDue(ctx context.Context, lines []engine.Line) ([]engine.De
 		last := lines[len(lines)-1]
 		lines = lines[:len(lines)-1]
 		r.backlog.wait(idOf(last), time.Now())
+		r.backlog.crowded = r.backlog.crowded || !last.Alone
 	}
 	var deliveries []engine.Delivery
 	var waiting []engine.Line

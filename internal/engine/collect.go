@@ -25,7 +25,7 @@ type collected struct {
 	reading
 	events []Event
 	bytes  int
-	looked int     // how many rows were looked at
+	looked int     // how many rows were taken, wanted or not
 	cut    []int16 // lanes that may have more to read at once
 }
 
@@ -61,7 +61,6 @@ func (m *Member) collect(rows pgx.Rows, wants topic.Patterns, limit int, lanes [
 			continue
 		}
 		full = full || bytes > m.most || count >= limit && limit < len(lanes)
-		got.looked++
 		if raw[3] != nil && string(raw[3]) != name {
 			name = string(raw[3])
 			wanted = wants.Match(name)
@@ -89,6 +88,7 @@ func (m *Member) collect(rows pgx.Rows, wants topic.Patterns, limit int, lanes [
 			last[lane] = id
 			taken[lane]++
 		}
+		got.looked++
 		if !matches {
 			continue
 		}

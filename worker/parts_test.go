@@ -144,7 +144,7 @@ func TestNamedBehindOne(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := worker.Subscription{Name: "s", Topics: everything, Retry: worker.Retry{Delay: func(int) time.Duration { return 50 * time.Millisecond }}}
-	if err := worker.HandleBatchTx(w, s, func(ctx context.Context, tx pgx.Tx, events []*worker.Event[payload]) error {
+	if err := worker.HandleBatchTx(w, s, func(_ context.Context, _ pgx.Tx, events []*worker.Event[payload]) error {
 		errs := make([]error, len(events))
 		failed := false
 		var ns []int

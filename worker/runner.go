@@ -57,8 +57,7 @@ type runner struct {
 	unserved   time.Time     // since when there is no worker that does
 	fair       int           // lanes that this worker should own
 	limit      int           // how many events are handled in a window's time
-	joins      float64       // which part of what is read joins lines that are worked off
-	claims     float64       // how many deliveries a turn claims while there are more
+	joins      joins         // what of the window joins lines
 	trusted    int           // suspects to begin at once
 	retries    againPace     // of what failed, where it is tried in turns
 	pace       time.Duration // what an event has taken lately

@@ -45,7 +45,9 @@ func (r *runner) turn(ctx context.Context, read bool, due []engine.Line) (more b
 		return false, err
 	}
 	claimed := len(deliveries)
-	r.noteClaims(claimed)
+	if r.backlog.crowded {
+		r.joins.claimed(claimed)
+	}
 	if r.sub.many == nil {
 		r.runBeside(ctx, deliveries)
 		deliveries = nil
@@ -146,40 +148,8 @@ func (r *runner) jobs(deliveries []engine.Delivery, window *engine.Window) []job
 		j.event, j.attempt = e, 1
 		n++
 	}
-	r.noteJoins(joined, len(window.Events))
+	r.joins.note(joined, len(window.Events))
 	return jobs[:n]
-}
-
-// joinsOver is over about how many events it is known which part of them joins lines: small windows say little.
-const joinsOver = 64
-
-// noteJoins takes how many events of a window have become deliveries, in lines that are worked off.
-func (r *runner) noteJoins(joined, of int) {
-	if of > 0 {
-		r.joins += (float64(joined)/float64(of) - r.joins) * float64(of) / float64(of+joinsOver)
-	}
-}
-
-// noteClaims takes how many deliveries a turn has claimed.
-func (r *runner) noteClaims(claimed int) {
-	const turns = 4
-	if r.backlog.crowded {
-		r.claims += (float64(claimed) - r.claims) / turns
-	}
-}
-
-// readLimit is how many events the next window may have. While more lines are due than are claimed, it is as many as add half as many deliveries to them
-// as a turn claims. After an outage, hundreds of keys have a line, and all that comes of these keys meanwhile waits in it: were more read
-// than is worked off, there would be ever more lines, until the whole log is in them.
-func (r *runner) readLimit() int {
-	most, least := max(r.limit, engine.Lanes), 1
-	if r.sub.many == nil {
-		least = r.sub.Concurrency // those have hands of their own
-	}
-	if !r.backlog.crowded || r.joins == 0 {
-		return most
-	}
-	return int(min(float64(most), max(float64(least), r.claims/(2*r.joins))))
 }
 
 // dueMost is how many deliveries a turn claims.

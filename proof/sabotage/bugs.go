@@ -264,7 +264,7 @@ var bugs = []bug{
 	},
 	{
 		name: "no isolation", harm: "records a window of a transactional handler after one of its events has failed without undoing it: effects count that should not",
-		edits: []edit{{"worker/handletx.go", "savepoint.Rollback(context.WithoutCancel(ctx)) != nil", "savepoint.Commit(ctx) != nil"}},
+		edits: []edit{{"worker/parts.go", "savepoint.Rollback(context.WithoutCancel(ctx)) != nil", "savepoint.Commit(ctx) != nil"}},
 		pkg:   "./worker", run: "TestExactlyOnce|TestForms",
 	},
 	{
@@ -445,17 +445,17 @@ var bugs = []bug{
 	},
 	{
 		name: "rows that feed on themselves", harm: "reads what joins lines faster than those are worked off: after an outage, nearly the whole log becomes deliveries",
-		edits: []edit{{"worker/turn.go", "if !r.backlog.crowded || r.joins == 0 {", "if r.joins >= 0 {"}},
+		edits: []edit{{"worker/joins.go", "if !r.backlog.crowded {", "if r.limit >= 0 {"}},
 		pkg:   "./worker", run: "TestCatchesUpBehindDeliveries",
 	},
 	{
 		name: "innocents of a window", harm: "counts a failed attempt for each event of a part that fails, and not only for the one that does",
-		edits: []edit{{"worker/handletx.go", "			continue\n		}\n		for _, j := range part {\n			j.failure = nil\n		}\n", "			continue\n		}\n"}},
+		edits: []edit{{"worker/parts.go", "			continue\n		}\n		for _, j := range part {\n			j.failure = nil\n		}\n", "			continue\n		}\n"}},
 		pkg:   "./worker", run: "TestFailingWindowIsHalved",
 	},
 	{
 		name: "order within parts", harm: "goes on with a key in the next part after an event of it has failed: breaks order by key",
-		edits: []edit{{"worker/handletx.go", "case next >= until, stopped.before(j, next):", "case next >= until, stopped.before(j, next) && size == 1:"}},
+		edits: []edit{{"worker/parts.go", "case next >= until, stopped.before(j, next):", "case next >= until, stopped.before(j, next) && size == 1:"}},
 		pkg:   "./worker", run: "TestFailingWindowIsHalved",
 	},
 	{
@@ -465,17 +465,17 @@ var bugs = []bug{
 	},
 	{
 		name: "put off and passed in parts", harm: "goes on with a key in the next part after an event of it was put off: breaks order by key",
-		edits: []edit{{"worker/handletx.go", "stopped.leave(part, at)", "stops{}.leave(part, at)"}},
+		edits: []edit{{"worker/parts.go", "stopped.leave(part, at)", "stops{}.leave(part, at)"}},
 		pkg:   "./worker", run: "TestPutOffInOrder",
 	},
 	{
 		name: "named behind one", harm: "takes an event for failed that a batch names behind one of its key: it had not what that would have written",
-		edits: []edit{{"worker/handletx.go", "case next >= until, stopped.before(j, next):", "case j.failure == nil && (next >= until || stopped.before(j, next)):"}},
+		edits: []edit{{"worker/parts.go", "case next >= until, stopped.before(j, next):", "case j.failure == nil && (next >= until || stopped.before(j, next)):"}},
 		pkg:   "./worker", run: "TestNamedBehindOne",
 	},
 	{
 		name: "time in vain", harm: "counts what was undone as the window's time: it is over before anything is done, again and again",
-		edits: []edit{{"worker/handletx.go", "		r.leaveOut(took)\n", ""}},
+		edits: []edit{{"worker/parts.go", "		r.leaveOut(took)\n", ""}},
 		pkg:   "./worker", run: "TestFailingWindowIsHalved",
 	},
 	{

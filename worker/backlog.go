@@ -298,15 +298,19 @@ func (b *backlog) dueLines(now time.Time, limit, again int, oneByOne bool) []eng
 		return nil
 	}
 	var due []engine.Line
-	next, more := now.Add(time.Hour), false
+	next, more, looks := now.Add(time.Hour), false, limit
 	for id, l := range b.lines {
 		if l.count == 0 {
 			continue // held, and soon refilled
 		}
 		if !l.due.After(now) {
 			if len(due) == limit {
-				more, b.crowded = true, !l.fails
-				break
+				more = true
+				if b.crowded = !l.fails; b.crowded || looks == 0 {
+					break
+				}
+				looks--
+				continue
 			}
 			if l.fails {
 				if again == 0 {

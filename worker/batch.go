@@ -228,7 +228,7 @@ func (h *hand) runChain(lend func(time.Duration) context.Context) bool {
 		h.rest = h.b.next[at]
 		ctx := lend(h.now)
 		if h.stop || ctx.Err() != nil || h.b.over.Load() || h.x.paused() || h.x.yield > 0 && h.now-h.since > h.x.yield { // nothing new is begun
-			j.behind = true
+			j.behind, h.stop = true, true // also if that is over soon: what is behind it in its key waits for it
 			continue
 		}
 		if h.x.admit != nil {
@@ -238,7 +238,7 @@ func (h *hand) runChain(lend func(time.Duration) context.Context) bool {
 			}
 			h.now = time.Since(h.b.begun)
 			if h.b.over.Load() {
-				j.behind = true
+				j.behind, h.stop = true, true
 				continue
 			}
 			ctx = lend(h.now)

@@ -219,7 +219,7 @@ func (r *runner) together(ctx context.Context, t *handlerTx, jobs []*job) bool {
 	}
 	left := stops{} // all come in order, so their places do not matter
 	return guarded(slices.Chunk(jobs, size), func(some []*job) bool {
-		if first := some[0]; r.sub.solo && (left.before(first, 1) || r.tooLate(first)) || !r.admit(ctx, len(some)) {
+		if first := some[0]; r.halted() || r.sub.solo && (left.before(first, 1) || r.tooLate(first)) || !r.admit(ctx, len(some)) {
 			left.leave(some, 0)
 			return true
 		}

@@ -133,3 +133,49 @@ func TestHeadThatIsNotTried(t *testing.T) {
 		})
 	}
 }
+
+// TestBehindOneThatIsNotTried has one of a topic that no worker knows in the middle of a line: what is before it is handled, and what is behind it waits.
+func TestBehindOneThatIsNotTried(t *testing.T) {
+	t.Parallel()
+	for _, f := range forms {
+		t.Run(f.name, func(t *testing.T) {
+			t.Parallel()
+			db := pgtest.New(t)
+			s := worker.Subscription{Name: "s", Topics: []string{"a", "b"}, BreakerAfter: worker.Unlimited}
+			startForm(t, db, f, s, func(context.Context, execer, *worker.Event[payload]) error { return nil })()
+			for n, topic := range []string{"a", "b", "a"} {
+				e, err := outbox.NewEvent(topic, "k", payload{n})
+				if err == nil {
+					_, err = outbox.Publish(t.Context(), db.Pool, e)
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			stop := startForm(t, db, f, s, func(context.Context, execer, *worker.Event[payload]) error { return worker.Snooze(time.Hour) })
+			eventually(t, 30*time.Second, "all wait", func() bool { return len(rows(t, db)) == 3 })
+			stop()
+			setTopics(t, db, admin.TopicsOptions{}, "a")
+			if _, err := db.Pool.Exec(t.Context(), `update outbox.deliveries set due_at = now()`); err != nil {
+				t.Fatal(err)
+			}
+			s.Topics = []string{"a"}
+			var mu sync.Mutex
+			var came []int
+			startForm(t, db, f, s, func(_ context.Context, _ execer, e *worker.Event[payload]) error {
+				mu.Lock()
+				defer mu.Unlock()
+				came = append(came, e.Payload.N)
+				return nil
+			})
+			eventually(t, 30*time.Second, "the second waits for another worker", func() bool {
+				return number(t, db, `select count(*) from outbox.deliveries where errors <> '[]'`) == 1
+			})
+			mu.Lock()
+			defer mu.Unlock()
+			if len(came) != 1 || came[0] != 0 {
+				t.Errorf("handled were %v", came)
+			}
+		})
+	}
+}

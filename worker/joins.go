@@ -42,7 +42,7 @@ func (r *runner) readLimit() int {
 	}
 	least := 1
 	if r.sub.many == nil {
-		least = r.sub.Concurrency // those have hands of their own
+		least = max(r.sub.Concurrency, engine.Lanes) // deliveries have hands of their own
 	}
 	return min(limit, max(least, r.joins.fits(limit)))
 }

@@ -155,9 +155,19 @@ func (r *runner) noteCall(ctx context.Context, jobs []*job) {
 }
 
 // noteKnown tells the breaker of what has failed in a call after which it is known which events those are: of the topics of which none has succeeded.
-// The others are handled again.
+// The others are handled again. What stands behind one of its key that failed says nothing: it may have failed for that.
 func (r *runner) noteKnown(ctx context.Context, jobs []*job) {
-	for _, part := range byTopic(jobs) {
+	failed := stops{}
+	var first []*job
+	for at, j := range jobs {
+		if failed.before(j, at) {
+			continue
+		}
+		if first = append(first, j); !j.done() {
+			failed.add(j, at)
+		}
+	}
+	for _, part := range byTopic(first) {
 		if !slices.ContainsFunc(part, (*job).done) {
 			r.noteCall(ctx, part)
 		}

@@ -50,10 +50,11 @@ func (r *runner) isolate(ctx context.Context, t *handlerTx, jobs []*job, most in
 	stopped := stops{}
 	var vain time.Duration
 	for at, size := 0, most; at < len(jobs); {
-		part, next := r.nextPart(ctx, jobs, at, size, until, stopped)
+		part, first, next := r.nextPart(ctx, jobs, at, size, until, stopped)
 		if len(part) == 0 {
 			break
 		}
+		at = first
 		start := time.Now()
 		if ctx.Err() != nil || !r.probing && r.breaker.open() || r.tooLate(part[0]) || !r.admit(ctx, len(part)) {
 			stopped.leave(part, at)
@@ -106,6 +107,11 @@ func (r *runner) isolate(ctx context.Context, t *handlerTx, jobs []*job, most in
 			j.failure = nil
 		}
 	}
+	for i, j := range jobs {
+		if j.failure != nil && stopped.before(j, i) {
+			j.failure, j.behind = nil, true // it was said to have failed, maybe for what is before it
+		}
+	}
 	return t.end(ctx) == nil
 }
 
@@ -118,20 +124,22 @@ func (r *runner) leaveOut(took time.Duration) {
 	}
 }
 
-// nextPart returns up to size jobs to handle together, and where those behind them begin. It passes those that have failed, and puts off what
-// stands behind one of its key that has, or behind the last that may be tried.
-func (r *runner) nextPart(ctx context.Context, jobs []*job, at, size, until int, stopped stops) (part []*job, next int) {
+// nextPart returns up to size jobs to handle together, where the first of them stands, and where those behind them begin. It passes those that have
+// failed, and puts off what stands behind one of its key that has, or behind the last that may be tried.
+func (r *runner) nextPart(ctx context.Context, jobs []*job, at, size, until int, stopped stops) (part []*job, first, next int) {
 	for next = at; next < len(jobs) && len(part) < size; next++ {
 		switch j := jobs[next]; {
-		case next >= until, stopped.before(j, next):
-			j.failure, j.behind = nil, true // said to have failed, it may have for what is before it
+		case j.failure == nil && (next >= until || stopped.before(j, next)):
+			j.behind = true
 		case j.failure == nil:
-			part = append(part, j)
+			if part = append(part, j); len(part) == 1 {
+				first = next
+			}
 		case r.stopsKey(ctx, j):
 			stopped.add(j, next)
 		}
 	}
-	return part, next
+	return part, first, next
 }
 
 // stops says from which of some jobs on those of a key wait.

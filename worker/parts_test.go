@@ -208,6 +208,10 @@ func TestPutOffInOrder(t *testing.T) {
 		{"a rate", "tx", worker.Subscription{Rate: 300, RateBurst: 60}, sometimes(20, errors.New("no"))},
 		{"pauses", "batch tx", worker.Subscription{}, sometimes(30, worker.PauseFor(time.Millisecond, errors.New("429")))},
 		{"pauses", "tx", worker.Subscription{}, sometimes(30, worker.PauseFor(time.Millisecond, errors.New("429")))},
+		{"pauses", "each", worker.Subscription{}, sometimes(30, worker.PauseFor(time.Microsecond, errors.New("429")))},
+		{"pauses", "async", worker.Subscription{}, sometimes(30, worker.PauseFor(time.Microsecond, errors.New("429")))},
+		{"outages", "each", worker.Subscription{BreakerAfter: 5}, sometimes(3, errors.New("no"))},
+		{"outages", "async", worker.Subscription{BreakerAfter: 5}, sometimes(3, errors.New("no"))},
 		{"outages", "batch tx", worker.Subscription{BreakerAfter: 5}, sometimes(3, errors.New("no"))},
 		{"outages", "tx", worker.Subscription{BreakerAfter: 5}, sometimes(3, errors.New("no"))},
 		{"what lasts", "batch tx", worker.Subscription{}, func(e *worker.Event[payload]) error {

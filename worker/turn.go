@@ -45,6 +45,9 @@ func (r *runner) turn(ctx context.Context, read bool, due []engine.Line) (more b
 		return false, err
 	}
 	claimed := len(deliveries)
+	if len(due) > 0 && claimed == 0 {
+		r.backlog.crowded = false // they are not due, or nothing of them may run
+	}
 	if r.backlog.crowded {
 		r.joins.claimed(claimed)
 	}
@@ -177,14 +180,15 @@ func (r *runner) deliveryJobs(deliveries []engine.Delivery) []job {
 			continue
 		}
 		if j := r.untriable(d); j != nil {
+			if ended == nil {
+				ended = map[string]bool{}
+			}
 			if key != "" && hasKey(jobs[:n], key) {
+				ended[key] = true
 				continue // not before it is the head: its line would go on beside those that are tried
 			}
 			j.state.Store(finished)
 			r.record(context.Background(), j)
-			if ended == nil {
-				ended = map[string]bool{}
-			}
 			if key != "" {
 				ended[key] = r.blocks(r.verdict(context.Background(), j))
 			}

@@ -455,7 +455,7 @@ var bugs = []bug{
 	},
 	{
 		name: "order within parts", harm: "goes on with a key in the next part after an event of it has failed: breaks order by key",
-		edits: []edit{{"worker/parts.go", "case next >= until, stopped.before(j, next):", "case next >= until, stopped.before(j, next) && size == 1:"}},
+		edits: []edit{{"worker/parts.go", "(next >= until || stopped.before(j, next)):", "(next >= until || stopped.before(j, next) && size == 1):"}},
 		pkg:   "./worker", run: "TestFailingWindowIsHalved",
 	},
 	{
@@ -469,8 +469,18 @@ var bugs = []bug{
 		pkg:   "./worker", run: "TestPutOffInOrder",
 	},
 	{
+		name: "passed in a chain", harm: "goes on with a key in a chain after an event of it was put off for a pause that ends: breaks order by key",
+		edits: []edit{{"worker/batch.go", "			j.behind, h.stop = true, true // also", "			j.behind = true // also"}},
+		pkg:   "./worker", run: "TestPauseWithinChain",
+	},
+	{
+		name: "passed in a claim", harm: "goes on with a key behind an event of it that its worker must not try: breaks order by key",
+		edits: []edit{{"worker/turn.go", "				ended[key] = true\n", ""}},
+		pkg:   "./worker", run: "TestBehindOneThatIsNotTried",
+	},
+	{
 		name: "named behind one", harm: "takes an event for failed that a batch names behind one of its key: it had not what that would have written",
-		edits: []edit{{"worker/parts.go", "case next >= until, stopped.before(j, next):", "case j.failure == nil && (next >= until || stopped.before(j, next)):"}},
+		edits: []edit{{"worker/parts.go", "if j.failure != nil && stopped.before(j, i) {", "if j.failure != nil && stopped.before(j, i) && i < 0 {"}},
 		pkg:   "./worker", run: "TestNamedBehindOne",
 	},
 	{

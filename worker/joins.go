@@ -2,10 +2,10 @@ package worker
 
 import "github.com/signalbox-go/signalbox/internal/engine"
 
-// joins paces reading by the lines that it feeds. After an outage, hundreds of keys have a line, and all that comes of these keys meanwhile joins it: were more
+// A joinPace paces reading by the lines that it feeds. After an outage, hundreds of keys have a line, and all that comes of these keys meanwhile joins it: were more
 // read than is worked off, there would be ever more lines, until the whole log is in them.
-type joins struct {
-	part   float64 // of what is read, how much joins lines that are worked off
+type joinPace struct {
+	part   float64 // of what is read, how much joins lines that go on
 	claims float64 // how many deliveries a turn claims while there are more
 }
 
@@ -17,17 +17,17 @@ const (
 )
 
 // note takes how many events of a window have joined lines.
-func (p *joins) note(joined, of int) {
+func (p *joinPace) note(joined, of int) {
 	if of > 0 {
 		p.part += (float64(joined)/float64(of) - p.part) * float64(of) / float64(of+joinsOver)
 	}
 }
 
 // claimed takes how many deliveries a turn has claimed.
-func (p *joins) claimed(n int) { p.claims += (float64(n) - p.claims) / claimsOver }
+func (p *joinPace) claimed(n int) { p.claims += (float64(n) - p.claims) / claimsOver }
 
 // fits is how many events may be read of so many, such that half as many join lines as a turn claims.
-func (p *joins) fits(limit int) int {
+func (p *joinPace) fits(limit int) int {
 	if p.part == 0 {
 		return limit
 	}

@@ -230,9 +230,9 @@ func (r *runner) handleMany(ctx context.Context, jobs []job) {
 	if len(fresh) < len(jobs) {
 		r.retries.rest(time.Since(start))
 	}
+	over := ctx.Err() != nil || r.halted() // asked once: a pause may end, and of a key, all wait or none
 	fresh = slices.DeleteFunc(fresh, func(j *job) bool {
-		j.behind = stopped[j.event.Key] && j.event.Key != "" || ctx.Err() != nil || r.halted()
-		stopped[j.event.Key] = j.behind // a pause may end in between
+		j.behind = over || stopped[j.event.Key] && j.event.Key != ""
 		return j.behind
 	})
 	if len(fresh) > 0 {

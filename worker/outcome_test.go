@@ -29,6 +29,15 @@ type row struct {
 	Errors  []admin.Failure
 }
 
+// number returns what a statement does.
+func number(t *testing.T, db *pgtest.DB, sql string) (n int) {
+	t.Helper()
+	if err := db.Pool.QueryRow(t.Context(), sql).Scan(&n); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
 func rows(t *testing.T, db *pgtest.DB) []row {
 	t.Helper()
 	found, err := db.Pool.Query(t.Context(), `

@@ -57,7 +57,7 @@ type runner struct {
 	unserved   time.Time     // since when there is no worker that does
 	fair       int           // lanes that this worker should own
 	limit      int           // how many events are handled in a window's time
-	joins      joins         // what of the window joins lines
+	joins      joinPace      // of what joins lines that wait
 	trusted    int           // suspects to begin at once
 	retries    againPace     // of what failed, where it is tried in turns
 	pace       time.Duration // what an event has taken lately

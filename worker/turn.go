@@ -136,7 +136,7 @@ func (r *runner) jobs(deliveries []engine.Delivery, window *engine.Window) []job
 	}
 	jobs = slices.Grow(jobs, len(window.Events))[:n+len(window.Events)]
 	r.topics.beginProbes(r.sub.many == nil)
-	joined := 0 // lines that are worked off
+	joined := 0 // deliveries of lines that go on
 	for i := range window.Events {
 		e := &window.Events[i]
 		blocked, flows := r.backlog.blocked(e)
@@ -153,15 +153,6 @@ func (r *runner) jobs(deliveries []engine.Delivery, window *engine.Window) []job
 	}
 	r.joins.note(joined, len(window.Events))
 	return jobs[:n]
-}
-
-// dueMost is how many deliveries a turn claims.
-func (r *runner) dueMost() int {
-	most := max(dueAtOnce, r.dueTogether())
-	if r.sub.solo && r.pace > 0 { // they run in the transaction of the window, one after the other
-		most = int(min(time.Duration(most), max(1, dueTime/r.pace)))
-	}
-	return most
 }
 
 // deliveryJobs lists the deliveries that are to be handled. What becomes of others is recorded at once.
@@ -457,10 +448,13 @@ func (r *runner) claimDue(ctx context.Context, lines []engine.Line) ([]engine.De
 	if err := r.settle(ctx); err != nil { // what the claim looks at must be there
 		return nil, err
 	}
-	most := max(1, r.pacer.room(r.dueMost()))
+	most := max(1, r.pacer.room(max(dueAtOnce, r.dueTogether())))
 	if r.breaker.open() {
-		most = min(r.dueMost(), r.breaker.again.size)
+		most = r.breaker.again.size
 		r.breaker.again.next = time.Now().Add(probeRest) // until it is known what became of them
+	}
+	if r.sub.solo && r.pace > 0 { // they run in the transaction of the window, one after the other
+		most = int(min(time.Duration(most), max(1, dueTime/r.pace)))
 	}
 	for len(lines) > most {
 		last := lines[len(lines)-1]

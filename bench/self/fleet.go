@@ -14,16 +14,12 @@ import (
 // workersCell measures a subscription that so many workers share.
 func workersCell(e *stage.Env, s scale, workers int) func(context.Context, *stage.Measurement) error {
 	return func(ctx context.Context, m *stage.Measurement) error {
-		ours := e.Systems[0]
-		d, err := e.Open(ctx, ours)
+		d, err := opened(ctx, e)
 		if err != nil {
 			return err
 		}
 		defer d.Close()
-		if _, err := begin(ctx, d); err != nil {
-			return err
-		}
-		service := stage.NewService(d, ours, 8, growthRate)
+		service := stage.NewService(d, e.Systems[0], 8, growthRate)
 		stop, err := work(ctx, d, workers, service.Handle)
 		if err != nil {
 			return err

@@ -121,6 +121,19 @@ func begin(ctx context.Context, d *stage.Database) (end func() error, err error)
 	}, err
 }
 
+// opened returns a database of its own for a measurement, with its subscription.
+func opened(ctx context.Context, e *stage.Env) (*stage.Database, error) {
+	d, err := e.Open(ctx, e.Systems[0])
+	if err != nil {
+		return nil, err
+	}
+	if _, err := begin(ctx, d); err != nil {
+		d.Close()
+		return nil, err
+	}
+	return d, nil
+}
+
 // work runs so many workers of the subscription in this process, until stop is called.
 func work(ctx context.Context, d *stage.Database, workers int, handle systems.Handler) (stop func() error, err error) {
 	working, cancel := context.WithCancel(ctx)

@@ -16,14 +16,11 @@ import (
 func payloadCell(e *stage.Env, s scale, size int) func(context.Context, *stage.Measurement) error {
 	return func(ctx context.Context, m *stage.Measurement) error {
 		ours, n := e.Systems[0], drained(s, size)
-		d, err := e.Open(ctx, ours)
+		d, err := opened(ctx, e)
 		if err != nil {
 			return err
 		}
 		defer d.Close()
-		if _, err := begin(ctx, d); err != nil {
-			return err
-		}
 		publish := func(ctx context.Context, tx pgx.Tx, events []systems.Event) error {
 			for i := range events {
 				events[i] = sized(events[i], size)

@@ -73,7 +73,7 @@ func (m *Member) collect(rows pgx.Rows, wants topic.Patterns, limit int, lanes [
 			}
 			if full || kept {
 				long = long || count == 0
-				got.lateCut = id // from here on
+				got.lateCut = id
 				continue
 			}
 		} else {
@@ -103,9 +103,6 @@ func (m *Member) collect(rows pgx.Rows, wants topic.Patterns, limit int, lanes [
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err
-	}
-	if got.lateCut != 0 {
-		got.lateCut-- // exclusive so far
 	}
 	if count > 0 {
 		m.eventBytes = (m.eventBytes + bytes/count) / 2

@@ -34,7 +34,7 @@ type reading struct {
 	head     int64 // the id sequence's last value, read before next
 	next     int64 // a transaction id assigned after the snapshot was taken and head was read; 0 when nothing is beyond the cursors
 
-	lateCut int64 // late events were read up to this id only; 0 when there were no more
+	lateCut int64 // late events from this id on were not read; 0 when there were no more
 
 	// stopped has the lanes that were not read to their end, with the last id that was read of each.
 	stopped map[int16]int64
@@ -59,7 +59,7 @@ func advance(cursors []cursor, r reading) []cursor {
 			if len(c.late) == 0 {
 				continue
 			}
-			if c.lateAfter = max(c.lateAfter, r.lateCut); r.lateCut == 0 {
+			if c.lateAfter = max(c.lateAfter, r.lateCut-1); r.lateCut == 0 {
 				c.late, c.lateAfter = nil, 0
 			}
 		}
@@ -72,7 +72,7 @@ func advance(cursors []cursor, r reading) []cursor {
 			c := &next[i]
 			unseen := r.snapshot.unseen(everything)
 			if ended := c.pending.without(unseen); len(ended) > 0 {
-				c.late, c.lateAfter = ended, r.lateCut
+				c.late, c.lateAfter = ended, r.lateCut-1
 			}
 			c.pending = c.pending.both(unseen)
 		}

@@ -12,7 +12,8 @@ import (
 const lateShare = 8
 
 // turn returns the cursors that the next read is for, and the others. Lanes that catch up with a transaction whose late events do not
-// fit in a window take nothing new meanwhile; the others go on, in turns with them.
+// fit in a window take nothing new meanwhile; the others go on, in turns with them. Where one of them has an event that is long, its turn is not
+// over: only that read may take one.
 func (m *Member) turn() (cursors, others []cursor) {
 	var late, rest []cursor
 	for _, c := range m.cursors {
@@ -25,7 +26,10 @@ func (m *Member) turn() (cursors, others []cursor) {
 	if len(late) == 0 || len(rest) == 0 {
 		return m.cursors, nil
 	}
-	if m.caughtUp = !m.caughtUp; m.caughtUp {
+	if !m.long {
+		m.caughtUp = !m.caughtUp
+	}
+	if m.caughtUp {
 		return late, rest
 	}
 	return rest, late

@@ -166,7 +166,7 @@ func (p *fakePostgres) read(cursors []cursor, shape fakeShape, meanwhile func())
 			continue
 		}
 		if late++; late > shape.limit {
-			r.lateCut = e.id - 1
+			r.lateCut = e.id
 			break
 		}
 		for _, c := range cursors {
@@ -175,7 +175,7 @@ func (p *fakePostgres) read(cursors []cursor, shape fakeShape, meanwhile func())
 				continue
 			}
 			if len(events) == shape.room {
-				r.lateCut = e.id - 1
+				r.lateCut = e.id
 				break
 			}
 			events = append(events, e)

@@ -90,6 +90,69 @@ func TestEvictionWaitsForSettle(t *testing.T) {
 	}
 }
 
+// TestEvictionWaitsForNoOperator evicts a worker of whose deliveries an operator has locked one: all else is free at once, and that one later.
+func TestEvictionWaitsForNoOperator(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	db := pgtest.New(t)
+	s := enginetest.Subscribe(t, db, ">")
+	m, id := enginetest.Member(t, db, s)
+	enginetest.Publish(t, db.Pool, "locked")
+	enginetest.Publish(t, db.Pool, "free")
+	w, err := m.Read(ctx, 100*engine.Lanes)
+	if err != nil || len(w.Events) != 2 {
+		t.Fatal(w, err)
+	}
+	settlement := engine.Settlement{Window: w}
+	for _, e := range w.Events {
+		settlement.Unfinished = append(settlement.Unfinished, engine.Unfinished{Event: e, State: outbox.Running, Attempt: 1})
+	}
+	if err := m.Settle(ctx, settlement); err != nil {
+		t.Fatal(err)
+	}
+	operator, err := db.Conn(t).Begin(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := operator.Exec(ctx, `select from outbox.deliveries d where d.key = 'locked' for update`); err != nil {
+		t.Fatal(err)
+	}
+	sentinel := db.Conn(t)
+	check := func(when, want string) {
+		t.Helper()
+		var got string
+		err := db.Pool.QueryRow(ctx, `
+			select concat_ws('; ', (select string_agg(concat_ws(' ', d.key, d.state, d.suspect, jsonb_array_length(d.errors)), ', ' order by d.key) from outbox.deliveries d),
+			                 (select count(*) from outbox.lanes l where l.owner is not null) || ' lanes owned',
+			                 (select count(*) from outbox.workers w) || ' workers')`).Scan(&got)
+		if err != nil || got != want {
+			t.Errorf("%s: %s, %v; want %s", when, got, err, want)
+		}
+	}
+	for _, first := range []bool{true, false} {
+		if gone, err := engine.Evict(ctx, sentinel, id, "test"); err != nil || gone != first {
+			t.Fatalf("evicted for the first time, %t: %t, %v", first, gone, err)
+		}
+		check("while it is locked", "free retrying t 1, locked running f 0; 0 lanes owned; 1 workers")
+		if pulse, err := engine.Beat(ctx, sentinel, id, false); err != nil || pulse.Alive {
+			t.Errorf("the evicted worker is alive: %t, %v", pulse.Alive, err)
+		}
+		if _, expired, err := engine.FindDead(ctx, sentinel); err != nil || !slices.Contains(expired, id) {
+			t.Errorf("%v are dead, %v: without the one that has something left", expired, err)
+		}
+		if err := m.Settle(ctx, engine.Settlement{Delivered: []int64{w.Events[0].ID}}); !errors.Is(err, engine.ErrEvicted) {
+			t.Errorf("it settles: %v", err)
+		}
+	}
+	if err := operator.Rollback(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if gone, err := engine.Evict(ctx, sentinel, id, "test"); err != nil || gone {
+		t.Errorf("evicted once more: %t, %v", gone, err)
+	}
+	check("in the end", "free retrying t 1, locked retrying t 1; 0 lanes owned; 0 workers")
+}
+
 // TestLineOfAKey checks the order in which deliveries may run: the head of a key's line first, and what is behind one that
 // is not due waits, whatever its own time.
 func TestLineOfAKey(t *testing.T) {

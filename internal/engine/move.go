@@ -287,7 +287,7 @@ func adopt(ctx context.Context, tx pgx.Tx) error {
 		return err
 	}
 	for _, id := range workers {
-		if _, err := remove(ctx, tx, id, "the outbox was moved to another server"); err != nil {
+		if _, _, err := remove(ctx, tx, id, "the outbox was moved to another server"); err != nil {
 			return err
 		}
 	}

@@ -96,7 +96,7 @@ type Share struct {
 // Small tables, and a sequence; no index can help, and none is needed.
 const beatSQL = `
 with beat as (
-    update outbox.workers w set seen_at = clock_timestamp() where w.id = $1 returning w.id
+    update outbox.workers w set seen_at = clock_timestamp() where w.id = $1 and w.seen_at > ` + evictedAt + ` returning w.id
 )
 select exists (select from beat),
        $2::boolean and pg_try_advisory_lock(` + LockClass + `, $3::integer),
@@ -234,11 +234,14 @@ func EndSessions(ctx context.Context, conn naming.Conn, worker int64) error {
 // such a worker. Attempts that it had begun are kept with the reason why. It returns ErrBusy when a settle of the worker takes longer than a second. Safe to call from any number of
 // processes at once.
 //
+// It waits for nobody else: deliveries that an operator has locked stay the worker's, and so does its row in outbox.workers, until a later call finds them free.
+// FindDead tells of it as long. Everything else is for others to take at once.
+//
 // Deleting the row waits for settles in flight, and fences off those to come. Only then, in a later statement with a
 // snapshot of its own, is the worker's last progress sure to be there: folded in the same statement, or under
 // repeatable read, it could be a stale row.
 func Evict(ctx context.Context, conn naming.Conn, worker int64, why string) (bool, error) {
-	gone := false
+	var gone, freed bool
 	err := pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
 		// A settle in flight may hang with its process: PostgreSQL ends it after idle_in_transaction_session_timeout.
 		// Where row security would hide progress, the eviction fails.
@@ -246,7 +249,7 @@ func Evict(ctx context.Context, conn naming.Conn, worker int64, why string) (boo
 			return err
 		}
 		var err error
-		if gone, err = remove(ctx, tx, worker, why); err != nil || !gone {
+		if gone, freed, err = remove(ctx, tx, worker, why); err != nil || !gone && !freed {
 			return err
 		}
 		_, err = tx.Exec(ctx, AnnounceSQL)
@@ -258,43 +261,45 @@ func Evict(ctx context.Context, conn naming.Conn, worker int64, why string) (boo
 	return gone, nil
 }
 
-// remove deletes a worker's row and frees what it owned. The transaction must be read committed.
-func remove(ctx context.Context, tx pgx.Tx, worker int64, why string) (bool, error) {
+// evictedAt is when a worker was last seen that is evicted, but for deliveries that somebody has locked.
+const evictedAt = `timestamptz 'epoch'`
+
+// remove deletes a worker's rows and frees what it owned. It reports whether the worker had not been evicted before, and whether deliveries were
+// freed. The transaction must be read committed.
+func remove(ctx context.Context, tx pgx.Tx, worker int64, why string) (gone, freed bool, err error) {
 	type member struct {
 		Subscription int32
 		Trying       []int64
 	}
 	// In the order of the fence.
-	err := tx.QueryRow(ctx, `select from outbox.workers w where w.id = $1 for update`, worker).Scan()
+	var name string
+	err = tx.QueryRow(ctx, `select w.name, w.seen_at > `+evictedAt+` from outbox.workers w where w.id = $1 for update`, worker).Scan(&name, &gone)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return false, nil
+		return false, false, nil
 	}
 	if err != nil {
-		return false, err
+		return false, false, err
 	}
 	rows, _ := tx.Query(ctx, `delete from outbox.members m where m.worker_id = $1 returning m.subscription_id, m.trying`, worker)
 	members, err := pgx.CollectRows(rows, pgx.RowToStructByPos[member])
 	if err != nil {
-		return false, err
-	}
-	var name string
-	if err := tx.QueryRow(ctx, `delete from outbox.workers w where w.id = $1 returning w.name`, worker).Scan(&name); err != nil {
-		return false, err
+		return false, false, err
 	}
 	for _, m := range members {
 		if _, err := tx.Exec(ctx, suspectTriedSQL, worker, m.Subscription, m.Trying); err != nil {
-			return false, err
+			return false, false, err
 		}
 	}
-	if _, err := tx.Exec(ctx, freeDeliveriesSQL, worker, name, why); err != nil {
-		return false, err
+	tag, err := tx.Exec(ctx, freeDeliveriesSQL, worker, name, why)
+	if err != nil {
+		return false, false, err
 	}
-	for _, sql := range []string{foldSQL, foldHandledSQL, freeLanesSQL, dropProgressSQL} {
+	for _, sql := range []string{foldSQL, foldHandledSQL, freeLanesSQL, dropProgressSQL, dropWorkerSQL, keepWorkerSQL} {
 		if _, err := tx.Exec(ctx, sql, worker); err != nil {
-			return false, err
+			return false, false, err
 		}
 	}
-	return true, nil
+	return gone, tag.RowsAffected() > 0, nil
 }
 
 const (
@@ -336,21 +341,35 @@ set handled = l.handled + k.handled, handled_at = greatest(l.handled_at, k.handl
 from kept k
 where l.subscription_id = k.subscription_id and l.lane = k.lane`
 
-	// First attempts are not written down, so whatever the last claim has chosen may have been running.
+	// First attempts are not written down, so whatever the last claim has chosen may have been running. What somebody decides about right now
+	// is not marked: should it be what killed the worker, the next eviction finds it.
 	suspectTriedSQL = `
+with tried as materialized (
+    select d.subscription_id, d.event_id
+    from outbox.deliveries d
+    join outbox.lanes l on l.subscription_id = d.subscription_id and l.lane = d.lane and l.owner = $1
+    where d.subscription_id = $2 and d.event_id = any ($3::bigint[]) and d.state = 'retrying' and d.attempt = 0
+    for update of d skip locked
+)
 update outbox.deliveries d
 set suspect = true
-from outbox.lanes l
-where d.subscription_id = $2 and d.event_id = any ($3::bigint[]) and d.state = 'retrying' and d.attempt = 0
-  and l.subscription_id = d.subscription_id and l.lane = d.lane and l.owner = $1`
+from tried t
+where d.subscription_id = t.subscription_id and d.event_id = t.event_id`
 
 	freeLanesSQL = `update outbox.lanes l set owner = null, suspect = true where l.owner = $1`
 
 	freeDeliveriesSQL = `
+with owned as materialized (
+    select d.subscription_id, d.event_id from outbox.deliveries d where d.owner = $1 for update skip locked
+)
 update outbox.deliveries d
 set state = 'retrying', owner = null, suspect = true, due_at = clock_timestamp(),
     errors = d.errors || jsonb_build_object('attempt', d.attempt, 'at', clock_timestamp(), 'worker', $2::text, 'error', $3::text)
-where d.owner = $1`
+from owned o
+where d.subscription_id = o.subscription_id and d.event_id = o.event_id`
 
 	dropProgressSQL = `delete from outbox.progress p where p.owner = $1`
+
+	dropWorkerSQL = `delete from outbox.workers w where w.id = $1 and not exists (select from outbox.deliveries d where d.owner = $1)`
+	keepWorkerSQL = `update outbox.workers w set seen_at = ` + evictedAt + ` where w.id = $1`
 )

@@ -24,9 +24,10 @@ e.published_at < clock_timestamp() - $1::interval
 and not exists (select from cursors c join outbox.subscriptions s on s.id = c.subscription_id
                 where c.lane = e.lane and ` + UnsettledSQL + `)`
 
-// expirableSQL is true when e may also be deleted: no delivery is without a copy of it.
+// expirableSQL is true when e may also be deleted: no delivery is without a copy of it. With the limit, that is one probe of index
+// deliveries_without_copy; without, PostgreSQL may collect all of these first, of all lanes, for each chunk.
 const expirableSQL = expiredSQL + `
-and not exists (select from outbox.deliveries d where d.lane = e.lane and d.event_id = e.id and d.payload is null)`
+and (select d.event_id from outbox.deliveries d where d.lane = e.lane and d.event_id = e.id and d.payload is null limit 1) is null`
 
 // ExpiredSQL finds the lanes whose first event has expired, by one probe of index events_lane_id for each.
 const ExpiredSQL = `

@@ -257,6 +257,66 @@ func TestAsyncOrder(t *testing.T) {
 	}
 }
 
+// TestHoldAboveAnswers has a pipelined key fail with more events than may have a delivery, while later ones of its window succeed, at once or when they are parked: the
+// key is not held from one of those that failed on, below them. Each is handled once.
+func TestHoldAboveAnswers(t *testing.T) {
+	t.Parallel()
+	const events, bad = 300, 120
+	for name, late := range map[string]time.Duration{"at once": 0, "parked": 300 * time.Millisecond} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			db := pgtest.New(t)
+			publish(t, db.Pool, "k", 0, events)
+			var mu sync.Mutex
+			succeeded, tried := map[int]int{}, map[int]bool{}
+			w, err := worker.New(db.Pool, worker.Config{Logger: testLogger(t)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			s := worker.Subscription{
+				Name: "s", Topics: everything, ParkAfter: 50 * time.Millisecond, BreakerAfter: worker.Unlimited,
+				Retry: worker.Retry{Delay: func(int) time.Duration { return 5 * time.Millisecond }},
+			}
+			err = worker.HandleAsync(w, s, worker.Pipelined, func(_ context.Context, e *worker.Event[payload], done func(error)) {
+				mu.Lock()
+				defer mu.Unlock()
+				n, first := e.Payload.N, !tried[e.Payload.N]
+				tried[n] = true
+				switch {
+				case first && n < bad:
+					done(errors.New("no"))
+				case first && late > 0:
+					time.AfterFunc(late, func() {
+						mu.Lock()
+						defer mu.Unlock()
+						succeeded[n]++
+						done(nil)
+					})
+				default:
+					succeeded[n]++
+					done(nil)
+				}
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			runUntilStopped(t, w)
+			eventually(t, 60*time.Second, "all are handled", func() bool {
+				mu.Lock()
+				defer mu.Unlock()
+				return len(succeeded) == events && settledAll(t, db.Pool)
+			})
+			mu.Lock()
+			defer mu.Unlock()
+			for n, times := range succeeded {
+				if times > 1 {
+					t.Errorf("event %d was handled %d times", n, times)
+				}
+			}
+		})
+	}
+}
+
 // TestAsyncHasNoGoroutines has a thousand events in flight for longer than a window lasts: there are no more goroutines than before.
 func TestAsyncHasNoGoroutines(t *testing.T) { //nolint:paralleltest // it counts the goroutines of the process
 	const all = 1000

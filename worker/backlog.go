@@ -48,6 +48,7 @@ type line struct {
 	due   time.Time // when the head, or the first without a key, may be tried
 	fails bool      // whether the head, or what was last tried without a key, has failed last time: it is claimed alone
 
+	last       int64 // the last event of a window that has become one of these; those of later windows come after it
 	from       int64 // where the key is held from: later events are in the log only. 0 when it is not held
 	old        bool  // whether some of those are old enough to be deleted
 	room       int   // how many deliveries the line may have after a refill
@@ -246,6 +247,13 @@ func (b *backlog) done(id lineID, n int) {
 		b.unfile(id)
 	}
 	b.check(id, l)
+}
+
+// took notes that an event of a window has become a delivery of a line.
+func (b *backlog) took(id lineID, event int64) {
+	if l := b.line(id); l != nil {
+		l.last = max(l.last, event)
+	}
 }
 
 // retry notes that a line may go on at the given time: the one behind a head that is done or, of events without a key, one

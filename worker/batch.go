@@ -16,6 +16,7 @@ type job struct {
 	delivery bool        // it has a row of its own,
 	counted  bool        // which says that it runs, and counts this attempt
 	suspect  bool        // its last worker died while it ran
+	failedAt time.Time   // when an attempt at it failed for the first time, before this one; zero where none has
 	noted    bool        // its row has the failure already
 	probe    bool        // it is of a topic that the breaker is open for
 	failure  *failure    // nil where it succeeded, or was not called

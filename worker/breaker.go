@@ -11,7 +11,8 @@ import (
 
 const (
 	// The breaker opens when of the last attempts, as many as Subscription.BreakerAfter says, no more than one in breakerSpares have
-	// succeeded, and the others were at events of breakerKeys keys, or so many without one.
+	// succeeded, and among the others are events of breakerKeys keys, or so many without one, of which it is not known that they fail whatever happens: since one
+	// failed for the first time, nothing else has succeeded. Else keys that always fail would open it again and again, where little else is tried.
 	breakerSpares, breakerKeys, breakerLeast = 10, 5, 5
 	// A probe begins with probeLeast events. Where half of them succeed, the next one has twice as many, at once, up to probeMost;
 	// then the breaker closes. Where they do not, the next one comes after a pause, which grows from probeSoon to probeRest.
@@ -26,11 +27,12 @@ const (
 //
 // What is read and what is tried again are probed apart: events that always fail do not stop those that have never been tried.
 type breaker struct {
-	last  []trial // as many as it looks at; none where it is off
-	n     int     // attempts so far
-	since time.Time
-	fresh probe // events of windows
-	again probe // deliveries
+	last   []trial // as many as it looks at; none where it is off
+	n      int     // attempts so far
+	since  time.Time
+	worked time.Time // when an attempt has last succeeded
+	fresh  probe     // events of windows
+	again  probe     // deliveries
 }
 
 // A trial is an attempt that was made, and what can be given back of it.
@@ -40,6 +42,9 @@ type trial struct {
 	lane   int16
 	number int
 	failed bool
+	at     time.Time // when it ended
+	first  time.Time // when its event had failed for the first time; zero where it had not
+	own    bool      // whether others have succeeded since
 }
 
 // A probe paces attempts while the breaker is open.
@@ -55,6 +60,9 @@ func (b *breaker) open() bool { return !b.since.IsZero() }
 
 // note takes the result of an attempt, and reports whether it looks as if what handlers call is away.
 func (b *breaker) note(t trial, fresh bool) (down bool) {
+	if t.own = !t.first.IsZero() && t.first.Before(b.worked); !t.failed {
+		b.worked = t.at
+	}
 	last := &b.last[b.n%len(b.last)]
 	if t.failed || last.failed { // of what succeeds, nothing else is kept
 		*last = t
@@ -92,6 +100,7 @@ func (b *breaker) outage() bool {
 		switch {
 		case !t.failed:
 			succeeded++
+		case t.own:
 		case t.key == "":
 			subjects[subject{id: t.id}] = true
 		default:
@@ -120,7 +129,7 @@ func (b *breaker) judge(now time.Time) (closes bool) {
 		closes = closes || p.size > probeMost
 	}
 	if closes {
-		*b = breaker{last: make([]trial, len(b.last))}
+		*b = breaker{last: make([]trial, len(b.last)), worked: b.worked}
 	}
 	return closes
 }
@@ -134,7 +143,7 @@ func (b *breaker) probeNow(now time.Time) {
 
 // trial describes a job that was tried, and fresh whether it came from a window.
 func (j *job) trial() trial {
-	return trial{key: j.event.Key, id: j.event.ID, lane: j.event.Lane, number: j.attempt, failed: j.failure != nil}
+	return trial{key: j.event.Key, id: j.event.ID, lane: j.event.Lane, number: j.attempt, failed: j.failure != nil, at: j.ended, first: j.failedAt}
 }
 
 // tells reports whether a job's result says anything about what its handler calls: not one that was not tried, and not what the
@@ -156,7 +165,7 @@ func (r *runner) noteTrial(ctx context.Context, j *job, fresh bool) {
 	}
 	t := j.trial()
 	down := r.breaker.note(t, fresh)
-	topic, topicDown := r.topics.note(t, j.event.Topic, j.ended, fresh, len(r.breaker.last))
+	topic, topicDown := r.topics.note(t, j.event.Topic, fresh, len(r.breaker.last))
 	var trials []trial
 	switch {
 	case r.breaker.open():
@@ -185,13 +194,16 @@ func (r *runner) openAll(ctx context.Context, what string, why *failure) {
 	r.tellBreaker(ctx, BreakerState{Subscription: r.sub.Name, Open: true, At: r.breaker.since, Cause: why.cause()})
 }
 
-// giveBack takes back the count of an attempt that failed, unless its event is running again.
+// giveBack takes back the count of an attempt that failed, unless its event is running again, or its lane is another worker's now.
 func (r *runner) giveBack(t trial) {
+	if r.mask()&(1<<t.lane) == 0 {
+		return
+	}
 	for _, list := range [][]engine.Unfinished{r.owed.Unfinished, r.owed.Failed} {
 		for i := range list {
-			if u := &list[i]; u.Event.ID == t.id && u.Failure != nil {
+			if u := &list[i]; u.Event.ID == t.id {
 				if u.State == outbox.Retrying {
-					u.Attempt = t.number - 1
+					u.Attempt = min(u.Attempt, t.number-1) // of several attempts, all are given back
 				}
 				return
 			}
@@ -259,7 +271,7 @@ func (r *runner) mayRead() bool {
 	if r.paused() || r.breaker.open() && now.Before(r.breaker.fresh.next) || r.pacer.room(1) == 0 {
 		return false
 	}
-	return r.pacer.Limiter == nil || !r.backlog.isDue(now)
+	return r.pacer.Limiter == nil || r.breaker.open() || !r.backlog.isDue(now) // while it is open, something that fails may always be due
 }
 
 // mayTry reports whether something may be tried again now.

@@ -107,7 +107,7 @@ type Subscription struct {
 	OnDecodeError DecodeErrorPolicy
 
 	// BreakerAfter is how many of this worker's last attempts the circuit breaker looks at. If at least nine in ten of them have failed, at
-	// events of at least five keys, what the handlers call is taken to be down: the worker reads and tries little until attempts
+	// events of at least five keys (but not ones that had failed before others succeeded), what the handlers call is taken to be down: the worker reads and tries little until attempts
 	// succeed, and those that fail meanwhile do not count, so that an outage makes no dead letters. At least 5; Unlimited turns it
 	// off. The breaker is the subscription's or, where attempts at events of other topics succeed, a topic's: then the worker reads on, and
 	// events of that topic wait as deliveries. Defaults to 20.

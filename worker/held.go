@@ -22,15 +22,16 @@ const (
 )
 
 // putOff notes that an event of a window waits behind others of its key, or was not begun: in a delivery or, where its key has
-// enough of them, in the log. Only an event that was new to the cursor begins a hold: so nothing of its key that is later was ever
-// settled. One that was late, and is earlier than the hold, becomes a delivery however many there are.
+// enough of them, in the log. Only an event that was new to the cursor begins a hold, and only if nothing of its key that comes after it in its window is a delivery
+// already, as where that was put off for its topic before handlers ran, or was begun: so nothing of its key that is later was ever settled. One that was late, and is
+// earlier than the hold, becomes a delivery however many there are.
 func (r *runner) putOff(e *engine.Event) {
 	id := lineOf(e)
 	l := r.backlog.line(id)
 	switch {
 	case l != nil && l.from != 0 && e.ID >= l.from:
 		return
-	case l != nil && l.from == 0 && id.key != "" && l.count >= holdAbove && r.window.New(e):
+	case l != nil && l.from == 0 && id.key != "" && l.count >= holdAbove && e.ID > max(l.last, r.answered[id.key]) && r.window.New(e):
 		r.owesRow(time.Now())
 		r.owed.Holds = append(r.owed.Holds, engine.Hold{Lane: id.lane, Key: id.key, From: e.ID})
 		r.backlog.holdKey(id, e.ID)
@@ -39,6 +40,10 @@ func (r *runner) putOff(e *engine.Event) {
 	r.owesRow(time.Now())
 	r.owed.Unfinished = append(r.owed.Unfinished, engine.Unfinished{Event: *e, InLog: r.inLog(e.Lane)})
 	r.backlog.add(id, 1, time.Now(), e.Topic)
+	if l != nil && e.ID < l.last {
+		r.backlog.head(id, "") // the line may begin with it, and wait for another topic, or for none
+	}
+	r.backlog.took(id, e.ID)
 }
 
 // inLog reports whether deliveries that are made now are left without a copy of their event: where very many are unfinished.

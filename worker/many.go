@@ -282,7 +282,8 @@ func (r *runner) halve(ctx context.Context, jobs []*job) {
 	}
 	for len(jobs) > 1 && ctx.Err() == nil && !r.breaker.open() && !r.halted() {
 		left, right := jobs[:len(jobs)/2], jobs[len(jobs)/2:]
-		l, rr := r.callAll(ctx, left), r.callAll(ctx, right)
+		l := r.callAll(ctx, left)
+		rr := !r.halted() && r.callAll(ctx, right)
 		switch {
 		case l && !rr:
 			jobs = right

@@ -389,3 +389,45 @@ func testKillerEvent(t *testing.T, by string) {
 	}
 	t.Logf("%d processes died", len(processes)-1)
 }
+
+// TestKillerInOutage has an event that kills its process come while all others fail and the breaker is open: it ends as a dead letter after its attempts,
+// and no other does: of those, only attempts beside one that kills are counted.
+func TestKillerInOutage(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	const others, killer, attempts = 10, 10, 4
+	publish(t, db.Pool, "", 0, others)
+	cfg := processConfig{URL: db.URL, Subscription: "s", Killer: killer, KillBy: "exit", Attempts: attempts, Outage: true}
+	for n := 1; ; n++ {
+		cfg.Name = fmt.Sprint("life-", n)
+		p := spawn(t, cfg)
+		if n == 1 {
+			eventually(t, 30*time.Second, "the breaker is open", func() bool {
+				return number(t, db, `select count(*) from outbox.members m where m.breaker_opened_at is not null`) == 1
+			})
+			publish(t, db.Pool, "", killer, killer+1)
+		}
+		var over bool
+		eventually(t, 60*time.Second, "it dies, or the event is dead", func() bool {
+			select {
+			case <-p.Ended():
+				return true
+			default:
+			}
+			over = slices.ContainsFunc(rows(t, db), func(r row) bool { return r.State == "dead" })
+			return over
+		})
+		if over {
+			p.stop(t)
+			break
+		}
+		if n > attempts+3 {
+			t.Fatalf("it has killed %d processes: %+v", n, rows(t, db))
+		}
+	}
+	for _, r := range rows(t, db) {
+		if r.N == killer && (r.State != "dead" || r.Attempt != attempts) || r.N != killer && r.State == "dead" {
+			t.Errorf("left is %+v", r)
+		}
+	}
+}

@@ -55,7 +55,7 @@ func TestProbeNow(t *testing.T) {
 // become of them in this turn stands. Were both recorded, one of them would be lost.
 func TestGivesBackNoResult(t *testing.T) {
 	t.Parallel()
-	r := &runner{log: slog.New(slog.DiscardHandler), backlog: newBacklog(), breaker: breaker{last: make([]trial, breakerLeast)}}
+	r := &runner{log: slog.New(slog.DiscardHandler), backlog: newBacklog(), lanes: []int16{0}, breaker: breaker{last: make([]trial, breakerLeast)}}
 	r.sub.solo, r.sub.BreakerAfter, r.sub.Retry.MaxAttempts = true, breakerLeast, unlimitedAttempts
 	r.sub.many = manyFunc(nil)
 	failures := []*failure{failureOf(errors.New("no")), failureOf(DeadLetter(nil)), failureOf(errors.New("no"))}
@@ -82,5 +82,64 @@ func TestGivesBackNoResult(t *testing.T) {
 		if got := found[int64(id)]; len(got) != 1 || got[0] != want {
 			t.Errorf("event %d is recorded as %v, want %v once", id, got, want)
 		}
+	}
+}
+
+// TestGivesBackOnce gives back several attempts at one event, which are one row, and none of a lane that is another worker's by now.
+func TestGivesBackOnce(t *testing.T) {
+	t.Parallel()
+	r := &runner{lanes: []int16{0}}
+	for _, tried := range []trial{{id: 1, number: 3}, {id: 1, number: 2}, {id: 2, number: 1, lane: 7}} {
+		r.giveBack(tried)
+	}
+	if u := r.owed.Failed; len(u) != 1 || u[0].Event.ID != 1 || u[0].Attempt != 1 {
+		t.Errorf("given back is %+v", u)
+	}
+}
+
+// awayRunner serves lane 0, and the breaker is open for topic "bad".
+func awayRunner() *runner {
+	away := &topicBreaker{name: "bad"}
+	away.trip()
+	r := &runner{log: slog.New(slog.DiscardHandler), backlog: newBacklog("bad"), lanes: []int16{0}}
+	r.sub.Concurrency, r.sub.Retry.MaxAttempts = 1, unlimitedAttempts
+	r.topics.opened = map[string]*topicBreaker{"bad": away}
+	return r
+}
+
+// eventOf returns an event of key k.
+func eventOf(id int64, topic string) engine.Event {
+	e := engine.Event{}
+	e.ID, e.Key, e.Topic = id, "k", topic
+	return e
+}
+
+// TestHeadPutOffLater has an event of a window wait for its topic, and then, as its window had no time for it, an earlier one of its key: the line begins with that, and does
+// not wait for the topic.
+func TestHeadPutOffLater(t *testing.T) {
+	t.Parallel()
+	r := awayRunner()
+	jobs := r.jobs(nil, &engine.Window{Events: []engine.Event{eventOf(1, "good"), eventOf(2, "bad")}})
+	if len(jobs) != 1 {
+		t.Fatalf("%d jobs", len(jobs))
+	}
+	jobs[0].behind = true
+	r.recordAll(t.Context(), jobs)
+	if due := r.dueLines(false); len(due) != 1 || due[0].Key != "k" {
+		t.Errorf("%+v is due", due)
+	}
+}
+
+// TestTopicBehindAnother claims an event of a topic that is away behind one of another topic: it is not tried beside that.
+func TestTopicBehindAnother(t *testing.T) {
+	t.Parallel()
+	r := awayRunner()
+	jobs := r.deliveryJobs([]engine.Delivery{{Event: eventOf(1, "good")}, {Event: eventOf(2, "bad")}, {Event: eventOf(3, "good")}})
+	if len(jobs) != 1 || jobs[0].event.ID != 1 {
+		t.Errorf("%d jobs", len(jobs))
+	}
+	jobs = r.deliveryJobs([]engine.Delivery{{Event: eventOf(2, "bad")}, {Event: eventOf(3, "good")}})
+	if len(jobs) != 2 || !jobs[0].probe || jobs[1].probe {
+		t.Errorf("%d jobs, and the first is no probe", len(jobs))
 	}
 }

@@ -35,6 +35,7 @@ type processConfig struct {
 	Lease        time.Duration
 	Killer       int    // the number of the event that kills its process; 0 for none
 	KillBy       string // "exit" or "memory"
+	Outage       bool   // whether all other events fail, and few of them open the breaker
 	Attempts     int    // Retry.Attempts
 	Stuck        int    // handlers of events with a number below this report, and do not return
 	ParkAfter    time.Duration
@@ -74,6 +75,9 @@ func runProcess() {
 	var mu sync.Mutex
 	out := bufio.NewWriter(os.Stdout)
 	s := worker.Subscription{Name: cfg.Subscription, Topics: []string{">"}, ParkAfter: cfg.ParkAfter, Retry: worker.Retry{MaxAttempts: cfg.Attempts}}
+	if cfg.Outage {
+		s.BreakerAfter = 5
+	}
 	if cfg.Random {
 		s.ParkAfter = 30 * time.Millisecond
 		s.Retry.Delay = func(int) time.Duration { return rand.N(50 * time.Millisecond) }
@@ -114,6 +118,9 @@ func runProcess() {
 				exhaustMemory()
 			}
 			os.Exit(3)
+		}
+		if cfg.Outage {
+			return errors.New("connection refused")
 		}
 		if cfg.Fates {
 			if err := fate(ctx, e.Key); err != nil {

@@ -12,8 +12,27 @@ import (
 )
 
 func (r *runner) recordAll(ctx context.Context, jobs []job) {
+	r.noteAnswered(jobs)
 	for i := range jobs {
 		r.record(ctx, &jobs[i])
+	}
+	r.answered = nil
+}
+
+// noteAnswered notes which keys have events in a window that were handled, or are in flight, behind one that failed, as some of a pipelined key may.
+func (r *runner) noteAnswered(jobs []job) {
+	kept := func(j *job) bool { return j.state.Load() == parked || j.done() }
+	if !r.sub.pipelined {
+		return
+	}
+	for i := range jobs {
+		switch j := &jobs[i]; {
+		case j.event.Key == "":
+		case !kept(j) && r.answered == nil:
+			r.answered = map[string]int64{}
+		case r.answered != nil && kept(j):
+			r.answered[j.event.Key] = j.event.ID
+		}
 	}
 }
 
@@ -86,6 +105,7 @@ func (r *runner) record(ctx context.Context, j *job) {
 		r.backlog.comesAgain(id)
 	case !j.delivery && blocks:
 		r.backlog.add(id, 1, due, j.event.Topic)
+		r.backlog.took(id, j.event.ID)
 		r.backlog.head(id, j.event.Topic) // what was in its line already is later: it waits for its topic
 	}
 	alone := j.counted && r.sub.many != nil // it had its row already, and no chain's end says that it may go on

@@ -42,12 +42,13 @@ type runner struct {
 	backlog *backlog
 
 	handlers   sync.WaitGroup
-	parked     map[int64]*job // by event id
-	unreturned atomic.Int64   // how many of these have not returned
-	beside     []*batch       // deliveries that run beside the windows
-	lookedAt   time.Time      // at those
-	window     *engine.Window // the one of this turn
-	attempts   []Attempt      // that have ended, and of which the hook has yet to be told
+	parked     map[int64]*job   // by event id
+	unreturned atomic.Int64     // how many of these have not returned
+	beside     []*batch         // deliveries that run beside the windows
+	lookedAt   time.Time        // at those
+	window     *engine.Window   // the one of this turn
+	answered   map[string]int64 // of a pipelined one in which something failed, the last event of each key that was handled or is in flight
+	attempts   []Attempt        // that have ended, and of which the hook has yet to be told
 
 	stopping <-chan struct{} // is closed when the session is about to end
 	reading  chan struct{}   // of all runners of the worker: has a token while one of them looks for what is new
@@ -139,8 +140,8 @@ func (r *runner) run(drain, ctx context.Context) error {
 		}
 		read = read || changed || r.again || w.expelled || w.ring&r.mask() != 0 || w.pulse != nil && r.unread(*w.pulse) || r.feed.holds()
 		r.again = false
-		due := r.dueLines(read)
-		if r.reloadIsDue(len(due) > 0 || r.backlog.isDue(time.Now())) {
+		probes, due := r.dueProbes(), r.dueLines(read)
+		if r.reloadIsDue(len(probes)+len(due) > 0 || r.backlog.isDue(time.Now())) {
 			freed, err := r.reload(ctx)
 			if err != nil {
 				return err
@@ -148,6 +149,7 @@ func (r *runner) run(drain, ctx context.Context) error {
 			read = read || freed
 			due = r.dueLines(read)
 		}
+		due = append(probes, due...) // a claim of few leaves out the last
 
 		if err := r.judge(ctx); err != nil {
 			return err
@@ -169,21 +171,29 @@ func (r *runner) run(drain, ctx context.Context) error {
 	}
 }
 
-// dueLines returns lines of which something may be claimed now, beside what is to be read or not.
-func (r *runner) dueLines(read bool) (due []engine.Line) {
-	if !r.mayClaim() || !r.mayTry() {
+// dueProbes returns lines that wait for topics, of which something is to be tried now.
+func (r *runner) dueProbes() (due []engine.Line) {
+	if len(r.topics.opened) == 0 || !r.mayClaim() || !r.mayTry() {
 		return nil
 	}
 	now := time.Now()
-	for _, t := range r.topics.opened { // first: a claim of few leaves out the last
+	for _, t := range r.topics.opened {
 		due = append(due, t.probe(r.backlog, now)...)
+	}
+	return due
+}
+
+// dueLines returns lines of which something may be claimed now, beside what is to be read or not.
+func (r *runner) dueLines(read bool) []engine.Line {
+	if !r.mayClaim() || !r.mayTry() {
+		return nil
 	}
 	most := max(dueLines, r.dueTogether())
 	again := most
 	if r.sub.many != nil && !r.breaker.open() {
 		again = r.retries.lines(most, read && r.mayRead())
 	}
-	return append(due, r.backlog.dueLines(now, most, again, r.sub.tx)...)
+	return r.backlog.dueLines(time.Now(), most, again, r.sub.tx)
 }
 
 // mask has a bit for each lane that the member owns.
@@ -507,6 +517,7 @@ func (r *runner) releaseAll(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, settleTimeout)
 		defer cancel()
 		_, err := r.member.Release(ctx, engine.Lanes)
+		r.lanes = r.member.Lanes()
 		return err
 	})
 }

@@ -90,7 +90,7 @@ func TestProbesAreClaimed(t *testing.T) {
 	for i := range 2 * dueLines {
 		r.backlog.add(lineID{key: fmt.Sprint(i)}, 1, time.Now(), "other")
 	}
-	if due := r.dueLines(true); len(due) != 1+dueLines || due[0].Key != "waits" {
+	if due := append(r.dueProbes(), r.dueLines(true)...); len(due) != 1+dueLines || due[0].Key != "waits" {
 		t.Errorf("%d lines are due, the first is %+v", len(due), due[0])
 	}
 }

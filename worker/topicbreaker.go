@@ -24,10 +24,9 @@ const (
 // Where no other topic works, what is away is not a topic's, and the subscription's breaker opens: that reads little, and makes no rows.
 type topicBreaker struct {
 	breaker
-	name   string
-	worked time.Time // when an attempt has last succeeded,
-	fails  int       // and how many have failed since
-	room   int       // how many new events of the window are a probe
+	name  string
+	fails int // how many attempts have failed since it last worked
+	room  int // how many new events of the window are a probe
 }
 
 // topicBreakers are those of a subscription.
@@ -58,9 +57,9 @@ func (s *topicBreakers) of(name string) *topicBreaker {
 	return b
 }
 
-// note takes the result of an attempt that ended at a time, and reports whether it looks as if the topic is away. What it remembers
+// note takes the result of an attempt, and reports whether it looks as if the topic is away. What it remembers
 // of attempts begins with the first that fails: a topic that works costs nothing.
-func (s *topicBreakers) note(t trial, topic string, at time.Time, fresh bool, after int) (b *topicBreaker, down bool) {
+func (s *topicBreakers) note(t trial, topic string, fresh bool, after int) (b *topicBreaker, down bool) {
 	b = s.of(topic)
 	if t.failed {
 		b.fails++
@@ -68,7 +67,7 @@ func (s *topicBreakers) note(t trial, topic string, at time.Time, fresh bool, af
 			b.last = make([]trial, after)
 		}
 	} else {
-		b.worked, b.fails = at, 0
+		b.worked, b.fails = t.at, 0
 	}
 	return b, b.last != nil && b.note(t, fresh)
 }
@@ -176,7 +175,7 @@ func (r *runner) openTopic(ctx context.Context, b *topicBreaker, why *failure) {
 
 // joinTopic has the events of a topic tried like others.
 func (r *runner) joinTopic(b *topicBreaker) {
-	b.breaker = breaker{}
+	b.breaker = breaker{worked: b.worked}
 	delete(r.topics.opened, b.name)
 	r.topics.changed()
 	r.backlog.join(b.name)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -22,6 +23,7 @@ type twoTopics struct {
 	t    *testing.T
 	db   *pgtest.DB
 	away atomic.Bool
+	slow map[int]time.Duration // how long events take, by number
 
 	mu    sync.Mutex
 	n     int
@@ -31,6 +33,10 @@ type twoTopics struct {
 }
 
 func (w *twoTopics) handle(_ context.Context, _ execer, e *worker.Event[payload]) error {
+	w.mu.Lock()
+	slow := w.slow[e.Payload.N]
+	w.mu.Unlock()
+	time.Sleep(slow)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if e.Topic != "good" && w.away.Load() {
@@ -162,6 +168,86 @@ func TestOneTopicIsAway(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestHoldAboveItsWindow has keys of whose events, in one window, one in the middle waits for its topic, with all behind it, before the handlers run; and then
+// the first is slow, so that those between wait as well. They are too many for deliveries; but the key is not held from one of them
+// on, below those that have a row: each is handled once, and in order.
+func TestHoldAboveItsWindow(t *testing.T) {
+	t.Parallel()
+	const first, keys, before, behind = 40, 10, 70, 50
+	for _, f := range forms {
+		t.Run(f.name, func(t *testing.T) {
+			t.Parallel()
+			slow := map[int]time.Duration{}
+			w := startTwoTopics(t, f, worker.Subscription{ParkAfter: 20 * time.Millisecond})
+			for i := range first / 2 {
+				w.publish(fmt.Sprint("first-", i), "good", "bad")
+			}
+			eventually(t, 30*time.Second, "both work", func() bool { return w.handled() == first })
+			w.away.Store(true)
+			eventually(t, 60*time.Second, "the breaker is open for it", func() bool {
+				w.publish("", "bad")
+				return len(w.changes()) > 0
+			})
+			var events []outbox.Event
+			for k := range keys {
+				for i := range before + 1 + behind {
+					w.n++
+					e := outbox.Event{Topic: "good", Key: fmt.Sprint("key-", k), Payload: json.RawMessage(fmt.Sprintf(`{"n": %d}`, w.n))}
+					switch i {
+					case 0:
+						slow[w.n] = 300 * time.Millisecond
+					case before:
+						e.Topic = "bad"
+					}
+					events = append(events, e)
+				}
+			}
+			w.mu.Lock()
+			w.slow = slow
+			w.mu.Unlock()
+			if _, err := outbox.Publish(t.Context(), w.db.Pool, events...); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, 60*time.Second, "what is before one of the other topic is handled", func() bool {
+				w.mu.Lock()
+				defer w.mu.Unlock()
+				for k := range keys {
+					if len(w.order[fmt.Sprint("key-", k)]) < before {
+						return false
+					}
+				}
+				return true
+			})
+			w.away.Store(false)
+			if err := admin.Probe(t.Context(), w.db.Pool, "s"); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, 60*time.Second, "all are handled", func() bool { return w.handled() == w.n && settledAll(t, w.db.Pool) })
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			for k := range keys {
+				list := w.order[fmt.Sprint("key-", k)]
+				if strings.HasSuffix(f.name, "tx") { // of what comes twice, the first was undone
+					list = lastOfEach(list)
+				}
+				if !slices.IsSorted(list) || len(list) != before+1+behind {
+					t.Errorf("%d events of a key were handled in the order %v", before+1+behind, list)
+				}
+			}
+		})
+	}
+}
+
+// lastOfEach returns a list with the last of each number.
+func lastOfEach(list []int) (last []int) {
+	for i, n := range list {
+		if !slices.Contains(list[i+1:], n) {
+			last = append(last, n)
+		}
+	}
+	return last
 }
 
 // TestAllTopicsAreAway has both topics fail: the breaker that opens is the subscription's.

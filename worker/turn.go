@@ -189,14 +189,22 @@ func (r *runner) deliveryJobs(deliveries []engine.Delivery) []job {
 			r.backlog.wait(lineOf(&d.Event), time.Now().Add(never)) // until its chain ends
 		}
 		j := &jobs[n]
-		j.event, j.attempt, j.delivery, j.counted, j.suspect = &d.Event, max(1, d.Attempt), true, d.Running, d.Suspect
 		if len(r.topics.opened) > 0 { // of a key, a probe is the first: it is tried before the others
-			j.probe = r.topics.opened[d.Event.Topic] != nil && !begun[key]
+			open := r.topics.opened[d.Event.Topic] != nil
+			if open && begun[key] {
+				if ended == nil {
+					ended = map[string]bool{}
+				}
+				ended[key] = true
+				continue
+			}
+			j.probe = open
 			if begun == nil {
 				begun = map[string]bool{}
 			}
 			begun[key] = key != ""
 		}
+		j.event, j.attempt, j.delivery, j.counted, j.suspect, j.failedAt = &d.Event, max(1, d.Attempt), true, d.Running, d.Suspect, d.FailedAt
 		n++
 	}
 	return jobs[:n]
@@ -248,6 +256,7 @@ func (r *runner) begin(j *job) {
 	} else {
 		r.owed.Unfinished = append(r.owed.Unfinished, u)
 		r.backlog.add(lineOf(j.event), 1, time.Now().Add(never), j.event.Topic)
+		r.backlog.took(lineOf(j.event), j.event.ID)
 	}
 	j.delivery, j.counted = true, true
 }

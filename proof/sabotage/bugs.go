@@ -176,6 +176,11 @@ var bugs = []bug{
 		pkg: "./internal/engine", run: "TestClaimedPending",
 	},
 	{
+		name: "long and late", harm: "has the read for a long event look for it in other lanes than those that have it: it is never read while both have something",
+		edits: []edit{{"internal/engine/late.go", "	if !m.long {", "	if !m.caughtUp || m.caughtUp {"}},
+		pkg:   "./internal/engine", run: "TestLongLateEvents",
+	},
+	{
 		name: "no fence", harm: "a worker that was taken for dead records what it did since",
 		edits: []edit{{"internal/engine/member.go", "`select outbox.fence($1, $2)`", "`select $1::bigint, $2::integer[]`"}},
 		pkg:   "./internal/engine", run: "TestEvictedSettlesNothing",
@@ -189,6 +194,11 @@ var bugs = []bug{
 		name: "stale fold", harm: "folds what was settled before the eviction began, and not what it waited for",
 		edits: []edit{{"internal/engine/worker.go", "pgx.TxOptions{IsoLevel: pgx.ReadCommitted}", "pgx.TxOptions{IsoLevel: pgx.RepeatableRead}"}},
 		pkg:   "./internal/engine", run: "TestEvictionWaitsForSettle",
+	},
+	{
+		name: "eviction that waits for an operator", harm: "does not take from a dead worker what it owns while somebody has locked one of its deliveries: nobody serves its subscriptions",
+		edits: []edit{{"internal/engine/worker.go", "where d.owner = $1 for update skip locked", "where d.owner = $1 for update"}},
+		pkg:   "./internal/engine", run: "TestEvictionWaitsForNoOperator",
 	},
 	{
 		name: "settled by others too early", harm: "has other subscriptions record a window before its handlers have returned: a kill loses it",
@@ -251,7 +261,7 @@ var bugs = []bug{
 	},
 	{
 		name: "unnoticed first attempts", harm: "does not make suspects of the first attempts of a dead worker: an event that kills its worker does so for ever",
-		edits: []edit{{"internal/engine/worker.go", "set suspect = true\nfrom outbox.lanes l", "set suspect = d.suspect\nfrom outbox.lanes l"}},
+		edits: []edit{{"internal/engine/worker.go", "set suspect = true\nfrom tried t", "set suspect = d.suspect\nfrom tried t"}},
 		pkg:   "./internal/engine", run: "TestFirstAttemptsOfTheDead",
 	},
 	{
@@ -328,10 +338,20 @@ var bugs = []bug{
 	{
 		name: "hold begun by a late event", harm: "holds a key from a late event on, although later ones are deliveries already: repeats them",
 		edits: []edit{{
-			"worker/held.go", " && l.count >= holdAbove && r.window.New(e):",
-			" && l.count >= holdAbove:",
+			"worker/held.go", " && e.ID > max(l.last, r.answered[id.key]) && r.window.New(e):",
+			":",
 		}},
 		pkg: "./worker", run: "TestLateOfStuckKey",
+	},
+	{
+		name: "hold begun below a row", harm: "holds a key from an event on that is below a delivery of the same window, which is handled before it and again",
+		edits: []edit{{"worker/held.go", " && e.ID > max(l.last, r.answered[id.key]) &&", " && e.ID > r.answered[id.key] &&"}},
+		pkg:   "./worker", run: "TestHoldAboveItsWindow",
+	},
+	{
+		name: "hold begun below an answer", harm: "holds a pipelined key from an event on that failed, although later ones of its window were answered: repeats them",
+		edits: []edit{{"worker/held.go", "max(l.last, r.answered[id.key])", "l.last"}},
+		pkg:   "./worker", run: "TestHoldAboveAnswers",
 	},
 	{
 		name: "refill that skips", harm: "moves a hold past all that a refill has looked at, also what its line had no room for: loses events",
@@ -392,7 +412,7 @@ var bugs = []bug{
 	{
 		name: "row without its event", harm: "deletes events from the log of which deliveries have no copy: loses them",
 		edits: []edit{
-			{"internal/engine/retention.go", "e.id and d.payload is null)`", "e.id and d.payload is null and false)`"},
+			{"internal/engine/retention.go", "e.id and d.payload is null limit 1)", "e.id and d.payload is null and false limit 1)"},
 			{"internal/engine/copy.go", "and d.lane = $2 and d.published_at <", "and false and d.lane = $2 and d.published_at <"},
 		},
 		pkg: "./internal/engine", run: "TestTrimMakesCopies",
@@ -437,6 +457,11 @@ var bugs = []bug{
 			"case 2*p.succeeded > 2*tried:",
 		}},
 		pkg: "./worker", run: "TestOutage",
+	},
+	{
+		name: "breaker that opens for retries", harm: "takes keys that always fail for an outage again and again, although others have succeeded: their attempts are never counted, and they never end",
+		edits: []edit{{"worker/breaker.go", "		case t.own:\n", ""}},
+		pkg:   "./worker", run: "TestAlwaysFailingEnd",
 	},
 	{
 		name: "probe of each lane", harm: "takes an event of each lane for a probe of five: an outage leaves ever more keys that wait",

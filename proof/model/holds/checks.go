@@ -22,6 +22,7 @@ func Checks() []explore.Check {
 	add(Nothing, away, "", "", false)
 	add(Nothing, Size{Events: 5}, "", "", true) // with replays and deaths, these would be more states than fit
 	add(HoldFromLate, small, "a late event begins a hold", Once, false)
+	add(HoldBelow, away, "a hold begins below a delivery of its own window", InOrder, false)
 	add(LeaveLate, small, "a late event below the hold is left to it", NotLost, false)
 	add(DecideWhenRead, small, "a window is decided by the hold that there was when it was read", NotLost, false)
 	add(RefillPending, small, "a refill takes what the cursor waits for", Once, false)

@@ -10,6 +10,8 @@ const (
 	Nothing Broken = iota
 	// HoldFromLate lets a late event begin a hold.
 	HoldFromLate
+	// HoldBelow lets a hold begin below a delivery of its own window.
+	HoldBelow
 	// LeaveLate leaves a late event that is below the hold to the hold.
 	LeaveLate
 	// DecideWhenRead decides about a window by the hold as it was when the window was read.

@@ -29,7 +29,7 @@ type state struct {
 	next  cursor
 	asked uint8 // only with DecideWhenRead: from, when it was read
 
-	open  bool  // the breaker, for one of two topics: that of the first event, the third, and so on
+	open  bool  // the breaker, for one of two topics: that of the first event and the fourth
 	opens uint8 // how often it has opened
 
 	again   bool // an event was handled twice

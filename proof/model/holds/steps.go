@@ -52,16 +52,28 @@ func (m *model) look(s state, cut bool, to func(state)) {
 	}
 }
 
-// decide goes through a window in the order of its ids, and settles it: runner.jobs, runner.record and runner.putOff. The handler may
-// succeed or fail.
+// decide decides about a window, and settles it: runner.jobs and runner.record. Before any handler runs, it puts off what waits for its topic, and what is behind
+// that or behind a delivery; then the handlers of the others run, in order, and may succeed or fail.
 func (m *model) decide(s state, to func(state)) {
-	if s.read {
-		m.decideFrom(0, s, to)
+	if !s.read {
+		return
 	}
+	var jobs set
+	last := -1
+	for n := range s.found.all() {
+		switch blocked := m.blocked(&s, n); {
+		case !blocked && !(s.open && topical(n)):
+			jobs.add(n)
+		case blocked || m.broken != DropTopic:
+			m.putOff(&s, n, &last)
+		}
+	}
+	m.handleFrom(0, jobs, last, s, to)
 }
 
-func (m *model) decideFrom(n int, s state, to func(state)) {
-	for n < events && !s.found.has(n) {
+// handleFrom runs the handlers of the events of a window that nothing holds up, from one on.
+func (m *model) handleFrom(n int, jobs set, last int, s state, to func(state)) {
+	for n < events && !jobs.has(n) {
 		n++
 	}
 	if n == events {
@@ -69,31 +81,41 @@ func (m *model) decideFrom(n int, s state, to func(state)) {
 		to(s)
 		return
 	}
+	failed := s
+	failed.row(n)
+	last = max(last, n)
+	for behind := n + 1; behind < events; behind++ {
+		if jobs.has(behind) {
+			m.putOff(&failed, behind, &last)
+		}
+	}
+	m.handleFrom(events, jobs, last, failed, to)
+	s.handle(n)
+	m.handleFrom(n+1, jobs, last, s, to)
+}
+
+// blocked reports whether an event waits behind others of its key.
+func (m *model) blocked(s *state, n int) bool {
+	if m.broken == PassTopic && s.open && !topical(n) && s.head() >= 0 && topical(s.head()) {
+		return false
+	}
+	return s.rows != 0 || s.from != 0 && m.broken != ForgetHold
+}
+
+// putOff gives an event of a window its row, or leaves it to a hold: runner.putOff. last is the last one of the window that has a row.
+func (m *model) putOff(s *state, n int, last *int) {
 	from, isNew := s.from, id(n) > s.cursor.after
 	if m.broken == DecideWhenRead && s.asked != 0 {
 		from = s.asked
 	}
-	blocked := s.rows != 0 || s.from != 0 && m.broken != ForgetHold
-	if m.broken == PassTopic && s.open && !topical(n) && s.head() >= 0 && topical(s.head()) {
-		blocked = false
-	}
 	switch {
-	case !blocked && s.open && topical(n): // it waits for its topic
-		if m.broken != DropTopic {
-			s.row(n)
-		}
-	case !blocked:
-		failed := s
-		failed.row(n)
-		m.decideFrom(n+1, failed, to)
-		s.handle(n)
 	case from != 0 && (id(n) >= from || m.broken == LeaveLate): // it is left in the log
-	case from == 0 && s.from == 0 && (isNew || m.broken == HoldFromLate):
+	case from == 0 && s.from == 0 && s.rows != 0 && (n > *last || m.broken == HoldBelow) && (isNew || m.broken == HoldFromLate):
 		s.from = id(n)
 	default:
 		s.row(n)
+		*last = max(*last, n)
 	}
-	m.decideFrom(n+1, s, to)
 }
 
 // row makes a delivery. With the first one, there are so many that further ones have no copy of their event.
@@ -113,7 +135,7 @@ func (s *state) head() int {
 }
 
 // topical reports whether an event has the topic that the breaker may open for.
-func topical(n int) bool { return n%2 == 0 }
+func topical(n int) bool { return n%3 == 0 }
 
 func (s *state) handle(n int) {
 	s.again = s.again || s.handled.has(n) && !s.replayed.has(n)

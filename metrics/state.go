@@ -31,11 +31,11 @@ var (
 	up = prometheus.NewDesc("signalbox_up",
 		"1 if the database answered the last time that the outbox's state was read, else 0; then the metrics of that state are missing.", nil, nil)
 	lagEvents = prometheus.NewDesc("signalbox_lag_events",
-		"Events that the subscription has yet to read; an estimate, and never 0, where more than 10,000 of any topic are unread. Deliveries are not among them.", []string{"subscription"}, nil)
+		"Events that the subscription has yet to read, or that the log has of its held keys; an estimate, and never 0, where more than 10,000 of any topic are unread. Deliveries are not among them.", []string{"subscription"}, nil)
 	lagSeconds = prometheus.NewDesc("signalbox_lag_seconds",
 		"Age of the oldest event that the subscription has yet to read, by the database's clock; 0 if there is none. Where signalbox_lag_events is an estimate, it is that of the oldest one of any topic.", []string{"subscription"}, nil)
 	oldestUnfinished = prometheus.NewDesc("signalbox_oldest_unfinished_seconds",
-		"Age of the oldest event that the subscription has not finished, whatever holds it: unread, retrying, blocked or running; 0 if there is none. "+
+		"Age of the oldest event that the subscription has not finished, whatever holds it: unread, retrying, blocked, held or running; 0 if there is none. "+
 			"Where more than 10,000 are retrying or blocked, it is at least so old.", []string{"subscription"}, nil)
 	deliveries = prometheus.NewDesc("signalbox_deliveries",
 		"Events with a row of their own: to be tried again (retrying), behind an earlier one of their key (blocked), slow (running), given up "+

@@ -261,13 +261,14 @@ func TestAsyncOrder(t *testing.T) {
 // key is not held from one of those that failed on, below them. Each is handled once.
 func TestHoldAboveAnswers(t *testing.T) {
 	t.Parallel()
-	const events, bad = 300, 120
+	const events, bad, before = 300, 120, 2000
 	for name, late := range map[string]time.Duration{"at once": 0, "parked": 300 * time.Millisecond} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			db := pgtest.New(t)
-			publish(t, db.Pool, "k", 0, events)
+			publishNumbered(t, db, before, func(i int) string { return fmt.Sprint(i) }) // so that windows are large by then
 			var mu sync.Mutex
+			others := 0
 			succeeded, tried := map[int]int{}, map[int]bool{}
 			w, err := worker.New(db.Pool, worker.Config{Logger: testLogger(t)})
 			if err != nil {
@@ -280,11 +281,16 @@ func TestHoldAboveAnswers(t *testing.T) {
 			err = worker.HandleAsync(w, s, worker.Pipelined, func(_ context.Context, e *worker.Event[payload], done func(error)) {
 				mu.Lock()
 				defer mu.Unlock()
+				if e.Key != "k" {
+					others++
+					done(nil)
+					return
+				}
 				n, first := e.Payload.N, !tried[e.Payload.N]
 				tried[n] = true
 				switch {
 				case first && n < bad:
-					done(errors.New("no"))
+					time.AfterFunc(20*time.Millisecond, func() { done(errors.New("no")) }) // when all are in flight
 				case first && late > 0:
 					time.AfterFunc(late, func() {
 						mu.Lock()
@@ -301,6 +307,12 @@ func TestHoldAboveAnswers(t *testing.T) {
 				t.Fatal(err)
 			}
 			runUntilStopped(t, w)
+			eventually(t, 60*time.Second, "the others are handled", func() bool {
+				mu.Lock()
+				defer mu.Unlock()
+				return others == before
+			})
+			publish(t, db.Pool, "k", 0, events)
 			eventually(t, 60*time.Second, "all are handled", func() bool {
 				mu.Lock()
 				defer mu.Unlock()

@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -43,6 +44,26 @@ func TestReadLimit(t *testing.T) {
 		}
 		if n := r.readLimit(); n < c.least || n > c.most {
 			t.Errorf("%s: %d, want %d to %d", name, n, c.least, c.most)
+		}
+	}
+}
+
+// TestClaimFitting has claims take about claimTime while something new waits.
+func TestClaimFitting(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		claimed int
+		took    time.Duration
+		want    int
+	}{
+		{512, 4 * claimTime, 128},
+		{128, claimTime, 128},
+		{128, claimTime / 4, 256},      // twice as many at most
+		{100, time.Second, claimLeast}, // so many in any case
+		{400, claimTime / 4, dueAtOnce},
+	} {
+		if got := claimFitting(c.claimed, c.took); got != c.want {
+			t.Errorf("after %d in %v: %d, want %d", c.claimed, c.took, got, c.want)
 		}
 	}
 }

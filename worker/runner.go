@@ -19,8 +19,9 @@ const (
 	settleIdle = time.Second
 	// readPatience is how long a runner waits until another one has read.
 	readPatience = 50 * time.Millisecond
-	// reloadEvery is how often the backlog is checked against the database, in case a notification was missed.
-	reloadEvery = time.Minute
+	// reloadEvery is how often the backlog is checked against the database, in case a notification was missed, and reloadPart which part of all
+	// time that takes at most: with hundreds of thousands of lines, a second in which nothing else happens.
+	reloadEvery, reloadPart = time.Minute, 200
 	// reloadRest is for how many times the duration of the last check it goes on with what it knows, if something is due, although
 	// others have changed more, as a replay does with each chunk.
 	reloadRest = 10
@@ -69,6 +70,7 @@ type runner struct {
 	waited     fitting       // how many of those, of a line, are claimed for a turn
 	keys       keyTimes      // what the keys of a window in a transaction have taken
 	looks      int           // events that the next refill looks at
+	claims     int           // deliveries that the next claim takes, where that is not to take long; 0 for as many as any
 
 	share int     // bytes that may be read and not handled
 	feed  *feed   // what the reader has read; nil behind a proxy
@@ -270,9 +272,9 @@ func (r *runner) rebalance(ctx context.Context, free bool) (bool, error) {
 
 // reloadIsDue reports whether to look at the deliveries anew, busy with those that it knows or not.
 func (r *runner) reloadIsDue(busy bool) bool {
-	rest := reloadEvery
+	rest := max(reloadEvery, reloadPart*r.loadTook)
 	if r.stale {
-		if rest = min(rest, r.loadTook); busy {
+		if rest = min(reloadEvery, r.loadTook); busy {
 			rest = min(reloadEvery, reloadRest*r.loadTook)
 		}
 	}

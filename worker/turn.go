@@ -21,8 +21,11 @@ const (
 	// tailTime is how much a chain may have left to do when all others are done or begun, and how long one may take in a transaction, which all
 	// others wait for.
 	tailTime = 100 * time.Millisecond
-	// dueAtOnce is how many deliveries are claimed for a turn. New events wait for them, a few milliseconds.
-	dueAtOnce = 512
+	// dueAtOnce is how many deliveries are claimed for a turn. New events wait for that: at the end of the log, where they could be handled within
+	// milliseconds, a claim takes about claimTime, but claimLeast deliveries of one in claimRun lines.
+	dueAtOnce            = 512
+	claimTime            = 3 * time.Millisecond
+	claimLeast, claimRun = 64, 4
 	// dueTime is how long the deliveries that run in the transaction of a window should take.
 	dueTime = 50 * time.Millisecond
 	// dueLines is from how many lines they are taken, so that there is enough to run at the same time; dueRun how many from each.
@@ -449,6 +452,26 @@ func (r *runner) trust(jobs []job) {
 	}
 }
 
+// isCurrent reports whether the last window had all that there was to read.
+func (r *runner) isCurrent() bool { return r.window != nil && !r.window.More() }
+
+// claimFitting is how many deliveries the next claim takes, after one of so many took so long.
+func claimFitting(claimed int, took time.Duration) int {
+	fitting := float64(claimed) * float64(claimTime) / float64(max(took, time.Microsecond))
+	return int(min(dueAtOnce, 2*float64(claimed), max(claimLeast, fitting)))
+}
+
+// leave returns so many lines, and leaves the others to the next turn.
+func (r *runner) leave(lines []engine.Line, most int) []engine.Line {
+	for len(lines) > most {
+		last := lines[len(lines)-1]
+		lines = lines[:len(lines)-1]
+		r.backlog.wait(idOf(last), time.Now())
+		r.backlog.crowded = r.backlog.crowded || !last.Alone
+	}
+	return lines
+}
+
 // claimDue claims what may run now of the lines that are due, and remembers when to look at the others again.
 func (r *runner) claimDue(ctx context.Context, lines []engine.Line) ([]engine.Delivery, error) {
 	if len(lines) == 0 {
@@ -458,6 +481,10 @@ func (r *runner) claimDue(ctx context.Context, lines []engine.Line) ([]engine.De
 		return nil, err
 	}
 	most := max(1, r.pacer.room(max(dueAtOnce, r.dueTogether())))
+	if r.claims > 0 && r.sub.many == nil && r.isCurrent() && r.othersWait() {
+		most = min(most, r.claims)
+		lines = r.leave(lines, max(1, most/claimRun))
+	}
 	if r.breaker.open() {
 		most = r.breaker.again.size
 		r.breaker.again.next = time.Now().Add(probeRest) // until it is known what became of them
@@ -465,20 +492,19 @@ func (r *runner) claimDue(ctx context.Context, lines []engine.Line) ([]engine.De
 	if r.sub.solo && r.pace > 0 { // they run in the transaction of the window, one after the other
 		most = int(min(time.Duration(most), max(1, dueTime/r.pace)))
 	}
-	for len(lines) > most {
-		last := lines[len(lines)-1]
-		lines = lines[:len(lines)-1]
-		r.backlog.wait(idOf(last), time.Now())
-		r.backlog.crowded = r.backlog.crowded || !last.Alone
-	}
+	lines = r.leave(lines, most)
 	var deliveries []engine.Delivery
 	var waiting []engine.Line
+	start := time.Now()
 	err := r.patiently(ctx, func(ctx context.Context) (err error) {
 		deliveries, waiting, err = r.member.ClaimDue(ctx, lines, r.waited.most(min(dueRun, most/len(lines))), r.suspects(), r.tried())
 		return err
 	})
 	if err != nil {
 		return nil, err
+	}
+	if n := len(deliveries); n >= claimLeast {
+		r.claims = claimFitting(n, time.Since(start))
 	}
 	// Of a line that the database says nothing more about, only what runs right now is left.
 	now := time.Now()

@@ -48,30 +48,30 @@ type Event struct {
 // linesSQL does not look at what is dead or skipped, however much that is: index deliveries_line has what is unfinished of keys,
 // deliveries_due what is to be tried again of events without one, and deliveries_owner what runs of them. It needs no order, but
 // asked for theirs, PostgreSQL uses these. Of keys, it tells the topic of the head if that is one of $3: a probe of the primary key for
-// each of these lines, and none where nothing is asked for.
+// each of these lines that has several deliveries, and none where nothing is asked for.
 const linesSQL = `
 select l.lane, l.key,
        case when l.key = '' then l.topic
-            when cardinality($3::text[]) > 0 then
-                coalesce((select h.topic from outbox.deliveries h
-                          where h.subscription_id = $1 and h.event_id = l.head and h.topic = any ($3::text[])), '')
-            else '' end,
+            when cardinality($3::text[]) = 0 then ''
+            when l.count = 1 then case when l.some_topic = any ($3::text[]) then l.some_topic else '' end
+            else coalesce((select h.topic from outbox.deliveries h
+                           where h.subscription_id = $1 and h.event_id = l.head and h.topic = any ($3::text[])), '') end,
        l.count, l.again
 from (
     select d.lane, coalesce(d.key, '') as key, d.topic, count(*) as count,
-           count(*) filter (where d.decided_at is not null and d.attempt = 0) as again, min(d.event_id) as head
+           count(*) filter (where d.decided_at is not null and d.attempt = 0) as again, min(d.event_id) as head, min(d.some_topic) as some_topic
     from (
-        (select d.lane, d.key, null as topic, d.decided_at, d.attempt, d.event_id
+        (select d.lane, d.key, null as topic, d.decided_at, d.attempt, d.event_id, d.topic as some_topic
          from outbox.deliveries d
          where d.subscription_id = $1 and d.key is not null and (d.state in ('retrying', 'running') or d.stops_key)
          order by d.lane, d.key)
         union all
-        (select d.lane, d.key, d.topic, d.decided_at, d.attempt, d.event_id
+        (select d.lane, d.key, d.topic, d.decided_at, d.attempt, d.event_id, d.topic
          from outbox.deliveries d
          where d.subscription_id = $1 and d.key is null and d.state = 'retrying'
          order by d.lane, d.topic)
         union all
-        (select d.lane, d.key, d.topic, d.decided_at, d.attempt, d.event_id
+        (select d.lane, d.key, d.topic, d.decided_at, d.attempt, d.event_id, d.topic
          from outbox.deliveries d
          where d.subscription_id + 0 = $1 and d.key is null and d.owner is not null) -- + 0: by index deliveries_owner, which has only those
     ) d

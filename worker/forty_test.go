@@ -21,7 +21,7 @@ import (
 // handled less than half or more than twice of what they have on average.
 func TestPoolIsFair(t *testing.T) {
 	t.Parallel()
-	const subscriptions, each = 40, 300
+	const subscriptions, each = 40, 1000
 	db := pgtest.New(t)
 	w, err := worker.New(db.Pool, worker.Config{Logger: testLogger(t)})
 	if err != nil {

@@ -61,8 +61,9 @@ func (m *model) decide(s state, to func(state)) {
 	var jobs set
 	last := -1
 	for n := range s.found.all() {
-		switch blocked := m.blocked(&s, n); {
-		case !blocked && !(s.open && topical(n)):
+		blocked, away := m.blocked(&s, n), s.open && topical(n)
+		switch {
+		case !blocked && !away:
 			jobs.add(n)
 		case blocked || m.broken != DropTopic:
 			m.putOff(&s, n, &last)

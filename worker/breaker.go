@@ -11,8 +11,7 @@ import (
 
 const (
 	// The breaker opens when of the last attempts, as many as Subscription.BreakerAfter says, no more than one in breakerSpares have
-	// succeeded, and among the others are events of breakerKeys keys, or so many without one, of which it is not known that they fail whatever happens: since one
-	// failed for the first time, nothing else has succeeded. Else keys that always fail would open it again and again, where little else is tried.
+	// succeeded, and the others were at events of breakerKeys keys, or so many without one.
 	breakerSpares, breakerKeys, breakerLeast = 10, 5, 5
 	// A probe begins with probeLeast events. Where half of them succeed, the next one has twice as many, at once, up to probeMost;
 	// then the breaker closes. Where they do not, the next one comes after a pause, which grows from probeSoon to probeRest.
@@ -44,7 +43,6 @@ type trial struct {
 	failed bool
 	at     time.Time // when it ended
 	first  time.Time // when its event had failed for the first time; zero where it had not
-	own    bool      // whether others have succeeded since
 }
 
 // A probe paces attempts while the breaker is open.
@@ -60,25 +58,31 @@ func (b *breaker) open() bool { return !b.since.IsZero() }
 
 // note takes the result of an attempt, and reports whether it looks as if what handlers call is away.
 func (b *breaker) note(t trial, fresh bool) (down bool) {
-	if t.own = !t.first.IsZero() && t.first.Before(b.worked); !t.failed {
-		b.worked = t.at
+	p := &b.again
+	if fresh {
+		p = &b.fresh
+	}
+	if t.failed && b.isOwn(t.first) {
+		p.failed++
+		return false
 	}
 	last := &b.last[b.n%len(b.last)]
 	if t.failed || last.failed { // of what succeeds, nothing else is kept
 		*last = t
 	}
 	b.n++
-	p := &b.again
-	if fresh {
-		p = &b.fresh
-	}
 	if !t.failed {
+		b.worked = t.at
 		p.succeeded++
 		return false
 	}
 	p.failed++
 	return !b.open() && b.n >= len(b.last) && b.outage()
 }
+
+// isOwn reports whether an event that fails, and did so for the first time then, does that by itself: others have succeeded since. That says nothing about what handlers
+// call. Else keys that always fail would open the breaker again and again, where little else is tried.
+func (b *breaker) isOwn(first time.Time) bool { return !first.IsZero() && first.Before(b.worked) }
 
 // trip opens the breaker.
 func (b *breaker) trip() {
@@ -100,7 +104,6 @@ func (b *breaker) outage() bool {
 		switch {
 		case !t.failed:
 			succeeded++
-		case t.own:
 		case t.key == "":
 			subjects[subject{id: t.id}] = true
 		default:

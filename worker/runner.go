@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"math/bits"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,8 +21,9 @@ const (
 	// readPatience is how long a runner waits until another one has read.
 	readPatience = 50 * time.Millisecond
 	// reloadEvery is how often the backlog is checked against the database, in case a notification was missed, and reloadPart which part of all
-	// time that takes at most: with hundreds of thousands of lines, a second in which nothing else happens.
-	reloadEvery, reloadPart = time.Minute, 200
+	// time that should take at most: with hundreds of thousands of lines, a second in which nothing else happens. But it is done every reloadMost, and
+	// each time behind a proxy, where there are no notifications.
+	reloadEvery, reloadMost, reloadPart = time.Minute, 5 * time.Minute, 200
 	// reloadRest is for how many times the duration of the last check it goes on with what it knows, if something is due, although
 	// others have changed more, as a replay does with each chunk.
 	reloadRest = 10
@@ -150,6 +152,7 @@ func (r *runner) run(drain, ctx context.Context) error {
 			}
 			read = read || freed
 			due = r.dueLines(read)
+			probes = slices.DeleteFunc(probes, func(l engine.Line) bool { return r.backlog.apart[idOf(l)] == nil }) // it is gone, or due like others
 		}
 		due = append(probes, due...) // a claim of few leaves out the last
 
@@ -272,7 +275,10 @@ func (r *runner) rebalance(ctx context.Context, free bool) (bool, error) {
 
 // reloadIsDue reports whether to look at the deliveries anew, busy with those that it knows or not.
 func (r *runner) reloadIsDue(busy bool) bool {
-	rest := max(reloadEvery, reloadPart*r.loadTook)
+	rest := reloadEvery
+	if r.feed != nil {
+		rest = min(reloadMost, max(rest, reloadPart*r.loadTook))
+	}
 	if r.stale {
 		if rest = min(reloadEvery, r.loadTook); busy {
 			rest = min(reloadEvery, reloadRest*r.loadTook)

@@ -22,7 +22,7 @@ const (
 	// others wait for.
 	tailTime = 100 * time.Millisecond
 	// dueAtOnce is how many deliveries are claimed for a turn. New events wait for that: at the end of the log, where they could be handled within
-	// milliseconds, a claim takes about claimTime, but claimLeast deliveries of one in claimRun lines.
+	// milliseconds, a claim takes about claimTime, but claimLeast deliveries, and as many as there are hands for; of each line claimRun.
 	dueAtOnce            = 512
 	claimTime            = 3 * time.Millisecond
 	claimLeast, claimRun = 64, 4
@@ -455,10 +455,23 @@ func (r *runner) trust(jobs []job) {
 // isCurrent reports whether the last window had all that there was to read.
 func (r *runner) isCurrent() bool { return r.window != nil && !r.window.More() }
 
-// claimFitting is how many deliveries the next claim takes, after one of so many took so long.
-func claimFitting(claimed int, took time.Duration) int {
+// claimFitting is how many deliveries the next claim takes, the least or more, after one of so many took so long.
+func claimFitting(claimed, least int, took time.Duration) int {
 	fitting := float64(claimed) * float64(claimTime) / float64(max(took, time.Microsecond))
-	return int(min(dueAtOnce, 2*float64(claimed), max(claimLeast, fitting)))
+	return int(max(float64(least), min(dueAtOnce, 2*float64(claimed), fitting)))
+}
+
+// linesWith is how many of the lines have so many deliveries, with claimRun of each.
+func (r *runner) linesWith(lines []engine.Line, most int) int {
+	for i := range lines {
+		if l := r.backlog.line(idOf(lines[i])); l != nil {
+			most -= min(claimRun, l.count)
+		}
+		if most <= 0 {
+			return i + 1
+		}
+	}
+	return len(lines)
 }
 
 // leave returns so many lines, and leaves the others to the next turn.
@@ -483,7 +496,7 @@ func (r *runner) claimDue(ctx context.Context, lines []engine.Line) ([]engine.De
 	most := max(1, r.pacer.room(max(dueAtOnce, r.dueTogether())))
 	if r.claims > 0 && r.sub.many == nil && r.isCurrent() && r.othersWait() {
 		most = min(most, r.claims)
-		lines = r.leave(lines, max(1, most/claimRun))
+		lines = r.leave(lines, r.linesWith(lines, most))
 	}
 	if r.breaker.open() {
 		most = r.breaker.again.size
@@ -503,8 +516,8 @@ func (r *runner) claimDue(ctx context.Context, lines []engine.Line) ([]engine.De
 	if err != nil {
 		return nil, err
 	}
-	if n := len(deliveries); n >= claimLeast {
-		r.claims = claimFitting(n, time.Since(start))
+	if n, least := len(deliveries), max(claimLeast, r.sub.Concurrency); n >= least/2 {
+		r.claims = claimFitting(n, least, time.Since(start))
 	}
 	// Of a line that the database says nothing more about, only what runs right now is left.
 	now := time.Now()

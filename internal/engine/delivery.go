@@ -22,7 +22,9 @@ type Delivery struct {
 	Suspect bool // its last worker died while it ran
 	Gone    bool // it has no copy of its event, and the log has not got it any more: somebody has deleted it there
 
-	FailedAt time.Time // when an attempt at it failed for the first time, counted or not, by the clock of that worker; zero where none has
+	// FailedAt is about when an attempt at it failed for the first time, counted or not, by the clock of that worker: of those since somebody decided to have it
+	// tried again, if anybody did. Zero where none has.
+	FailedAt time.Time
 }
 
 // A Line is what is unfinished of one key, in publish order, or of a lane's events without a key of one topic. Only the head of a
@@ -225,15 +227,15 @@ with busy as materialized ( -- keys of which one runs already: it may be behind 
     set state = 'running', owner = $1, attempt = d.attempt + 1
     from locked l
     where d.subscription_id = any (l.subscription_id) and d.event_id = l.event_id
-    returning d.event_id, d.lane, d.topic, d.key, d.payload, d.headers, d.published_at, d.attempt, d.suspect, true as running, d.errors -> 0 ->> 'at' as failed_at
+    returning d.event_id, d.lane, d.topic, d.key, d.payload, d.headers, d.published_at, d.attempt, d.suspect, true as running, d.errors, d.decided_at
 )
 select c.event_id, c.lane, c.topic, coalesce(c.key, ''), coalesce(c.payload, e.payload), coalesce(c.headers, e.headers), c.published_at,
-       c.attempt, c.suspect, c.running, c.failed_at
+       c.attempt, c.suspect, c.running, c.errors -> 0 ->> 'at', c.errors -> -1 ->> 'at', c.decided_at
 from counted c
 left join lateral (` + copiedSQL + ` where c.payload is null and e.lane = c.lane and e.id = c.event_id) e on true
 union all
 select d.event_id, d.lane, d.topic, coalesce(d.key, ''), coalesce(d.payload, e.payload), coalesce(d.headers, e.headers), d.published_at,
-       d.attempt, d.suspect, false, d.errors -> 0 ->> 'at'
+       d.attempt, d.suspect, false, d.errors -> 0 ->> 'at', d.errors -> -1 ->> 'at', d.decided_at
 from firsts f
 join outbox.deliveries d on d.subscription_id = any (f.subscription_id) and d.event_id = f.event_id
 left join lateral (` + copiedSQL + ` where d.payload is null and e.lane = d.lane and e.id = d.event_id) e on true`
@@ -317,17 +319,29 @@ func (m *Member) ClaimDue(ctx context.Context, lines []Line, limit int, suspects
 	return due, waiting, nil
 }
 
+// failedAt is when an error says that it was. It is text in the row: one that says something else is as good as none.
+func failedAt(text *string) (at time.Time) {
+	if text != nil {
+		at, _ = time.Parse(time.RFC3339Nano, *text)
+	}
+	return at
+}
+
 func (m *Member) scanDelivery(row pgx.CollectableRow) (Delivery, error) {
 	var (
 		d       Delivery
 		headers []byte
-		failed  *string
+
+		first, last *string // errors
+		decided     *time.Time
 	)
 	e := &d.Event
-	err := row.Scan(&e.ID, &e.Lane, &e.Topic, &e.Key, (*[]byte)(&e.Payload), &headers, &e.PublishedAt, &d.Attempt, &d.Suspect, &d.Running, &failed)
+	err := row.Scan(&e.ID, &e.Lane, &e.Topic, &e.Key, (*[]byte)(&e.Payload), &headers, &e.PublishedAt, &d.Attempt, &d.Suspect, &d.Running, &first, &last, &decided)
 	d.Gone = e.Payload == nil
-	if failed != nil {
-		d.FailedAt, _ = time.Parse(time.RFC3339Nano, *failed) // it is in the row as text: one that says something else is as good as none
+	if d.FailedAt = failedAt(first); decided != nil && d.FailedAt.Before(*decided) {
+		if d.FailedAt = failedAt(last); !d.FailedAt.After(*decided) {
+			d.FailedAt = time.Time{}
+		}
 	}
 	e.Headers = ParseHeaders(headers)
 	e.UID = uid.Make(m.tag, e.ID, e.PublishedAt.UnixMicro())

@@ -3,6 +3,7 @@ package engine_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -296,6 +297,47 @@ func TestFullLane(t *testing.T) {
 	for _, e := range enginetest.Settle(t, m, 2) {
 		if e.Lane != held {
 			t.Errorf("event %d is of lane %d", e.ID, e.Lane)
+		}
+	}
+}
+
+// TestFailedAt claims deliveries that have failed before: each tells when it first did, or first since somebody had it tried again.
+func TestFailedAt(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	db := pgtest.New(t)
+	m, _ := enginetest.Member(t, db, enginetest.Subscribe(t, db, ">"))
+	day := func(n int) time.Time { return time.Date(2026, 1, n, 0, 0, 0, 0, time.UTC) }
+	for i, c := range []struct {
+		errors  string
+		decided *time.Time
+		want    time.Time
+	}{
+		{`[]`, nil, time.Time{}},
+		{`[{"at": "2026-01-01T00:00:00Z"}, {"at": "2026-01-05T00:00:00+00:00"}]`, nil, day(1)},
+		{`[{"at": "2026-01-01T00:00:00Z"}]`, new(day(3)), time.Time{}},
+		{`[{"at": "2026-01-01T00:00:00Z"}, {"at": "2026-01-05T00:00:00Z"}]`, new(day(3)), day(5)},
+		{`[{"at": "some day"}]`, nil, time.Time{}},
+	} {
+		for _, attempt := range []int{0, 2} { // those are claimed in other ways
+			key := fmt.Sprint(i, "-", attempt)
+			enginetest.Publish(t, db.Pool, key)
+			if _, err := db.Pool.Exec(ctx, `
+				insert into outbox.deliveries (subscription_id, event_id, lane, topic, key, payload, headers, published_at, state, due_at, attempt, errors, decided_at)
+				select 1, id, lane, topic, key, payload, headers, published_at, 'retrying', now(), $2, $3, $4 from outbox.events where key = $1`, key, attempt, c.errors, c.decided); err != nil {
+				t.Fatal(err)
+			}
+			lines, err := m.Lines(ctx, slices.Collect(allLanes), time.Hour)
+			if err != nil {
+				t.Fatal(err)
+			}
+			due, _, err := m.ClaimDue(ctx, lines, 64, engine.Suspects{Alone: true}, nil)
+			if err != nil || len(due) != 1 || !due[0].FailedAt.Equal(c.want) {
+				t.Fatalf("%s, decided at %v: claimed %d, %v; failed at %v, want %v", c.errors, c.decided, len(due), err, due[0].FailedAt, c.want)
+			}
+			if err := m.Settle(ctx, engine.Settlement{Delivered: []int64{due[0].Event.ID}}); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 }

@@ -96,8 +96,8 @@ func TestStressTogether(t *testing.T) {
 	close(over)
 	reading.Wait()
 	t.Logf("%d events were read by difference, and %d for another member", differences.Load(), pages.Load())
-	if differences.Load() == 0 || pages.Load() == 0 {
-		t.Error("none was")
+	if differences.Load() == 0 {
+		t.Error("none was") // for another member, it may be: where nobody falls behind while others do
 	}
 	judgeStress(t, committed[:], got)
 }

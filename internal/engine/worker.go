@@ -96,7 +96,7 @@ type Share struct {
 // Small tables, and a sequence; no index can help, and none is needed.
 const beatSQL = `
 with beat as (
-    update outbox.workers w set seen_at = clock_timestamp() where w.id = $1 and w.seen_at > ` + evictedAt + ` returning w.id
+    update outbox.workers w set seen_at = clock_timestamp() where w.id = $1 and w.lease > ` + noLease + ` returning w.id
 )
 select exists (select from beat),
        $2::boolean and pg_try_advisory_lock(` + LockClass + `, $3::integer),
@@ -234,8 +234,8 @@ func EndSessions(ctx context.Context, conn naming.Conn, worker int64) error {
 // such a worker. Attempts that it had begun are kept with the reason why. It returns ErrBusy when a settle of the worker takes longer than a second. Safe to call from any number of
 // processes at once.
 //
-// It waits for nobody else: deliveries that an operator has locked stay the worker's, and so does its row in outbox.workers, until a later call finds them free.
-// FindDead tells of it as long. Everything else is for others to take at once.
+// It waits for nobody else: deliveries that an operator has locked stay the worker's, and its row in outbox.workers stays, without a lease, until a later call finds them
+// free. FindDead tells of it as long. Everything else is for others to take at once.
 //
 // Deleting the row waits for settles in flight, and fences off those to come. Only then, in a later statement with a
 // snapshot of its own, is the worker's last progress sure to be there: folded in the same statement, or under
@@ -261,8 +261,8 @@ func Evict(ctx context.Context, conn naming.Conn, worker int64, why string) (boo
 	return gone, nil
 }
 
-// evictedAt is when a worker was last seen that is evicted, but for deliveries that somebody has locked.
-const evictedAt = `timestamptz 'epoch'`
+// noLease is the lease of a worker that is evicted, but for deliveries that somebody has locked: it is over whenever it was last seen.
+const noLease = `interval '0'`
 
 // remove deletes a worker's rows and frees what it owned. It reports whether the worker had not been evicted before, and whether deliveries were
 // freed. The transaction must be read committed.
@@ -273,7 +273,7 @@ func remove(ctx context.Context, tx pgx.Tx, worker int64, why string) (gone, fre
 	}
 	// In the order of the fence.
 	var name string
-	err = tx.QueryRow(ctx, `select w.name, w.seen_at > `+evictedAt+` from outbox.workers w where w.id = $1 for update`, worker).Scan(&name, &gone)
+	err = tx.QueryRow(ctx, `select w.name, w.lease > `+noLease+` from outbox.workers w where w.id = $1 for update`, worker).Scan(&name, &gone)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return false, false, nil
 	}
@@ -371,5 +371,5 @@ where d.subscription_id = o.subscription_id and d.event_id = o.event_id`
 	dropProgressSQL = `delete from outbox.progress p where p.owner = $1`
 
 	dropWorkerSQL = `delete from outbox.workers w where w.id = $1 and not exists (select from outbox.deliveries d where d.owner = $1)`
-	keepWorkerSQL = `update outbox.workers w set seen_at = ` + evictedAt + ` where w.id = $1`
+	keepWorkerSQL = `update outbox.workers w set lease = ` + noLease + ` where w.id = $1`
 )

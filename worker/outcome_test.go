@@ -344,36 +344,47 @@ func TestKillerEvent(t *testing.T) {
 	}
 }
 
+// livesUntil starts a process, and another one whenever that dies, until all is over, and returns them. begin, if any, is called once the first one
+// is started. No more than so many may die, each within a time.
+func livesUntil(t *testing.T, db *pgtest.DB, cfg processConfig, most int, within time.Duration, begin func(), over func() bool) (processes []*process) {
+	t.Helper()
+	for n := 1; ; n++ {
+		cfg.Name = fmt.Sprint("life-", n)
+		p := spawn(t, cfg)
+		processes = append(processes, p)
+		if n == 1 && begin != nil {
+			begin()
+		}
+		isOver := false
+		eventually(t, within, "it dies, or all is over", func() bool {
+			select {
+			case <-p.Ended():
+				return true
+			default:
+			}
+			isOver = over()
+			return isOver
+		})
+		if isOver {
+			p.stop(t)
+			return processes
+		}
+		if n > most {
+			t.Fatalf("it has killed %d processes: %+v", n, rows(t, db))
+		}
+	}
+}
+
 func testKillerEvent(t *testing.T, by string) {
 	db := pgtest.New(t)
 	const events, killer, attempts = 60, 30, 3
 	publish(t, db.Pool, "", 1, events)
 	publish(t, db.Pool, "k", 1, killer)
 	cfg := processConfig{URL: db.URL, Subscription: "s", Killer: killer, KillBy: by, Attempts: attempts}
-	var processes []*process
-	for n := 1; ; n++ {
-		cfg.Name = fmt.Sprint("life-", n)
-		p := spawn(t, cfg)
-		processes = append(processes, p)
-		var over bool
-		eventually(t, 30*time.Second, "it dies, or all is over", func() bool {
-			select {
-			case <-p.Ended():
-				return true
-			default:
-			}
-			list := rows(t, db)
-			over = len(list) == 1 && list[0].State == "dead" && settledAll(t, db.Pool)
-			return over
-		})
-		if over {
-			p.stop(t)
-			break
-		}
-		if n > attempts+3 {
-			t.Fatalf("it has killed %d processes: %+v", n, rows(t, db))
-		}
-	}
+	processes := livesUntil(t, db, cfg, attempts+3, 30*time.Second, nil, func() bool {
+		list := rows(t, db)
+		return len(list) == 1 && list[0].State == "dead" && settledAll(t, db.Pool)
+	})
 	list := rows(t, db)
 	if list[0].N != killer || list[0].Attempt != attempts || len(list[0].Errors) != attempts || list[0].Errors[attempts-1].Attempt != attempts || list[0].Errors[attempts-1].Error != "its worker died or lost its connection" {
 		t.Errorf("left is %+v", list)
@@ -398,33 +409,15 @@ func TestKillerInOutage(t *testing.T) {
 	const others, killer, attempts = 10, 10, 4
 	publish(t, db.Pool, "", 0, others)
 	cfg := processConfig{URL: db.URL, Subscription: "s", Killer: killer, KillBy: "exit", Attempts: attempts, Outage: true}
-	for n := 1; ; n++ {
-		cfg.Name = fmt.Sprint("life-", n)
-		p := spawn(t, cfg)
-		if n == 1 {
-			eventually(t, 30*time.Second, "the breaker is open", func() bool {
-				return number(t, db, `select count(*) from outbox.members m where m.breaker_opened_at is not null`) == 1
-			})
-			publish(t, db.Pool, "", killer, killer+1)
-		}
-		var over bool
-		eventually(t, 60*time.Second, "it dies, or the event is dead", func() bool {
-			select {
-			case <-p.Ended():
-				return true
-			default:
-			}
-			over = slices.ContainsFunc(rows(t, db), func(r row) bool { return r.State == "dead" })
-			return over
+	begin := func() {
+		eventually(t, 30*time.Second, "the breaker is open", func() bool {
+			return number(t, db, `select count(*) from outbox.members m where m.breaker_opened_at is not null`) == 1
 		})
-		if over {
-			p.stop(t)
-			break
-		}
-		if n > attempts+3 {
-			t.Fatalf("it has killed %d processes: %+v", n, rows(t, db))
-		}
+		publish(t, db.Pool, "", killer, killer+1)
 	}
+	livesUntil(t, db, cfg, attempts+3, time.Minute, begin, func() bool {
+		return slices.ContainsFunc(rows(t, db), func(r row) bool { return r.State == "dead" })
+	})
 	for _, r := range rows(t, db) {
 		if r.N == killer && (r.State != "dead" || r.Attempt != attempts) || r.N != killer && r.State == "dead" {
 			t.Errorf("left is %+v", r)

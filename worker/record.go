@@ -21,10 +21,10 @@ func (r *runner) recordAll(ctx context.Context, jobs []job) {
 
 // noteAnswered notes which keys have events in a window that were handled, or are in flight, behind one that failed, as some of a pipelined key may.
 func (r *runner) noteAnswered(jobs []job) {
-	kept := func(j *job) bool { return j.state.Load() == parked || j.done() }
 	if !r.sub.pipelined {
 		return
 	}
+	kept := func(j *job) bool { return j.state.Load() == parked || j.done() }
 	for i := range jobs {
 		switch j := &jobs[i]; {
 		case j.event.Key == "":

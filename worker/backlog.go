@@ -10,11 +10,12 @@ import (
 // them: which keys are blocked, and when there is something to try again.
 type backlog struct {
 	lines map[lineID]*line
-	apart map[lineID]*line            // those that begin with a topic that the breaker is open for: not among lines, since they may be many
-	waits map[string]map[lineID]*line // the same by topic: of each that it is open for
-	short map[lineID]*line            // those of held keys that have room for more
-	lanes [engine.Lanes]int           // by lane, how many of them are stuck
-	next  time.Time                   // none of lines is due before; zero when unknown
+	apart map[lineID]*line               // those that begin with a topic that the breaker is open for: not among lines, since they may be many
+	waits map[string]map[lineID]*line    // the same by topic: of each that it is open for
+	short map[lineID]*line               // those of held keys that need more
+	roomy [engine.Lanes]map[lineID]*line // by lane, those of held keys that have room for more, short or not
+	lanes [engine.Lanes]int              // by lane, how many of them are stuck
+	next  time.Time                      // none of lines is due before; zero when unknown
 
 	crowded bool // when last asked, more lines were due than could be taken, and not for having failed
 }
@@ -62,6 +63,9 @@ const copiedMost = 64_000 / engine.Lanes
 // newBacklog returns a backlog for which the breaker is open for some topics.
 func newBacklog(open ...string) *backlog {
 	b := &backlog{lines: map[lineID]*line{}, apart: map[lineID]*line{}, waits: map[string]map[lineID]*line{}, short: map[lineID]*line{}}
+	for lane := range b.roomy {
+		b.roomy[lane] = map[lineID]*line{}
+	}
 	for _, topic := range open {
 		b.waits[topic] = map[lineID]*line{}
 	}

@@ -2,6 +2,8 @@ package worker
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/signalbox-go/signalbox/internal/engine"
@@ -12,6 +14,9 @@ const (
 	holdAbove = 100
 	// refillBelow is how many are left of the line of a held key when more are taken from the log.
 	refillBelow = holdAbove / 2
+	// refillWith is below how many deliveries the line of a held key is filled up when its lane is walked for a short one: one walk passes the
+	// events of all of them, and with one for each key, that would be most of the work.
+	refillWith = holdAbove * 3 / 4
 	// refillMost is how many are taken at once of a key whose line is worked off fast, and refillSoon how fast that is.
 	refillMost = 200
 	refillSoon = 250 * time.Millisecond
@@ -49,37 +54,37 @@ func (r *runner) putOff(e *engine.Event) {
 // inLog reports whether deliveries that are made now are left without a copy of their event: where very many are unfinished.
 func (r *runner) inLog(lane int16) bool { return r.backlog.lanes[lane] >= copiedMost }
 
-// refill makes deliveries of what held keys have in the log, where their lines grow short. What is decided about windows has to be
-// settled first: a refill ends at the cursor.
-func (r *runner) refill(ctx context.Context) error {
+// refill makes deliveries of what held keys have in the log, where their lines grow short, and reports whether it did. What is decided about
+// windows has to be settled first: a refill ends at the cursor.
+func (r *runner) refill(ctx context.Context) (bool, error) {
 	if len(r.backlog.short) == 0 {
-		return nil
+		return false, nil
 	}
 	if err := r.settle(ctx); err != nil {
-		return err
+		return false, err
 	}
 	at := r.decided()
 	now := time.Now()
-	for lane, ids := range r.backlog.shortByLane() {
+	for _, lane := range r.backlog.shortLanes() {
 		var refills []engine.Refill
-		wants := r.backlog.wants(ids, now)
+		wants := r.backlog.wants(lane, now)
 		start, looks := time.Now(), max(refillLeast, r.looks)
 		err := r.patiently(ctx, func(ctx context.Context) (err error) {
 			refills, err = r.member.Refill(ctx, lane, wants, at, looks, r.cfg.Retention, r.inLog(lane))
 			return err
 		})
 		if err != nil {
-			return err
+			return false, err
 		}
 		r.looks = looksFitting(looks, time.Since(start))
 		for _, f := range refills {
 			r.backlog.refilled(lineID{lane: lane, key: f.Key}, f, now)
 		}
-		if took := time.Since(now); took >= dueTime || took >= refillTime && r.othersWait() {
+		if took := time.Since(now); took >= dueTime || took >= refillTime/2 && r.expectsNew() {
 			break // those that are left are short in the next turn, too: new events do not wait for dozens of lanes
 		}
 	}
-	return nil
+	return true, nil
 }
 
 // looksFitting is how many events the next refill looks at, after one that looked at so many took so long: all that is new waits for it.
@@ -106,28 +111,32 @@ func (b *backlog) holdKey(id lineID, from int64) {
 	b.check(id, l)
 }
 
-// check notes whether the line of a held key is short.
+// check notes whether the line of a held key is short, or has room for more.
 func (b *backlog) check(id lineID, l *line) {
-	if l.from != 0 && (l.count < refillBelow || l.old) {
-		b.short[id] = l
-	} else {
-		delete(b.short, id)
+	note := func(lines map[lineID]*line, belongs bool) {
+		if belongs {
+			lines[id] = l
+		} else {
+			delete(lines, id)
+		}
 	}
+	held := l.from != 0
+	note(b.short, held && (l.count < refillBelow || l.old))
+	note(b.roomy[id.lane], held && (l.count < refillWith || l.old))
 }
 
-// shortByLane returns the lines that are short by lane.
-func (b *backlog) shortByLane() map[int16][]lineID {
-	ids := map[int16][]lineID{}
+// shortLanes returns the lanes that have short lines.
+func (b *backlog) shortLanes() []int16 {
+	lanes := map[int16]bool{}
 	for id := range b.short {
-		ids[id.lane] = append(ids[id.lane], id)
+		lanes[id.lane] = true
 	}
-	return ids
+	return slices.Collect(maps.Keys(lanes))
 }
 
-// wants returns what lines have room for that are refilled now: about what their handlers do in a second.
-func (b *backlog) wants(ids []lineID, now time.Time) (wants []engine.Want) {
-	for _, id := range ids {
-		l := b.short[id]
+// wants returns what the lines of a lane have room for that are refilled now: about what their handlers do in a second.
+func (b *backlog) wants(lane int16, now time.Time) (wants []engine.Want) {
+	for id, l := range b.roomy[lane] {
 		if now.Sub(l.refilledAt) < refillSoon {
 			l.room = min(2*l.room, refillMost)
 		} else {

@@ -1,8 +1,13 @@
 package worker
 
 import (
+	"cmp"
+	"maps"
+	"slices"
 	"testing"
 	"time"
+
+	"github.com/signalbox-go/signalbox/internal/engine"
 )
 
 // TestLooksFitting has refills on a server that needs so long for each event: they come to take about refillTime, and stay within bounds.
@@ -26,5 +31,53 @@ func TestLooksFitting(t *testing.T) {
 	}
 	if looks := looksFitting(1000, 0); looks != 2000 {
 		t.Errorf("after a moment in which next to nothing was to look at, it looks at %d, want 2000", looks)
+	}
+}
+
+// TestRefilledTogether has keys of two lanes held, one of which is short: those of its lane that have room are filled up with it.
+func TestRefilledTogether(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	b := newBacklog()
+	for _, l := range []engine.Line{
+		{Key: "short", Count: refillBelow - 1},
+		{Key: "none", Count: 0},
+		{Key: "some", Count: refillBelow},
+		{Key: "nearly", Count: refillWith - 1},
+		{Key: "enough", Count: refillWith},
+		{Key: "full", Count: holdAbove},
+		{Lane: 1, Key: "other lane", Count: refillBelow},
+	} {
+		l.From = 1000
+		b.load([]engine.Line{l})
+	}
+	b.load([]engine.Line{{Key: "not held", Count: 1}})
+	if lanes := b.shortLanes(); !slices.Equal(lanes, []int16{0}) {
+		t.Fatalf("lanes %v have short lines, want 0", lanes)
+	}
+	wants := b.wants(0, now)
+	slices.SortFunc(wants, func(a, b engine.Want) int { return cmp.Compare(b.Rows, a.Rows) })
+	want := []engine.Want{
+		{Key: "none", Rows: holdAbove},
+		{Key: "short", Rows: holdAbove - refillBelow + 1},
+		{Key: "some", Rows: holdAbove - refillBelow},
+		{Key: "nearly", Rows: holdAbove - refillWith + 1},
+	}
+	if !slices.Equal(wants, want) {
+		t.Errorf("it wants %v, want %v", wants, want)
+	}
+	for _, w := range wants {
+		b.refilled(lineID{key: w.Key}, engine.Refill{Key: w.Key, Rows: w.Rows, From: 2000}, now)
+	}
+	if left := b.roomy[0]; len(b.short)+len(left) > 0 {
+		t.Errorf("%d are short, and %v have room, when all are full", len(b.short), slices.Collect(maps.Keys(left)))
+	}
+	b.done(lineID{key: "full"}, holdAbove-refillWith+1)
+	if lanes := b.shortLanes(); len(lanes) > 0 || len(b.roomy[0]) != 1 {
+		t.Errorf("lanes %v are short, %d keys have room, want no lane and one key", lanes, len(b.roomy[0]))
+	}
+	b.forget([]int16{0})
+	if len(b.roomy[0]) > 0 {
+		t.Error("a lane that was released has keys with room")
 	}
 }

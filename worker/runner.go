@@ -73,6 +73,8 @@ type runner struct {
 	keys       keyTimes      // what the keys of a window in a transaction have taken
 	looks      int           // events that the next refill looks at
 	claims     int           // deliveries that the next claim takes, where that is not to take long; 0 for as many as any
+	claimsNext bool          // whether this turn refilled in place of claiming: the next one claims
+	newAt      time.Time     // when there last was something new
 
 	share int     // bytes that may be read and not handled
 	feed  *feed   // what the reader has read; nil behind a proxy
@@ -139,12 +141,19 @@ func (r *runner) run(drain, ctx context.Context) error {
 			return err
 		}
 		r.stale = r.stale || w.reload
-		if err := r.refill(ctx); err != nil {
-			return err
+		filled := false
+		if !r.claimsNext {
+			if filled, err = r.refill(ctx); err != nil {
+				return err
+			}
 		}
 		read = read || changed || r.again || w.expelled || w.ring&r.mask() != 0 || w.pulse != nil && r.unread(*w.pulse) || r.feed.holds()
 		r.again = false
-		probes, due := r.dueProbes(), r.dueLines(read)
+		// What is new waits for a refill or for a claim, not for both.
+		probes, due := r.dueProbes(), []engine.Line(nil)
+		if r.claimsNext = filled && read && r.isCurrent(); !r.claimsNext {
+			due = r.dueLines(read)
+		}
 		if r.reloadIsDue(len(probes)+len(due) > 0 || r.backlog.isDue(time.Now())) {
 			freed, err := r.reload(ctx)
 			if err != nil {

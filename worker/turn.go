@@ -84,6 +84,9 @@ func (r *runner) turn(ctx context.Context, read bool, due []engine.Line) (more b
 	if read && !window.Empty() {
 		r.owesWindow(window)
 	}
+	if len(window.Events) > 0 {
+		r.newAt = start
+	}
 	if suspect && len(window.Events) > 0 {
 		if err := r.writeDown(ctx, jobs); err != nil {
 			return false, err
@@ -328,6 +331,9 @@ func (r *runner) parksLast() bool {
 // othersWait reports whether there is something to handle behind this window.
 func (r *runner) othersWait() bool { return r.ahead != nil || r.feed.holds() || r.wake.rings(r.mask()) }
 
+// expectsNew reports whether something new waits, or may well come while something else is done: it would wait for the end of that.
+func (r *runner) expectsNew() bool { return r.othersWait() || time.Since(r.newAt) < windowTime }
+
 // tookUsually has what answers usually take follow the one that took so long: it is about their median.
 func (r *runner) tookUsually(took time.Duration) {
 	const step = 16
@@ -494,7 +500,7 @@ func (r *runner) claimDue(ctx context.Context, lines []engine.Line) ([]engine.De
 		return nil, err
 	}
 	most := max(1, r.pacer.room(max(dueAtOnce, r.dueTogether())))
-	if r.claims > 0 && r.sub.many == nil && r.isCurrent() && r.othersWait() {
+	if r.claims > 0 && r.sub.many == nil && r.isCurrent() && r.expectsNew() {
 		most = min(most, r.claims)
 		lines = r.leave(lines, r.linesWith(lines, most))
 	}

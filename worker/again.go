@@ -45,7 +45,7 @@ func (f *fitting) fit(jobs []*job) {
 	switch {
 	case tried < len(jobs):
 		*f = fitting(max(1, tried))
-	case *f > 0:
+	case *f > 0 && len(jobs) > 0:
 		*f = min(dueAtOnce, *f+*f/4+1)
 	}
 }

@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"maps"
+	"math"
 	"slices"
 	"time"
 
@@ -65,7 +66,7 @@ func (r *runner) refill(ctx context.Context) (bool, error) {
 	}
 	at := r.decided()
 	now := time.Now()
-	for _, lane := range r.backlog.shortLanes() {
+	for _, lane := range r.backlog.shortLanes(r.refilled) {
 		var refills []engine.Refill
 		wants := r.backlog.wants(lane, now)
 		start, looks := time.Now(), max(refillLeast, r.looks)
@@ -76,7 +77,10 @@ func (r *runner) refill(ctx context.Context) (bool, error) {
 		if err != nil {
 			return false, err
 		}
-		r.looks = looksFitting(looks, time.Since(start))
+		r.refilled = lane
+		if fitting := looksFitting(looks, time.Since(start)); fitting < looks || !slices.ContainsFunc(refills, func(f engine.Refill) bool { return f.From == 0 }) {
+			r.looks = fitting // else there was less to look at
+		}
 		for _, f := range refills {
 			r.backlog.refilled(lineID{lane: lane, key: f.Key}, f, now)
 		}
@@ -125,25 +129,38 @@ func (b *backlog) check(id lineID, l *line) {
 	note(b.roomy[id.lane], held && (l.count < refillWith || l.old))
 }
 
-// shortLanes returns the lanes that have short lines.
-func (b *backlog) shortLanes() []int16 {
-	lanes := map[int16]bool{}
+// shortLanes returns the lanes that have short lines, those behind the given one first: each has its turn.
+func (b *backlog) shortLanes(after int16) []int16 {
+	short := map[int16]bool{}
 	for id := range b.short {
-		lanes[id.lane] = true
+		short[id.lane] = true
 	}
-	return slices.Collect(maps.Keys(lanes))
+	lanes := slices.Sorted(maps.Keys(short))
+	next, _ := slices.BinarySearch(lanes, after+1)
+	return append(lanes[next:len(lanes):len(lanes)], lanes[:next]...)
 }
 
-// wants returns what the lines of a lane have room for that are refilled now: about what their handlers do in a second.
+// roomAt is how many deliveries a line may have that is refilled now: about what its handler does in a second.
+func (l *line) roomAt(now time.Time) int {
+	if now.Sub(l.refilledAt) < refillSoon {
+		return min(2*l.room, refillMost)
+	}
+	return holdAbove
+}
+
+// wants returns what the lines of a lane have room for: the short ones, and those that the walk for them passes. One that is held from
+// further back would have that walk begin there.
 func (b *backlog) wants(lane int16, now time.Time) (wants []engine.Want) {
+	first := int64(math.MaxInt64)
 	for id, l := range b.roomy[lane] {
-		if now.Sub(l.refilledAt) < refillSoon {
-			l.room = min(2*l.room, refillMost)
-		} else {
-			l.room = holdAbove
+		if b.short[id] != nil {
+			first = min(first, l.from)
 		}
-		l.refilledAt = now
-		wants = append(wants, engine.Want{Key: id.key, Rows: max(0, l.room-l.count)})
+	}
+	for id, l := range b.roomy[lane] {
+		if l.from >= first {
+			wants = append(wants, engine.Want{Key: id.key, Rows: max(0, l.roomAt(now)-l.count)})
+		}
 	}
 	return wants
 }
@@ -154,8 +171,11 @@ func (b *backlog) refilled(id lineID, f engine.Refill, now time.Time) {
 	if l == nil {
 		return
 	}
-	if l.count == 0 && f.Rows > 0 {
-		b.wait(id, now)
+	if f.Rows > 0 {
+		l.room, l.refilledAt = l.roomAt(now), now
+		if l.count == 0 {
+			b.wait(id, now)
+		}
 	}
 	l.from, l.old = f.From, f.Old
 	b.add(id, f.Rows, now, "")

@@ -40,19 +40,22 @@ func TestRefilledTogether(t *testing.T) {
 	now := time.Now()
 	b := newBacklog()
 	for _, l := range []engine.Line{
-		{Key: "short", Count: refillBelow - 1},
+		{Key: "short", Count: refillBelow - 1, From: 1001},
 		{Key: "none", Count: 0},
 		{Key: "some", Count: refillBelow},
-		{Key: "nearly", Count: refillWith - 1},
+		{Key: "nearly", Count: refillWith - 1, From: 5000},
 		{Key: "enough", Count: refillWith},
 		{Key: "full", Count: holdAbove},
+		{Key: "far behind", Count: refillBelow, From: 999}, // the walk would begin there
 		{Lane: 1, Key: "other lane", Count: refillBelow},
 	} {
-		l.From = 1000
+		if l.From == 0 {
+			l.From = 1000
+		}
 		b.load([]engine.Line{l})
 	}
 	b.load([]engine.Line{{Key: "not held", Count: 1}})
-	if lanes := b.shortLanes(); !slices.Equal(lanes, []int16{0}) {
+	if lanes := b.shortLanes(0); !slices.Equal(lanes, []int16{0}) {
 		t.Fatalf("lanes %v have short lines, want 0", lanes)
 	}
 	wants := b.wants(0, now)
@@ -69,12 +72,20 @@ func TestRefilledTogether(t *testing.T) {
 	for _, w := range wants {
 		b.refilled(lineID{key: w.Key}, engine.Refill{Key: w.Key, Rows: w.Rows, From: 2000}, now)
 	}
-	if left := b.roomy[0]; len(b.short)+len(left) > 0 {
-		t.Errorf("%d are short, and %v have room, when all are full", len(b.short), slices.Collect(maps.Keys(left)))
+	if left := b.roomy[0]; len(b.short) > 0 || len(left) != 1 || left[lineID{key: "far behind"}] == nil {
+		t.Errorf("%d are short, and %v have room, when all others are full", len(b.short), slices.Collect(maps.Keys(left)))
 	}
 	b.done(lineID{key: "full"}, holdAbove-refillWith+1)
-	if lanes := b.shortLanes(); len(lanes) > 0 || len(b.roomy[0]) != 1 {
-		t.Errorf("lanes %v are short, %d keys have room, want no lane and one key", lanes, len(b.roomy[0]))
+	if lanes := b.shortLanes(0); len(lanes) > 0 || len(b.roomy[0]) != 2 {
+		t.Errorf("lanes %v are short, %d keys have room, want no lane and two keys", lanes, len(b.roomy[0]))
+	}
+	for _, lane := range []int16{3, 5, 63} {
+		b.load([]engine.Line{{Lane: lane, Key: "short", Count: 1, From: 1}})
+	}
+	for after, want := range map[int16][]int16{0: {3, 5, 63}, 3: {5, 63, 3}, 4: {5, 63, 3}, 63: {3, 5, 63}} {
+		if lanes := b.shortLanes(after); !slices.Equal(lanes, want) {
+			t.Errorf("after lane %d come %v, want %v", after, lanes, want)
+		}
 	}
 	b.forget([]int16{0})
 	if len(b.roomy[0]) > 0 {

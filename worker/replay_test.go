@@ -139,18 +139,24 @@ func TestReplayUnderWay(t *testing.T) {
 	}
 }
 
+// sharesLane returns another key of the same lane.
+func sharesLane(t *testing.T, db *pgtest.DB, key string) (other string) {
+	t.Helper()
+	err := db.Pool.QueryRow(t.Context(), `
+		select 'n' || i from generate_series(1, 10000) i where hashtext('n' || i) & 63 = hashtext($1) & 63 limit 1`, key).Scan(&other)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return other
+}
+
 // TestReplayHoldsNothing replays more of a key than a lane may have stuck, and its first event takes long: an event of another key
 // in the lane does not wait for that.
 func TestReplayHoldsNothing(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	db := pgtest.New(t)
-	var neighbour string
-	err := db.Pool.QueryRow(ctx, `
-		select 'n' || i from generate_series(1, 10000) i where hashtext('n' || i) & 63 = hashtext('k') & 63 limit 1`).Scan(&neighbour)
-	if err != nil {
-		t.Fatal(err)
-	}
+	neighbour := sharesLane(t, db, "k")
 	l, gate, replaying := newLedger(), make(chan struct{}), make(chan struct{})
 	s := worker.Subscription{Name: "s", Topics: everything, ParkAfter: 20 * time.Millisecond}
 	start(t, db.Pool, worker.Config{}, s, func(_ context.Context, e *worker.Event[payload]) error {
@@ -182,45 +188,4 @@ func TestReplayHoldsNothing(t *testing.T) {
 	}
 	close(gate)
 	l.waitFor(t, 2*n+1)
-}
-
-// TestOutageHoldsLane has the first event of a key fail until its handler's needs are back: the events behind it do not all become
-// deliveries, other lanes go on, and in the end everything is handled in order.
-func TestOutageHoldsLane(t *testing.T) {
-	t.Parallel()
-	ctx := t.Context()
-	db := pgtest.New(t)
-	l, back := newLedger(), make(chan struct{})
-	s := worker.Subscription{Name: "s", Topics: everything, Retry: worker.Retry{InitialInterval: 10 * time.Millisecond, MaxInterval: 10 * time.Millisecond, MaxAttempts: 1_000_000}}
-	start(t, db.Pool, worker.Config{}, s, func(_ context.Context, e *worker.Event[payload]) error {
-		select {
-		case <-back:
-		default:
-			if e.Key == "k" {
-				return errors.New("out of order")
-			}
-		}
-		l.add(e)
-		return nil
-	})
-	const n, others = 20_000, 20
-	publish(t, db.Pool, "k", 0, n)
-	for i := range others { // each by a read of its own
-		publish(t, db.Pool, "other", i, i+1)
-		l.waitFor(t, i+1)
-	}
-	waiting, err := admin.CountDeliveries(ctx, db.Pool, admin.DeliveryFilter{Subscription: "s", States: []outbox.State{outbox.Retrying, admin.Blocked, outbox.Running}})
-	if err != nil || waiting == 0 || waiting > n*3/4 {
-		t.Errorf("%d deliveries, %v; want at most %d", waiting, err, n*3/4)
-	}
-	close(back)
-	var order []int
-	for _, e := range l.waitFor(t, n+others) {
-		if e.Key == "k" {
-			order = append(order, e.Payload.N)
-		}
-	}
-	if !slices.IsSorted(order) {
-		t.Error("the key's events came out of order")
-	}
 }

@@ -72,9 +72,11 @@ type runner struct {
 	waited     fitting       // how many of those, of a line, are claimed for a turn
 	keys       keyTimes      // what the keys of a window in a transaction have taken
 	looks      int           // events that the next refill looks at
+	refilled   int16         // the lane that was, last
 	claims     int           // deliveries that the next claim takes, where that is not to take long; 0 for as many as any
 	claimsNext bool          // whether this turn refilled in place of claiming: the next one claims
-	newAt      time.Time     // when there last was something new
+	newAt      time.Time     // when something new was last begun
+	windowTook time.Duration // and how long its window took to handle
 
 	share int     // bytes that may be read and not handled
 	feed  *feed   // what the reader has read; nil behind a proxy
@@ -149,9 +151,9 @@ func (r *runner) run(drain, ctx context.Context) error {
 		}
 		read = read || changed || r.again || w.expelled || w.ring&r.mask() != 0 || w.pulse != nil && r.unread(*w.pulse) || r.feed.holds()
 		r.again = false
-		// What is new waits for a refill or for a claim, not for both.
+		// What is new waits for a refill or for a claim, not for both, where it waits for little else.
 		probes, due := r.dueProbes(), []engine.Line(nil)
-		if r.claimsNext = filled && read && r.isCurrent(); !r.claimsNext {
+		if r.claimsNext = filled && read && r.isCurrent() && r.expectsNew(); !r.claimsNext {
 			due = r.dueLines(read)
 		}
 		if r.reloadIsDue(len(probes)+len(due) > 0 || r.backlog.isDue(time.Now())) {

@@ -84,9 +84,7 @@ func (r *runner) turn(ctx context.Context, read bool, due []engine.Line) (more b
 	if read && !window.Empty() {
 		r.owesWindow(window)
 	}
-	if len(window.Events) > 0 {
-		r.newAt = start
-	}
+	begins := len(jobs) > 0 && !jobs[len(jobs)-1].delivery // those of the window come last
 	if suspect && len(window.Events) > 0 {
 		if err := r.writeDown(ctx, jobs); err != nil {
 			return false, err
@@ -103,6 +101,9 @@ func (r *runner) turn(ctx context.Context, read bool, due []engine.Line) (more b
 	default:
 		goesOn = r.handle(ctx, jobs)
 		r.recordAll(ctx, jobs)
+	}
+	if begins {
+		r.newAt, r.windowTook = start, time.Since(start)
 	}
 	r.tellAttempts(ctx)
 	if err == nil && len(jobs)+claimed > 0 {
@@ -331,8 +332,11 @@ func (r *runner) parksLast() bool {
 // othersWait reports whether there is something to handle behind this window.
 func (r *runner) othersWait() bool { return r.ahead != nil || r.feed.holds() || r.wake.rings(r.mask()) }
 
-// expectsNew reports whether something new waits, or may well come while something else is done: it would wait for the end of that.
-func (r *runner) expectsNew() bool { return r.othersWait() || time.Since(r.newAt) < windowTime }
+// expectsNew reports whether something new waits, or may well come while something else is done: it would wait for the end of that. Where
+// windows take long, it waits for those, and the fewer turns there are, the more each has to do.
+func (r *runner) expectsNew() bool {
+	return r.windowTook < dueTime && (r.othersWait() || time.Since(r.newAt) < windowTime)
+}
 
 // tookUsually has what answers usually take follow the one that took so long: it is about their median.
 func (r *runner) tookUsually(took time.Duration) {
@@ -471,7 +475,11 @@ func claimFitting(claimed, least int, took time.Duration) int {
 func (r *runner) linesWith(lines []engine.Line, most int) int {
 	for i := range lines {
 		if l := r.backlog.line(idOf(lines[i])); l != nil {
-			most -= min(claimRun, l.count)
+			n := min(claimRun, l.count)
+			if lines[i].Alone {
+				n = 1
+			}
+			most -= n
 		}
 		if most <= 0 {
 			return i + 1

@@ -31,9 +31,9 @@ func outages(s scale) stage.Scenario {
 			Method: `What the handlers call is away for ten minutes, or answers one call in twenty, while 500 events a second arrive; all else is the default.
 Attempts are the most that an event has counted when that is over, and rows all deliveries, at most. The lag is drained when all is handled that was published before the
 first call that succeeded again. Lines are those of the log, in the busiest second. The batches, of HandleBatch, are of a backlog, and what they call is away when it is begun; a call
-is one of the handler, and is compared with those of a run without that outage. Where it is away for one of two topics, each with 250 events a second, latency is that of
-the other topic while that lasts, from the commit to the handler, beside that of a run in which the subscription does not have the first; rows, and those of them that have a copy of their event, are counted at
-the end of it.`,
+is one of the handler, and is compared with those of a run without that outage. Where it is away for one of two topics, each with 250 events a second, or for a tenant that has 475
+of them, latency is that of the others while that lasts, from the commit to the handler, beside that of a run in which the subscription does not have what is away; rows, and
+those of them that have a copy of their event, are counted at the end of it.`,
 			Columns: []report.Column{
 				{Key: "drained", Title: "drained after s"},
 				{Key: "back", Title: "first success after s"},
@@ -60,12 +60,13 @@ the end of it.`,
 			for _, form := range []string{single, oneByOne, together, bySlice} {
 				cells = append(cells, cell(outagePrefix+form, func(ctx context.Context, m *stage.Measurement) error { return outage(ctx, e, m, s, form, 0) }))
 			}
+			for _, c := range partsAway() {
+				cells = append(cells, cell(c.name, func(ctx context.Context, m *stage.Measurement) error { return c.compare(ctx, e, m, s) }))
+			}
 			return append(cells,
 				cell(flakyCase, func(ctx context.Context, m *stage.Measurement) error {
 					return outage(ctx, e, m, s, single, answersOfTwenty)
 				}),
-				cell(topicKeysCase, func(ctx context.Context, m *stage.Measurement) error { return topic(ctx, e, m, s, true) }),
-				cell(topicNoKeysCase, func(ctx context.Context, m *stage.Measurement) error { return topic(ctx, e, m, s, false) }),
 				cell(batchCallsCase, func(ctx context.Context, m *stage.Measurement) error { return batchCalls(ctx, e, m) }))
 		},
 	}
@@ -81,12 +82,12 @@ the end of it.`,
 		target(name, "drained", "drained", 30, "s after the first success")
 	}
 	target(flakyCase, "dead letters", "dead", none, "")
-	for _, name := range []string{topicKeysCase, topicNoKeysCase} {
-		target(name, "p99 of the other topic", "p99 part", 1.5, "of that without")
-		target(name, "rows", "rows", 1_000_000, "")
-		target(name, "rows with a copy", "copies", 64_000, "")
-		target(name, "attempts counted", "attempts", 1, "")
-		target(name, "dead letters", "dead", none, "")
+	for _, c := range partsAway() {
+		target(c.name, "p99 of the others", "p99 part", 1.5, "of that without")
+		for _, t := range c.most {
+			target(c.name, t.what, t.value, t.most, t.unit)
+		}
+		target(c.name, "dead letters", "dead", none, "")
 	}
 	target(batchCallsCase, "calls", "calls part", 3, "of those without")
 	return sc

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -16,18 +17,43 @@ import (
 	"github.com/signalbox-go/signalbox/worker"
 )
 
-// topicRate is how many events a second each of two topics has.
-const topicRate = 250
+// A partAway is a case in which what handlers call is away for a part of the events.
+type partAway struct {
+	name           string
+	away, others   int64 // events of either part, a second
+	topic          string
+	key, othersKey func(n int64) string
+	most           []partTarget // beside the p99 of the others, and dead letters
+}
 
-// Names of the cases in which what handlers call is away for one of two topics.
-const (
-	topicKeysCase   = "one of two topics, a key for each event"
-	topicNoKeysCase = "one of two topics, no keys"
-)
+type partTarget struct {
+	what, value string
+	most        float64
+	unit        string
+}
 
-// A topicAway is what was measured while what handlers call was away for one of two topics.
-type topicAway struct {
-	span                      *stage.Span // of the other topic
+// tenantKeys is how many keys a tenant has.
+const tenantKeys = 60
+
+func partsAway() []partAway {
+	none := func(int64) string { return "" }
+	each := func(prefix string) func(int64) string { return func(n int64) string { return fmt.Sprint(prefix, n) } }
+	ofTopic := []partTarget{{"rows", "rows", 1_000_000, ""}, {"rows with a copy", "copies", 64_000, ""}, {"attempts counted", "attempts", 1, ""}}
+	return []partAway{
+		{name: "one of two topics, a key for each event", away: 250, others: 250, topic: specialTopic, key: each("away-"), othersKey: each("other-"), most: ofTopic},
+		{name: "one of two topics, no keys", away: 250, others: 250, topic: specialTopic, key: none, othersKey: none, most: ofTopic},
+		{name: "a tenant with 19 of 20 events, a topic of its own", away: 475, others: 25, topic: specialTopic, key: each("away-"), othersKey: each("other-"), most: ofTopic},
+		{
+			name: "a tenant with 19 of 20 events, 60 keys of one topic", away: 475, others: 25, topic: systems.Topic,
+			key: func(n int64) string { return fmt.Sprint("away-", n%tenantKeys) }, othersKey: each("other-"),
+			most: []partTarget{{"rows", "rows", 200 * tenantKeys, ""}, {"longest stall", "stall", 1000, "ms"}},
+		},
+	}
+}
+
+// What was measured of a partAway.
+type partWasAway struct {
+	span                      *stage.Span // of the others
 	stall                     time.Duration
 	rows, copies, bytes, dead int64
 	attempts                  int64 // that an event has counted, at most
@@ -35,17 +61,17 @@ type topicAway struct {
 	failed                    atomic.Int64 // calls
 }
 
-// topic compares the other topic with a run in which the subscription does not have the first one.
-func topic(ctx context.Context, e *stage.Env, m *stage.Measurement, s scale, keyed bool) error {
+// compare compares the others with a run in which the subscription does not have what is away.
+func (c *partAway) compare(ctx context.Context, e *stage.Env, m *stage.Measurement, s scale) error {
 	m.Begin()
 	defer m.End()
-	with, err := measureTopic(ctx, e, s, specialTopic, keyed)
+	with, err := c.measure(ctx, e, s, c.topic)
 	if err != nil {
 		return err
 	}
-	without, err := measureTopic(ctx, e, s, unheardTopic, keyed)
+	without, err := c.measure(ctx, e, s, unheardTopic)
 	if err != nil {
-		return fmt.Errorf("without the other topic: %w", err)
+		return fmt.Errorf("without what is away: %w", err)
 	}
 	p99, p99Without := with.span.Milliseconds(99), without.span.Milliseconds(99)
 	m.Set("p99", p99)
@@ -62,26 +88,20 @@ func topic(ctx context.Context, e *stage.Env, m *stage.Measurement, s scale, key
 	return nil
 }
 
-func measureTopic(ctx context.Context, e *stage.Env, s scale, name string, keyed bool) (t *topicAway, err error) {
+func (c *partAway) measure(ctx context.Context, e *stage.Env, s scale, topic string) (t *partWasAway, err error) {
 	ours := e.Systems[0]
 	d, err := e.Open(ctx, ours)
 	if err != nil {
 		return nil, err
 	}
 	defer d.Close()
-	key := func(topic string, n int64) string {
-		if keyed {
-			return fmt.Sprintf("%s-%d", topic, n)
-		}
-		return ""
-	}
-	o := &others{Service: stage.NewService(d, ours, stage.SteadyProducers, topicRate), distinct: stage.NewDistinct(1 << 21)}
+	o := &others{Service: stage.NewService(d, ours, stage.SteadyProducers, float64(c.others)), distinct: stage.NewDistinct(1 << 21)}
 	o.Publish = func(ctx context.Context, tx pgx.Tx, n int64) error {
 		e := stage.Event(n)
-		e.Key = key(systems.Topic, n)
+		e.Key = c.othersKey(n)
 		return ours.Publish(ctx, tx, []systems.Event{e})
 	}
-	t = &topicAway{}
+	t = &partWasAway{}
 	var away atomic.Bool
 	handled := stage.NewDistinct(1 << 21)
 	w, err := worker.New(d.Pool, worker.Config{Logger: slog.New(slog.DiscardHandler)})
@@ -91,7 +111,7 @@ func measureTopic(ctx context.Context, e *stage.Env, s scale, name string, keyed
 	sub := worker.Subscription{Name: systems.DefaultSubscription, Topics: []string{systems.Topic, specialTopic}}
 	err = worker.Handle(w, sub, func(ctx context.Context, e *effectEvent) error {
 		switch {
-		case e.Topic != specialTopic:
+		case e.Topic != specialTopic && !strings.HasPrefix(e.Key, "away-"):
 			return o.handle(ctx, e.Payload)
 		case away.Load():
 			t.failed.Add(1)
@@ -110,13 +130,13 @@ func measureTopic(ctx context.Context, e *stage.Env, s scale, name string, keyed
 	}
 	published := int64(0)
 	publish := func(lasts time.Duration) error {
-		const some = topicRate / 10
-		ticks := time.NewTicker(time.Second * some / topicRate)
+		const some = 25
+		ticks := time.NewTicker(time.Second * some / time.Duration(c.away))
 		defer ticks.Stop()
 		for start := time.Now(); time.Since(start) < lasts; {
 			events := make([]outbox.Event, some)
 			for i := range events {
-				events[i] = outbox.Event{Topic: name, Key: key(name, published), Payload: fmt.Appendf(nil, `{"n":%d}`, published)}
+				events[i] = outbox.Event{Topic: topic, Key: c.key(published), Payload: fmt.Appendf(nil, `{"n":%d}`, published)}
 				published++
 			}
 			if _, err := outbox.Publish(ctx, d.Pool, events...); err != nil {
@@ -149,11 +169,11 @@ func measureTopic(ctx context.Context, e *stage.Env, s scale, name string, keyed
 			return err
 		}
 		away.Store(false)
-		if name == unheardTopic {
+		if topic == unheardTopic {
 			return nil
 		}
 		over := time.Now()
-		err = stage.Await(ctx, 10*time.Minute, "all of the topic is handled", func() bool { return handled.Count.Load() == published })
+		err = stage.Await(ctx, 10*time.Minute, "all that was away is handled", func() bool { return handled.Count.Load() == published })
 		t.drained = time.Since(over)
 		return err
 	})

@@ -54,6 +54,7 @@ type line struct {
 	old        bool  // whether some of those are old enough to be deleted
 	room       int   // how many deliveries the line may have after a refill
 	refilledAt time.Time
+	passedAt   time.Time // when a walk last looked at events of the key, or for them
 }
 
 // Of a lane with many stuck deliveries, further ones are left in the log: they get no copy of their event. A key is held long before, so

@@ -3,7 +3,6 @@ package worker
 import (
 	"context"
 	"maps"
-	"math"
 	"slices"
 	"time"
 
@@ -84,7 +83,7 @@ func (r *runner) refill(ctx context.Context) (bool, error) {
 		for _, f := range refills {
 			r.backlog.refilled(lineID{lane: lane, key: f.Key}, f, now)
 		}
-		if took := time.Since(now); took >= dueTime || took >= refillTime/2 && r.expectsNew() {
+		if took := time.Since(now); took >= dueTime || took >= max(refillTime/2, r.windowTook/2) && r.expectsNew() {
 			break // those that are left are short in the next turn, too: new events do not wait for dozens of lanes
 		}
 	}
@@ -140,25 +139,29 @@ func (b *backlog) shortLanes(after int16) []int16 {
 	return append(lanes[next:len(lanes):len(lanes)], lanes[:next]...)
 }
 
-// roomAt is how many deliveries a line may have that is refilled now: about what its handler does in a second.
+// roomAt is how many deliveries a line may have that is refilled now: about what its handler does in a second. One that is empty may have waited
+// for its lane's turn.
 func (l *line) roomAt(now time.Time) int {
-	if now.Sub(l.refilledAt) < refillSoon {
+	if now.Sub(l.refilledAt) < refillSoon || l.count == 0 && !l.refilledAt.IsZero() {
 		return min(2*l.room, refillMost)
 	}
 	return holdAbove
 }
 
-// wants returns what the lines of a lane have room for: the short ones, and those that the walk for them passes. One that is held from
-// further back would have that walk begin there.
+// wants returns what the lines of a lane have room for. A walk begins at the short one that no walk has passed for longest, and takes along
+// all that it passes, short or not: were it to begin at the one that is held from furthest back, one with a long way to go would have all the walks.
 func (b *backlog) wants(lane int16, now time.Time) (wants []engine.Want) {
-	first := int64(math.MaxInt64)
+	var first *line
 	for id, l := range b.roomy[lane] {
-		if b.short[id] != nil {
-			first = min(first, l.from)
+		if b.short[id] == nil {
+			continue
+		}
+		if first == nil || l.passedAt.Before(first.passedAt) || l.passedAt.Equal(first.passedAt) && l.from < first.from {
+			first = l
 		}
 	}
 	for id, l := range b.roomy[lane] {
-		if l.from >= first {
+		if first != nil && l.from >= first.from {
 			wants = append(wants, engine.Want{Key: id.key, Rows: max(0, l.roomAt(now)-l.count)})
 		}
 	}
@@ -171,6 +174,7 @@ func (b *backlog) refilled(id lineID, f engine.Refill, now time.Time) {
 	if l == nil {
 		return
 	}
+	l.passedAt = now
 	if f.Rows > 0 {
 		l.room, l.refilledAt = l.roomAt(now), now
 		if l.count == 0 {

@@ -113,7 +113,7 @@ func TestFailingHead(t *testing.T) {
 				Name: "s", Topics: everything, StopKeyOnDead: stops,
 				Retry: worker.Retry{InitialInterval: 10 * time.Millisecond, MaxInterval: 10 * time.Millisecond, MaxAttempts: 1_000_000},
 			}
-			const n, others = 20_000, 20
+			const n, others = 3000, 20
 			publish(t, db.Pool, "k", 0, n) // before the worker reads: of what commits late, each becomes a delivery
 			start(t, db.Pool, worker.Config{}, s, func(_ context.Context, e *worker.Event[payload]) error {
 				select {

@@ -75,6 +75,23 @@ func TestRefilledTogether(t *testing.T) {
 	if left := b.roomy[0]; len(b.short) > 0 || len(left) != 1 || left[lineID{key: "far behind"}] == nil {
 		t.Errorf("%d are short, and %v have room, when all others are full", len(b.short), slices.Collect(maps.Keys(left)))
 	}
+	// One that has a long way to go, and is worked off as fast as it is filled, does not have all the walks.
+	for range 3 {
+		b.load([]engine.Line{{Lane: 2, Key: "behind", Count: 1, From: 1}, {Lane: 2, Key: "ahead", Count: 1, From: 1_000_000}})
+		if wants := b.wants(2, now); len(wants) != 2 {
+			t.Errorf("the first walk is for %v, want both", wants)
+		}
+		b.refilled(lineID{lane: 2, key: "behind"}, engine.Refill{Key: "behind", Rows: holdAbove, From: 500}, now.Add(1))
+		b.done(lineID{lane: 2, key: "behind"}, holdAbove)
+		if wants := b.wants(2, now.Add(2)); len(wants) != 1 || wants[0].Key != "ahead" {
+			t.Errorf("the second walk is for %v, want the one ahead", wants)
+		}
+		b.refilled(lineID{lane: 2, key: "ahead"}, engine.Refill{Key: "ahead", Rows: 1, From: 1_000_500}, now.Add(3))
+		if wants := b.wants(2, now.Add(4)); len(wants) != 2 {
+			t.Errorf("the third walk is for %v, want both", wants)
+		}
+		b.forget([]int16{2})
+	}
 	b.done(lineID{key: "full"}, holdAbove-refillWith+1)
 	if lanes := b.shortLanes(0); len(lanes) > 0 || len(b.roomy[0]) != 2 {
 		t.Errorf("lanes %v are short, %d keys have room, want no lane and two keys", lanes, len(b.roomy[0]))

@@ -77,6 +77,7 @@ type runner struct {
 	claimsNext bool          // whether this turn refilled in place of claiming: the next one claims
 	newAt      time.Time     // when something new was last begun
 	windowTook time.Duration // and how long its window took to handle
+	vain       bool          // whether all of the last window was put off
 
 	share int     // bytes that may be read and not handled
 	feed  *feed   // what the reader has read; nil behind a proxy
@@ -153,7 +154,7 @@ func (r *runner) run(drain, ctx context.Context) error {
 		r.again = false
 		// What is new waits for a refill or for a claim, not for both, where it waits for little else.
 		probes, due := r.dueProbes(), []engine.Line(nil)
-		if r.claimsNext = filled && read && r.isCurrent() && r.expectsNew(); !r.claimsNext {
+		if r.claimsNext = filled && read && r.isCurrent() && r.sparesNew(); !r.claimsNext {
 			due = r.dueLines(read)
 		}
 		if r.reloadIsDue(len(probes)+len(due) > 0 || r.backlog.isDue(time.Now())) {

@@ -85,6 +85,7 @@ func (r *runner) turn(ctx context.Context, read bool, due []engine.Line) (more b
 		r.owesWindow(window)
 	}
 	begins := len(jobs) > 0 && !jobs[len(jobs)-1].delivery // those of the window come last
+	alone := begins && !jobs[0].delivery
 	if suspect && len(window.Events) > 0 {
 		if err := r.writeDown(ctx, jobs); err != nil {
 			return false, err
@@ -102,8 +103,14 @@ func (r *runner) turn(ctx context.Context, read bool, due []engine.Line) (more b
 		goesOn = r.handle(ctx, jobs)
 		r.recordAll(ctx, jobs)
 	}
+	if len(window.Events) > 0 {
+		r.vain = !begins
+	}
 	if begins {
-		r.newAt, r.windowTook = start, time.Since(start)
+		r.newAt = start
+	}
+	if alone {
+		r.windowTook = time.Since(start)
 	}
 	r.tellAttempts(ctx)
 	if err == nil && len(jobs)+claimed > 0 {
@@ -332,11 +339,14 @@ func (r *runner) parksLast() bool {
 // othersWait reports whether there is something to handle behind this window.
 func (r *runner) othersWait() bool { return r.ahead != nil || r.feed.holds() || r.wake.rings(r.mask()) }
 
-// expectsNew reports whether something new waits, or may well come while something else is done: it would wait for the end of that. Where
-// windows take long, it waits for those, and the fewer turns there are, the more each has to do.
+// expectsNew reports whether something waits that may begin, or may well come while something else is done: it would wait for the end of that.
 func (r *runner) expectsNew() bool {
-	return r.windowTook < dueTime && (r.othersWait() || time.Since(r.newAt) < windowTime)
+	return !r.vain && r.othersWait() || time.Since(r.newAt) < windowTime
 }
+
+// sparesNew reports whether that should take milliseconds. Where windows take long, what is new waits for those, and the fewer turns there are,
+// the more each has to do.
+func (r *runner) sparesNew() bool { return r.windowTook < dueTime && r.expectsNew() }
 
 // tookUsually has what answers usually take follow the one that took so long: it is about their median.
 func (r *runner) tookUsually(took time.Duration) {
@@ -508,7 +518,7 @@ func (r *runner) claimDue(ctx context.Context, lines []engine.Line) ([]engine.De
 		return nil, err
 	}
 	most := max(1, r.pacer.room(max(dueAtOnce, r.dueTogether())))
-	if r.claims > 0 && r.sub.many == nil && r.isCurrent() && r.expectsNew() {
+	if r.claims > 0 && r.sub.many == nil && r.isCurrent() && r.sparesNew() {
 		most = min(most, r.claims)
 		lines = r.leave(lines, r.linesWith(lines, most))
 	}

@@ -313,7 +313,7 @@ func TestRefillWalksOnce(t *testing.T) {
 		}
 	}
 	refill("the first five", 5, []engine.Want{{a, 1}, {b, 9}, {none, 9}},
-		engine.Refill{Key: a, Rows: 1, From: 3}, engine.Refill{Key: b, Rows: 2, From: 6}, engine.Refill{Key: none, From: 6})
+		engine.Refill{Key: a, Rows: 1, From: 3}, engine.Refill{Key: b, Rows: 2, From: 6}) // nothing of the one that is held from 6 on
 	h.rows("the first five", 1, 2, 4)
 	h.held("the first five", map[string]int64{a: 3, b: 6, c: 5, none: 6})
 	refill("from the lowest on, to the end", 100, []engine.Want{{a, 2}, {b, 1}, {c, 9}, {none, 9}},

@@ -14,9 +14,11 @@ const (
 	// succeeded, and the others were at events of breakerKeys keys, or so many without one.
 	breakerSpares, breakerKeys, breakerLeast = 10, 5, 5
 	// A probe begins with probeLeast events. Where half of them succeed, the next one has twice as many, at once, up to probeMost;
-	// then the breaker closes. Where they do not, the next one comes after a pause, which grows from probeSoon to probeRest.
+	// then the breaker closes. Where they do not, the next one comes after a pause, which grows from probeSoon to probeRest, but not in the first
+	// probeBrief: by then some fifty keys that fail have rows and are probed apart, and what is left to try is events of others.
 	probeLeast, probeMost = 5, 320
 	probeSoon, probeRest  = 100 * time.Millisecond, 5 * time.Second
+	probeBrief            = time.Second
 	// outageRest is how long an event waits after [Outage].
 	outageRest = probeRest
 )
@@ -124,6 +126,8 @@ func (b *breaker) judge(now time.Time) (closes bool) {
 			continue
 		case 2*p.succeeded >= tried:
 			p.size, p.pause = 2*p.size, 0
+		case now.Sub(b.since) < probeBrief:
+			p.size, p.pause = probeLeast, probeSoon
 		default:
 			p.size, p.pause = probeLeast, min(probeRest, max(probeSoon, 2*p.pause))
 		}

@@ -25,15 +25,22 @@ func TestProbeNow(t *testing.T) {
 	if !r.breaker.open() {
 		t.Fatal("it is closed")
 	}
-	for range 20 {
-		r.breaker.note(trial{key: "k", failed: true}, true)
-		r.breaker.note(trial{key: "k", failed: true}, false)
-		r.breaker.judge(time.Now())
+	fails := func(at time.Time) {
+		for range 20 {
+			r.breaker.note(trial{key: "k", failed: true}, true)
+			r.breaker.note(trial{key: "k", failed: true}, false)
+			r.breaker.judge(at)
+		}
 	}
 	rests := func(after time.Duration) bool {
 		now := time.Now().Add(after)
 		return now.Before(r.breaker.fresh.next) && now.Before(r.breaker.again.next)
 	}
+	if fails(r.breaker.since.Add(probeBrief - 1)); rests(probeBrief + probeSoon) {
+		t.Error("it rests for long, having been open for a moment")
+	}
+	r.breaker.since = r.breaker.since.Add(-probeBrief)
+	fails(time.Now())
 	if r.heedProbe(asked); !rests(probeRest / 2) {
 		t.Error("it probes for what was asked before")
 	}

@@ -15,7 +15,8 @@ const (
 	breakerSpares, breakerKeys, breakerLeast = 10, 5, 5
 	// A probe begins with probeLeast events. Where half of them succeed, the next one has twice as many, at once, up to probeMost;
 	// then the breaker closes. Where they do not, the next one comes after a pause, which grows from probeSoon to probeRest, but not in the first
-	// probeBrief: by then some fifty keys that fail have rows and are probed apart, and what is left to try is events of others.
+	// probeBrief: by then some fifty keys that fail have rows and are probed apart, and what is left to try is events of others. Where events share
+	// a call or a transaction, more of them would tell nothing of a key.
 	probeLeast, probeMost = 5, 320
 	probeSoon, probeRest  = 100 * time.Millisecond, 5 * time.Second
 	probeBrief            = time.Second
@@ -115,8 +116,9 @@ func (b *breaker) outage() bool {
 	return succeeded <= len(b.last)/breakerSpares && len(subjects) >= breakerKeys
 }
 
-// judge looks at what the last probes have found, and reports whether the breaker closes.
-func (b *breaker) judge(now time.Time) (closes bool) {
+// judge looks at what the last probes have found, and reports whether the breaker closes. The pauses between probes do not grow while it has been open
+// for less than brief.
+func (b *breaker) judge(now time.Time, brief time.Duration) (closes bool) {
 	if !b.open() {
 		return false
 	}
@@ -126,7 +128,7 @@ func (b *breaker) judge(now time.Time) (closes bool) {
 			continue
 		case 2*p.succeeded >= tried:
 			p.size, p.pause = 2*p.size, 0
-		case now.Sub(b.since) < probeBrief:
+		case now.Sub(b.since) < brief:
 			p.size, p.pause = probeLeast, probeSoon
 		default:
 			p.size, p.pause = probeLeast, min(probeRest, max(probeSoon, 2*p.pause))
@@ -230,13 +232,21 @@ func (r *runner) giveBack(t trial) {
 }
 
 // judge paces what is read and tried again while the breaker is open. It also records when that has opened or closed, since the member's
+// probeBrief is for how long the pauses between probes do not grow.
+func (r *runner) probeBrief() time.Duration {
+	if r.sub.many != nil {
+		return 0
+	}
+	return probeBrief
+}
+
 // connection is free here: the trials that open it come while the next window is read ahead.
 func (r *runner) judge(ctx context.Context) error {
 	if why := r.away.Swap(nil); why != nil && !r.breaker.open() {
 		r.openAll(ctx, "what the handler calls is away", why)
 	}
 	now, since := time.Now(), r.breaker.since
-	if r.breaker.judge(now) {
+	if r.breaker.judge(now, r.probeBrief()) {
 		r.log.Info("attempts succeed again", "after", now.Sub(since).Round(time.Millisecond))
 		r.outage.Store(false)
 		r.tellBreaker(ctx, BreakerState{Subscription: r.sub.Name, At: now})

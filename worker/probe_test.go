@@ -29,7 +29,7 @@ func TestProbeNow(t *testing.T) {
 		for range 20 {
 			r.breaker.note(trial{key: "k", failed: true}, true)
 			r.breaker.note(trial{key: "k", failed: true}, false)
-			r.breaker.judge(at)
+			r.breaker.judge(at, r.probeBrief())
 		}
 	}
 	rests := func(after time.Duration) bool {
@@ -49,7 +49,7 @@ func TestProbeNow(t *testing.T) {
 	}
 	r.breaker.note(trial{key: "k", failed: true}, true)
 	r.breaker.note(trial{key: "k", failed: true}, false)
-	r.breaker.judge(time.Now())
+	r.breaker.judge(time.Now(), r.probeBrief())
 	if rests(3 * probeSoon) {
 		t.Error("it rests as long as before it was asked")
 	}

@@ -184,7 +184,7 @@ func (r *runner) joinTopic(b *topicBreaker) {
 // judgeTopics paces the probes of topics.
 func (r *runner) judgeTopics(ctx context.Context, now time.Time) {
 	for _, b := range r.topics.opened {
-		if since := b.since; b.judge(now) {
+		if since := b.since; b.judge(now, r.probeBrief()) {
 			r.joinTopic(b)
 			r.log.Info("attempts at events of a topic succeed again", "topic", b.name, "after", now.Sub(since).Round(time.Millisecond))
 			r.tellBreaker(ctx, BreakerState{Subscription: r.sub.Name, Topic: b.name, At: now})

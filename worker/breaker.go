@@ -231,7 +231,6 @@ func (r *runner) giveBack(t trial) {
 	r.owed.Failed = append(r.owed.Failed, engine.Unfinished{Event: e, State: outbox.Retrying, Attempt: t.number - 1, Delay: probeRest})
 }
 
-// judge paces what is read and tried again while the breaker is open. It also records when that has opened or closed, since the member's
 // probeBrief is for how long the pauses between probes do not grow.
 func (r *runner) probeBrief() time.Duration {
 	if r.sub.many != nil {
@@ -240,6 +239,7 @@ func (r *runner) probeBrief() time.Duration {
 	return probeBrief
 }
 
+// judge paces what is read and tried again while the breaker is open. It also records when that has opened or closed, since the member's
 // connection is free here: the trials that open it come while the next window is read ahead.
 func (r *runner) judge(ctx context.Context) error {
 	if why := r.away.Swap(nil); why != nil && !r.breaker.open() {

@@ -65,7 +65,7 @@ func (r *runner) refill(ctx context.Context) (bool, error) {
 	}
 	at := r.decided()
 	now := time.Now()
-	for _, lane := range r.backlog.shortLanes(r.refilled) {
+	for _, lane := range r.backlog.shortLanes(r.refilledLane) {
 		var refills []engine.Refill
 		wants := r.backlog.wants(lane, now)
 		start, looks := time.Now(), max(refillLeast, r.looks)
@@ -76,7 +76,7 @@ func (r *runner) refill(ctx context.Context) (bool, error) {
 		if err != nil {
 			return false, err
 		}
-		r.refilled = lane
+		r.refilledLane = lane
 		if fitting := looksFitting(looks, time.Since(start)); fitting < looks || !slices.ContainsFunc(refills, func(f engine.Refill) bool { return f.From == 0 }) {
 			r.looks = fitting // else there was less to look at
 		}

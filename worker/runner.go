@@ -57,27 +57,27 @@ type runner struct {
 	reading  chan struct{}   // of all runners of the worker: has a token while one of them looks for what is new
 	atEnd    bool            // whether the last read found all there was
 
-	unknown    []string      // the subscription's topics, if this worker does not know all of them
-	unserved   time.Time     // since when there is no worker that does
-	fair       int           // lanes that this worker should own
-	limit      int           // how many events are handled in a window's time
-	joins      joinPace      // of what joins lines that wait
-	trusted    int           // suspects to begin at once
-	retries    againPace     // of what failed, where it is tried in turns
-	pace       time.Duration // what an event has taken lately
-	usual      time.Duration // what answers of HandleAsync usually take
-	begun      time.Time     // when this turn's transactional handlers were,
-	waitedFrom time.Time     // and the first of those whose events waited
-	probing    bool          // whether the breaker was open by then
-	waited     fitting       // how many of those, of a line, are claimed for a turn
-	keys       keyTimes      // what the keys of a window in a transaction have taken
-	looks      int           // events that the next refill looks at
-	refilled   int16         // the lane that was, last
-	claims     int           // deliveries that the next claim takes, where that is not to take long; 0 for as many as any
-	claimsNext bool          // whether this turn refilled in place of claiming: the next one claims
-	newAt      time.Time     // when something new was last begun
-	windowTook time.Duration // and how long its window took to handle
-	vain       bool          // whether all of the last window was put off
+	unknown      []string      // the subscription's topics, if this worker does not know all of them
+	unserved     time.Time     // since when there is no worker that does
+	fair         int           // lanes that this worker should own
+	limit        int           // how many events are handled in a window's time
+	joins        joinPace      // of what joins lines that wait
+	trusted      int           // suspects to begin at once
+	retries      againPace     // of what failed, where it is tried in turns
+	pace         time.Duration // what an event has taken lately
+	usual        time.Duration // what answers of HandleAsync usually take
+	begun        time.Time     // when this turn's transactional handlers were,
+	waitedFrom   time.Time     // and the first of those whose events waited
+	probing      bool          // whether the breaker was open by then
+	waited       fitting       // how many of those, of a line, are claimed for a turn
+	keys         keyTimes      // what the keys of a window in a transaction have taken
+	looks        int           // events that the next refill looks at
+	refilledLane int16         // the last one that was
+	claims       int           // deliveries that the next claim takes, where that is not to take long; 0 for as many as any
+	claimsNext   bool          // whether this turn refilled in place of claiming: the next one claims
+	newAt        time.Time     // when something new was last begun
+	windowTook   time.Duration // and how long a window took, when last one was handled without deliveries in it
+	putOffAll    bool          // whether all of the last window with events was put off
 
 	share int     // bytes that may be read and not handled
 	feed  *feed   // what the reader has read; nil behind a proxy

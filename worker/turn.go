@@ -104,7 +104,7 @@ func (r *runner) turn(ctx context.Context, read bool, due []engine.Line) (more b
 		r.recordAll(ctx, jobs)
 	}
 	if len(window.Events) > 0 {
-		r.vain = !begins
+		r.putOffAll = !begins
 	}
 	if begins {
 		r.newAt = start
@@ -341,7 +341,7 @@ func (r *runner) othersWait() bool { return r.ahead != nil || r.feed.holds() || 
 
 // expectsNew reports whether something waits that may begin, or may well come while something else is done: it would wait for the end of that.
 func (r *runner) expectsNew() bool {
-	return !r.vain && r.othersWait() || time.Since(r.newAt) < windowTime
+	return !r.putOffAll && r.othersWait() || time.Since(r.newAt) < windowTime
 }
 
 // sparesNew reports whether that should take milliseconds. Where windows take long, what is new waits for those, and the fewer turns there are,

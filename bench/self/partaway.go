@@ -26,6 +26,7 @@ type partAway struct {
 	most           []partTarget // beside the p99 of the others, and dead letters
 }
 
+// A partTarget is what a value of such a case is at most.
 type partTarget struct {
 	what, value string
 	most        float64
@@ -35,6 +36,7 @@ type partTarget struct {
 // tenantKeys is how many keys a tenant has.
 const tenantKeys = 60
 
+// partsAway returns the cases.
 func partsAway() []partAway {
 	none := func(int64) string { return "" }
 	each := func(prefix string) func(int64) string { return func(n int64) string { return fmt.Sprint(prefix, n) } }
@@ -51,7 +53,7 @@ func partsAway() []partAway {
 	}
 }
 
-// What was measured of a partAway.
+// A partWasAway is what was measured of a partAway.
 type partWasAway struct {
 	span                      *stage.Span // of the others
 	stall                     time.Duration

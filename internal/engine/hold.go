@@ -160,8 +160,9 @@ func (m *Member) Decided(ahead *Window) Position {
 }
 
 // Refill makes deliveries of what the log has of a lane's held keys, as many as their lines have room for, and all that is older than
-// keep, so that the log need not keep it. It looks at limit events at most, and returns the keys that it has come to. Every window that was decided, so that its events are handled,
-// deliveries or held, must be settled before, and at is where those end: what was read since is decided after. inLog is that of [Unfinished].
+// keep, so that the log need not keep it. It looks at limit events at most, and returns the keys that it has come to. Every window that was
+// decided, so that its events are handled, deliveries or held, must be settled before, and at is where those end: what was read since is
+// decided after. inLog is that of [Unfinished].
 func (m *Member) Refill(ctx context.Context, lane int16, wants []Want, at Position, limit int, keep time.Duration, inLog bool) (refills []Refill, err error) {
 	_, mine := split(at.cursors, []int16{lane})
 	if len(mine) != 1 {
